@@ -1,0 +1,93 @@
+"""Rooms for native FastAPI WebSocket endpoints, across any number of workers.
+
+Start reading at `manager.py` for what a user touches, `namespace.py` for the path of a broadcast,
+`adapters/base.py` for what lies between workers.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi_rooms.adapters import (
+    Adapter,
+    AdapterHealth,
+    MemoryAdapter,
+    MemoryBus,
+    Outage,
+    Receiver,
+    RedisAdapter,
+)
+from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.errors import (
+    AdapterError,
+    AdapterUnavailable,
+    ClientError,
+    ConfigurationError,
+    InvalidMessage,
+    InvalidNamespace,
+    InvalidRoomName,
+    ListenerOverflow,
+    MalformedEnvelope,
+    MessageTooLarge,
+    NotStarted,
+    RoomsError,
+    SidInUse,
+    SocketClosed,
+    UsageError,
+)
+from fastapi_rooms.events import Gap
+from fastapi_rooms.listener import Listener, RoomMessage
+from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.runtime import Health
+from fastapi_rooms.socket import Socket
+
+__all__ = [
+    # .adapters
+    "Adapter",
+    "AdapterHealth",
+    "MemoryAdapter",
+    "MemoryBus",
+    "Outage",
+    "Receiver",
+    "RedisAdapter",
+    # .broadcast
+    "BroadcastOperator",
+    # .errors
+    "AdapterError",
+    "AdapterUnavailable",
+    "ClientError",
+    "ConfigurationError",
+    "InvalidMessage",
+    "InvalidNamespace",
+    "InvalidRoomName",
+    "ListenerOverflow",
+    "MalformedEnvelope",
+    "MessageTooLarge",
+    "NotStarted",
+    "RoomsError",
+    "SidInUse",
+    "SocketClosed",
+    "UsageError",
+    # .events
+    "Gap",
+    # .listener
+    "Listener",
+    "RoomMessage",
+    # .manager
+    "RoomManager",
+    # .namespace
+    "Namespace",
+    # .outbox
+    "OutboxPolicy",
+    # .runtime
+    "Health",
+    # .socket
+    "Socket",
+]
+
+try:
+    __version__ = version("fastapi-rooms")
+except PackageNotFoundError:  # used from a checkout that is not installed
+    __version__ = "0+unknown"

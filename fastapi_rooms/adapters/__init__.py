@@ -1,0 +1,33 @@
+"""Adapters carry bytes between workers; [fastapi_rooms.adapters.base][] is their whole contract."""
+
+from __future__ import annotations
+
+from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver
+from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
+from fastapi_rooms.adapters.redis import RedisAdapter
+from fastapi_rooms.errors import ConfigurationError
+
+__all__ = [
+    "Adapter",
+    "AdapterHealth",
+    "MemoryAdapter",
+    "MemoryBus",
+    "Outage",
+    "Receiver",
+    "RedisAdapter",
+    "adapter_of",
+]
+
+
+def adapter_of(url: str, *, prefix: str, publish_timeout: float) -> Adapter:
+    """The adapter that a URL stands for. Raises `ConfigurationError` for one that stands for none."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "memory":
+        return MemoryAdapter(named_bus(rest) if rest else None, prefix=prefix)
+    if separator and scheme in ("redis", "rediss", "unix"):
+        return RedisAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
+    shown = scheme + "://…" if separator else repr(url)  # a URL may hold a password
+    raise ConfigurationError(
+        f"No adapter is known for {shown}. Use memory://, redis://host:6379, rediss://host:6379 "
+        "or unix:///path/to/redis.sock, or give an adapter."
+    )

@@ -1,0 +1,98 @@
+"""The contract between a manager and what carries bytes to the other workers.
+
+The guarantees, which `fastapi_rooms.testing.AdapterSuite` checks against any implementation:
+
+* **Interest.** A worker receives what is published on the channels it subscribes to, and no other.
+* **Confirmed.** What anyone publishes after `subscribe` returned reaches the receiver.
+* **Order.** What one worker publishes arrives everywhere in the order of its `publish` calls.
+* **At most once.** Nothing is received twice, except what its own publisher sent again after an
+  outage: envelopes carry a sequence by which the manager tells.
+* **Accepted or raised.** `publish` returns when the carrier has taken the message, and raises
+  `AdapterUnavailable` when it did not in time.
+* **Never silent.** When messages may have been missed, the receiver is told by `gap`.
+* **Opaque.** Channels and messages are any bytes; neither is looked into.
+
+A worker that publishes on a channel it subscribes to may get its own message back or not; the
+manager drops it by its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from fastapi_rooms.types import Channel
+
+
+class Outage(NamedTuple):
+    """A span of time in which messages on these channels may have been missed."""
+
+    since: float
+    """When the connection was last known to work, in seconds since the epoch."""
+    until: float
+    """When the subscriptions were confirmed again."""
+    channels: frozenset[Channel]
+
+
+class AdapterHealth(NamedTuple):
+    """What an adapter knows of itself. Times are seconds since the epoch."""
+
+    connected: bool
+    """Whether every connection is up and every wanted channel confirmed."""
+    since: float
+    """Since when `connected` has been what it is."""
+    last_received: float | None
+    """When anything last arrived from the carrier."""
+    reconnects: int = 0
+    """How many times a lost connection was made again."""
+    buffered: int = 0
+    """Bytes that wait to be published."""
+    dropped: int = 0
+    """Messages that were not accepted in time, or not understood."""
+
+
+class Receiver(Protocol):
+    """What an adapter delivers to. Neither method waits or raises."""
+
+    def received(self, channel: Channel, data: bytes) -> None:
+        """A message on a channel this worker subscribes to."""
+
+    def gap(self, outage: Outage) -> None:
+        """Messages may have been missed; what comes from now on is complete again."""
+
+
+class Adapter(Protocol):
+    """Carries bytes between workers. One receiver at a time; may be started again after `close`."""
+
+    prefix: str
+    """The first part of every channel, so that applications can share one Redis."""
+
+    @property
+    def health(self) -> AdapterHealth:
+        """How it is now."""
+
+    async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
+        """Open what is needed in the running loop and want `channels` from the start.
+
+        Returns when it is ready, or when the first attempt has failed and others follow in the
+        background. Raises `AdapterUnavailable` only for what no further attempt can mend.
+        """
+
+    async def publish(self, channel: Channel, data: bytes) -> None:
+        """Send to every other subscriber. Raises `AdapterUnavailable` if not accepted in time."""
+
+    def publish_volatile(self, channel: Channel, data: bytes) -> None:
+        """Send if that is possible at once, else drop; tells nobody."""
+
+    async def subscribe(self, channels: Iterable[Channel]) -> None:
+        """Want these channels, and return when they are confirmed, however long that takes.
+
+        A caller that stops waiting leaves them wanted; `unsubscribe` is what takes that back.
+        Raises `AdapterUnavailable` when the carrier refuses.
+        """
+
+    def unsubscribe(self, channels: Iterable[Channel]) -> None:
+        """Want these channels no more. Waits for nothing."""
+
+    async def close(self) -> None:
+        """Leave no connection, task or subscription. Harmless when not started."""

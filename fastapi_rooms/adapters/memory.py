@@ -1,0 +1,126 @@
+"""The adapter within one process: for development, tests, and applications with one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable
+from weakref import WeakValueDictionary
+
+from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.types import Channel
+
+
+class MemoryBus:
+    """What the managers of one process share to be each other's workers.
+
+    They may run in one event loop or in several threads with a loop each, as test clients do.
+
+        bus = MemoryBus()
+        one, two = RoomManager(MemoryAdapter(bus)), RoomManager(MemoryAdapter(bus))
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._subscribers: dict[Channel, dict[MemoryAdapter, None]] = {}
+
+    def subscribe(self, adapter: MemoryAdapter, channels: Iterable[Channel]) -> None:
+        """Deliver to `adapter` what is published on `channels` from now on."""
+        with self._lock:
+            for channel in channels:
+                self._subscribers.setdefault(channel, {})[adapter] = None
+
+    def unsubscribe(self, adapter: MemoryAdapter, channels: Iterable[Channel]) -> None:
+        """Deliver it to `adapter` no more."""
+        with self._lock:
+            for channel in channels:
+                subscribers = self._subscribers.get(channel, {})
+                subscribers.pop(adapter, None)
+                if not subscribers:
+                    self._subscribers.pop(channel, None)
+
+    def publish(self, sender: MemoryAdapter, channel: Channel, data: bytes) -> None:
+        """Deliver to every subscriber but the sender, each in its own event loop."""
+        with self._lock:  # held throughout, so that two threads' messages cannot cross
+            for adapter in self._subscribers.get(channel, ()):
+                if adapter is not sender:
+                    adapter.enqueue(channel, data)
+
+    def subscriptions(self, channel: Channel) -> int:
+        """How many adapters are subscribed to a channel."""
+        with self._lock:
+            return len(self._subscribers.get(channel, ()))
+
+
+_named_buses: WeakValueDictionary[str, MemoryBus] = WeakValueDictionary()
+
+
+def named_bus(name: str) -> MemoryBus:
+    """The bus of `memory://name`: the same for the same name while any manager has it."""
+    return _named_buses.setdefault(name, MemoryBus())
+
+
+class MemoryAdapter:
+    """Carries bytes between the managers that share a bus; alone when none is given."""
+
+    def __init__(self, bus: MemoryBus | None = None, *, prefix: str = "rooms") -> None:
+        self.prefix = prefix
+        self.bus = bus or MemoryBus()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._receiver: Receiver | None = None
+        self._channels: set[Channel] = set()
+        self._since = time.time()
+        self._last_received: float | None = None
+
+    @property
+    def health(self) -> AdapterHealth:
+        """Connected from start to close."""
+        return AdapterHealth(self._receiver is not None, self._since, self._last_received)
+
+    async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
+        """Join the bus."""
+        self._loop = asyncio.get_running_loop()
+        self._receiver = receiver
+        self._since = time.time()
+        await self.subscribe(channels)
+
+    async def publish(self, channel: Channel, data: bytes) -> None:
+        """Always accepted."""
+        self.bus.publish(self, channel, data)
+
+    def publish_volatile(self, channel: Channel, data: bytes) -> None:
+        """Never dropped."""
+        self.bus.publish(self, channel, data)
+
+    async def subscribe(self, channels: Iterable[Channel]) -> None:
+        """Confirmed at once."""
+        wanted = set(channels)
+        self._channels |= wanted
+        self.bus.subscribe(self, wanted)
+
+    def unsubscribe(self, channels: Iterable[Channel]) -> None:
+        """Take the channels back."""
+        unwanted = set(channels)
+        self._channels -= unwanted
+        self.bus.unsubscribe(self, unwanted)
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        self.unsubscribe(self._channels)
+        self._receiver = None
+        self._since = time.time()
+
+    def enqueue(self, channel: Channel, data: bytes) -> None:
+        """Called by the bus, from any thread: hand over in this adapter's own loop, in order."""
+        loop = self._loop
+        assert loop is not None
+        try:
+            loop.call_soon_threadsafe(self._receive, channel, data)
+        except RuntimeError:  # the loop was closed under us: a test that never closed its manager
+            self._channels.discard(channel)
+
+    def _receive(self, channel: Channel, data: bytes) -> None:
+        if self._receiver is not None and channel in self._channels:
+            self._last_received = time.time()
+            self._receiver.received(channel, data)

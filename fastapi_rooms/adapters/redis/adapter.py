@@ -1,0 +1,229 @@
+"""The Redis adapter: a publisher, a subscriber, and a probe that proves they reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
+from fastapi_rooms.adapters.redis.publisher import Publisher
+from fastapi_rooms.adapters.redis.subscriber import Subscriber
+from fastapi_rooms.adapters.redis.supervisor import supervise
+from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, NotStarted
+from fastapi_rooms.types import Channel
+
+logger = logging.getLogger("fastapi_rooms")
+
+
+class RedisAdapter:
+    """Carries bytes between workers by Redis' pub/sub, over two connections for each worker.
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`, with redis-py's query options), or a
+            `redis.asyncio.Redis` of your own. Its connection settings are used; its pool is not:
+            the adapter opens two connections of its own and leaves yours alone.
+        prefix: the first part of every channel, so that applications can share one Redis.
+        publish_timeout: seconds a message may take to be accepted, outages included.
+        connect_timeout: seconds that opening a connection may take.
+        max_buffered_bytes: how much may wait to be accepted, in an outage above all.
+        probe_interval: after so many seconds without a word from Redis, the adapter publishes a
+            message to itself. If it does not come back within as many seconds again, the
+            subscribing connection is made anew, however healthy its socket looks.
+
+    Raises:
+        ConfigurationError: for a URL or client that cannot be used.
+    """
+
+    def __init__(
+        self,
+        redis: str | Redis,
+        *,
+        prefix: str = "rooms",
+        publish_timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        max_buffered_bytes: int = 32 * 1024 * 1024,
+        probe_interval: float = 10.0,
+    ) -> None:
+        self.prefix = prefix
+        self._pool = _pool_of(redis)
+        self._publish_timeout = publish_timeout
+        self._connect_timeout = connect_timeout
+        self._max_buffered = max_buffered_bytes
+        self._probe_interval = probe_interval
+        self._publisher: Publisher | None = None
+        self._subscriber: Subscriber | None = None
+        self._receiver: Receiver | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._probe_channel = b""
+        self._connected = False
+        self._since = time.time()
+        self._outage_logged = False
+        self._first_attempt = asyncio.Event()
+
+    @property
+    def health(self) -> AdapterHealth:
+        """How both connections are now."""
+        publisher, subscriber = self._publisher, self._subscriber
+        if publisher is None or subscriber is None:
+            return AdapterHealth(False, self._since, None)
+        return AdapterHealth(
+            self._connected,
+            self._since,
+            subscriber.last_received,
+            subscriber.reconnects,
+            publisher.buffered,
+            publisher.dropped,
+        )
+
+    async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
+        """Connect; return when ready, or when the first attempt failed.
+
+        Raises:
+            AdapterUnavailable: Redis rejects the username or password.
+        """
+        self._receiver = receiver
+        self._probe_channel = f"{self.prefix}#probe.{secrets.token_hex(8)}#".encode()
+        self._first_attempt = asyncio.Event()
+        self._outage_logged = False
+        self._publisher = Publisher(
+            self._pool,
+            self._changed,
+            connect_timeout=self._connect_timeout,
+            timeout=self._publish_timeout,
+            max_buffered=self._max_buffered,
+        )
+        self._subscriber = Subscriber(
+            self._pool, self, self._changed, connect_timeout=self._connect_timeout
+        )
+        self._subscriber.want((self._probe_channel, *channels))
+        self._tasks = [
+            asyncio.create_task(supervise(self._publisher), name="fastapi_rooms publisher"),
+            asyncio.create_task(supervise(self._subscriber), name="fastapi_rooms subscriber"),
+            asyncio.create_task(self._probe(), name="fastapi_rooms probe"),
+        ]
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._connect_timeout):
+                    await self._first_attempt.wait()
+        except BaseException:
+            await self.close()
+            raise
+        if self._publisher.refused or self._subscriber.refused:
+            reason = self._subscriber.why_down or self._publisher.why_down
+            await self.close()
+            raise AdapterUnavailable(f"Redis rejects the login: {reason}")
+
+    async def publish(self, channel: Channel, data: bytes) -> None:
+        """Return when Redis has accepted it."""
+        await self._running_publisher().publish(channel, data)
+
+    def publish_volatile(self, channel: Channel, data: bytes) -> None:
+        """Send it if Redis is there to take it."""
+        self._running_publisher().publish_volatile(channel, data)
+
+    async def subscribe(self, channels: Iterable[Channel]) -> None:
+        """Return when Redis has confirmed every channel."""
+        await self._running_subscriber().subscribe(channels)
+
+    def unsubscribe(self, channels: Iterable[Channel]) -> None:
+        """Leave the channels with the next command."""
+        self._running_subscriber().unsubscribe(channels)
+
+    async def close(self) -> None:
+        """Close both connections."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._publisher is not None:
+            self._publisher.close()
+        if self._subscriber is not None:
+            self._subscriber.close()
+        self._publisher = self._subscriber = self._receiver = None
+        self._connected = False
+        self._since = time.time()
+
+    # What the subscriber calls.
+
+    def received(self, channel: Channel, data: bytes) -> None:
+        """Pass it on, unless it is our own probe, whose arrival is all that matters of it."""
+        if channel != self._probe_channel and self._receiver is not None:
+            self._receiver.received(channel, data)
+
+    def gap(self, outage: Outage) -> None:
+        """Pass it on."""
+        if self._receiver is not None:
+            channels = outage.channels - {self._probe_channel}
+            self._receiver.gap(outage._replace(channels=channels))
+
+    def _changed(self) -> None:
+        """A connection came or went: log an outage once when it begins and once when it ends."""
+        publisher, subscriber = self._publisher, self._subscriber
+        if publisher is None or subscriber is None:
+            return
+        connected = publisher.connected and subscriber.connected
+        down = publisher.why_down if not publisher.connected else subscriber.why_down
+        now = time.time()
+        if connected:
+            self._first_attempt.set()
+            if self._outage_logged:
+                self._outage_logged = False
+                logger.warning("Redis is back after %.1f s; rooms are complete again", now - self._since)
+        elif down:
+            self._first_attempt.set()
+            if not self._outage_logged:
+                self._outage_logged = True
+                logger.error("Redis is out of reach, rooms are local until it is back: %s", down)
+        if connected is not self._connected:
+            self._connected, self._since = connected, now
+
+    async def _probe(self) -> None:
+        """Answer silence with a message to ourselves, and a missing answer with a new connection."""
+        subscriber, publisher = self._running_subscriber(), self._running_publisher()
+        while True:
+            await asyncio.sleep(self._probe_interval)
+            before = subscriber.last_received
+            if not self._connected or before is None or time.time() - before < self._probe_interval:
+                continue
+            try:
+                await publisher.publish(self._probe_channel, b"")
+            except AdapterUnavailable:
+                continue  # the publisher has given up its own connection by this
+            await asyncio.sleep(self._probe_interval)
+            if subscriber.last_received == before:
+                subscriber.abort(f"nothing arrives, for {self._probe_interval} s after a probe")
+
+    def _running_publisher(self) -> Publisher:
+        if self._publisher is None:
+            raise NotStarted
+        return self._publisher
+
+    def _running_subscriber(self) -> Subscriber:
+        if self._subscriber is None:
+            raise NotStarted
+        return self._subscriber
+
+
+def _pool_of(redis: str | Redis) -> ConnectionPool:
+    """Only ever used to make connections, so it binds to no event loop and survives a fork."""
+    if isinstance(redis, Redis):
+        return redis.connection_pool
+    if not isinstance(redis, str):
+        raise ConfigurationError(
+            f"RedisAdapter takes a URL or a redis.asyncio.Redis, not a {type(redis).__name__}. "
+            "The synchronous redis.Redis cannot be used, its connections would block the loop."
+        )
+    try:
+        return ConnectionPool.from_url(redis, retry=Retry(NoBackoff(), 0))
+    except (ValueError, RedisError) as error:
+        raise ConfigurationError(f"The Redis URL cannot be used: {error}") from error

@@ -1,0 +1,123 @@
+"""One connection to Redis: redis-py opens it, then bytes go straight between socket and parser.
+
+Strategy: redis-py knows URLs, TLS, credentials, Sentinel and the handshake, so it opens every
+connection. For what follows, its read loop costs more per message than everything else we do
+with it: a timeout context, several coroutines and a debug string each. So once the handshake is
+over this protocol takes the transport's place for redis-py's own (`BaseTransport.set_protocol`),
+feeds hiredis, and calls back for every reply that has arrived: no task, no await per message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+
+_MORE = object()
+
+
+def pack(*command: bytes) -> bytes:
+    """A command as Redis reads it."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub is too narrow
+    return packed
+
+
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+"""A reply that is longer than this is not waited for: the connection is given up."""
+
+
+class Link(asyncio.Protocol):
+    """An open connection. `on_reply` gets every reply, in order, and must not raise."""
+
+    def __init__(self, connection: AbstractConnection, on_reply: Callable[[Any], None]) -> None:
+        writer = connection._writer
+        assert writer is not None
+        self._connection = connection
+        self._on_reply = on_reply
+        self._reader = hiredis.Reader(notEnoughData=_MORE)
+        self._unparsed = 0
+        self._transport: asyncio.WriteTransport = writer.transport
+        self._streams = writer.transport.get_protocol()
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done when the connection is gone; the result says why."""
+        self.last_received = time.time()
+        """When bytes last came, in seconds since the epoch."""
+        self.on_writable: Callable[[], None] | None = None
+        """Called when writing may go on after `writable` was false."""
+        self.writable = True
+        self._transport.set_protocol(self)
+
+    @classmethod
+    async def open(
+        cls, pool: ConnectionPool, on_reply: Callable[[Any], None], timeout: float
+    ) -> Link:
+        """Connect and authenticate as `pool` is configured to.
+
+        The pool only makes the connection and does not count it, so an application that shares
+        its client with us keeps all of its connections.
+
+        Raises:
+            redis.RedisError, OSError, TimeoutError: it could not be done in `timeout` seconds.
+        """
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+        connection.encoder.decode_responses = False  # messages are bytes, whatever the client says
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return cls(connection, on_reply)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. What is written after the connection is gone is lost, like what was on it."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def abort(self, reason: str) -> None:
+        """Give the connection up at once, without waiting for what is buffered."""
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self._transport.abort()
+
+    async def close(self) -> None:
+        """Close it, and leave redis-py's half of it closed too."""
+        if not self.lost.done():
+            self.lost.set_result("closed")
+        await self._connection.disconnect(nowait=True)
+
+    # What asyncio calls.
+
+    def data_received(self, data: bytes) -> None:
+        self.last_received = time.time()
+        self._unparsed += len(data)
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _MORE:
+                self._unparsed = 0
+                self._on_reply(reply)
+        except hiredis.ProtocolError as error:
+            self.abort(f"what came is not Redis' protocol: {error}")
+            return
+        if self._unparsed > MAX_REPLY_BYTES:
+            self.abort(f"a reply is longer than {MAX_REPLY_BYTES} bytes")
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self.on_writable is not None:
+            self.on_writable()
+
+    def eof_received(self) -> None:
+        self.abort("closed by Redis")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(str(exc) if exc else "closed")
+        self._streams.connection_lost(exc)

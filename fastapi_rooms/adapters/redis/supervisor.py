@@ -1,0 +1,51 @@
+"""Keeps one link open: connects, waits until it is lost, and connects again, until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Protocol
+
+from redis.exceptions import AuthenticationError, AuthorizationError
+
+from fastapi_rooms.adapters.redis.link import Link
+
+FIRST_DELAY = 0.05
+MAX_DELAY = 1.0
+
+
+class LinkUser(Protocol):
+    """Whoever talks over the link."""
+
+    async def open(self) -> Link:
+        """Open a new link, or raise."""
+
+    def link_up(self, link: Link) -> None:
+        """A new connection is open; nothing has been asked of it yet."""
+
+    def link_down(self, reason: str, *, refused: bool = False) -> None:
+        """The connection is lost or could not be opened; `refused` if Redis rejects who we are."""
+
+
+async def supervise(user: LinkUser) -> None:
+    """Give `user` a link whenever there is none. Ends only by cancellation.
+
+    The first retry is immediate; then delays double from 50 ms to a second, each drawn between
+    half and the whole of it, so that many workers do not return in step.
+    """
+    delay = 0.0
+    while True:
+        await asyncio.sleep(delay * random.uniform(0.5, 1))
+        try:
+            link = await user.open()
+        except Exception as error:  # whatever it is, an hour later it may be mended
+            refused = isinstance(error, AuthenticationError | AuthorizationError)
+            user.link_down(str(error) or type(error).__name__, refused=refused)
+            delay = min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+            continue
+        delay = 0.0
+        try:
+            user.link_up(link)
+            user.link_down(await link.lost)
+        finally:
+            await link.close()

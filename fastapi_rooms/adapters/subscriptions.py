@@ -1,0 +1,111 @@
+"""Channels wanted against channels confirmed, as a state machine without I/O.
+
+Strategy: a channel has at most one command under way. While one is, wishes only change what is
+wanted; when its confirmation comes, the machine looks again. So joins and leaves of one channel
+may cross each other and the network in any order, and the last wish wins. A lost connection
+confirms nothing any more, and everything wanted is due again.
+
+    absent ──subscribe sent──▶ SUBSCRIBING ──confirmed──▶ LIVE
+       ▲                                                    │
+       └──confirmed── UNSUBSCRIBING ◀──unsubscribe sent─────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+
+from fastapi_rooms.types import Channel
+
+
+class _State(Enum):
+    SUBSCRIBING = 1
+    LIVE = 2
+    UNSUBSCRIBING = 3
+
+
+class Subscriptions:
+    """What one subscriber connection has been asked for, and has confirmed."""
+
+    def __init__(self) -> None:
+        self.wanted: set[Channel] = set()
+        self._states: dict[Channel, _State] = {}
+        self._due: dict[Channel, None] = {}
+        self._refused: set[Channel] = set()
+        self._unconfirmed = 0
+
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Wish to be subscribed."""
+        for channel in channels:
+            self.wanted.add(channel)
+            self._consider(channel)
+
+    def unwant(self, channels: Iterable[Channel]) -> None:
+        """Wish not to be."""
+        for channel in channels:
+            self.wanted.discard(channel)
+            self._consider(channel)
+
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the channel is wanted and confirmed, with nothing under way."""
+        return channel in self.wanted and self._states.get(channel) is _State.LIVE
+
+    @property
+    def settled(self) -> bool:
+        """Whether every wish is confirmed."""
+        return not (self._due or self._unconfirmed or self._refused)
+
+    def take_due(self) -> tuple[list[Channel], list[Channel]]:
+        """The channels to subscribe to and to unsubscribe from now; they count as asked for."""
+        subscribe = [channel for channel in self._due if channel in self.wanted]
+        unsubscribe = [channel for channel in self._due if channel not in self.wanted]
+        self._due.clear()
+        for channel in subscribe:
+            self._states[channel] = _State.SUBSCRIBING
+        for channel in unsubscribe:
+            self._states[channel] = _State.UNSUBSCRIBING
+        self._unconfirmed += len(subscribe) + len(unsubscribe)
+        return subscribe, unsubscribe
+
+    def confirm_subscribed(self, channel: Channel) -> bool:
+        """The carrier says we are subscribed; returns whether the channel is live by that."""
+        if self._states.get(channel) is not _State.SUBSCRIBING:
+            return False
+        self._unconfirmed -= 1
+        self._states[channel] = _State.LIVE
+        self._consider(channel)
+        return channel in self.wanted
+
+    def confirm_unsubscribed(self, channel: Channel) -> None:
+        """The carrier says we are not subscribed."""
+        state = self._states.pop(channel, None)
+        if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
+            self._unconfirmed -= 1
+        self._consider(channel)
+
+    def refused(self, channels: Iterable[Channel]) -> None:
+        """The carrier will not have these: not asked again on this connection, unless wished anew."""
+        for channel in channels:
+            if self._states.pop(channel, None) is not None:
+                self._unconfirmed -= 1
+            if channel in self.wanted:
+                self._refused.add(channel)
+
+    def reset(self) -> None:
+        """The connection is gone: nothing is confirmed, and all that is wanted is due."""
+        self._states.clear()
+        self._refused.clear()
+        self._unconfirmed = 0
+        self._due = dict.fromkeys(self.wanted)
+
+    def _consider(self, channel: Channel) -> None:
+        self._refused.discard(channel)
+        state = self._states.get(channel)
+        if channel in self.wanted:
+            due = state is None
+        else:
+            due = state is _State.LIVE
+        if due:
+            self._due[channel] = None
+        else:
+            self._due.pop(channel, None)

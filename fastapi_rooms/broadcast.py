@@ -1,0 +1,110 @@
+"""The operator that says who gets a message: immutable, every call a new one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.names import check_rooms
+from fastapi_rooms.types import Room
+
+
+class Deliverer(Protocol):
+    """What an operator hands its message to: a namespace."""
+
+    async def deliver(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+        """Deliver to the target's members here and, unless `local`, on every other worker."""
+
+
+class BroadcastOperator:
+    """Whom to send to. Chain it in any order; keep it and use it again as often as you like.
+
+        await rooms.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
+
+    A socket in several of the rooms gets the message once. Without `to`, everyone in the
+    namespace gets it.
+    """
+
+    __slots__ = ("_deliverer", "_local", "_target", "_volatile")
+
+    def __init__(
+        self,
+        deliverer: Deliverer,
+        target: Target = Target(),  # noqa: B008 -- immutable
+        *,
+        local: bool = False,
+        volatile: bool = False,
+    ) -> None:
+        self._deliverer = deliverer
+        self._target = target
+        self._local = local
+        self._volatile = volatile
+
+    def to(self, *names: Room) -> BroadcastOperator:
+        """Address these rooms, or sids, too.
+
+        No names address nobody: a computed list that comes out empty must not reach everyone.
+
+        Raises:
+            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+        """
+        return self._with(target=self._target.to(check_rooms(names)))
+
+    def except_(self, *names: Room) -> BroadcastOperator:
+        """Leave out every socket that is in one of these rooms, or has one of these sids.
+
+        Raises:
+            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+        """
+        return self._with(target=self._target.excluding(check_rooms(names)))
+
+    @property
+    def local(self) -> BroadcastOperator:
+        """Only this worker's sockets."""
+        return self._with(local=True)
+
+    @property
+    def volatile(self) -> BroadcastOperator:
+        """Skip sockets that cannot take it now; never raise for, or wait for, the adapter."""
+        return self._with(volatile=True)
+
+    async def send_text(self, data: str) -> None:
+        """Send text.
+
+        Returns when local sockets have it in their outboxes and the adapter has accepted it.
+
+        Raises:
+            AdapterUnavailable: the adapter did not accept it in time; local sockets have it.
+            MessageTooLarge: it is over the manager's limit; nobody has it.
+            NotStarted: the manager is not running.
+        """
+        await self._send(Payload.of_text(data))
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes, as `send_text` does text."""
+        await self._send(Payload.of_bytes(data))
+
+    async def send_json(self, data: Any) -> None:
+        """Send what orjson makes of `data`, as a text message, as `send_text` does."""
+        await self._send(Payload.of_json(data))
+
+    async def _send(self, payload: Payload) -> None:
+        await self._deliverer.deliver(
+            self._target, payload, local=self._local, volatile=self._volatile
+        )
+
+    def _with(
+        self, *, target: Target | None = None, local: bool = False, volatile: bool = False
+    ) -> BroadcastOperator:
+        return BroadcastOperator(
+            self._deliverer,
+            self._target if target is None else target,
+            local=self._local or local,
+            volatile=self._volatile or volatile,
+        )
+
+    def __repr__(self) -> str:
+        words = [f"to={self._target.rooms}", f"except_={self._target.except_}"]
+        words += ["local"] * self._local + ["volatile"] * self._volatile
+        return f"<BroadcastOperator {' '.join(words)}>"

@@ -1,0 +1,163 @@
+"""What `rooms.connect(websocket)` does: bring a client in, and see it out whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Protocol
+
+from starlette import websockets
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from fastapi_rooms.errors import AdapterUnavailable, ClientError
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.socket import Home, Socket
+from fastapi_rooms.transports.asgi import AsgiTransport
+from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.types import Sid
+
+logger = logging.getLogger("fastapi_rooms")
+
+TRY_AGAIN_LATER = 1013
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to take what is left for it, or a close frame."""
+
+
+class Entrance(Home, Protocol):
+    """The namespace a connection brings its socket into, and out of."""
+
+    @property
+    def outbox(self) -> OutboxPolicy: ...
+
+    async def enter(self, socket: Socket, transport: Transport) -> None: ...
+
+    def exit(self, socket: Socket) -> bool: ...
+
+
+class Connection:
+    """The async context manager that a `Socket` lives in."""
+
+    __slots__ = (
+        "_accept",
+        "_cancelled",
+        "_cancelling",
+        "_closer",
+        "_namespace",
+        "_socket",
+        "_task",
+        "_transport",
+        "_websocket",
+    )
+
+    def __init__(
+        self,
+        namespace: Entrance,
+        websocket: WebSocket,
+        sid: Sid,
+        data: dict[str, Any],
+        subprotocol: str | None,
+        headers: Iterable[tuple[bytes, bytes]] | None,
+    ) -> None:
+        self._namespace = namespace
+        self._websocket = websocket
+        self._accept = (subprotocol, headers)
+        self._transport = AsgiTransport(websocket, namespace.outbox, self._overflowed)
+        self._socket = Socket(namespace, websocket, self._transport, sid, data)
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._closer: asyncio.Task[None] | None = None
+        self._cancelled = False
+
+    async def __aenter__(self) -> Socket:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        if self._websocket.application_state is WebSocketState.CONNECTING:
+            await self._websocket.accept(*self._accept)
+        try:
+            await self._namespace.enter(self._socket, self._transport)
+        except AdapterUnavailable as error:
+            logger.warning("A client was turned away (1013): %s", error)
+            raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
+        return self._socket
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._namespace.exit(self._socket)  # before anything that waits, and could be cancelled
+        try:
+            if exc is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
+                        await self._transport.flush()
+            elif isinstance(exc, ClientError):
+                logger.debug("%s: %s", self._socket, exc)
+                await self._close(exc.code, str(exc))
+                return True
+            elif isinstance(exc, AdapterUnavailable):
+                logger.warning("%s was closed (1013): %s", self._socket, exc)
+                await self._close(TRY_AGAIN_LATER, "try again later")
+                return True
+            return self._is_quiet(exc)
+        finally:
+            self._transport.stop()
+            if self._closer is not None:
+                self._closer.cancel()
+
+    def _is_quiet(self, exc: BaseException | None) -> bool:
+        """Whether the block ends by nothing but its client's going."""
+        if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
+            return True
+        if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
+            return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
+        return False
+
+    def _overflowed(self) -> None:
+        """The transport has given the client up, as it does not read."""
+        if self._namespace.exit(self._socket):
+            self._closer = asyncio.create_task(self._give_up())
+
+    async def _give_up(self) -> None:
+        policy = self._namespace.outbox
+        logger.info(
+            "%s was closed (%d): it left more than %d bytes unread",
+            self._socket,
+            policy.close_code,
+            policy.max_bytes,
+        )
+        if not await self._close(policy.close_code, "too slow"):
+            # The server waits for the client to read before it says goodbye, so the endpoint would
+            # go on waiting for a client that is lost to it.
+            self._cancelled = True
+            assert self._task is not None
+            self._task.cancel()
+
+    async def _close(self, code: int, reason: str) -> bool:
+        """Close with a code, if the client takes that in time; returns whether it did."""
+        if self._websocket.application_state is not WebSocketState.CONNECTED:
+            return True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
+        except TimeoutError:
+            return False
+        except Exception as error:  # it was closed already, by either side
+            logger.debug("%s could not be closed: %r", self._socket, error)
+        return True
+
+
+def _is_use_after_disconnect(exc: BaseException | None) -> bool:
+    """Starlette's way to say that a `websocket.receive_*` or `send_*` came after the end."""
+    kind = getattr(websockets, "WebSocketDisconnected", None)
+    if kind is not None:
+        return isinstance(exc, kind)
+    return isinstance(exc, RuntimeError) and str(exc).startswith(
+        ("WebSocket is not connected", 'Cannot call "')
+    )

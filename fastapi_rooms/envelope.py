@@ -1,0 +1,43 @@
+"""What travels between workers: to whom, and what."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.types import NodeId, Room
+
+
+class Target(NamedTuple):
+    """Whom a broadcast is for: the union of some rooms, or everyone, less some rooms or sids."""
+
+    rooms: tuple[Room, ...] | None = None
+    """The rooms or sids addressed; `None` is everyone in the namespace, `()` is nobody."""
+
+    except_: tuple[Room, ...] = ()
+    """Rooms or sids whose sockets do not get it."""
+
+    def to(self, names: tuple[Room, ...]) -> Target:
+        """This target and some rooms more."""
+        known = self.rooms or ()
+        return Target(known + tuple(n for n in dict.fromkeys(names) if n not in known), self.except_)
+
+    def excluding(self, names: tuple[Room, ...]) -> Target:
+        """This target without the sockets of some rooms."""
+        known = self.except_
+        return Target(self.rooms, known + tuple(n for n in dict.fromkeys(names) if n not in known))
+
+
+class Broadcast(NamedTuple):
+    """One broadcast as other workers get it."""
+
+    origin: NodeId
+    """The worker that sends it, so that it can tell its own echo."""
+
+    sequence: int
+    """Rises with every broadcast of `origin`: what arrives again has been seen."""
+
+    namespace: str
+    target: Target
+    payload: Payload
+    volatile: bool = False

@@ -1,0 +1,110 @@
+"""Every error this package raises, under one root, grouped by whose fault it is.
+
+    RoomsError
+    ├── UsageError                  the calling code
+    │   ├── ConfigurationError        … put the manager together wrongly      (ValueError)
+    │   ├── NotStarted                … used a manager that is not running    (RuntimeError)
+    │   ├── InvalidRoomName           … a room or sid no room can have        (ValueError)
+    │   ├── InvalidNamespace          … a namespace no namespace can have     (ValueError)
+    │   ├── MessageTooLarge           … a message over the manager's limit    (ValueError)
+    │   ├── SidInUse                  … a sid that another socket has here
+    │   └── SocketClosed              … joined on behalf of a socket that left
+    ├── ClientError                 the client at the other end
+    │   └── InvalidMessage            … sent what the endpoint cannot read    (ValueError)
+    ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
+    ├── AdapterError                what carries messages between workers
+    │   └── AdapterUnavailable        … did not take or confirm it in time
+    └── MalformedEnvelope           bytes from another worker; dropped and counted, never raised to you
+
+A client that goes away is no error of ours: that stays Starlette's `WebSocketDisconnect`.
+"""
+
+from __future__ import annotations
+
+
+class RoomsError(Exception):
+    """The root of every error in this package."""
+
+
+class UsageError(RoomsError):
+    """The calling code asked for something that cannot be."""
+
+
+class ConfigurationError(UsageError, ValueError):
+    """The manager, an adapter or a policy was put together wrongly."""
+
+
+class NotStarted(UsageError, RuntimeError):
+    """The manager was used before it was started, or after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This RoomManager is not running. Start it with the application: "
+            "`app = FastAPI(lifespan=rooms.lifespan)`, or `async with rooms:` inside a lifespan "
+            "of your own. In tests use `with TestClient(app) as client:`, which runs the lifespan. "
+            "A mounted sub-application's own lifespan never runs: start the manager in the parent."
+        )
+
+
+class InvalidRoomName(UsageError, ValueError):
+    """A room or sid is not a string of 1 to 255 UTF-8 bytes."""
+
+
+class InvalidNamespace(UsageError, ValueError):
+    """A namespace is not a string of 1 to 255 UTF-8 bytes without `#`."""
+
+
+class MessageTooLarge(UsageError, ValueError):
+    """A message is longer than the manager's `max_message_bytes`."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"This message has {size} bytes, the limit is {limit} "
+            "(`max_message_bytes` of the RoomManager). Nothing was sent."
+        )
+        self.size = size
+        self.limit = limit
+
+
+class SidInUse(UsageError):
+    """A socket of this worker has the sid already that `connect(sid=…)` asks for."""
+
+
+class SocketClosed(UsageError):
+    """The socket has left its namespace: its `async with rooms.connect(…)` block is over."""
+
+
+class ClientError(RoomsError):
+    """The client did something its endpoint cannot go on with.
+
+    When it leaves the `async with rooms.connect(…)` block, the socket is closed with `code`
+    and the endpoint ends quietly: a client must not be able to fill the log with tracebacks.
+    """
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+        """The WebSocket close code that tells the client (RFC 6455, section 7.4.1)."""
+
+
+class InvalidMessage(ClientError, ValueError):
+    """The client sent text where bytes were expected, bytes for text (1003), or bad JSON (1007)."""
+
+
+class ListenerOverflow(RoomsError):
+    """A listener did not read in time, and what waited for it passed its outbox limit."""
+
+
+class AdapterError(RoomsError):
+    """Something between the workers failed."""
+
+
+class AdapterUnavailable(AdapterError):
+    """The adapter did not confirm a join, or did not accept a message, in the time it had.
+
+    Local members have had the message all the same; the members on other workers may not.
+    """
+
+
+class MalformedEnvelope(RoomsError):
+    """Bytes that are no envelope of a version this worker knows."""

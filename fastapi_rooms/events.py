@@ -1,0 +1,83 @@
+"""A namespace's events: who wants to know, and telling them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.types import Room
+
+logger = logging.getLogger("fastapi_rooms")
+
+EventName = Literal[
+    "create-room", "delete-room", "join-room", "leave-room", "connect", "disconnect", "gap"
+]
+_NAMES = frozenset(get_args(EventName))
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Gap(NamedTuple):
+    """A span of time in which messages from other workers may have been missed.
+
+    Times are seconds since the epoch. What local members sent to each other is not affected.
+    """
+
+    since: float
+    """When the adapter was last known to receive."""
+    until: float
+    """When it was sure to receive again."""
+    rooms: frozenset[Room]
+    """The rooms of this namespace that had a member or listener on this worker all the while."""
+
+
+class Events:
+    """Handlers by event. A plain one is called at once, an async one becomes a task."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def on(self, event: EventName) -> Callable[[Handler], Handler]:
+        """A decorator that registers a handler. Raises `ConfigurationError` for no such event."""
+        if event not in _NAMES:
+            raise ConfigurationError(
+                f"There is no event {event!r}. There are: {', '.join(sorted(_NAMES))}."
+            )
+
+        def register(handler: Handler) -> Handler:
+            self._handlers.setdefault(event, []).append(handler)
+            return handler
+
+        return register
+
+    def emit(self, event: EventName, *args: Any) -> None:
+        """Tell every handler. One that raises is logged, and harms neither others nor the caller."""
+        for handler in self._handlers.get(event, ()):
+            try:
+                result = handler(*args)
+            except Exception:
+                logger.exception("A handler of %r raised", event)
+                continue
+            if inspect.iscoroutine(result):
+                task = asyncio.ensure_future(_guard(event, result))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Cancel the handlers that still run."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _guard(event: str, handler: Coroutine[Any, Any, Any]) -> None:
+    try:
+        await handler
+    except Exception:
+        logger.exception("A handler of %r raised", event)

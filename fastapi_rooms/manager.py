@@ -1,0 +1,157 @@
+"""The application's manager: its namespaces, and when they run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from fastapi_rooms.adapters import adapter_of
+from fastapi_rooms.adapters.base import Adapter
+from fastapi_rooms.adapters.memory import MemoryAdapter
+from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.names import check_namespace
+from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.runtime import Health, Runtime, Settings
+from fastapi_rooms.workers import count_workers_here
+
+logger = logging.getLogger("fastapi_rooms")
+
+
+class RoomManager(Namespace):
+    """The rooms of an application, and its namespace `/`.
+
+        rooms = RoomManager("redis://localhost:6379")
+        app = FastAPI(lifespan=rooms.lifespan)
+        Rooms = Annotated[RoomManager, Depends(rooms)]
+
+    Making one opens nothing, so it may stand at the top of a module that is imported before a fork.
+    It may be started again after it was closed, in the same event loop or another.
+
+    Args:
+        adapter: what carries messages between workers: a URL (`memory://`, `memory://name` shared
+            within the process, `redis://`, `rediss://`, `unix://`) or an adapter.
+        outbox: what happens to sockets and listeners that do not keep up.
+        prefix: the first part of every channel, so that applications can share one Redis;
+            `rooms` unless the adapter was made with another.
+        join_timeout: seconds that the adapter has to confirm a join.
+        publish_timeout: seconds that it has to accept a message; for an adapter given by its URL.
+        linger: seconds that a room's channel is kept after its last member has left.
+        max_message_bytes: the longest message that may be sent, in bytes.
+
+    Raises:
+        ConfigurationError: these settings cannot be.
+    """
+
+    def __init__(
+        self,
+        adapter: str | Adapter = "memory://",
+        *,
+        outbox: OutboxPolicy = OutboxPolicy(),  # noqa: B008 -- immutable
+        prefix: str | None = None,
+        join_timeout: float = 5.0,
+        publish_timeout: float = 5.0,
+        linger: float = 1.0,
+        max_message_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
+        if isinstance(adapter, str):
+            adapter = adapter_of(
+                adapter, prefix=prefix or "rooms", publish_timeout=publish_timeout
+            )
+        elif prefix is not None and prefix != adapter.prefix:
+            raise ConfigurationError(
+                f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
+                f"{prefix!r}. Give the prefix to the adapter only."
+            )
+        settings = Settings(outbox, join_timeout, linger, max_message_bytes)
+        self._starts = 0
+        self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._lock = asyncio.Lock()
+        self._named: dict[str, Namespace] = {}
+        super().__init__("/", Runtime(adapter, settings))
+
+    def of(self, name: str) -> Namespace:
+        """Another namespace, made when first asked for. `of("/")` is the manager itself.
+
+        Raises:
+            InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
+        """
+        name = check_namespace(name)
+        if name == "/":
+            return self
+        if name not in self._named:
+            self._named[name] = Namespace(name, self._runtime)
+        return self._named[name]
+
+    @property
+    def health(self) -> Health:
+        """How the manager is, for a readiness route; never raises."""
+        return self._runtime.health
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """The application's lifespan: `FastAPI(lifespan=rooms.lifespan)`."""
+        async with self:
+            yield
+
+    async def __aenter__(self) -> Self:
+        """Start, as a part of a lifespan of your own.
+
+        Started twice at a time, by an application and one mounted in it, it runs until both are
+        over.
+
+        Raises:
+            AdapterUnavailable: the adapter rejects the login. One that is merely out of reach is
+                tried again in the background, and `health.ready` is false until then.
+        """
+        self._forget_another_loop()
+        async with self._lock:
+            if self._starts == 0:
+                self._warn_of_workers()
+                await self._runtime.start()
+            self._starts += 1
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Close: leave no connection, task or subscription."""
+        async with self._lock:
+            self._starts -= 1
+            if self._starts == 0:
+                for namespace in (self, *self._named.values()):
+                    await namespace.close()
+                await self._runtime.close()
+
+    def _forget_another_loop(self) -> None:
+        """What was started before a fork, or in an event loop that is gone, cannot be closed there."""
+        here = (os.getpid(), asyncio.get_running_loop())
+        if self._started_in not in (None, here):
+            pid, loop = self._started_in
+            if self._starts and pid == here[0] and loop.is_running():
+                raise ConfigurationError(
+                    "This RoomManager is running in another event loop. Make one for each; "
+                    "`memory://name` or a shared MemoryBus lets them hear each other."
+                )
+            self._runtime.abandon()
+            self._starts = 0
+            self._lock = asyncio.Lock()
+        self._started_in = here
+
+    def _warn_of_workers(self) -> None:
+        workers = count_workers_here()
+        if workers > 1 and isinstance(self._runtime.adapter, MemoryAdapter):
+            logger.warning(
+                "RoomManager keeps its rooms in memory, but this application runs in %d worker "
+                "processes: people in one room will not hear those on another worker. Give it a "
+                'Redis, RoomManager("redis://localhost:6379"), or run one worker.',
+                workers,
+            )

@@ -1,0 +1,287 @@
+"""A namespace: its own rooms and sids, and the verbs over them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Set
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from starlette.websockets import WebSocket
+
+from fastapi_rooms.adapters.base import Outage
+from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.connection import Connection
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.errors import SidInUse, SocketClosed, UsageError
+from fastapi_rooms.events import EventName, Events, Gap, Handler
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.listener import Listener
+from fastapi_rooms.membership import Left, Membership
+from fastapi_rooms.names import check_room, check_rooms, new_sid
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.runtime import Runtime
+from fastapi_rooms.socket import Socket
+from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.types import Channel, Room, Sid
+
+
+class Namespace:
+    """Sockets and rooms that know nothing of those in other namespaces.
+
+    It is a dependency too: `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
+    """
+
+    def __init__(self, name: str, runtime: Runtime) -> None:
+        self.name = name
+        self._runtime = runtime
+        self._sockets: dict[Sid, Socket] = {}
+        self._members: Membership[Transport] = Membership()
+        self._listeners: Membership[Listener] = Membership()
+        self._events = Events()
+        self._everyone = BroadcastOperator(self)
+        self._channel = runtime.channels.of_namespace(name)
+        runtime.namespaces[name] = self
+
+    async def __call__(self) -> Self:
+        """What `Depends` calls: the namespace itself."""
+        return self
+
+    @property
+    def rooms(self) -> Mapping[Room, Set[Sid]]:
+        """This worker's rooms and the sids in them: a live, read-only view."""
+        return self._members.rooms
+
+    @property
+    def sids(self) -> Mapping[Sid, Set[Room]]:
+        """This worker's sids and the rooms they are in: a live, read-only view."""
+        return self._members.sids
+
+    @property
+    def outbox(self) -> OutboxPolicy:
+        """What happens to sockets and listeners that do not keep up."""
+        return self._runtime.settings.outbox
+
+    def connect(
+        self,
+        websocket: WebSocket,
+        *,
+        sid: Sid | None = None,
+        data: dict[str, Any] | None = None,
+        subprotocol: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] | None = None,
+    ) -> Connection:
+        """Bring a client in for the time of an `async with` block, which gives its `Socket`.
+
+        Accepts the connection unless it is accepted already. At the end of the block, whichever
+        way it ends, the socket has left every room. The block ends quietly when the client goes
+        (`WebSocketDisconnect`); when the client sends what cannot be read (`InvalidMessage`: closed
+        with 1003 or 1007); and when the adapter is unavailable (closed with 1013).
+
+        Args:
+            websocket: Starlette's object, which stays yours: read from it and write to it freely.
+            sid: an id of your own choice for the socket, else one that nobody can guess is drawn.
+            data: what to know the socket by; JSON values.
+            subprotocol: the one to accept the connection with.
+            headers: more headers to accept it with.
+
+        Raises:
+            NotStarted: the manager is not running.
+            InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes.
+            SidInUse: a socket of this worker has that sid.
+        """
+        sid = new_sid(self._runtime.node) if sid is None else check_room(sid)
+        return Connection(self, websocket, sid, {} if data is None else data, subprotocol, headers)
+
+    @asynccontextmanager
+    async def listen(
+        self, *names: Room, outbox: OutboxPolicy | None = None
+    ) -> AsyncIterator[Listener]:
+        """Hear what is sent to some rooms, without a socket, for the time of an `async with` block.
+
+        What is sent to everyone in the namespace is not heard; a message to several of the rooms is
+        heard once.
+
+        Args:
+            names: the rooms, at least one.
+            outbox: how much may wait for this listener and what happens past that; the manager's
+                policy when left out. `close` ends the iteration with `ListenerOverflow`.
+
+        Raises:
+            AdapterUnavailable: the adapter did not confirm the rooms within the join timeout.
+        """
+        if not names:
+            raise UsageError("listen() needs the name of at least one room.")
+        rooms = tuple(dict.fromkeys(check_rooms(names)))
+        channels = (self._channel, *self._channels_of(rooms))
+        await self._runtime.acquire(channels)
+        listener = Listener(rooms, outbox or self.outbox)
+        key = new_sid(self._runtime.node)
+        self._listeners.add(key, listener)
+        self._listeners.join(key, rooms)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(key)
+            listener.close()
+            self._runtime.release(channels)
+
+    def on(self, event: EventName) -> Callable[[Handler], Handler]:
+        """Decorate a handler, plain or async, of what happens on this worker.
+
+        | event | handler gets | when |
+        |---|---|---|
+        | `connect`, `disconnect` | the `Socket` | it has come in; it has left every room |
+        | `create-room`, `delete-room` | the room | it has its first member here; its last has left |
+        | `join-room`, `leave-room` | the room and the sid | a socket has joined or left |
+        | `gap` | a `Gap` | messages from other workers may have been missed |
+
+        The room that a socket has by its own sid makes no events. A handler that raises is logged
+        and harms nothing else. Raises `ConfigurationError` for an event that does not exist.
+        """
+        return self._events.on(event)
+
+    # Sending.
+
+    def to(self, *names: Room) -> BroadcastOperator:
+        """Address rooms or sids: see `BroadcastOperator.to`."""
+        return self._everyone.to(*names)
+
+    def except_(self, *names: Room) -> BroadcastOperator:
+        """Address everyone but some rooms or sids: see `BroadcastOperator.except_`."""
+        return self._everyone.except_(*names)
+
+    @property
+    def local(self) -> BroadcastOperator:
+        """Address this worker's sockets only."""
+        return self._everyone.local
+
+    @property
+    def volatile(self) -> BroadcastOperator:
+        """Address those that can take it now: see `BroadcastOperator.volatile`."""
+        return self._everyone.volatile
+
+    async def send_text(self, data: str) -> None:
+        """Send text to everyone in the namespace: see `BroadcastOperator.send_text`."""
+        await self._everyone.send_text(data)
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send bytes to everyone in the namespace."""
+        await self._everyone.send_bytes(data)
+
+    async def send_json(self, data: Any) -> None:
+        """Send JSON to everyone in the namespace."""
+        await self._everyone.send_json(data)
+
+    async def deliver(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+        """Deliver here first, then to the other workers. Operators call this."""
+        self._runtime.check(payload)
+        if target.rooms == ():
+            return
+        self.deliver_here(target, payload, volatile=volatile)
+        if not local:
+            await self._runtime.publish(self.name, target, payload, volatile=volatile)
+        await self._runtime.breathe(payload)
+
+    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+        """Deliver to this worker's members and listeners: both halves of a broadcast end here."""
+        members = self._members.resolve(target)
+        if volatile:
+            for transport in members:
+                transport.write_volatile(payload)
+        else:
+            for transport in members:
+                transport.write(payload)
+        if self._listeners and target.rooms is not None:
+            for listener in self._listeners.resolve(target):
+                listener.offer(target, payload)
+
+    # What connections and sockets call.
+
+    async def enter(self, socket: Socket, transport: Transport) -> None:
+        """Bring a socket in, in the room of its own sid."""
+        channels = (self._channel, *self._channels_of((socket.sid,)))
+        self._check_free(socket.sid)
+        await self._runtime.acquire(channels)
+        try:
+            self._check_free(socket.sid)  # another may have taken it while we waited
+        except SidInUse:
+            self._runtime.release(channels)
+            raise
+        self._sockets[socket.sid] = socket
+        self._members.add(socket.sid, transport)
+        self._members.join(socket.sid, (socket.sid,))
+        self._events.emit("connect", socket)
+
+    def exit(self, socket: Socket) -> bool:
+        """Take a socket out of every room; returns whether it was in. Does not wait."""
+        if self._sockets.get(socket.sid) is not socket:
+            return False
+        del self._sockets[socket.sid]
+        left = self._members.remove(socket.sid)
+        self._runtime.release((self._channel, *self._channels_of(left.rooms)))
+        self._announce_left(socket, left)
+        self._events.emit("disconnect", socket)
+        return True
+
+    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Put a socket into rooms once the adapter has confirmed all of them."""
+        self._check_in(socket)
+        mine = self.sids[socket.sid]
+        new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
+        if not new:
+            return
+        await self._runtime.acquire(self._channels_of(new))
+        if self._sockets.get(socket.sid) is not socket:
+            self._runtime.release(self._channels_of(new))
+            self._check_in(socket)
+        joined = self._members.join(socket.sid, new)
+        # Another task may have joined the socket to some of them while we waited.
+        self._runtime.release(self._channels_of(r for r in new if r not in joined.rooms))
+        for room in joined.created:
+            self._events.emit("create-room", room)
+        for room in joined.rooms:
+            self._events.emit("join-room", room, socket.sid)
+
+    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Take a socket out of rooms, but not out of its own."""
+        left = self._members.leave(socket.sid, (room for room in rooms if room != socket.sid))
+        self._runtime.release(self._channels_of(left.rooms))
+        self._announce_left(socket, left)
+
+    def gap(self, outage: Outage) -> None:
+        """Tell the handlers which of this namespace's rooms may have missed something."""
+        if self._channel in outage.channels:
+            of_room = self._runtime.channels.of_room
+            names = (self.rooms.keys() | self._listeners.rooms.keys()) - self.sids.keys()
+            rooms = frozenset(name for name in names if of_room(self.name, name) in outage.channels)
+            self._events.emit("gap", Gap(outage.since, outage.until, rooms))
+
+    async def close(self) -> None:
+        """Forget everyone; the manager is closing."""
+        for transport in self._members.members():
+            transport.stop()
+        for listener in self._listeners.members():
+            listener.close()
+        self._sockets.clear()
+        self._members.clear()
+        self._listeners.clear()
+        await self._events.close()
+
+    def _announce_left(self, socket: Socket, left: Left) -> None:
+        for room in left.rooms:
+            if room != socket.sid:
+                self._events.emit("leave-room", room, socket.sid)
+        for room in left.deleted:
+            if room != socket.sid:
+                self._events.emit("delete-room", room)
+
+    def _check_free(self, sid: Sid) -> None:
+        if self._sockets.get(sid) is not None:
+            raise SidInUse(f"A socket of this worker in {self.name} has the sid {sid!r} already.")
+
+    def _check_in(self, socket: Socket) -> None:
+        if self._sockets.get(socket.sid) is not socket:
+            raise SocketClosed(f"{socket} has left: its `connect` block is over.")
+
+    def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
+        return [self._runtime.channels.of_room(self.name, room) for room in rooms]

@@ -1,0 +1,252 @@
+"""What the namespaces of one manager share while it runs: the adapter, and this worker's identity."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from fastapi_rooms import codec
+from fastapi_rooms.adapters.base import Adapter, Outage
+from fastapi_rooms.duplicates import Duplicates
+from fastapi_rooms.envelope import Broadcast, Target
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.interest import Interest
+from fastapi_rooms.names import Channels, new_node_id
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.types import Channel, NodeId
+
+logger = logging.getLogger("fastapi_rooms")
+
+TURN_BYTES = 64 * 1024
+"""How much may be sent in one turn of the event loop before the sender steps aside for a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a `RoomManager` is told, for its namespaces to go by."""
+
+    outbox: OutboxPolicy
+    join_timeout: float
+    linger: float
+    max_message_bytes: int
+
+
+class Health(NamedTuple):
+    """How a manager is, for a readiness route. Times are seconds since the epoch."""
+
+    ready: bool
+    """Whether it runs, and messages reach and leave this worker."""
+    connected: bool
+    """Whether the adapter is connected and has confirmed every room."""
+    since: float
+    """Since when `connected` has been what it is."""
+    last_received: float | None
+    """When anything last came from the other side of the adapter."""
+    reconnects: int
+    """How many times it was lost and made whole again."""
+    buffered: int
+    """Bytes that wait to be published."""
+    dropped: int
+    """Messages that could not be published, or came in and were not understood."""
+
+
+class Local(Protocol):
+    """A namespace, as far as messages from other workers need it."""
+
+    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+        """Deliver to this worker's members."""
+
+    def gap(self, outage: Outage) -> None:
+        """Messages from other workers may have been missed."""
+
+
+@dataclass
+class _Run:
+    """One stretch from start to close; nothing of it outlives the event loop it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+    node: NodeId
+    interest: Interest
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    sweep: asyncio.TimerHandle | None = None
+    turn_bytes: int = 0
+    malformed: int = 0
+
+
+class Runtime:
+    """Sends to, and receives from, the other workers. Raises `NotStarted` unless it runs."""
+
+    def __init__(self, adapter: Adapter, settings: Settings) -> None:
+        self.adapter = adapter
+        self.settings = settings
+        self.channels = Channels(adapter.prefix)
+        self.namespaces: dict[str, Local] = {}
+        self._running: _Run | None = None
+
+    @property
+    def _run(self) -> _Run:
+        if self._running is None:
+            raise NotStarted
+        return self._running
+
+    @property
+    def node(self) -> NodeId:
+        """This worker's id, new at every start."""
+        return self._run.node
+
+    @property
+    def health(self) -> Health:
+        """How it is now; never raises."""
+        run, adapter = self._running, self.adapter.health
+        return Health(
+            ready=run is not None and adapter.connected,
+            connected=adapter.connected,
+            since=adapter.since,
+            last_received=adapter.last_received,
+            reconnects=adapter.reconnects,
+            buffered=adapter.buffered,
+            dropped=adapter.dropped + (run.malformed if run is not None else 0),
+        )
+
+    async def start(self) -> None:
+        """Become a worker: draw an id, open the adapter, and hold the channel of that id."""
+        run = _Run(asyncio.get_running_loop(), new_node_id(), Interest(self.settings.linger))
+        own = [self.channels.of_node(run.node)]
+        run.interest.hold(own)
+        self._running = run
+        try:
+            await self.adapter.start(self, own)
+        except BaseException:
+            self._running = None
+            raise
+
+    async def close(self) -> None:
+        """Stop being one."""
+        run, self._running = self._running, None
+        if run is not None and run.sweep is not None:
+            run.sweep.cancel()
+        await self.adapter.close()
+
+    def abandon(self) -> None:
+        """Forget a run whose event loop is gone, and with it everything that could be closed."""
+        self._running = None
+
+    # Interest.
+
+    async def acquire(self, channels: Iterable[Channel]) -> None:
+        """Hold channels, and return when the adapter has confirmed them; else hold none.
+
+        Raises:
+            AdapterUnavailable: they were not confirmed within the join timeout.
+        """
+        run = self._run
+        run.interest.hold(channels)
+        try:
+            async with asyncio.timeout(self.settings.join_timeout):
+                await self.adapter.subscribe(channels)
+        except TimeoutError:
+            self.release(channels)
+            raise AdapterUnavailable(
+                f"The adapter did not confirm the join in {self.settings.join_timeout} s. "
+                "Nothing was joined."
+            ) from None
+        except BaseException:
+            self.release(channels)
+            raise
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Let go of channels; the last to do so starts their linger. Harmless when closed."""
+        run = self._running
+        if run is not None:
+            run.interest.release(channels, run.loop.time())
+            if run.sweep is None:
+                self._schedule_sweep(run)
+
+    def _schedule_sweep(self, run: _Run) -> None:
+        due = run.interest.next_expiry()
+        run.sweep = None if due is None else run.loop.call_at(due, self._sweep, run)
+
+    def _sweep(self, run: _Run) -> None:
+        expired = run.interest.expired(run.loop.time())
+        if expired:
+            self.adapter.unsubscribe(expired)
+        self._schedule_sweep(run)
+
+    # Out.
+
+    def check(self, payload: Payload) -> None:
+        """Raise `NotStarted` or `MessageTooLarge` before anything is done with a message."""
+        _ = self._run
+        if len(payload.data) > self.settings.max_message_bytes:
+            raise MessageTooLarge(len(payload.data), self.settings.max_message_bytes)
+
+    async def publish(
+        self, namespace: str, target: Target, payload: Payload, *, volatile: bool
+    ) -> None:
+        """Send to the other workers, and return when the adapter has accepted it."""
+        run = self._run
+        rooms = target.rooms
+        if rooms is not None and len(rooms) == 1:
+            channel = self.channels.of_room(namespace, rooms[0])
+        else:
+            channel = self.channels.of_namespace(namespace)
+        data = codec.encode(
+            Broadcast(run.node, next(run.sequence), namespace, target, payload, volatile)
+        )
+        if volatile:
+            self.adapter.publish_volatile(channel, data)
+        else:
+            await self.adapter.publish(channel, data)
+
+    async def breathe(self, payload: Payload) -> None:
+        """Step aside for a turn of the loop once a sender has used up its share of this one.
+
+        A sender that never waits for anything would otherwise keep every outbox from draining,
+        and have its own members cut off for not reading.
+        """
+        run = self._run
+        if run.turn_bytes == 0:
+            run.loop.call_soon(self._new_turn, run)
+        run.turn_bytes += len(payload.data) + 64
+        if run.turn_bytes > TURN_BYTES:
+            await asyncio.sleep(0)
+
+    @staticmethod
+    def _new_turn(run: _Run) -> None:
+        run.turn_bytes = 0
+
+    # In: what the adapter calls.
+
+    def received(self, channel: Channel, data: bytes) -> None:
+        """Deliver an envelope from another worker; drop and count what is none."""
+        run = self._running
+        if run is None:
+            return
+        try:
+            broadcast = codec.decode(data)
+        except MalformedEnvelope as error:
+            run.malformed += 1
+            logger.debug("Dropped a malformed message on %r: %s", channel, error)
+            return
+        if broadcast.origin == run.node:
+            return
+        if not run.duplicates.is_new(broadcast.origin, broadcast.sequence):
+            return
+        namespace = self.namespaces.get(broadcast.namespace)
+        if namespace is None:
+            return
+        try:
+            namespace.deliver_here(broadcast.target, broadcast.payload, volatile=broadcast.volatile)
+        except Exception:
+            logger.exception("A message from another worker could not be delivered")
+
+    def gap(self, outage: Outage) -> None:
+        """Tell every namespace."""
+        for namespace in list(self.namespaces.values()):
+            namespace.gap(outage)

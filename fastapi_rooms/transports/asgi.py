@@ -1,0 +1,144 @@
+"""The transport over ASGI `send`, which every server has.
+
+Strategy: a fan-out may not await a member, and `send` is a coroutine that a slow client can hold
+up for long. So messages go through an outbox, and a task drains it; the task lives only while
+something waits. A message from the socket's own endpoint, which can wait, is sent by the
+endpoint's own task whenever nothing is ahead of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
+
+logger = logging.getLogger("fastapi_rooms")
+
+_Waiting = tuple[Payload, asyncio.Future[None] | None]
+
+# From Python 3.12 on a task can run its first step at once: a client that keeps up then costs no
+# further turn of the event loop.
+_EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+ABNORMAL_CLOSURE = 1006
+
+
+class AsgiTransport:
+    """Writes to one client by `websocket.send`. `on_overflow` is called when the policy closes it."""
+
+    name = "asgi"
+
+    def __init__(
+        self, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
+    ) -> None:
+        self._websocket = websocket
+        self._on_overflow = on_overflow
+        self._outbox: Outbox[_Waiting] = Outbox(policy)
+        self._loop = asyncio.get_running_loop()
+        self._drainer: asyncio.Task[None] | None = None
+        self._sending = False
+        self._skipped = 0
+        self.closed = False
+
+    @property
+    def pending(self) -> int:
+        """Bytes in the outbox."""
+        return self._outbox.size
+
+    @property
+    def dropped(self) -> int:
+        """What the policy dropped and `volatile` skipped."""
+        return self._outbox.dropped + self._skipped
+
+    def write(self, payload: Payload) -> None:
+        """Queue it, and see that the queue is being drained."""
+        if self.closed:
+            return
+        if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
+            self.stop()
+            self._loop.call_soon(self._on_overflow)
+        else:
+            self._start_draining()
+
+    def write_volatile(self, payload: Payload) -> None:
+        """Queue it unless a send is being held up."""
+        if self._sending:
+            self._skipped += 1
+        else:
+            self.write(payload)
+
+    async def send(self, payload: Payload) -> None:
+        """Send it from the caller's task if nothing is ahead, else queue and wait."""
+        if self.closed:
+            raise WebSocketDisconnect(ABNORMAL_CLOSURE)
+        if self._sending or self._outbox:
+            taken: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((payload, taken), len(payload.data))
+            self._start_draining()
+            await taken
+            return
+        try:
+            if not await self._send(payload):
+                raise WebSocketDisconnect(ABNORMAL_CLOSURE)
+        finally:
+            if self._outbox:
+                self._start_draining()
+
+    async def flush(self) -> None:
+        """Wait for the drainer."""
+        while self._drainer is not None:
+            await asyncio.wait((self._drainer,))
+
+    def stop(self) -> None:
+        """Drop what waits, and fail whoever waits for it."""
+        self.closed = True
+        for _, taken in self._outbox.clear():
+            if taken is not None and not taken.done():
+                taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        if self._drainer is not None:
+            self._drainer.cancel()
+
+    def _start_draining(self) -> None:
+        if self._drainer is None and not self._sending and not self.closed:
+            drainer = asyncio.Task(self._drain(), loop=self._loop, **_EAGER)
+            if not drainer.done():
+                self._drainer = drainer
+                drainer.add_done_callback(self._drained)
+
+    def _drained(self, _: asyncio.Task[None]) -> None:
+        self._drainer = None
+        if self._outbox:
+            self._start_draining()
+
+    async def _drain(self) -> None:
+        while self._outbox:
+            payload, taken = self._outbox.pop()
+            sent = False
+            try:
+                sent = await self._send(payload)
+            finally:
+                if taken is not None and not taken.done():
+                    if sent:
+                        taken.set_result(None)
+                    else:
+                        taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+
+    async def _send(self, payload: Payload) -> bool:
+        """Send one message; whatever goes wrong means that the client is gone, and ends there."""
+        self._sending = True
+        try:
+            await self._websocket.send(payload.asgi())
+        except Exception as error:
+            logger.debug("The client of a socket is gone: %r", error)
+            self.stop()
+            return False
+        finally:
+            self._sending = False
+        return True

@@ -1,0 +1,49 @@
+"""The contract between a socket and what carries messages to its client."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fastapi_rooms.frames import Payload
+
+
+class Transport(Protocol):
+    """Writes messages to one client, in order, under an outbox policy.
+
+    `write` and `write_volatile` are what a fan-out calls for every member: they neither wait nor
+    raise. A transport that gives its client up, because it is gone or does not read, says so once
+    through the callback it was made with, in a later turn of the event loop.
+    """
+
+    name: str
+    """Which transport this is: `asgi` or `uvicorn`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is gone or given up: what is written now goes nowhere."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for the client to read."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages the policy dropped, and volatile ones that were skipped."""
+
+    def write(self, payload: Payload) -> None:
+        """Send, after all that was written before; the policy decides about what does not fit."""
+
+    def write_volatile(self, payload: Payload) -> None:
+        """Send, unless the client is behind."""
+
+    async def send(self, payload: Payload) -> None:
+        """Send, after all that was written before, and return when the server has taken it.
+
+        Raises `WebSocketDisconnect` when the client is gone.
+        """
+
+    async def flush(self) -> None:
+        """Return when all that was written is with the server, or the client is gone."""
+
+    def stop(self) -> None:
+        """Write nothing more and leave no task behind; what waits is dropped."""
