@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
@@ -16,7 +16,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from fastapi_rooms.errors import AdapterUnavailable, ClientError
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.socket import Home, Socket
-from fastapi_rooms.transports.asgi import AsgiTransport
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Sid
 
@@ -33,6 +32,10 @@ class Entrance(Home, Protocol):
     @property
     def outbox(self) -> OutboxPolicy: ...
 
+    def open_transport(
+        self, websocket: WebSocket, on_overflow: Callable[[], None]
+    ) -> Transport: ...
+
     async def enter(self, socket: Socket, transport: Transport) -> None: ...
 
     def exit(self, socket: Socket) -> bool: ...
@@ -46,7 +49,9 @@ class Connection:
         "_cancelled",
         "_cancelling",
         "_closer",
+        "_data",
         "_namespace",
+        "_sid",
         "_socket",
         "_task",
         "_transport",
@@ -65,8 +70,8 @@ class Connection:
         self._namespace = namespace
         self._websocket = websocket
         self._accept = (subprotocol, headers)
-        self._transport = AsgiTransport(websocket, namespace.outbox, self._overflowed)
-        self._socket = Socket(namespace, websocket, self._transport, sid, data)
+        self._sid = sid
+        self._data = data
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._closer: asyncio.Task[None] | None = None
@@ -78,11 +83,18 @@ class Connection:
         self._cancelling = self._task.cancelling()
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._websocket.accept(*self._accept)
+        self._transport = self._namespace.open_transport(self._websocket, self._overflowed)
+        self._socket = Socket(
+            self._namespace, self._websocket, self._transport, self._sid, self._data
+        )
         try:
             await self._namespace.enter(self._socket, self._transport)
-        except AdapterUnavailable as error:
-            logger.warning("A client was turned away (1013): %s", error)
-            raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
+        except BaseException as error:
+            self._transport.stop()
+            if isinstance(error, AdapterUnavailable):
+                logger.warning("A client was turned away (1013): %s", error)
+                raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
+            raise
         return self._socket
 
     async def __aexit__(
@@ -132,7 +144,7 @@ class Connection:
             policy.close_code,
             policy.max_bytes,
         )
-        if not await self._close(policy.close_code, "too slow"):
+        if not await self._close(policy.close_code, "too slow") and not self._transport.abort():
             # The server waits for the client to read before it says goodbye, so the endpoint would
             # go on waiting for a client that is lost to it.
             self._cancelled = True

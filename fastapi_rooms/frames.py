@@ -1,21 +1,61 @@
-"""A message as its receivers get it: encoded once per broadcast, whatever the number of members."""
+"""A message as its receivers get it: encoded and framed once, whatever the number of members.
+
+A frame from a server is not masked (RFC 6455, section 5.1), so it is the same bytes for every
+client. It may be uncompressed on a connection that negotiated permessage-deflate: a frame says of
+itself whether it is compressed, and one that is not leaves the compression context as it was
+(RFC 7692, section 6).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+_FINAL_TEXT, _FINAL_BINARY = b"\x81", b"\x82"
+
+
+def frame_of(data: bytes, *, binary: bool) -> bytes:
+    """The whole message as one unmasked frame (RFC 6455, section 5.2)."""
+    size = len(data)
+    first = _FINAL_BINARY if binary else _FINAL_TEXT
+    if size < 126:
+        return first + size.to_bytes() + data
+    if size < 0x10000:
+        return first + b"\x7e" + size.to_bytes(2) + data
+    return first + b"\x7f" + size.to_bytes(8) + data
+
 
 class Payload:
-    """The bytes of one WebSocket message and whether they are text; immutable and shared."""
+    """The bytes of one WebSocket message and whether they are text; immutable and shared.
 
-    __slots__ = ("_text", "binary", "data")
+    `text` and `frame` are made when first asked for and kept: plain slots, as a fan-out reads
+    `frame` once for every member.
+    """
+
+    __slots__ = ("binary", "data", "frame", "text")
+
+    binary: bool
+    data: bytes
+    frame: bytes
+    """The message as a frame on the wire."""
+    text: str
+    """The message as text. Raises `UnicodeDecodeError` for binary data that is no UTF-8."""
 
     def __init__(self, data: bytes, *, binary: bool) -> None:
         self.data = data
         self.binary = binary
-        self._text: str | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Python comes here for a slot that is still empty.
+        if name == "frame":
+            self.frame = frame_of(self.data, binary=self.binary)
+            return self.frame
+        if name == "text":
+            self.text = self.data.decode()
+            return self.text
+        raise AttributeError(name)
 
     @classmethod
     def of_text(cls, text: str) -> Payload:
@@ -23,7 +63,7 @@ class Payload:
         if not isinstance(text, str):
             raise TypeError(f"send_text takes a str, not {type(text).__name__}")
         payload = cls(text.encode(), binary=False)
-        payload._text = text
+        payload.text = text
         return payload
 
     @classmethod
@@ -39,14 +79,25 @@ class Payload:
         return cls(orjson.dumps(value), binary=False)
 
     @property
-    def text(self) -> str:
-        """The message as text. Raises `UnicodeDecodeError` for binary data that is no UTF-8."""
-        if self._text is None:
-            self._text = self.data.decode()
-        return self._text
+    def parts(self) -> Sequence[Payload]:
+        """Itself: one message, where a `Batch` has several."""
+        return (self,)
 
     def asgi(self) -> dict[str, Any]:
         """The ASGI event that sends it; a new one each time, as middleware may write into it."""
         if self.binary:
             return {"type": "websocket.send", "bytes": self.data}
         return {"type": "websocket.send", "text": self.text}
+
+
+class Batch:
+    """Messages for the same members, one after the other, whose frames leave in one write."""
+
+    __slots__ = ("frame", "parts")
+
+    def __init__(self, parts: Sequence[Payload]) -> None:
+        self.parts = parts
+        self.frame = b"".join([part.frame for part in parts])
+
+
+Outgoing = Payload | Batch

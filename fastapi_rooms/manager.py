@@ -43,6 +43,8 @@ class RoomManager(Namespace):
         publish_timeout: seconds that it has to accept a message; for an adapter given by its URL.
         linger: seconds that a room's channel is kept after its last member has left.
         max_message_bytes: the longest message that may be sent, in bytes.
+        direct: write finished frames to the server's own transport where that is known to be sound
+            (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -58,6 +60,7 @@ class RoomManager(Namespace):
         publish_timeout: float = 5.0,
         linger: float = 1.0,
         max_message_bytes: int = 16 * 1024 * 1024,
+        direct: bool = True,
     ) -> None:
         if isinstance(adapter, str):
             adapter = adapter_of(
@@ -68,7 +71,7 @@ class RoomManager(Namespace):
                 f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
                 f"{prefix!r}. Give the prefix to the adapter only."
             )
-        settings = Settings(outbox, join_timeout, linger, max_message_bytes)
+        settings = Settings(outbox, join_timeout, linger, max_message_bytes, direct)
         self._starts = 0
         self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._lock = asyncio.Lock()

@@ -38,6 +38,8 @@ class Membership(Generic[M]):
         self._members: dict[Sid, M] = {}
         self._rooms: dict[Room, dict[Sid, M]] = {}
         self._sids: dict[Sid, dict[Room, None]] = {}
+        self.version = 0
+        """Rises with every change: while it is the same, so is who is where."""
         self.rooms: Mapping[Room, Set[Sid]] = LiveView(self._rooms)
         self.sids: Mapping[Sid, Set[Room]] = LiveView(self._sids)
 
@@ -54,6 +56,7 @@ class Membership(Generic[M]):
 
     def add(self, sid: Sid, member: M) -> None:
         """Bring in a member, which is in no room yet."""
+        self.version += 1
         self._members[sid] = member
         self._sids[sid] = {}
 
@@ -63,6 +66,7 @@ class Membership(Generic[M]):
         member = self._members[sid]
         new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
         created = tuple(room for room in new if room not in self._rooms)
+        self.version += 1
         for room in new:
             mine[room] = None
             self._rooms.setdefault(room, {})[sid] = member
@@ -73,6 +77,7 @@ class Membership(Generic[M]):
         mine = self._sids.get(sid, {})
         left = tuple(room for room in dict.fromkeys(rooms) if room in mine)
         deleted = []
+        self.version += 1
         for room in left:
             del mine[room]
             others = self._rooms[room]
@@ -85,6 +90,7 @@ class Membership(Generic[M]):
     def remove(self, sid: Sid) -> Left:
         """Take a member out of every room and forget it; harmless for one that is gone."""
         left = self.leave(sid, tuple(self._sids.get(sid, ())))
+        self.version += 1
         self._sids.pop(sid, None)
         self._members.pop(sid, None)
         return left
@@ -96,20 +102,23 @@ class Membership(Generic[M]):
 
     def resolve(self, target: Target) -> Collection[M]:
         """The members that `target` addresses, each once. A live view: not to be held on to."""
-        rooms, except_ = target
-        members: Mapping[Sid, M]
-        if rooms is None:
-            members = self._members
-        elif len(rooms) == 1:
-            members = self._rooms.get(rooms[0], {})
-        else:
-            members = {s: m for room in rooms for s, m in self._rooms.get(room, {}).items()}
-        if not except_ or not members:
+        members = self.select(target.rooms)
+        excluded = self.excluded(target)
+        if not excluded:
             return members.values()
-        out: set[Sid] = set()
-        for room in except_:
-            out.update(self._rooms.get(room, ()))
-        return [member for sid, member in members.items() if sid not in out]
+        return [member for sid, member in members.items() if sid not in excluded]
+
+    def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
+        """The members in any of `rooms`, or everyone, by sid: not to be written to or held on to."""
+        if rooms is None:
+            return self._members
+        if len(rooms) == 1:
+            return self._rooms.get(rooms[0], {})
+        return {sid: m for room in rooms for sid, m in self._rooms.get(room, {}).items()}
+
+    def excluded(self, target: Target) -> frozenset[Sid]:
+        """The sids that `target` leaves out."""
+        return frozenset(sid for room in target.except_ for sid in self._rooms.get(room, ()))
 
 
 class LiveView(Mapping[str, Set[str]]):

@@ -58,7 +58,7 @@ def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
 
 def check_namespace(name: str) -> str:
     """Return `name` with its leading slash, or raise `InvalidNamespace`."""
-    if isinstance(name, str) and not name.startswith("/"):
+    if isinstance(name, str) and name and not name.startswith("/"):
         name = "/" + name
     problem = _problem(name)
     if not problem and "#" in name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Set
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -14,6 +15,7 @@ from fastapi_rooms.connection import Connection
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import SidInUse, SocketClosed, UsageError
 from fastapi_rooms.events import EventName, Events, Gap, Handler
+from fastapi_rooms.fanout import Fanout
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.membership import Left, Membership
@@ -21,7 +23,7 @@ from fastapi_rooms.names import check_room, check_rooms, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import Runtime
 from fastapi_rooms.socket import Socket
-from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.transports import Transport, open_transport
 from fastapi_rooms.types import Channel, Room, Sid
 
 
@@ -36,6 +38,7 @@ class Namespace:
         self._runtime = runtime
         self._sockets: dict[Sid, Socket] = {}
         self._members: Membership[Transport] = Membership()
+        self._fanout = Fanout(self._members)
         self._listeners: Membership[Listener] = Membership()
         self._events = Events()
         self._everyone = BroadcastOperator(self)
@@ -177,25 +180,30 @@ class Namespace:
         self._runtime.check(payload)
         if target.rooms == ():
             return
-        self.deliver_here(target, payload, volatile=volatile)
+        written = self.deliver_here(target, payload, volatile=volatile)
         if not local:
             await self._runtime.publish(self.name, target, payload, volatile=volatile)
-        await self._runtime.breathe(payload)
-
-    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> None:
-        """Deliver to this worker's members and listeners: both halves of a broadcast end here."""
-        members = self._members.resolve(target)
-        if volatile:
-            for transport in members:
-                transport.write_volatile(payload)
+        if written is not None:
+            await written
         else:
-            for transport in members:
-                transport.write(payload)
+            await self._runtime.breathe(payload)
+
+    def deliver_here(
+        self, target: Target, payload: Payload, *, volatile: bool
+    ) -> asyncio.Future[None] | None:
+        """Deliver to this worker's members and listeners: both halves of a broadcast end here."""
         if self._listeners and target.rooms is not None:
             for listener in self._listeners.resolve(target):
                 listener.offer(target, payload)
+        return self._fanout.write(target, payload, volatile=volatile)
 
     # What connections and sockets call.
+
+    def open_transport(self, websocket: WebSocket, on_overflow: Callable[[], None]) -> Transport:
+        """A way to the client of an accepted connection."""
+        return open_transport(
+            websocket, self.outbox, on_overflow, direct=self._runtime.settings.direct
+        )
 
     async def enter(self, socket: Socket, transport: Transport) -> None:
         """Bring a socket in, in the room of its own sid."""
@@ -262,6 +270,7 @@ class Namespace:
             transport.stop()
         for listener in self._listeners.members():
             listener.close()
+        self._fanout.close()
         self._sockets.clear()
         self._members.clear()
         self._listeners.clear()

@@ -77,14 +77,18 @@ class Outbox(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(self, item: T, size: int) -> Verdict:
-        """Queue an item, or do as the policy says when it does not fit."""
-        if self._entries and self.size + size > self._policy.max_bytes:
+    def offer(self, item: T, size: int, *, held: int = 0) -> Verdict:
+        """Queue an item, or do as the policy says when it does not fit.
+
+        `held` is what the reader's transport has taken out of the queue and not delivered yet.
+        """
+        limit = self._policy.max_bytes - held
+        if self._entries and self.size + size > limit:
             if self._policy.overflow == "close":
                 return Verdict.OVERFLOW
             if self._policy.overflow == "drop_oldest":
-                self._drop_oldest(size)
-            if self._entries and self.size + size > self._policy.max_bytes:
+                self._drop_oldest(limit - size)
+            if self._entries and self.size + size > limit:
                 self.dropped += 1
                 return Verdict.DROPPED
         self._entries.append(_Entry(item, size, pinned=False))
@@ -109,9 +113,9 @@ class Outbox(Generic[T]):
         self.size = 0
         return items
 
-    def _drop_oldest(self, room_for: int) -> None:
+    def _drop_oldest(self, down_to: int) -> None:
         pinned = []
-        while self._entries and self.size + room_for > self._policy.max_bytes:
+        while self._entries and self.size > down_to:
             entry = self._entries.popleft()
             if entry.pinned:
                 pinned.append(entry)

@@ -34,6 +34,7 @@ class Settings:
     join_timeout: float
     linger: float
     max_message_bytes: int
+    direct: bool
 
 
 class Health(NamedTuple):
@@ -58,7 +59,7 @@ class Health(NamedTuple):
 class Local(Protocol):
     """A namespace, as far as messages from other workers need it."""
 
-    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> object:
         """Deliver to this worker's members."""
 
     def gap(self, outage: Outage) -> None:

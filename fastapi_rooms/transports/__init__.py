@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from starlette.websockets import WebSocket
+
+from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.transports.asgi import AsgiTransport
 from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.transports.uvicorn import UvicornTransport
 
-__all__ = ["AsgiTransport", "Transport"]
+__all__ = ["AsgiTransport", "Transport", "UvicornTransport", "open_transport"]
+
+
+def open_transport(
+    websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None], *, direct: bool
+) -> Transport:
+    """The best transport for an accepted connection: the server's own if `direct` and possible."""
+    if direct:
+        transport = UvicornTransport.of(websocket, policy, on_overflow)
+        if transport is not None:
+            return transport
+    return AsgiTransport(websocket, policy, on_overflow)

@@ -16,8 +16,9 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms.frames import Payload
+from fastapi_rooms.frames import Outgoing, Payload
 from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
+from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -26,8 +27,6 @@ _Waiting = tuple[Payload, asyncio.Future[None] | None]
 # From Python 3.12 on a task can run its first step at once: a client that keeps up then costs no
 # further turn of the event loop.
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-
-ABNORMAL_CLOSURE = 1006
 
 
 class AsgiTransport:
@@ -45,7 +44,7 @@ class AsgiTransport:
         self._drainer: asyncio.Task[None] | None = None
         self._sending = False
         self._skipped = 0
-        self.closed = False
+        self._stopped = False
 
     @property
     def pending(self) -> int:
@@ -57,26 +56,27 @@ class AsgiTransport:
         """What the policy dropped and `volatile` skipped."""
         return self._outbox.dropped + self._skipped
 
-    def write(self, payload: Payload) -> None:
+    def write(self, message: Outgoing) -> None:
         """Queue it, and see that the queue is being drained."""
-        if self.closed:
+        if self._stopped:
             return
-        if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
-            self.stop()
-            self._loop.call_soon(self._on_overflow)
-        else:
-            self._start_draining()
+        for payload in message.parts:
+            if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
+                self.stop()
+                self._loop.call_soon(self._on_overflow)
+                return
+        self._start_draining()
 
-    def write_volatile(self, payload: Payload) -> None:
+    def write_volatile(self, message: Outgoing) -> None:
         """Queue it unless a send is being held up."""
         if self._sending:
-            self._skipped += 1
+            self._skipped += len(message.parts)
         else:
-            self.write(payload)
+            self.write(message)
 
     async def send(self, payload: Payload) -> None:
         """Send it from the caller's task if nothing is ahead, else queue and wait."""
-        if self.closed:
+        if self._stopped:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
         if self._sending or self._outbox:
             taken: asyncio.Future[None] = self._loop.create_future()
@@ -98,7 +98,7 @@ class AsgiTransport:
 
     def stop(self) -> None:
         """Drop what waits, and fail whoever waits for it."""
-        self.closed = True
+        self._stopped = True
         for _, taken in self._outbox.clear():
             if taken is not None and not taken.done():
                 taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
@@ -106,7 +106,7 @@ class AsgiTransport:
             self._drainer.cancel()
 
     def _start_draining(self) -> None:
-        if self._drainer is None and not self._sending and not self.closed:
+        if self._drainer is None and not self._sending and not self._stopped:
             drainer = asyncio.Task(self._drain(), loop=self._loop, **_EAGER)
             if not drainer.done():
                 self._drainer = drainer
@@ -129,6 +129,10 @@ class AsgiTransport:
                         taken.set_result(None)
                     else:
                         taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+
+    def abort(self) -> bool:
+        """ASGI has no way to do that."""
+        return False
 
     async def _send(self, payload: Payload) -> bool:
         """Send one message; whatever goes wrong means that the client is gone, and ends there."""

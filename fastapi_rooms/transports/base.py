@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi_rooms.frames import Payload
+from fastapi_rooms.frames import Outgoing, Payload
+
+ABNORMAL_CLOSURE = 1006
+"""The close code of a connection that ended without one (RFC 6455, section 7.1.5)."""
 
 
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
 
     `write` and `write_volatile` are what a fan-out calls for every member: they neither wait nor
-    raise. A transport that gives its client up, because it is gone or does not read, says so once
-    through the callback it was made with, in a later turn of the event loop.
+    raise. A transport that gives its client up because it does not read says so once, through the
+    callback it was made with, in a later turn of the event loop.
     """
 
     name: str
     """Which transport this is: `asgi` or `uvicorn`."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether the client is gone or given up: what is written now goes nowhere."""
 
     @property
     def pending(self) -> int:
@@ -30,10 +29,10 @@ class Transport(Protocol):
     def dropped(self) -> int:
         """Messages the policy dropped, and volatile ones that were skipped."""
 
-    def write(self, payload: Payload) -> None:
+    def write(self, message: Outgoing) -> None:
         """Send, after all that was written before; the policy decides about what does not fit."""
 
-    def write_volatile(self, payload: Payload) -> None:
+    def write_volatile(self, message: Outgoing) -> None:
         """Send, unless the client is behind."""
 
     async def send(self, payload: Payload) -> None:
@@ -47,3 +46,6 @@ class Transport(Protocol):
 
     def stop(self) -> None:
         """Write nothing more and leave no task behind; what waits is dropped."""
+
+    def abort(self) -> bool:
+        """Cut the connection, without a farewell; false where the server gives no way to do it."""

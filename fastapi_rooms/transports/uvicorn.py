@@ -1,0 +1,249 @@
+"""The transport that writes finished frames to uvicorn's own TCP or TLS transport.
+
+Everything in this package that leans on a server's insides is in this file. What it leans on:
+
+* The ASGI `receive` that uvicorn hands to the application is a bound method of the connection's
+  protocol object. If anything has wrapped it, this is not such a method, and we keep out.
+* The protocol has `transport` (asyncio's), `conn` (the WebSocket state machine, with `state`), and
+  writes each message as one frame in one `transport.write`. So a frame written in between can
+  land only between two messages.
+* asyncio calls `pause_writing`, `resume_writing` and `connection_lost` of the protocol by
+  attribute. We put functions of ours before these on the one instance, so a client that falls
+  behind is noticed without asking for its buffer at every message, what waited for it leaves
+  before anything newer, and nobody waits for a client that is gone.
+
+Every doubt (another server, an implementation or version that was not tested, an attribute of
+another kind) means `AsgiTransport`, which works everywhere.
+
+A frame of ours goes out uncompressed on a connection that negotiated permessage-deflate, which is
+legal: see `frames.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from fastapi_rooms.frames import Outgoing, Payload
+from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
+from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
+
+OLDEST, NEWEST = (0, 35), (0, 54)
+"""The uvicorn releases, inclusive, that the byte-for-byte tests have run on."""
+
+_IMPLEMENTATIONS = {
+    "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
+    "uvicorn.protocols.websockets.wsproto_impl": "WSProtocol",
+}
+
+_Waiting = tuple[bytes, asyncio.Future[None] | None]
+
+_WRITE_BYTES = 64 * 1024
+"""How much of an outbox is joined into one write: asyncio's own high-water mark."""
+
+
+class UvicornTransport:
+    """Writes to one client by `transport.write`; queues only while asyncio says to pause."""
+
+    name = "uvicorn"
+
+    __slots__ = (
+        "_clear",
+        "_conn",
+        "_loop",
+        "_on_overflow",
+        "_open",
+        "_outbox",
+        "_paused",
+        "_policy",
+        "_protocol",
+        "_skipped",
+        "_stopped",
+        "_transport",
+        "_write",
+    )
+
+    @classmethod
+    def of(
+        cls, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
+    ) -> UvicornTransport | None:
+        """A transport for an accepted connection, or `None` when there is any doubt about it."""
+        protocol = getattr(getattr(websocket, "_receive", None), "__self__", None)
+        kind = type(protocol)
+        if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not _tested_version():
+            return None
+        transport = getattr(protocol, "transport", None)
+        conn = getattr(protocol, "conn", None)
+        state = getattr(conn, "state", None)
+        if (
+            not (isinstance(transport, asyncio.Transport) or _is_uvloops(transport))
+            or getattr(state, "name", None) != "OPEN"
+            or getattr(protocol, "handshake_complete", None) is not True
+            or transport.get_protocol() is not protocol
+            or "pause_writing" in vars(protocol)  # another one of us has this connection
+            or transport.is_closing()
+            or transport.get_write_buffer_size()
+        ):
+            return None
+        return cls(protocol, transport, conn, state, policy, on_overflow)
+
+    def __init__(
+        self,
+        protocol: Any,
+        transport: asyncio.Transport,
+        conn: Any,
+        open_state: object,
+        policy: OutboxPolicy,
+        on_overflow: Callable[[], None],
+    ) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._write = transport.write
+        self._conn = conn
+        self._open = open_state
+        self._policy = policy
+        self._on_overflow = on_overflow
+        self._loop = asyncio.get_running_loop()
+        self._outbox: Outbox[_Waiting] | None = None  # most clients never need one
+        self._skipped = 0
+        self._paused = False
+        self._stopped = False
+        self._clear = True  # neither paused nor stopped: the one test of a message's way out
+        protocol.pause_writing = self._pause
+        protocol.resume_writing = self._resume
+        protocol.connection_lost = self._lost
+
+    @property
+    def pending(self) -> int:
+        """Bytes in the outbox and in asyncio's buffer."""
+        waiting = self._outbox.size if self._outbox is not None else 0
+        return waiting + self._transport.get_write_buffer_size()
+
+    @property
+    def dropped(self) -> int:
+        """What the policy dropped and `volatile` skipped."""
+        return self._skipped + (self._outbox.dropped if self._outbox is not None else 0)
+
+    def write(self, message: Outgoing) -> None:
+        """Hand the frame to the kernel, or to the outbox of a client that is behind."""
+        if self._clear and self._conn.state is self._open:
+            self._write(message.frame)
+        else:
+            self._write_behind(message)
+
+    def write_volatile(self, message: Outgoing) -> None:
+        """Hand the frame to the kernel, or skip a client that is behind."""
+        if self._clear and self._conn.state is self._open:
+            self._write(message.frame)
+        elif self._is_open():
+            self._skipped += len(message.parts)
+
+    async def send(self, payload: Payload) -> None:
+        """Write, behind what waits; returns when it is asyncio's."""
+        if self._clear and self._conn.state is self._open:
+            self._write(payload.frame)
+            return
+        if not self._is_open():
+            raise WebSocketDisconnect(ABNORMAL_CLOSURE)
+        taken: asyncio.Future[None] = self._loop.create_future()
+        self._queue().push((payload.frame, taken), len(payload.frame))
+        await taken
+
+    async def flush(self) -> None:
+        """Wait for the outbox to empty, by waiting behind the last in it."""
+        if self._outbox and self._is_open():
+            emptied: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((b"", emptied), 0)
+            try:
+                await emptied
+            except WebSocketDisconnect:
+                return
+
+    def stop(self) -> None:
+        """Drop what waits, and give uvicorn its methods back."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._clear = False
+        for method in ("pause_writing", "resume_writing", "connection_lost"):
+            vars(self._protocol).pop(method, None)
+        if self._outbox is not None:
+            for _, taken in self._outbox.clear():
+                if taken is not None and not taken.done():
+                    taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+
+    def abort(self) -> bool:
+        """Cut the TCP connection; uvicorn then tells the endpoint that its client is gone."""
+        self._transport.abort()
+        return True
+
+    def _is_open(self) -> bool:
+        return not self._stopped and self._conn.state is self._open and not self._transport.is_closing()
+
+    def _queue(self) -> Outbox[_Waiting]:
+        if self._outbox is None:
+            self._outbox = Outbox(self._policy)
+        return self._outbox
+
+    def _write_behind(self, message: Outgoing) -> None:
+        if not self._is_open():
+            return
+        outbox = self._queue()
+        held = self._transport.get_write_buffer_size()
+        for payload in message.parts:
+            verdict = outbox.offer((payload.frame, None), len(payload.frame), held=held)
+            if verdict is Verdict.OVERFLOW:
+                self.stop()
+                self._loop.call_soon(self._on_overflow)
+                return
+
+    # What asyncio calls, before uvicorn's own.
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._clear = False
+        type(self._protocol).pause_writing(self._protocol)
+
+    def _resume(self) -> None:
+        self._paused = False
+        while self._outbox and not self._paused:  # writing may bring the next pause
+            self._write_some(self._outbox)
+        if not self._paused:
+            self._clear = True
+            type(self._protocol).resume_writing(self._protocol)
+
+    def _lost(self, exc: Exception | None) -> None:
+        protocol = self._protocol
+        self.stop()
+        protocol.connection_lost(exc)
+
+    def _write_some(self, outbox: Outbox[_Waiting]) -> None:
+        frames = []
+        size = 0
+        while outbox and size < _WRITE_BYTES:
+            frame, taken = outbox.pop()
+            frames.append(frame)
+            size += len(frame)
+            if taken is not None and not taken.done():
+                taken.set_result(None)
+        self._write(b"".join(frames))
+
+
+def _is_uvloops(transport: object) -> bool:
+    """uvloop's transports behave as asyncio's do, and are not registered as such."""
+    return type(transport).__module__ in ("uvloop.loop", "uvloop.sslproto")
+
+
+def _tested_version() -> bool:
+    """Whether the uvicorn that runs this process is one the tests have run on."""
+    uvicorn = sys.modules.get("uvicorn")
+    version = str(getattr(uvicorn, "__version__", ""))
+    try:
+        major, minor = version.split(".")[:2]
+        return OLDEST <= (int(major), int(minor)) <= NEWEST
+    except ValueError:
+        return False
