@@ -43,7 +43,7 @@ from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import Health
 from fastapi_rooms.socket import Socket
 
-__all__ = [
+__all__ = [  # noqa: RUF022 -- grouped by module
     # .adapters
     "Adapter",
     "AdapterHealth",

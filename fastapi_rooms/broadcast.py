@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from fastapi_rooms.codec import MAX_NAMES
 from fastapi_rooms.envelope import Target
+from fastapi_rooms.errors import UsageError
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import check_rooms
 from fastapi_rooms.types import Room
@@ -13,7 +15,9 @@ from fastapi_rooms.types import Room
 class Deliverer(Protocol):
     """What an operator hands its message to: a namespace."""
 
-    async def deliver(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+    async def deliver(
+        self, target: Target, payload: Payload, *, local: bool, volatile: bool
+    ) -> None:
         """Deliver to the target's members here and, unless `local`, on every other worker."""
 
 
@@ -48,6 +52,7 @@ class BroadcastOperator:
 
         Raises:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            UsageError: these are more than 65,535 names.
         """
         return self._with(target=self._target.to(check_rooms(names)))
 
@@ -56,6 +61,7 @@ class BroadcastOperator:
 
         Raises:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            UsageError: these are more than 65,535 names.
         """
         return self._with(target=self._target.excluding(check_rooms(names)))
 
@@ -97,9 +103,13 @@ class BroadcastOperator:
     def _with(
         self, *, target: Target | None = None, local: bool = False, volatile: bool = False
     ) -> BroadcastOperator:
+        if target is None:
+            target = self._target
+        elif len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
+            raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
         return BroadcastOperator(
             self._deliverer,
-            self._target if target is None else target,
+            target,
             local=self._local or local,
             volatile=self._volatile or volatile,
         )

@@ -34,7 +34,8 @@ _BROADCAST = 1
 _BINARY, _VOLATILE, _EVERYONE = 1, 2, 4
 _KNOWN_FLAGS = _BINARY | _VOLATILE | _EVERYONE
 _HEADER = Struct(">BBB8sQBHH")
-_MAX_NAMES = 0xFFFF
+MAX_NAMES = 0xFFFF
+"""How many rooms one broadcast can name, and how many it can leave out."""
 
 
 def encode(broadcast: Broadcast) -> bytes:
@@ -47,11 +48,18 @@ def encode(broadcast: Broadcast) -> bytes:
     if rooms is None:
         flags |= _EVERYONE
         rooms = ()
-    if len(rooms) > _MAX_NAMES or len(except_) > _MAX_NAMES:
-        raise UsageError(f"One broadcast can name at most {_MAX_NAMES} rooms.")
+    if len(rooms) > MAX_NAMES or len(except_) > MAX_NAMES:
+        raise UsageError(f"One broadcast can name at most {MAX_NAMES} rooms.")
     name = namespace.encode()
     header = _HEADER.pack(
-        VERSION, _BROADCAST, flags, bytes.fromhex(origin), sequence, len(name), len(rooms), len(except_)
+        VERSION,
+        _BROADCAST,
+        flags,
+        bytes.fromhex(origin),
+        sequence,
+        len(name),
+        len(rooms),
+        len(except_),
     )
     parts = [header, name]
     for room in rooms + except_:
@@ -65,7 +73,9 @@ def encode(broadcast: Broadcast) -> bytes:
 def decode(data: bytes) -> Broadcast:
     """The broadcast that `data` is. Raises `MalformedEnvelope` for anything else."""
     try:
-        version, kind, flags, origin, sequence, name_size, rooms, except_ = _HEADER.unpack_from(data)
+        version, kind, flags, origin, sequence, name_size, rooms, except_ = _HEADER.unpack_from(
+            data
+        )
     except Exception as error:
         raise MalformedEnvelope("shorter than a header") from error
     if version != VERSION:

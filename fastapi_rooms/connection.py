@@ -30,15 +30,17 @@ class Entrance(Home, Protocol):
     """The namespace a connection brings its socket into, and out of."""
 
     @property
-    def outbox(self) -> OutboxPolicy: ...
+    def outbox(self) -> OutboxPolicy:
+        """What happens to a client that does not keep up."""
 
-    def open_transport(
-        self, websocket: WebSocket, on_overflow: Callable[[], None]
-    ) -> Transport: ...
+    def open_transport(self, websocket: WebSocket, on_overflow: Callable[[], None]) -> Transport:
+        """A way to the client of an accepted connection."""
 
-    async def enter(self, socket: Socket, transport: Transport) -> None: ...
+    async def enter(self, socket: Socket, transport: Transport) -> None:
+        """Bring the socket in. Raises `AdapterUnavailable`, `SidInUse` or `NotStarted`."""
 
-    def exit(self, socket: Socket) -> bool: ...
+    def exit(self, socket: Socket) -> bool:
+        """Take the socket out of every room; returns whether it was in."""
 
 
 class Connection:
@@ -160,7 +162,7 @@ class Connection:
                 await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
         except TimeoutError:
             return False
-        except Exception as error:  # it was closed already, by either side
+        except Exception as error:  # noqa: BLE001 -- it was closed already, by either side
             logger.debug("%s could not be closed: %r", self._socket, error)
         return True
 

@@ -20,7 +20,9 @@ class Target(NamedTuple):
     def to(self, names: tuple[Room, ...]) -> Target:
         """This target and some rooms more."""
         known = self.rooms or ()
-        return Target(known + tuple(n for n in dict.fromkeys(names) if n not in known), self.except_)
+        return Target(
+            known + tuple(n for n in dict.fromkeys(names) if n not in known), self.except_
+        )
 
     def excluding(self, names: tuple[Room, ...]) -> Target:
         """This target without the sockets of some rooms."""

@@ -14,7 +14,7 @@
     ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
     ├── AdapterError                what carries messages between workers
     │   └── AdapterUnavailable        … did not take or confirm it in time
-    └── MalformedEnvelope           bytes from another worker; dropped and counted, never raised to you
+    └── MalformedEnvelope           bytes from another worker: dropped, counted, never raised to you
 
 A client that goes away is no error of ours: that stays Starlette's `WebSocketDisconnect`.
 """
@@ -63,7 +63,9 @@ class MessageTooLarge(UsageError, ValueError):
             "(`max_message_bytes` of the RoomManager). Nothing was sent."
         )
         self.size = size
+        """How many bytes it has."""
         self.limit = limit
+        """How many it may have."""
 
 
 class SidInUse(UsageError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from fastapi_rooms.errors import ConfigurationError
@@ -40,7 +41,7 @@ class Events:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """A decorator that registers a handler. Raises `ConfigurationError` for no such event."""
@@ -56,7 +57,7 @@ class Events:
         return register
 
     def emit(self, event: EventName, *args: Any) -> None:
-        """Tell every handler. One that raises is logged, and harms neither others nor the caller."""
+        """Tell every handler. One that raises is logged, and harms neither others nor us."""
         for handler in self._handlers.get(event, ()):
             try:
                 result = handler(*args)
@@ -64,9 +65,18 @@ class Events:
                 logger.exception("A handler of %r raised", event)
                 continue
             if inspect.iscoroutine(result):
-                task = asyncio.ensure_future(_guard(event, result))
+                task = asyncio.ensure_future(result)
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(partial(self._ended, event))
+
+    def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("A handler of %r raised", event, exc_info=error)
+
+    def forget(self) -> None:
+        """Forget the handlers that ran in an event loop that is gone."""
+        self._tasks.clear()
 
     async def close(self) -> None:
         """Cancel the handlers that still run."""
@@ -74,10 +84,3 @@ class Events:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _guard(event: str, handler: Coroutine[Any, Any, Any]) -> None:
-    try:
-        await handler
-    except Exception:
-        logger.exception("A handler of %r raised", event)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.frames import Batch, Outgoing, Payload
@@ -35,17 +36,29 @@ MAX_BATCH_BYTES = 64 * 1024
 class _Delivery:
     """Messages to the same members, and how far they have got."""
 
-    __slots__ = ("done", "excluded", "members", "next", "parts", "rooms", "size", "version", "volatile")
+    __slots__ = (
+        "done",
+        "excluded",
+        "next",
+        "parts",
+        "rooms",
+        "sids",
+        "size",
+        "transports",
+        "version",
+        "volatile",
+    )
 
     def __init__(
         self,
         rooms: tuple[Room, ...] | None,
-        members: list[tuple[Sid, Transport]],
+        members: Mapping[Sid, Transport],
         version: int,
         volatile: bool,
     ) -> None:
         self.rooms = rooms
-        self.members = members
+        self.sids = list(members)
+        self.transports = list(members.values())
         self.version = version
         self.volatile = volatile
         self.parts: list[Payload] = []
@@ -65,29 +78,32 @@ class _Delivery:
         )
 
     def add(self, payload: Payload, excluded: frozenset[Sid]) -> None:
+        """Take one more message."""
         self.parts.append(payload)
         self.excluded.append(excluded)
         self.size += len(payload.data)
 
     def write(self, budget: int) -> int:
         """Write to at most `budget` members more; returns to how many."""
-        members = self.members[self.next : self.next + budget]
+        transports = self.transports[self.next : self.next + budget]
+        sids = self.sids[self.next : self.next + budget]
         self.next += budget
         message: Outgoing = self.parts[0] if len(self.parts) == 1 else Batch(self.parts)
-        excluded = frozenset().union(*self.excluded)
-        if self.volatile:
-            for sid, transport in members:
-                if sid not in excluded:
-                    transport.write_volatile(message)
-                elif own := self._without(sid):
-                    transport.write_volatile(own)
+        excluded = frozenset[Sid]().union(*self.excluded)
+        if self.volatile or excluded:
+            for sid, transport in zip(sids, transports, strict=True):
+                own = message if sid not in excluded else self._without(sid)
+                if own is not None:
+                    write(transport, own, volatile=self.volatile)
         else:
-            for sid, transport in members:
-                if sid not in excluded:
+            frame = message.frame
+            for transport in transports:
+                direct = transport.direct
+                if direct is not None:
+                    direct(frame)
+                else:
                     transport.write(message)
-                elif own := self._without(sid):
-                    transport.write(own)
-        return len(members)
+        return len(transports)
 
     def _without(self, sid: Sid) -> Batch | None:
         """The messages that do not exclude this socket."""
@@ -96,7 +112,18 @@ class _Delivery:
 
     @property
     def finished(self) -> bool:
-        return self.next >= len(self.members)
+        """Whether everyone has been written to."""
+        return self.next >= len(self.transports)
+
+
+def write(transport: Transport, message: Outgoing, *, volatile: bool) -> None:
+    """Write to one member."""
+    if transport.direct is not None:
+        transport.direct(message.frame)
+    elif volatile:
+        transport.write_volatile(message)
+    else:
+        transport.write(message)
 
 
 class Fanout:
@@ -115,15 +142,12 @@ class Fanout:
             handful = self._members.resolve(target)
             if len(handful) <= HANDFUL:
                 for transport in handful:
-                    if volatile:
-                        transport.write_volatile(payload)
-                    else:
-                        transport.write(payload)
+                    write(transport, payload, volatile=volatile)
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version
         if not queue or not queue[-1].takes(target, payload, version, volatile):
-            members = list(self._members.select(target.rooms).items())
+            members = self._members.select(target.rooms)
             queue.append(_Delivery(target.rooms, members, version, volatile))
         queue[-1].add(payload, self._members.excluded(target))
         return queue[-1].done

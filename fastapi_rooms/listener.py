@@ -21,6 +21,7 @@ class RoomMessage(NamedTuple):
     room: Room
     """The room listened to; the first of them when the message went to several."""
     payload: Payload
+    """The message as it travels; the properties below read it."""
 
     @property
     def binary(self) -> bool:
@@ -47,6 +48,7 @@ class Listener(AsyncIterator[RoomMessage]):
 
     def __init__(self, rooms: tuple[Room, ...], policy: OutboxPolicy) -> None:
         self.rooms = rooms
+        """The rooms listened to."""
         self._policy = policy
         self._waiting: Outbox[RoomMessage] = Outbox(policy)
         self._arrived = asyncio.Event()

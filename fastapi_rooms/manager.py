@@ -64,7 +64,9 @@ class RoomManager(Namespace):
     ) -> None:
         if isinstance(adapter, str):
             adapter = adapter_of(
-                adapter, prefix=prefix or "rooms", publish_timeout=publish_timeout
+                adapter,
+                prefix="rooms" if prefix is None else prefix,
+                publish_timeout=publish_timeout,
             )
         elif prefix is not None and prefix != adapter.prefix:
             raise ConfigurationError(
@@ -97,7 +99,7 @@ class RoomManager(Namespace):
         return self._runtime.health
 
     @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002 -- Starlette passes it
         """The application's lifespan: `FastAPI(lifespan=rooms.lifespan)`."""
         async with self:
             yield
@@ -130,12 +132,14 @@ class RoomManager(Namespace):
         async with self._lock:
             self._starts -= 1
             if self._starts == 0:
-                for namespace in (self, *self._named.values()):
-                    await namespace.close()
-                await self._runtime.close()
+                try:
+                    for namespace in (self, *self._named.values()):
+                        await namespace.close()
+                finally:
+                    await self._runtime.close()
 
     def _forget_another_loop(self) -> None:
-        """What was started before a fork, or in an event loop that is gone, cannot be closed there."""
+        """What was started before a fork, or in a loop that is gone, cannot be closed any more."""
         here = (os.getpid(), asyncio.get_running_loop())
         if self._started_in not in (None, here):
             pid, loop = self._started_in
@@ -144,6 +148,8 @@ class RoomManager(Namespace):
                     "This RoomManager is running in another event loop. Make one for each; "
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
+            for namespace in (self, *self._named.values()):
+                namespace.forget()
             self._runtime.abandon()
             self._starts = 0
             self._lock = asyncio.Lock()

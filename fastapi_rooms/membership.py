@@ -8,13 +8,16 @@ where sets would do, as the keys of a dict are a live set that nobody can write 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.types import Room, Sid
 
 M = TypeVar("M")
+
+_NOBODY: frozenset[Sid] = frozenset()
 
 
 class Joined(NamedTuple):
@@ -40,8 +43,8 @@ class Membership(Generic[M]):
         self._sids: dict[Sid, dict[Room, None]] = {}
         self.version = 0
         """Rises with every change: while it is the same, so is who is where."""
-        self.rooms: Mapping[Room, Set[Sid]] = LiveView(self._rooms)
-        self.sids: Mapping[Sid, Set[Room]] = LiveView(self._sids)
+        self.rooms: Mapping[Room, AbstractSet[Sid]] = LiveView(self._rooms)
+        self.sids: Mapping[Sid, AbstractSet[Room]] = LiveView(self._sids)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -109,7 +112,7 @@ class Membership(Generic[M]):
         return [member for sid, member in members.items() if sid not in excluded]
 
     def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
-        """The members in any of `rooms`, or everyone, by sid: not to be written to or held on to."""
+        """The members in any of `rooms`, or everyone, by sid: a live view, as it may be."""
         if rooms is None:
             return self._members
         if len(rooms) == 1:
@@ -118,10 +121,12 @@ class Membership(Generic[M]):
 
     def excluded(self, target: Target) -> frozenset[Sid]:
         """The sids that `target` leaves out."""
+        if not target.except_:
+            return _NOBODY
         return frozenset(sid for room in target.except_ for sid in self._rooms.get(room, ()))
 
 
-class LiveView(Mapping[str, Set[str]]):
+class LiveView(Mapping[str, AbstractSet[str]]):
     """A map of names to sets of names that follows its source and cannot be written to."""
 
     __slots__ = ("_source",)
@@ -129,7 +134,7 @@ class LiveView(Mapping[str, Set[str]]):
     def __init__(self, source: Mapping[str, Mapping[str, Any]]) -> None:
         self._source = source
 
-    def __getitem__(self, name: str) -> Set[str]:
+    def __getitem__(self, name: str) -> AbstractSet[str]:
         return self._source[name].keys()
 
     def __iter__(self) -> Iterator[str]:

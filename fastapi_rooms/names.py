@@ -58,9 +58,10 @@ def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
 
 def check_namespace(name: str) -> str:
     """Return `name` with its leading slash, or raise `InvalidNamespace`."""
-    if isinstance(name, str) and name and not name.startswith("/"):
-        name = "/" + name
     problem = _problem(name)
+    if not problem and not name.startswith("/"):
+        name = "/" + name
+        problem = _problem(name)
     if not problem and "#" in name:
         problem = f"{name!r} contains '#', which separates the parts of a channel"
     if problem:

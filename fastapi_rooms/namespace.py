@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -35,6 +36,7 @@ class Namespace:
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         self.name = name
+        """Its name, with the leading slash: `/` for the manager itself."""
         self._runtime = runtime
         self._sockets: dict[Sid, Socket] = {}
         self._members: Membership[Transport] = Membership()
@@ -50,12 +52,12 @@ class Namespace:
         return self
 
     @property
-    def rooms(self) -> Mapping[Room, Set[Sid]]:
+    def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
         """This worker's rooms and the sids in them: a live, read-only view."""
         return self._members.rooms
 
     @property
-    def sids(self) -> Mapping[Sid, Set[Room]]:
+    def sids(self) -> Mapping[Sid, AbstractSet[Room]]:
         """This worker's sids and the rooms they are in: a live, read-only view."""
         return self._members.sids
 
@@ -92,7 +94,8 @@ class Namespace:
             InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes.
             SidInUse: a socket of this worker has that sid.
         """
-        sid = new_sid(self._runtime.node) if sid is None else check_room(sid)
+        node = self._runtime.node
+        sid = new_sid(node) if sid is None else check_room(sid)
         return Connection(self, websocket, sid, {} if data is None else data, subprotocol, headers)
 
     @asynccontextmanager
@@ -124,9 +127,10 @@ class Namespace:
         try:
             yield listener
         finally:
-            self._listeners.remove(key)
             listener.close()
-            self._runtime.release(channels)
+            if self._listeners.get(key) is not None:  # else the manager was closed meanwhile
+                self._listeners.remove(key)
+                self._runtime.release(channels)
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """Decorate a handler, plain or async, of what happens on this worker.
@@ -134,7 +138,7 @@ class Namespace:
         | event | handler gets | when |
         |---|---|---|
         | `connect`, `disconnect` | the `Socket` | it has come in; it has left every room |
-        | `create-room`, `delete-room` | the room | it has its first member here; its last has left |
+        | `create-room`, `delete-room` | the room | its first member is in; its last has left |
         | `join-room`, `leave-room` | the room and the sid | a socket has joined or left |
         | `gap` | a `Gap` | messages from other workers may have been missed |
 
@@ -175,7 +179,9 @@ class Namespace:
         """Send JSON to everyone in the namespace."""
         await self._everyone.send_json(data)
 
-    async def deliver(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+    async def deliver(
+        self, target: Target, payload: Payload, *, local: bool, volatile: bool
+    ) -> None:
         """Deliver here first, then to the other workers. Operators call this."""
         self._runtime.check(payload)
         if target.rooms == ():
@@ -231,10 +237,14 @@ class Namespace:
         self._events.emit("disconnect", socket)
         return True
 
+    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
+        """The rooms a socket is in: none once it has left, whoever has its sid then."""
+        return self.sids[socket.sid] if self._sockets.get(socket.sid) is socket else frozenset()
+
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms once the adapter has confirmed all of them."""
         self._check_in(socket)
-        mine = self.sids[socket.sid]
+        mine = self.rooms_of(socket)
         new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
         if not new:
             return
@@ -252,6 +262,8 @@ class Namespace:
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
+        if self._sockets.get(socket.sid) is not socket:
+            return
         left = self._members.leave(socket.sid, (room for room in rooms if room != socket.sid))
         self._runtime.release(self._channels_of(left.rooms))
         self._announce_left(socket, left)
@@ -271,10 +283,19 @@ class Namespace:
         for listener in self._listeners.members():
             listener.close()
         self._fanout.close()
+        self._clear()
+        await self._events.close()
+
+    def forget(self) -> None:
+        """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
+        self._fanout = Fanout(self._members)
+        self._clear()
+        self._events.forget()
+
+    def _clear(self) -> None:
         self._sockets.clear()
         self._members.clear()
         self._listeners.clear()
-        await self._events.close()
 
     def _announce_left(self, socket: Socket, left: Left) -> None:
         for room in left.rooms:

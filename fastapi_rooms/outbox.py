@@ -33,7 +33,9 @@ class OutboxPolicy:
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
-            raise ConfigurationError(f"OutboxPolicy.max_bytes must be positive, not {self.max_bytes}.")
+            raise ConfigurationError(
+                f"OutboxPolicy.max_bytes must be positive, not {self.max_bytes}."
+            )
         if self.overflow not in ("close", "drop_oldest", "drop_newest"):
             raise ConfigurationError(
                 f"OutboxPolicy.overflow must be 'close', 'drop_oldest' or 'drop_newest', "

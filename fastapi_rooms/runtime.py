@@ -1,4 +1,4 @@
-"""What the namespaces of one manager share while it runs: the adapter, and this worker's identity."""
+"""What the namespaces of one manager share while it runs: the adapter, and who we are."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ class Runtime:
         self.settings = settings
         self.channels = Channels(adapter.prefix)
         self.namespaces: dict[str, Local] = {}
+        self._share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
         self._running: _Run | None = None
 
     @property
@@ -145,26 +146,32 @@ class Runtime:
 
         Raises:
             AdapterUnavailable: they were not confirmed within the join timeout.
+            NotStarted: the manager was closed in the meantime.
         """
         run = self._run
         run.interest.hold(channels)
         try:
             async with asyncio.timeout(self.settings.join_timeout):
                 await self.adapter.subscribe(channels)
+            if run is not self._running:
+                raise NotStarted  # noqa: TRY301 -- released below like any failure
         except TimeoutError:
-            self.release(channels)
+            self._release(run, channels)
             raise AdapterUnavailable(
                 f"The adapter did not confirm the join in {self.settings.join_timeout} s. "
                 "Nothing was joined."
             ) from None
         except BaseException:
-            self.release(channels)
+            self._release(run, channels)
             raise
 
     def release(self, channels: Iterable[Channel]) -> None:
         """Let go of channels; the last to do so starts their linger. Harmless when closed."""
-        run = self._running
-        if run is not None:
+        if self._running is not None:
+            self._release(self._running, channels)
+
+    def _release(self, run: _Run, channels: Iterable[Channel]) -> None:
+        if run is self._running:  # else it was closed, and its subscriptions with it
             run.interest.release(channels, run.loop.time())
             if run.sweep is None:
                 self._schedule_sweep(run)
@@ -215,7 +222,7 @@ class Runtime:
         if run.turn_bytes == 0:
             run.loop.call_soon(self._new_turn, run)
         run.turn_bytes += len(payload.data) + 64
-        if run.turn_bytes > TURN_BYTES:
+        if run.turn_bytes > self._share:
             await asyncio.sleep(0)
 
     @staticmethod

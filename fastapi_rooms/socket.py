@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 import orjson
@@ -23,14 +24,17 @@ class Home(Protocol):
 
     name: str
 
-    @property
-    def sids(self) -> Mapping[Sid, Set[Room]]: ...
+    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
+        """The rooms the socket is in."""
 
-    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None: ...
+    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Put the socket into rooms, once the adapter has confirmed them."""
 
-    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None: ...
+    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Take the socket out of rooms."""
 
-    def except_(self, *names: Room) -> BroadcastOperator: ...
+    def except_(self, *names: Room) -> BroadcastOperator:
+        """Address everyone but these."""
 
 
 class Socket:
@@ -56,9 +60,9 @@ class Socket:
         """What the application knows of this socket: JSON values."""
 
     @property
-    def rooms(self) -> Set[Room]:
+    def rooms(self) -> AbstractSet[Room]:
         """The rooms it is in, its sid among them: a live, read-only view; empty when it is over."""
-        return self._namespace.sids.get(self.sid, frozenset())
+        return self._namespace.rooms_of(self)
 
     @property
     def transport(self) -> str:
@@ -151,7 +155,7 @@ class Socket:
             raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error
 
     async def iter_text(self) -> AsyncIterator[str]:
-        """The client's messages until it is gone."""
+        """The client's messages, as `receive_text` gives them; ends when the client is gone."""
         try:
             while True:
                 yield await self.receive_text()
@@ -159,7 +163,7 @@ class Socket:
             return
 
     async def iter_bytes(self) -> AsyncIterator[bytes]:
-        """The client's messages until it is gone."""
+        """The client's messages, as `receive_bytes` gives them; ends when the client is gone."""
         try:
             while True:
                 yield await self.receive_bytes()
@@ -167,7 +171,7 @@ class Socket:
             return
 
     async def iter_json(self) -> AsyncIterator[Any]:
-        """The client's messages until it is gone."""
+        """The client's messages, as `receive_json` gives them; ends when the client is gone."""
         try:
             while True:
                 yield await self.receive_json()

@@ -8,10 +8,10 @@ Sid: TypeAlias = str
 """Names one socket of a namespace. A sid is a room too: its socket is in it from the start."""
 
 Room: TypeAlias = str
-"""Names a set of sockets: any non-empty string of at most 255 UTF-8 bytes, compared byte for byte."""
+"""Names a set of sockets: any string of 1 to 255 UTF-8 bytes, compared byte for byte."""
 
 Channel: TypeAlias = bytes
-"""What an adapter subscribes and publishes to; made by [fastapi_rooms.names.Channels][]."""
+"""What an adapter subscribes and publishes to; made by `fastapi_rooms.names.Channels`."""
 
 NodeId: TypeAlias = str
 """Names one started worker: sixteen hexadecimal digits, drawn anew at every start."""

@@ -33,7 +33,7 @@ def count_workers_here() -> int:
 
 
 def _from_arguments(argv: Sequence[str]) -> int | None:
-    """`--workers 4`, `--workers=4`, `-w 4` and `-w4`: what uvicorn, gunicorn, hypercorn and granian take."""
+    """`--workers 4`, `--workers=4`, `-w 4`, `-w4`: of uvicorn, gunicorn, hypercorn, granian."""
     for position, argument in enumerate(argv):
         if argument in ("--workers", "-w"):
             return _number(argv[position + 1]) if position + 1 < len(argv) else None
@@ -55,7 +55,10 @@ def _from_server(frame: FrameType | None) -> int | None:
         if kind.__name__ == "Arbiter" and kind.__module__.startswith("gunicorn"):
             return _number(getattr(server, "num_workers", None))
         if kind.__name__ == "Server" and kind.__module__.startswith("uvicorn"):
-            workers = _number(getattr(getattr(server, "config", None), "workers", None))
+            config = getattr(server, "config", None)
+            if getattr(config, "reload", False):
+                return 1  # with --reload it runs one, whatever number it was told
+            workers = _number(getattr(config, "workers", None))
             if workers and workers > 1:
                 return workers  # else gunicorn may be further down, whose workers run a Server each
         frame = frame.f_back

@@ -20,7 +20,7 @@ __all__ = [
 
 
 def adapter_of(url: str, *, prefix: str, publish_timeout: float) -> Adapter:
-    """The adapter that a URL stands for. Raises `ConfigurationError` for one that stands for none."""
+    """The adapter that a URL stands for. Raises `ConfigurationError` if it stands for none."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory":
         return MemoryAdapter(named_bus(rest) if rest else None, prefix=prefix)

@@ -1,6 +1,6 @@
 """The contract between a manager and what carries bytes to the other workers.
 
-The guarantees, which `fastapi_rooms.testing.AdapterSuite` checks against any implementation:
+The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against any implementation:
 
 * **Interest.** A worker receives what is published on the channels it subscribes to, and no other.
 * **Confirmed.** What anyone publishes after `subscribe` returned reaches the receiver.
@@ -32,6 +32,7 @@ class Outage(NamedTuple):
     until: float
     """When the subscriptions were confirmed again."""
     channels: frozenset[Channel]
+    """Those that were wanted from before the loss until after it."""
 
 
 class AdapterHealth(NamedTuple):

@@ -67,6 +67,7 @@ class MemoryAdapter:
     def __init__(self, bus: MemoryBus | None = None, *, prefix: str = "rooms") -> None:
         self.prefix = prefix
         self.bus = bus or MemoryBus()
+        """What it shares with the others."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._receiver: Receiver | None = None
         self._channels: set[Channel] = set()
@@ -80,6 +81,7 @@ class MemoryAdapter:
 
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
         """Join the bus."""
+        self.unsubscribe(self._channels)  # of a start in an event loop that is gone
         self._loop = asyncio.get_running_loop()
         self._receiver = receiver
         self._since = time.time()

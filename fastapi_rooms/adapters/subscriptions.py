@@ -84,7 +84,7 @@ class Subscriptions:
         self._consider(channel)
 
     def refused(self, channels: Iterable[Channel]) -> None:
-        """The carrier will not have these: not asked again on this connection, unless wished anew."""
+        """The carrier will not have these: not asked for again here, unless wished anew."""
         for channel in channels:
             if self._states.pop(channel, None) is not None:
                 self._unconfirmed -= 1
@@ -101,11 +101,8 @@ class Subscriptions:
     def _consider(self, channel: Channel) -> None:
         self._refused.discard(channel)
         state = self._states.get(channel)
-        if channel in self.wanted:
-            due = state is None
-        else:
-            due = state is _State.LIVE
-        if due:
+        due_from = None if channel in self.wanted else _State.LIVE
+        if state is due_from:
             self._due[channel] = None
         else:
             self._due.pop(channel, None)

@@ -30,9 +30,10 @@ _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) el
 
 
 class AsgiTransport:
-    """Writes to one client by `websocket.send`. `on_overflow` is called when the policy closes it."""
+    """Writes to one client by `websocket.send`; `on_overflow` is called once if it is given up."""
 
     name = "asgi"
+    direct: Callable[[bytes], object] | None = None
 
     def __init__(
         self, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
@@ -139,7 +140,7 @@ class AsgiTransport:
         self._sending = True
         try:
             await self._websocket.send(payload.asgi())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- each server has its own for this
             logger.debug("The client of a socket is gone: %r", error)
             self.stop()
             return False

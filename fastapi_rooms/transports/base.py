@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from fastapi_rooms.frames import Outgoing, Payload
@@ -20,6 +21,9 @@ class Transport(Protocol):
 
     name: str
     """Which transport this is: `asgi` or `uvicorn`."""
+
+    direct: Callable[[bytes], object] | None
+    """Writes a frame at once, while nothing is in the way; else `None`, and `write` knows more."""
 
     @property
     def pending(self) -> int:

@@ -8,9 +8,10 @@ Everything in this package that leans on a server's insides is in this file. Wha
   writes each message as one frame in one `transport.write`. So a frame written in between can
   land only between two messages.
 * asyncio calls `pause_writing`, `resume_writing` and `connection_lost` of the protocol by
-  attribute. We put functions of ours before these on the one instance, so a client that falls
-  behind is noticed without asking for its buffer at every message, what waited for it leaves
-  before anything newer, and nobody waits for a client that is gone.
+  attribute, and uvicorn makes the bytes of every frame, the close frame among them, by one method
+  of `conn`. We put functions of ours before these, on the one instance. So a client that falls
+  behind or goes is noticed when it happens, what waited for it leaves before anything newer, and
+  a message that nothing is in the way of costs not one question, but the write itself.
 
 Every doubt (another server, an implementation or version that was not tested, an attribute of
 another kind) means `AsgiTransport`, which works everywhere.
@@ -39,6 +40,7 @@ _IMPLEMENTATIONS = {
     "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
     "uvicorn.protocols.websockets.wsproto_impl": "WSProtocol",
 }
+_MAKES_BYTES = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
 
 _Waiting = tuple[bytes, asyncio.Future[None] | None]
 
@@ -52,7 +54,6 @@ class UvicornTransport:
     name = "uvicorn"
 
     __slots__ = (
-        "_clear",
         "_conn",
         "_loop",
         "_on_overflow",
@@ -65,6 +66,7 @@ class UvicornTransport:
         "_stopped",
         "_transport",
         "_write",
+        "direct",
     )
 
     @classmethod
@@ -76,7 +78,7 @@ class UvicornTransport:
         kind = type(protocol)
         if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not _tested_version():
             return None
-        transport = getattr(protocol, "transport", None)
+        transport: Any = getattr(protocol, "transport", None)
         conn = getattr(protocol, "conn", None)
         state = getattr(conn, "state", None)
         if (
@@ -112,10 +114,11 @@ class UvicornTransport:
         self._skipped = 0
         self._paused = False
         self._stopped = False
-        self._clear = True  # neither paused nor stopped: the one test of a message's way out
+        self.direct: Callable[[bytes], object] | None = self._write
         protocol.pause_writing = self._pause
         protocol.resume_writing = self._resume
         protocol.connection_lost = self._lost
+        setattr(conn, _MAKES_BYTES[type(protocol).__name__], self._make_bytes)
 
     @property
     def pending(self) -> int:
@@ -130,22 +133,22 @@ class UvicornTransport:
 
     def write(self, message: Outgoing) -> None:
         """Hand the frame to the kernel, or to the outbox of a client that is behind."""
-        if self._clear and self._conn.state is self._open:
-            self._write(message.frame)
+        if self.direct is not None:
+            self.direct(message.frame)
         else:
             self._write_behind(message)
 
     def write_volatile(self, message: Outgoing) -> None:
         """Hand the frame to the kernel, or skip a client that is behind."""
-        if self._clear and self._conn.state is self._open:
-            self._write(message.frame)
+        if self.direct is not None:
+            self.direct(message.frame)
         elif self._is_open():
             self._skipped += len(message.parts)
 
     async def send(self, payload: Payload) -> None:
         """Write, behind what waits; returns when it is asyncio's."""
-        if self._clear and self._conn.state is self._open:
-            self._write(payload.frame)
+        if self.direct is not None:
+            self.direct(payload.frame)
             return
         if not self._is_open():
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
@@ -168,9 +171,10 @@ class UvicornTransport:
         if self._stopped:
             return
         self._stopped = True
-        self._clear = False
+        self.direct = None
         for method in ("pause_writing", "resume_writing", "connection_lost"):
             vars(self._protocol).pop(method, None)
+        vars(self._conn).pop(_MAKES_BYTES[type(self._protocol).__name__], None)
         if self._outbox is not None:
             for _, taken in self._outbox.clear():
                 if taken is not None and not taken.done():
@@ -182,7 +186,11 @@ class UvicornTransport:
         return True
 
     def _is_open(self) -> bool:
-        return not self._stopped and self._conn.state is self._open and not self._transport.is_closing()
+        return (
+            not self._stopped
+            and self._conn.state is self._open
+            and not self._transport.is_closing()
+        )
 
     def _queue(self) -> Outbox[_Waiting]:
         if self._outbox is None:
@@ -201,11 +209,18 @@ class UvicornTransport:
                 self._loop.call_soon(self._on_overflow)
                 return
 
-    # What asyncio calls, before uvicorn's own.
+    # What asyncio and uvicorn call, before uvicorn's own.
+
+    def _make_bytes(self, *args: Any) -> Any:
+        conn = self._conn
+        made = getattr(type(conn), _MAKES_BYTES[type(self._protocol).__name__])(conn, *args)
+        if conn.state is not self._open:  # a close frame is among them: ours may not come after it
+            self.direct = None
+        return made
 
     def _pause(self) -> None:
         self._paused = True
-        self._clear = False
+        self.direct = None
         type(self._protocol).pause_writing(self._protocol)
 
     def _resume(self) -> None:
@@ -213,7 +228,7 @@ class UvicornTransport:
         while self._outbox and not self._paused:  # writing may bring the next pause
             self._write_some(self._outbox)
         if not self._paused:
-            self._clear = True
+            self.direct = self._write if self._is_open() else None
             type(self._protocol).resume_writing(self._protocol)
 
     def _lost(self, exc: Exception | None) -> None:
@@ -234,7 +249,7 @@ class UvicornTransport:
 
 
 def _is_uvloops(transport: object) -> bool:
-    """uvloop's transports behave as asyncio's do, and are not registered as such."""
+    """Transports of uvloop behave as asyncio's do, and are not registered as such."""
     return type(transport).__module__ in ("uvloop.loop", "uvloop.sslproto")
 
 

@@ -178,7 +178,9 @@ class RedisAdapter:
             self._first_attempt.set()
             if self._outage_logged:
                 self._outage_logged = False
-                logger.warning("Redis is back after %.1f s; rooms are complete again", now - self._since)
+                logger.warning(
+                    "Redis is back after %.1f s; rooms are complete again", now - self._since
+                )
         elif down:
             self._first_attempt.set()
             if not self._outage_logged:
@@ -188,10 +190,13 @@ class RedisAdapter:
             self._connected, self._since = connected, now
 
     async def _probe(self) -> None:
-        """Answer silence with a message to ourselves, and a missing answer with a new connection."""
+        """Answer silence with a message to ourselves, and no answer with a new connection."""
         subscriber, publisher = self._running_subscriber(), self._running_publisher()
         while True:
             await asyncio.sleep(self._probe_interval)
+            if subscriber.is_stuck(self._probe_interval):
+                subscriber.abort(f"SUBSCRIBE is not confirmed for {self._probe_interval} s")
+                continue
             before = subscriber.last_received
             if not self._connected or before is None or time.time() - before < self._probe_interval:
                 continue

@@ -93,6 +93,7 @@ class Link(asyncio.Protocol):
     # What asyncio calls.
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came, and hand over every reply that is complete."""
         self.last_received = time.time()
         self._unparsed += len(data)
         try:
@@ -107,17 +108,21 @@ class Link(asyncio.Protocol):
             self.abort(f"a reply is longer than {MAX_REPLY_BYTES} bytes")
 
     def pause_writing(self) -> None:
+        """Redis reads more slowly than we write."""
         self.writable = False
 
     def resume_writing(self) -> None:
+        """It has caught up."""
         self.writable = True
         if self.on_writable is not None:
             self.on_writable()
 
     def eof_received(self) -> None:
+        """Redis closes; there is no half of a connection to keep."""
         self.abort("closed by Redis")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Say so, to redis-py's streams as well."""
         if not self.lost.done():
             self.lost.set_result(str(exc) if exc else "closed")
         self._streams.connection_lost(exc)

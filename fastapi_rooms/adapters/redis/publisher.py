@@ -25,9 +25,7 @@ from fastapi_rooms.types import Channel
 class _Command:
     __slots__ = ("accepted", "data", "deadline")
 
-    def __init__(
-        self, data: bytes, accepted: asyncio.Future[None] | None, deadline: float
-    ) -> None:
+    def __init__(self, data: bytes, accepted: asyncio.Future[None] | None, deadline: float) -> None:
         self.data = data
         self.accepted = accepted  # nobody waits for a volatile one
         self.deadline = deadline
@@ -174,7 +172,9 @@ class Publisher:
         if not command.given_up and command.accepted is not None:
             self.dropped += 1
             command.accepted.set_exception(
-                AdapterUnavailable(f"Redis did not accept it in {self._timeout} s ({self._state()}).")
+                AdapterUnavailable(
+                    f"Redis did not accept it in {self._timeout} s ({self._state()})."
+                )
             )
 
     def close(self) -> None:

@@ -56,6 +56,7 @@ class Subscriber:
         self._subscriptions = Subscriptions()
         self._waiters: dict[Channel, list[_Waiter]] = {}
         self._asked: deque[list[Channel]] = deque()
+        self._last_progress = 0.0
         self._flush_scheduled = False
         self._lost: tuple[float, frozenset[Channel]] | None = None
         self._complete = False
@@ -75,6 +76,12 @@ class Subscriber:
         """When Redis last sent anything, in seconds since the epoch."""
         return self._link.last_received if self._link is not None else self._last_received
 
+    def is_stuck(self, seconds: float) -> bool:
+        """Whether Redis has owed us a confirmation, or withheld one, for longer than that."""
+        if self._link is None or (self._complete and not self._asked):
+            return False
+        return self._loop.time() - self._last_progress > seconds
+
     def abort(self, reason: str) -> None:
         """Give the present link up; the supervisor makes another."""
         if self._link is not None:
@@ -88,9 +95,12 @@ class Subscriber:
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Want channels and return when all of them are live."""
         missing = {c for c in channels if not self._subscriptions.is_live(c)}
+        if missing:
+            self.want(missing)
+            # One that was to be left in this very turn is live again by the wish alone.
+            missing = {c for c in missing if not self._subscriptions.is_live(c)}
         if not missing:
             return
-        self.want(missing)
         waiter = _Waiter(missing)
         for channel in missing:
             self._waiters.setdefault(channel, []).append(waiter)
@@ -124,6 +134,8 @@ class Subscriber:
                 commands.append(pack(verb, *batch))
                 self._asked.append(batch)
         if commands:
+            if len(self._asked) == len(commands):
+                self._last_progress = self._loop.time()
             self._link.write(b"".join(commands))
 
     # What the link and its supervisor call.
@@ -137,6 +149,7 @@ class Subscriber:
         self._link = link
         self._subscriptions.reset()
         self._asked.clear()
+        self._last_progress = self._loop.time()
         self._flush()
         self._check_settled()
 
@@ -175,6 +188,7 @@ class Subscriber:
 
     def _answered(self) -> None:
         """Confirmations come in the order of the commands, one for each channel."""
+        self._last_progress = self._loop.time()
         if self._asked:
             self._asked[0].pop()
             if not self._asked[0]:
@@ -202,8 +216,13 @@ class Subscriber:
                 waiter.done.set_result(None)
 
     def _refused(self, error: Exception) -> None:
+        self._last_progress = self._loop.time()
         batch = self._asked.popleft() if self._asked else []
         self._subscriptions.refused(batch)
+        if not self._complete:  # else it is a join's own trouble
+            self.why_down = f"it refused to subscribe: {error}"
+            self.refused = str(error).startswith(("NOPERM", "NOAUTH"))
+            self._changed()
         for channel in batch:
             for waiter in list(self._waiters.get(channel, ())):
                 if not waiter.done.done():

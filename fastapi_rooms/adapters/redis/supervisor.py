@@ -35,10 +35,10 @@ async def supervise(user: LinkUser) -> None:
     """
     delay = 0.0
     while True:
-        await asyncio.sleep(delay * random.uniform(0.5, 1))
+        await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 -- no secret
         try:
             link = await user.open()
-        except Exception as error:  # whatever it is, an hour later it may be mended
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it may be mended
             refused = isinstance(error, AuthenticationError | AuthorizationError)
             user.link_down(str(error) or type(error).__name__, refused=refused)
             delay = min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
