@@ -13,7 +13,7 @@ from starlette import websockets
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.errors import AdapterUnavailable, ClientError
+from fastapi_rooms.errors import AdapterUnavailable, ClientError, SocketClosed
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.socket import Home, Socket
 from fastapi_rooms.transports.base import Transport
@@ -129,6 +129,8 @@ class Connection:
         """Whether the block ends by nothing but its client's going."""
         if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
             return True
+        if isinstance(exc, SocketClosed) and self._closer is not None:
+            return True  # we gave the client up while its endpoint was still busy for it
         if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
             return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
         return False

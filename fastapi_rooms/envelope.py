@@ -19,6 +19,8 @@ class Target(NamedTuple):
 
     def to(self, names: tuple[Room, ...]) -> Target:
         """This target and some rooms more."""
+        if self.rooms is None and len(names) == 1:
+            return Target(names, self.except_)
         known = self.rooms or ()
         return Target(
             known + tuple(n for n in dict.fromkeys(names) if n not in known), self.except_

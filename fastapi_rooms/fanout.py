@@ -33,11 +33,12 @@ MAX_BATCH_BYTES = 64 * 1024
 """Messages are not joined past this size; a write of more gains nothing."""
 
 
-class _Delivery:
+class Delivery:
     """Messages to the same members, and how far they have got."""
 
     __slots__ = (
-        "done",
+        "_over",
+        "_waiting",
         "excluded",
         "next",
         "parts",
@@ -65,7 +66,8 @@ class _Delivery:
         self.excluded: list[frozenset[Sid]] = []
         self.size = 0
         self.next = 0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._over = False
+        self._waiting: list[asyncio.Future[None]] = []
 
     def takes(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
         """Whether one more message is for the same members, and can leave in the same write."""
@@ -110,6 +112,21 @@ class _Delivery:
         parts = [p for p, out in zip(self.parts, self.excluded, strict=True) if sid not in out]
         return Batch(parts) if parts else None
 
+    async def written(self) -> None:
+        """Return when everyone has been written to."""
+        if self._over:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)  # one for each, as cancelling a sender cancels what it awaits
+        await waiter
+
+    def finish(self) -> None:
+        """It is over, written or dropped: tell those who wait."""
+        self._over = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
     @property
     def finished(self) -> bool:
         """Whether everyone has been written to."""
@@ -131,12 +148,10 @@ class Fanout:
 
     def __init__(self, members: Membership[Transport]) -> None:
         self._members = members
-        self._queue: deque[_Delivery] = deque()
+        self._queue: deque[Delivery] = deque()
 
-    def write(
-        self, target: Target, payload: Payload, *, volatile: bool
-    ) -> asyncio.Future[None] | None:
-        """Write to the target's members now, or soon: then the future is done when it is."""
+    def write(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
+        """Write to the target's members now, or soon: then the delivery says when it is done."""
         queue = self._queue
         if not queue:
             handful = self._members.resolve(target)
@@ -148,15 +163,14 @@ class Fanout:
         version = self._members.version
         if not queue or not queue[-1].takes(target, payload, version, volatile):
             members = self._members.select(target.rooms)
-            queue.append(_Delivery(target.rooms, members, version, volatile))
+            queue.append(Delivery(target.rooms, members, version, volatile))
         queue[-1].add(payload, self._members.excluded(target))
-        return queue[-1].done
+        return queue[-1]
 
     def close(self) -> None:
         """Drop what has not been written."""
         for delivery in self._queue:
-            if not delivery.done.done():
-                delivery.done.set_result(None)
+            delivery.finish()
         self._queue.clear()
 
     def _write_slice(self) -> None:
@@ -167,7 +181,6 @@ class Fanout:
             budget -= delivery.write(budget)
             if delivery.finished:
                 queue.popleft()
-                if not delivery.done.done():
-                    delivery.done.set_result(None)
+                delivery.finish()
         if queue:
             asyncio.get_running_loop().call_soon(self._write_slice)

@@ -73,6 +73,8 @@ _RULE = f"a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"
 
 
 def _problem(name: object) -> str | None:
+    if type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii():
+        return None  # nearly every name there is
     if not isinstance(name, str):
         return f"{name!r} is a {type(name).__name__}"
     if not name:

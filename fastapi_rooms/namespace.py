@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from fastapi_rooms.connection import Connection
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import SidInUse, SocketClosed, UsageError
 from fastapi_rooms.events import EventName, Events, Gap, Handler
-from fastapi_rooms.fanout import Fanout
+from fastapi_rooms.fanout import Delivery, Fanout
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.membership import Left, Membership
@@ -186,17 +185,16 @@ class Namespace:
         self._runtime.check(payload)
         if target.rooms == ():
             return
-        written = self.deliver_here(target, payload, volatile=volatile)
-        if not local:
-            await self._runtime.publish(self.name, target, payload, volatile=volatile)
-        if written is not None:
-            await written
-        else:
-            await self._runtime.breathe(payload)
+        delivery = self.deliver_here(target, payload, volatile=volatile)
+        try:
+            if not local:
+                await self._runtime.publish(self.name, target, payload, volatile=volatile)
+        finally:
+            if delivery is not None:
+                await delivery.written()
+        await self._runtime.breathe(payload)
 
-    def deliver_here(
-        self, target: Target, payload: Payload, *, volatile: bool
-    ) -> asyncio.Future[None] | None:
+    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
         """Deliver to this worker's members and listeners: both halves of a broadcast end here."""
         if self._listeners and target.rooms is not None:
             for listener in self._listeners.resolve(target):

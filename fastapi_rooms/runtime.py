@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from fastapi_rooms import codec
-from fastapi_rooms.adapters.base import Adapter, Outage
+from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage
 from fastapi_rooms.duplicates import Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
@@ -87,6 +87,7 @@ class Runtime:
         self.adapter = adapter
         self.settings = settings
         self.channels = Channels(adapter.prefix)
+        self._may_be_alone = adapter if isinstance(adapter, MayBeAlone) else None
         self.namespaces: dict[str, Local] = {}
         self._share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
         self._running: _Run | None = None
@@ -199,6 +200,8 @@ class Runtime:
     ) -> None:
         """Send to the other workers, and return when the adapter has accepted it."""
         run = self._run
+        if self._may_be_alone is not None and self._may_be_alone.alone:
+            return
         rooms = target.rooms
         if rooms is not None and len(rooms) == 1:
             channel = self.channels.of_room(namespace, rooms[0])

@@ -19,7 +19,7 @@ manager drops it by its origin.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fastapi_rooms.types import Channel
 
@@ -97,3 +97,12 @@ class Adapter(Protocol):
 
     async def close(self) -> None:
         """Leave no connection, task or subscription. Harmless when not started."""
+
+
+@runtime_checkable
+class MayBeAlone(Protocol):
+    """What an adapter can do that knows all others: say that there is nobody to publish to."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other adapter can receive anything now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from weakref import WeakValueDictionary
 
@@ -24,21 +25,33 @@ class MemoryBus:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscribers: dict[Channel, dict[MemoryAdapter, None]] = {}
+        self._channels_of: Counter[MemoryAdapter] = Counter()
+
+    def has_others_than(self, adapter: MemoryAdapter) -> bool:
+        """Whether any other adapter is subscribed to anything."""
+        return len(self._channels_of) > (adapter in self._channels_of)
 
     def subscribe(self, adapter: MemoryAdapter, channels: Iterable[Channel]) -> None:
         """Deliver to `adapter` what is published on `channels` from now on."""
         with self._lock:
             for channel in channels:
-                self._subscribers.setdefault(channel, {})[adapter] = None
+                subscribers = self._subscribers.setdefault(channel, {})
+                if adapter not in subscribers:
+                    subscribers[adapter] = None
+                    self._channels_of[adapter] += 1
 
     def unsubscribe(self, adapter: MemoryAdapter, channels: Iterable[Channel]) -> None:
         """Deliver it to `adapter` no more."""
         with self._lock:
             for channel in channels:
                 subscribers = self._subscribers.get(channel, {})
-                subscribers.pop(adapter, None)
+                if adapter in subscribers:
+                    del subscribers[adapter]
+                    self._channels_of[adapter] -= 1
                 if not subscribers:
                     self._subscribers.pop(channel, None)
+            if not self._channels_of[adapter]:
+                del self._channels_of[adapter]
 
     def publish(self, sender: MemoryAdapter, channel: Channel, data: bytes) -> None:
         """Deliver to every subscriber but the sender, each in its own event loop."""
@@ -86,6 +99,11 @@ class MemoryAdapter:
         self._receiver = receiver
         self._since = time.time()
         await self.subscribe(channels)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other adapter is on the bus: the usual case outside of tests."""
+        return not self.bus.has_others_than(self)
 
     async def publish(self, channel: Channel, data: bytes) -> None:
         """Always accepted."""

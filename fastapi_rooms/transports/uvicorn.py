@@ -12,6 +12,8 @@ Everything in this package that leans on a server's insides is in this file. Wha
   of `conn`. We put functions of ours before these, on the one instance. So a client that falls
   behind or goes is noticed when it happens, what waited for it leaves before anything newer, and
   a message that nothing is in the way of costs not one question, but the write itself.
+* Its `queue` holds the client's messages for the application, and `read_paused` says whether it has
+  stopped reading. We put another queue in its place, for good: see `inbox.py`.
 
 Every doubt (another server, an implementation or version that was not tested, an attribute of
 another kind) means `AsgiTransport`, which works everywhere.
@@ -32,6 +34,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from fastapi_rooms.frames import Outgoing, Payload
 from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
+from fastapi_rooms.transports.inbox import Inbox
 
 OLDEST, NEWEST = (0, 35), (0, 54)
 """The uvicorn releases, inclusive, that the byte-for-byte tests have run on."""
@@ -89,6 +92,8 @@ class UvicornTransport:
             or "pause_writing" in vars(protocol)  # another one of us has this connection
             or transport.is_closing()
             or transport.get_write_buffer_size()
+            or not isinstance(getattr(protocol, "queue", None), asyncio.Queue | Inbox)
+            or not isinstance(getattr(protocol, "read_paused", None), bool)
         ):
             return None
         return cls(protocol, transport, conn, state, policy, on_overflow)
@@ -118,6 +123,11 @@ class UvicornTransport:
         protocol.pause_writing = self._pause
         protocol.resume_writing = self._resume
         protocol.connection_lost = self._lost
+        if not isinstance(protocol.queue, Inbox):
+            inbox = Inbox(transport, paused=protocol.read_paused)
+            while not protocol.queue.empty():
+                inbox.put_nowait(protocol.queue.get_nowait())
+            protocol.queue, protocol.read_paused = inbox, True
         setattr(conn, _MAKES_BYTES[type(protocol).__name__], self._make_bytes)
 
     @property
