@@ -36,8 +36,12 @@ from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
 from fastapi_rooms.transports.inbox import Inbox
 
-OLDEST, NEWEST = (0, 35), (0, 54)
-"""The uvicorn releases, inclusive, that the byte-for-byte tests have run on."""
+OLDEST, NEWEST = (0, 53), (0, 54)
+"""The uvicorn releases, inclusive, that the tests of this file have run on.
+
+Before 0.53 uvicorn's default implementation did not stop an application from sending to a client
+that is behind, so its sends would have overtaken what waits here.
+"""
 
 _IMPLEMENTATIONS = {
     "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -30,6 +31,10 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 """A reply that is longer than this is not waited for: the connection is given up."""
 
 
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the event loop has to close an aborted socket: a turn, in truth."""
+
+
 class Link(asyncio.Protocol):
     """An open connection. `on_reply` gets every reply, in order, and must not raise."""
 
@@ -44,6 +49,7 @@ class Link(asyncio.Protocol):
         self._streams = writer.transport.get_protocol()
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone; the result says why."""
+        self._gone = asyncio.Event()
         self.last_received = time.time()
         """When bytes last came, in seconds since the epoch."""
         self.on_writable: Callable[[], None] | None = None
@@ -69,6 +75,8 @@ class Link(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
+            if connection._writer is not None:
+                connection._writer.transport.abort()
             await connection.disconnect(nowait=True)
             raise
         return cls(connection, on_reply)
@@ -85,9 +93,15 @@ class Link(asyncio.Protocol):
         self._transport.abort()
 
     async def close(self) -> None:
-        """Close it, and leave redis-py's half of it closed too."""
-        if not self.lost.done():
-            self.lost.set_result("closed")
+        """Close it, and return when the socket is gone; leave redis-py's half closed too.
+
+        A TLS connection takes several turns of the loop to say goodbye. One that is closed with
+        the loop would leave a warning, so nothing is said.
+        """
+        self.abort("closed")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._gone.wait()
         await self._connection.disconnect(nowait=True)
 
     # What asyncio calls.
@@ -126,3 +140,4 @@ class Link(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(str(exc) if exc else "closed")
         self._streams.connection_lost(exc)
+        self._gone.set()

@@ -1,0 +1,106 @@
+# `make` alone lists what there is. Everything that is installed or made goes into $(VENV) and into
+# what .gitignore names; a target that has nothing to install starts at once.
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+HOST := 127.0.0.1
+
+# The theme announces its successor at every build.
+export NO_MKDOCS_2_WARNING := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## List the targets and what they take
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PORT=8000          where demo and docs-serve listen"
+	@echo "  PYTEST_ARGS=…      passed on to pytest, as in: make test PYTEST_ARGS='--no-cov -k redis'"
+	@echo "  PYTEST_WORKERS=2   run tests in that many processes"
+	@echo "  BENCH=fanout-1000,node-ws  measure some scenarios, some servers, or both"
+	@echo "  PYTHON=python3.13  the Python to use; give it an environment of its own: VENV=.venv-3.13"
+
+# --- Run it ---------------------------------------------------------------------------------------
+
+# One worker, in memory, whatever WEB_CONCURRENCY and ROOMS_URL say in the environment.
+.PHONY: demo
+demo: $(READY)-example ## Run the example chat, in memory, without Redis
+	@$(BIN)/python scripts/check-port $(HOST) '$(PORT)'
+	@echo
+	@echo "  The chat is at http://$(HOST):$(PORT); open it in two tabs. Ctrl+C ends it."
+	@echo
+	@ROOMS_URL=memory:// $(BIN)/python -m uvicorn example_app.main:app --host $(HOST) --port '$(PORT)' --workers 1
+
+# --- Check it -------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(READY)-dev ## Run the tests, with coverage; installs redis-server and chromium if they are missing
+	@scripts/ensure-tools
+	$(BIN)/python -m pytest --cov $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS)) $(PYTEST_ARGS)
+
+# In an environment of its own, $(VENV)-oldest, and only the tests that meet a dependency's insides.
+.PHONY: test-oldest
+test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies with the oldest ones claimed
+	@scripts/ensure-tools
+	$(VENV)-oldest/bin/python -m pytest -n 2 $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py
+
+.PHONY: check
+check: $(READY)-dev ## Check format, lint, types and docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict
+
+.PHONY: format
+format: $(READY)-dev ## Format the code, and fix what can be fixed
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# --- Measure it -----------------------------------------------------------------------------------
+
+# What the servers need is installed into benchmarks/.work, each server's apart.
+.PHONY: bench
+bench: ## Measure us beside others (25 minutes) and write the docs page; QUICK=1, BENCH=names: less
+	$(PYTHON) -m benchmarks $(if $(QUICK),--quick) $(if $(BENCH),--only '$(BENCH)')
+
+# --- Document it ----------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: $(READY)-docs ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: $(READY)-docs ## Serve the documentation, and rebuild it when a page changes
+	@$(BIN)/python scripts/check-port $(HOST) '$(PORT)'
+	$(BIN)/mkdocs serve --strict --dev-addr $(HOST):$(PORT)
+
+# --- Keep it --------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## Remove everything that was installed or made here, the environment too
+	rm -rf $(VENV) $(VENV)-oldest build dist site .coverage .coverage.* coverage.xml htmlcov
+	rm -rf benchmarks/.work .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY):
+	@scripts/make-venv '$(PYTHON)' '$(VENV)'
+	@touch $@
+
+$(VENV)-oldest/.ready: pyproject.toml tests/oldest.txt
+	@scripts/make-venv '$(PYTHON)' '$(VENV)-oldest'
+	@echo "Installing the oldest dependencies claimed into $(VENV)-oldest …"
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --requirement tests/oldest.txt
+	@touch $@
+
+# One stamp for each extra, so that `make demo` waits for what the demo needs and no more.
+$(READY)-%: pyproject.toml $(READY)
+	@echo "Installing fastapi_rooms[$*] and what it needs into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,201 @@
+"""The transport over ASGI `send`, with a `send` that is held up when told to be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from fastapi_rooms.frames import Batch, Payload
+from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.testing import eventually
+from fastapi_rooms.transports.asgi import AsgiTransport
+
+
+class Client:
+    """The far end of a WebSocket: what arrived there, and whether more may."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self.gone = False
+        self.overflows = 0
+
+    async def send(self, message: Any) -> None:
+        await self.reading.wait()
+        if self.gone:
+            raise OSError("the connection is lost")
+        if message["type"] == "websocket.send":
+            self.received.append(message.get("text") or message["bytes"].decode())
+
+    async def receive(self) -> Any:
+        return {"type": "websocket.connect"}
+
+    def overflowed(self) -> None:
+        self.overflows += 1
+
+
+@pytest.fixture
+async def client() -> Client:
+    return Client()
+
+
+async def transport_to(client: Client, policy: OutboxPolicy | None = None) -> AsgiTransport:
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    websocket = WebSocket(scope, client.receive, client.send)
+    await websocket.accept()
+    return AsgiTransport(websocket, policy or OutboxPolicy(), client.overflowed)
+
+
+def text(data: str) -> Payload:
+    return Payload.of_text(data)
+
+
+async def test_messages_arrive_in_order_however_they_are_sent(client: Client) -> None:
+    transport = await transport_to(client)
+    transport.write(text("1"))
+    sending = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    transport.write(Batch([text("3"), text("4")]))
+    transport.write_volatile(text("5"))
+    await sending
+    await transport.flush()
+    assert client.received == ["1", "2", "3", "4", "5"]
+    assert transport.pending == 0
+
+
+async def test_nothing_is_left_running_when_nothing_waits(client: Client) -> None:
+    before = asyncio.all_tasks()
+    transport = await transport_to(client)
+    for number in range(100):
+        transport.write(text(str(number)))
+    await transport.flush()
+    assert len(client.received) == 100
+    assert asyncio.all_tasks() == before
+
+
+async def test_writing_never_waits_for_a_client_that_does_not_read(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    for number in range(10):
+        transport.write(text(str(number)))
+    await eventually(lambda: transport.pending == 9)
+    assert client.received == []
+    client.reading.set()
+    await transport.flush()
+    assert client.received == [str(n) for n in range(10)]
+
+
+async def test_a_send_waits_for_its_turn_and_for_the_client(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    assert not sending.done()
+    client.reading.set()
+    await sending
+    assert client.received == ["1", "2"]
+
+
+async def test_a_send_that_is_cancelled_holds_up_nobody(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    transport.write(text("2"))
+    sending.cancel()
+    client.reading.set()
+    await asyncio.wait([sending])
+    await eventually(lambda: client.received == ["2"])
+
+
+async def test_a_waiting_send_that_is_cancelled_is_sent_all_the_same(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    sending.cancel()
+    client.reading.set()
+    await transport.flush()
+    assert client.received == ["1", "2"]
+
+
+async def test_volatile_messages_skip_a_client_that_is_held_up(client: Client) -> None:
+    transport = await transport_to(client)
+    transport.write_volatile(text("1"))
+    transport.write_volatile(text("2"))
+    await transport.flush()
+    client.reading.clear()
+    transport.write(text("3"))
+    await asyncio.sleep(0)
+    transport.write_volatile(Batch([text("4"), text("5")]))
+    client.reading.set()
+    await transport.flush()
+    assert client.received == ["1", "2", "3"]
+    assert transport.dropped == 2
+
+
+async def test_a_client_that_leaves_too_much_unread_is_given_up_once(client: Client) -> None:
+    transport = await transport_to(client, OutboxPolicy(max_bytes=10))
+    client.reading.clear()
+    transport.write(text("on its way"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("pinned")))
+    await asyncio.sleep(0)
+    transport.write(text("too much"))
+    transport.write(text("after"))
+    with pytest.raises(WebSocketDisconnect):
+        await sending
+    assert client.overflows == 1
+    assert transport.pending == 0
+    with pytest.raises(WebSocketDisconnect):
+        await transport.send(text("after"))
+    await transport.flush()
+    assert client.received == []
+
+
+async def test_a_client_that_is_gone_ends_what_waits_for_it(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    client.gone = True
+    client.reading.set()
+    with pytest.raises(WebSocketDisconnect):
+        await sending
+    await transport.flush()
+    assert client.overflows == 0
+
+
+async def test_a_send_to_a_client_that_is_gone_says_so(client: Client) -> None:
+    transport = await transport_to(client)
+    client.gone = True
+    with pytest.raises(WebSocketDisconnect):
+        await transport.send(text("1"))
+
+
+async def test_stopping_in_the_middle_of_a_send_fails_it(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("0"))
+    await asyncio.sleep(0)
+    first, second = (asyncio.ensure_future(transport.send(text(t))) for t in "12")
+    await asyncio.sleep(0)
+    client.reading.set()
+    await eventually(lambda: first.done() or bool(client.received))
+    transport.stop()
+    results = await asyncio.gather(first, second, return_exceptions=True)
+    assert all(r is None or isinstance(r, WebSocketDisconnect) for r in results)
+
+
+async def test_asgi_cannot_cut_a_connection(client: Client) -> None:
+    assert (await transport_to(client)).abort() is False
