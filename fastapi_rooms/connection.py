@@ -53,6 +53,7 @@ class Connection:
         "_closer",
         "_data",
         "_namespace",
+        "_over",
         "_sid",
         "_socket",
         "_task",
@@ -78,6 +79,7 @@ class Connection:
         self._cancelling = 0
         self._closer: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._over = False
 
     async def __aenter__(self) -> Socket:
         self._task = asyncio.current_task()
@@ -94,7 +96,7 @@ class Connection:
         except BaseException as error:
             self._transport.stop()
             if isinstance(error, AdapterUnavailable):
-                logger.warning("A client was turned away (1013): %s", error)
+                logger.info("A client was turned away (1013): %s", error)
                 raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
             raise
         return self._socket
@@ -116,14 +118,22 @@ class Connection:
                 await self._close(exc.code, str(exc))
                 return True
             elif isinstance(exc, AdapterUnavailable):
-                logger.warning("%s was closed (1013): %s", self._socket, exc)
+                logger.info("%s was closed (1013): %s", self._socket, exc)
                 await self._close(TRY_AGAIN_LATER, "try again later")
                 return True
             return self._is_quiet(exc)
         finally:
             self._transport.stop()
             if self._closer is not None:
-                self._closer.cancel()
+                await self._see_out(self._closer)
+
+    async def _see_out(self, closer: asyncio.Task[None]) -> None:
+        """The block is over before its client, which was given up, could be told."""
+        self._over = True
+        try:
+            await asyncio.wait((closer,))
+        finally:
+            closer.cancel()
 
     def _is_quiet(self, exc: BaseException | None) -> bool:
         """Whether the block ends by nothing but its client's going."""
@@ -148,7 +158,8 @@ class Connection:
             policy.close_code,
             policy.max_bytes,
         )
-        if not await self._close(policy.close_code, "too slow") and not self._transport.abort():
+        told = await self._close(policy.close_code, "too slow") or self._transport.abort()
+        if not told and not self._over:
             # The server waits for the client to read before it says goodbye, so the endpoint would
             # go on waiting for a client that is lost to it.
             self._cancelled = True
