@@ -34,6 +34,7 @@ _BROADCAST = 1
 _BINARY, _VOLATILE, _EVERYONE = 1, 2, 4
 _KNOWN_FLAGS = _BINARY | _VOLATILE | _EVERYONE
 _HEADER = Struct(">BBB8sQBHH")
+_ORIGIN = slice(3, 11)
 MAX_NAMES = 0xFFFF
 """How many rooms one broadcast can name, and how many it can leave out."""
 
@@ -68,6 +69,14 @@ def encode(broadcast: Broadcast) -> bytes:
         parts.append(encoded)
     parts.append(payload.data)
     return b"".join(parts)
+
+
+def is_from(origin: bytes, data: bytes) -> bool:
+    """Whether an envelope, if it is one, comes from the worker with these eight bytes for its id.
+
+    A worker gets its own messages back where it is a subscriber too: not worth decoding.
+    """
+    return data[_ORIGIN] == origin
 
 
 def decode(data: bytes) -> Broadcast:

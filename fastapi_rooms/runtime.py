@@ -73,11 +73,15 @@ class _Run:
     loop: asyncio.AbstractEventLoop
     node: NodeId
     interest: Interest
+    origin: bytes = field(init=False)
     duplicates: Duplicates = field(default_factory=Duplicates)
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     sweep: asyncio.TimerHandle | None = None
     turn_bytes: int = 0
     malformed: int = 0
+
+    def __post_init__(self) -> None:
+        self.origin = bytes.fromhex(self.node)
 
 
 class Runtime:
@@ -239,13 +243,13 @@ class Runtime:
         run = self._running
         if run is None:
             return
+        if codec.is_from(run.origin, data):
+            return
         try:
             broadcast = codec.decode(data)
         except MalformedEnvelope as error:
             run.malformed += 1
             logger.debug("Dropped a malformed message on %r: %s", channel, error)
-            return
-        if broadcast.origin == run.node:
             return
         if not run.duplicates.is_new(broadcast.origin, broadcast.sequence):
             return
