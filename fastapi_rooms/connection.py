@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
@@ -113,15 +113,8 @@ class Connection:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CLOSE_TIMEOUT):
                         await self._transport.flush()
-            elif isinstance(exc, ClientError):
-                logger.debug("%s: %s", self._socket, exc)
-                await self._close(exc.code, str(exc))
-                return True
-            elif isinstance(exc, AdapterUnavailable):
-                logger.info("%s was closed (1013): %s", self._socket, exc)
-                await self._close(TRY_AGAIN_LATER, "try again later")
-                return True
-            return self._is_quiet(exc)
+                return False
+            return await self._end(list(_leaves(exc)))
         finally:
             self._transport.stop()
             if self._closer is not None:
@@ -135,8 +128,22 @@ class Connection:
         finally:
             closer.cancel()
 
-    def _is_quiet(self, exc: BaseException | None) -> bool:
-        """Whether the block ends by nothing but its client's going."""
+    async def _end(self, causes: list[BaseException]) -> bool:
+        """End quietly if it is only that the client left, erred or has to be turned away."""
+        turned_away = [c for c in causes if isinstance(c, ClientError | AdapterUnavailable)]
+        if not all(cause in turned_away or self._is_going(cause) for cause in causes):
+            return False
+        for cause in turned_away[:1]:
+            if isinstance(cause, ClientError):
+                logger.debug("%s was closed (%d): %s", self._socket, cause.code, cause)
+                await self._close(cause.code, str(cause))
+            else:
+                logger.info("%s was closed (1013): %s", self._socket, cause)
+                await self._close(TRY_AGAIN_LATER, "try again later")
+        return True
+
+    def _is_going(self, exc: BaseException) -> bool:
+        """Whether this is only how an endpoint learns that its client is gone."""
         if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
             return True
         if isinstance(exc, SocketClosed) and self._closer is not None:
@@ -180,7 +187,16 @@ class Connection:
         return True
 
 
-def _is_use_after_disconnect(exc: BaseException | None) -> bool:
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    """What an `asyncio.TaskGroup` in the block failed of, or the one exception itself."""
+    if isinstance(exc, BaseExceptionGroup):
+        for cause in exc.exceptions:
+            yield from _leaves(cause)
+    else:
+        yield exc
+
+
+def _is_use_after_disconnect(exc: BaseException) -> bool:
     """Starlette's way to say that a `websocket.receive_*` or `send_*` came after the end."""
     kind = getattr(websockets, "WebSocketDisconnected", None)
     if kind is not None:

@@ -1,0 +1,209 @@
+"""The blocks that are not whole files: run, checked against what they show, or at least parsed."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis as redis_py
+import yaml
+
+import fastapi_rooms
+from fastapi_rooms import RedisAdapter, RoomManager, codec
+from fastapi_rooms.envelope import Broadcast, Target
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.names import node_of
+from fastapi_rooms.testing import Cluster, Member, RedisServer
+from tests.docs.conftest import REDIS
+from tests.docs.pages import ROOT, Block, blocks
+
+FRAGMENTS = [block for block in blocks("python") if not block.title]
+ENDLESS = [block for block in FRAGMENTS if block.code.startswith("async with rooms.listen")]
+
+
+@pytest.mark.parametrize("fragment", [b for b in FRAGMENTS if b not in ENDLESS], ids=str)
+async def test_python_fragments_run(fragment: Block, redis_server: RedisServer) -> None:
+    """In an endpoint whose `socket` is in the room `tea`."""
+    async with RoomManager() as rooms, Member(rooms, "tea") as member:
+        names = await run(fragment, redis_server, rooms=rooms, socket=member.socket)
+    for made in names.values():
+        if isinstance(made, RoomManager):
+            async with made:
+                assert made.health.ready
+
+
+async def run(fragment: Block, redis: RedisServer | None = None, **given: Any) -> dict[str, Any]:
+    """Run it as the body of a function; return the names it has at its end."""
+    names = {name: getattr(fastapi_rooms, name) for name in fastapi_rooms.__all__}
+    names |= {"asyncio": asyncio, "AsyncIterator": AsyncIterator} | given
+    code = fragment.code
+    if redis is not None:
+        code = code.replace(REDIS, redis.url).replace("port=6379", f"port={redis.port}")
+    running = eval(
+        compile(code, str(fragment), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names
+    )
+    if running is not None:
+        await running
+    return names
+
+
+def the_fragment_with(text: str) -> Block:
+    (fragment,) = [block for block in FRAGMENTS if text in block.code]
+    return fragment
+
+
+async def test_a_listener_with_a_policy_of_its_own() -> None:
+    (fragment,) = ENDLESS
+    printed: asyncio.Queue[Any] = asyncio.Queue()
+    async with RoomManager() as rooms:
+        running = asyncio.ensure_future(
+            run(fragment, rooms=rooms, print=lambda *values: printed.put_nowait(values))
+        )
+        async with Member(rooms, "prices"):  # the fragment has begun to listen by then
+            await rooms.to("prices").send_json({"price": 1})
+        async with asyncio.timeout(10):
+            assert await printed.get() == ({"price": 1}, 0)
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def test_a_quiet_stream_is_kept_open() -> None:
+    async with RoomManager() as rooms:
+        fragment = the_fragment_with("still here")
+        quick = replace(fragment, code=fragment.code.replace("timeout=15", "timeout=0.01"))
+        stream = (await run(quick, rooms=rooms))["stream"]("tea")
+        assert await anext(stream) == ": still here\n\n"
+        await rooms.to("tea").send_text("hello")
+        lines = [await anext(stream)]
+        while lines[-1] == ": still here\n\n":
+            lines.append(await anext(stream))
+        assert lines[-1] == "data: hello\n\n"
+    assert [line async for line in stream if line != ": still here\n\n"] == []  # and ends
+
+
+# What is shown as text.
+
+
+def text_of(page: str, start: str) -> str:
+    """The one block of text on a page that begins so."""
+    (block,) = [b for b in blocks("text", page=page) if b.code.startswith(start)]
+    return block.code
+
+
+def test_the_envelope_shown_is_what_is_sent() -> None:
+    shown = text_of("docs/reference/wire-format.md", "01 01").splitlines()[0]
+    message = Broadcast(
+        "0a0657e0d0001936", 1, "/", Target(("tea",)), Payload.of_text("hi"), volatile=False
+    )
+    assert bytes.fromhex(shown) == codec.encode(message)
+
+
+def test_the_sid_shown_carries_its_worker() -> None:
+    sid = text_of("docs/explanation/how-a-broadcast-travels.md", "0a06").split()[0]
+    assert node_of(sid) == "0a0657e0d0001936"
+
+
+def test_the_output_buffer_limit_shown_is_redis_own(redis_server: RedisServer) -> None:
+    shown = text_of("docs/howto/deployment.md", "client-output-buffer-limit")
+    kind, hard, soft, seconds = shown.split()[1:]
+    assert kind == "pubsub"
+    limits: dict[str, str] = redis_server.admin.config_get("client-output-buffer-limit")  # type: ignore[assignment]
+    expected = f"pubsub {megabytes(hard)} {megabytes(soft)} {seconds}"
+    assert expected in limits["client-output-buffer-limit"]
+
+
+def megabytes(size: str) -> int:
+    return int(size.removesuffix("mb")) * 1024 * 1024
+
+
+async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
+    rule = shlex.split(text_of("docs/howto/deployment.md", "ACL SETUSER"))
+    async with RedisServer() as server:
+        server.command(*rule)
+        url = server.url.replace("redis://", "redis://rooms:a-long-password@")
+        async with Cluster(2, adapter=lambda: RedisAdapter(url)) as cluster:
+            one, two = cluster
+            assert one.health.ready
+            await cluster.member(one, "tea")
+            bob = await cluster.member(two.of("/chat"), "tea")
+            await one.of("/chat").to("tea").send_text("hello")
+            await one.of("/chat").send_text("everyone")
+            assert [await bob.receive_text() for _ in "12"] == ["hello", "everyone"]
+        with redis_py.Redis.from_url(url) as client:
+            for command in ("GET rooms", "PUBLISH other hello", "SUBSCRIBE other", "CLIENT LIST"):
+                with pytest.raises(redis_py.exceptions.NoPermissionError):
+                    client.execute_command(*command.split())
+
+
+# Shell, YAML, nginx, Dockerfile.
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_shell_blocks_parse(block: Block) -> None:
+    subprocess.run(["bash", "-n"], input=block.code, text=True, check=True)
+
+
+def test_make_targets_exist() -> None:
+    shell = "".join(block.code for block in blocks("sh"))
+    shown = set(re.findall(r"^make (\S+)", shell, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= shown <= targets
+
+
+async def test_redis_cli_lines_run(redis_server: RedisServer) -> None:
+    lines = [
+        line.split("#  ")[0]
+        for block in blocks("sh")
+        for line in block.code.splitlines()
+        if line.startswith("redis-cli pubsub")
+    ]
+    async with Cluster(2, adapter=lambda: RedisAdapter(redis_server.url)) as cluster:
+        for worker in cluster:
+            await cluster.member(worker, "tea")
+        answers = [redis_server.command(*shlex.split(line)[1:]) for line in lines]
+    channels, counts = answers
+    assert b"rooms#/#tea#" in channels
+    assert counts == [b"rooms#/#tea#", 2]
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_yaml_blocks_parse(block: Block) -> None:
+    deployment = yaml.safe_load(block.code)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    probes = {probe: container[probe]["httpGet"]["path"] for probe in container if "Probe" in probe}
+    assert probes == {"readinessProbe": "/ready", "livenessProbe": "/live"}
+
+
+@pytest.mark.parametrize("block", blocks("nginx"), ids=str)
+def test_nginx_blocks_parse(block: Block) -> None:
+    directives = dict(nginx_directives(block.code))
+    assert directives["Connection"] in ("$connection_upgrade", '""')
+    assert directives["Upgrade"] == "$http_upgrade"
+
+
+def nginx_directives(code: str) -> Iterator[tuple[str, str]]:
+    """Every `proxy_set_header NAME VALUE;`. Fails unless all is statements and balanced braces."""
+    depth = 0
+    for line in filter(None, map(str.strip, code.splitlines())):
+        assert re.fullmatch(r'("[^"]*"|[^";{}])+[;{]|\}', line), line
+        depth += line.count("{") - line.count("}")
+        assert depth >= 0
+        if line.startswith("proxy_set_header "):
+            name, value = line.rstrip(";").split(maxsplit=2)[1:]
+            yield name, value
+    assert depth == 0
+
+
+@pytest.mark.parametrize("block", blocks("dockerfile"), ids=str)
+def test_dockerfiles_parse(block: Block) -> None:
+    instructions = dict(line.split(maxsplit=1) for line in block.code.splitlines())
+    assert set(instructions) <= {"FROM", "WORKDIR", "COPY", "RUN", "CMD"}
+    assert json.loads(instructions["CMD"])[0] == "uvicorn"
