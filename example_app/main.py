@@ -47,7 +47,7 @@ async def heartbeat() -> None:
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with rooms:
         beating = asyncio.create_task(heartbeat())
         yield

@@ -87,7 +87,7 @@ class BroadcastOperator:
         """
         await self._send(Payload.of_text(data))
 
-    async def send_bytes(self, data: bytes) -> None:
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes, as `send_text` does text."""
         await self._send(Payload.of_bytes(data))
 

@@ -14,6 +14,7 @@ socket gets messages in another order than they were sent in.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Mapping
 
@@ -22,6 +23,10 @@ from fastapi_rooms.frames import Batch, Outgoing, Payload
 from fastapi_rooms.membership import Membership
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
+
+logger = logging.getLogger("fastapi_rooms")
+
+FAILURE = "A socket could not be written to; the others were"
 
 HANDFUL = 16
 """Members that are written to at once: some 50 µs of work."""
@@ -100,11 +105,14 @@ class Delivery:
         else:
             frame = message.frame
             for transport in transports:
-                direct = transport.direct
-                if direct is not None:
-                    direct(frame)
-                else:
-                    transport.write(message)
+                try:
+                    direct = transport.direct
+                    if direct is not None:
+                        direct(frame)
+                    else:
+                        transport.write(message)
+                except Exception:
+                    logger.exception(FAILURE)
         return len(transports)
 
     def _without(self, sid: Sid) -> Batch | None:
@@ -134,13 +142,16 @@ class Delivery:
 
 
 def write(transport: Transport, message: Outgoing, *, volatile: bool) -> None:
-    """Write to one member."""
-    if transport.direct is not None:
-        transport.direct(message.frame)
-    elif volatile:
-        transport.write_volatile(message)
-    else:
-        transport.write(message)
+    """Write to one member; whatever is wrong with it harms no other."""
+    try:
+        if transport.direct is not None:
+            transport.direct(message.frame)
+        elif volatile:
+            transport.write_volatile(message)
+        else:
+            transport.write(message)
+    except Exception:
+        logger.exception(FAILURE)
 
 
 class Fanout:

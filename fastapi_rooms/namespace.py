@@ -170,7 +170,7 @@ class Namespace:
         """Send text to everyone in the namespace: see `BroadcastOperator.send_text`."""
         await self._everyone.send_text(data)
 
-    async def send_bytes(self, data: bytes) -> None:
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes to everyone in the namespace."""
         await self._everyone.send_bytes(data)
 

@@ -111,7 +111,7 @@ class Socket:
         """
         await self._transport.send(Payload.of_text(data))
 
-    async def send_bytes(self, data: bytes) -> None:
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes to this client, as `send_text` does text."""
         await self._transport.send(Payload.of_bytes(data))
 

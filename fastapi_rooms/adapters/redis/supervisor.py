@@ -31,8 +31,10 @@ async def supervise(user: LinkUser) -> None:
     """Give `user` a link whenever there is none. Ends only by cancellation.
 
     The first retry is immediate; then delays double from 50 ms to a second, each drawn between
-    half and the whole of it, so that many workers do not return in step.
+    half and the whole of it, so that many workers do not return in step. A link that is lost soon
+    after it was opened was no success: what broke it may break the next one just as fast.
     """
+    clock = asyncio.get_running_loop().time
     delay = 0.0
     while True:
         await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 -- no secret
@@ -43,9 +45,11 @@ async def supervise(user: LinkUser) -> None:
             user.link_down(str(error) or type(error).__name__, refused=refused)
             delay = min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
             continue
-        delay = 0.0
+        opened = clock()
         try:
             user.link_up(link)
             user.link_down(await link.lost)
         finally:
             await link.close()
+        lasted = clock() - opened > MAX_DELAY
+        delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)

@@ -1,0 +1,40 @@
+"""For tests: of an application with rooms, of what it does in an outage, of an adapter.
+
+| | |
+|---|---|
+| `Cluster`, `Member` | several workers in one process, and members of their rooms |
+| `WebSocketClient` | a client of any ASGI application, without a network |
+| `Proxy` | breaks TCP connections in all the ways a network does |
+| `RedisServer` | a real Redis: started, killed, frozen, restarted |
+| `eventually` | waits for a condition, so that no test has to sleep |
+
+Whoever writes an adapter binds `AdapterSuite` and `ManagerSuite` to it, which are in
+[fastapi_rooms.testing.suite][]; that module, and no other here, needs pytest and pytest-asyncio.
+"""
+
+from __future__ import annotations
+
+from fastapi_rooms.testing.client import Rejected, WebSocketClient
+from fastapi_rooms.testing.cluster import Cluster, Member
+from fastapi_rooms.testing.proxy import Direction, Proxy, ProxyConnection
+from fastapi_rooms.testing.redis import Certificates, RedisNotInstalled, RedisServer
+from fastapi_rooms.testing.waiting import eventually
+
+__all__ = [  # noqa: RUF022 -- by module
+    # .client
+    "Rejected",
+    "WebSocketClient",
+    # .cluster
+    "Cluster",
+    "Member",
+    # .proxy
+    "Direction",
+    "Proxy",
+    "ProxyConnection",
+    # .redis
+    "Certificates",
+    "RedisNotInstalled",
+    "RedisServer",
+    # .waiting
+    "eventually",
+]

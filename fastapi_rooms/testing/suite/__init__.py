@@ -1,0 +1,39 @@
+"""The conformance suite: what any adapter, and the managers on it, must do.
+
+Bind it to an adapter by a fixture `backplane` and two empty classes:
+
+    class RabbitBackplane:
+        def __init__(self, url: str) -> None: ...
+        def adapter(self) -> Adapter: ...                           # one more worker's
+        async def subscribers(self, channel: bytes) -> int: ...     # who is subscribed now
+
+    @pytest.fixture
+    def backplane(rabbit_url: str) -> RabbitBackplane:
+        return RabbitBackplane(rabbit_url)
+
+    class TestRabbitAdapter(AdapterSuite): ...
+    class TestRabbitManager(ManagerSuite): ...
+
+Every test gets a new backplane with nobody on it; prefixes or databases keep apart what shares a
+server. Needs pytest and pytest-asyncio, in either of its modes.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    f"{__name__}.adapter", f"{__name__}.delivery", f"{__name__}.interest", f"{__name__}.strictness"
+)
+
+from fastapi_rooms.testing.suite.adapter import AdapterSuite  # noqa: E402 -- after the rewriting
+from fastapi_rooms.testing.suite.backplane import Backplane, Station  # noqa: E402
+from fastapi_rooms.testing.suite.delivery import DeliverySuite  # noqa: E402
+from fastapi_rooms.testing.suite.interest import InterestSuite  # noqa: E402
+from fastapi_rooms.testing.suite.strictness import StrictnessSuite  # noqa: E402
+
+__all__ = ["AdapterSuite", "Backplane", "ManagerSuite", "Station"]
+
+
+class ManagerSuite(DeliverySuite, InterestSuite, StrictnessSuite):
+    """What a user is promised, checked on managers that meet through the adapter."""

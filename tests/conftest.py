@@ -1,0 +1,53 @@
+"""The servers that tests share, one of each for a pytest process; started when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trustme
+
+from fastapi_rooms.testing import Certificates, Proxy, RedisServer
+
+PASSWORD = "p@ss:/?#word"
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """A certificate for localhost by an authority that nobody knows."""
+    directory = tmp_path_factory.mktemp("certificates")
+    files = Certificates(*(directory / name for name in ("ca.pem", "server.pem", "server.key")))
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(files.authority)
+    server.cert_chain_pems[0].write_to_path(files.certificate)
+    server.private_key_pem.write_to_path(files.key)
+    return files
+
+
+@pytest.fixture(scope="session")
+def redis_server(certificates: Certificates) -> Iterator[RedisServer]:
+    """A Redis that anyone may use and nobody may harm."""
+    with RedisServer(certificates=certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def locked_redis_server() -> Iterator[RedisServer]:
+    """The same, with a password."""
+    with RedisServer(password=PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture
+async def own_redis() -> AsyncIterator[RedisServer]:
+    """A Redis for one test, which may do anything to it."""
+    async with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def wire(own_redis: RedisServer) -> AsyncIterator[Proxy]:
+    """The wire to that Redis, to be cut."""
+    async with Proxy(own_redis.host, own_redis.port) as proxy:
+        yield proxy

@@ -1,0 +1,83 @@
+"""What the tests of faults share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
+from fastapi_rooms.testing import Proxy, ProxyConnection, RedisServer, eventually
+
+QUICK: dict[str, Any] = {"publish_timeout": 0.2, "connect_timeout": 0.5, "probe_interval": 0.1}
+"""Settings under which what is lost is given up soon."""
+
+
+def manager(server: RedisServer, wire: Proxy | None = None, **options: Any) -> RoomManager:
+    """A worker's manager, over the wire or straight to Redis. `options` are the adapter's."""
+    url = server.url if wire is None else server.url_of(wire.host, wire.port)
+    return RoomManager(RedisAdapter(url, **options), linger=0.05)
+
+
+def behind(wire: Proxy, server: RedisServer, kind: str) -> ProxyConnection:
+    """The one connection on the wire that is a `pubsub` or a `normal` one to Redis."""
+    addresses = {client["addr"] for client in server.connections(kind)}
+    (connection,) = [c for c in wire.connections if "{}:{}".format(*c.server_side) in addresses]
+    return connection
+
+
+async def ready(*managers: RoomManager, after: int = 0) -> None:
+    """Wait until all are, after so many reconnections at least."""
+
+    def all_are() -> bool:
+        return all(m.health.ready and m.health.reconnects >= after for m in managers)
+
+    await eventually(all_are, what="all are ready")
+
+
+class Talk:
+    """Somebody who says numbers in a room without a pause, and notes which were accepted."""
+
+    def __init__(self, rooms: RoomManager, room: str) -> None:
+        self._operator = rooms.to(room)
+        self.accepted: list[str] = []
+        self.refused: list[str] = []
+        self.said = 0
+
+    async def goes_on(self) -> None:
+        """Wait until fifty more have been accepted."""
+        enough = len(self.accepted) + 50
+        await eventually(lambda: len(self.accepted) >= enough)
+
+    async def run(self) -> None:
+        """Talk."""
+        while True:
+            numbers = [str(self.said + n) for n in range(10)]
+            self.said += 10
+            results = await asyncio.gather(
+                *(self._operator.send_text(number) for number in numbers), return_exceptions=True
+            )
+            for number, result in zip(numbers, results, strict=True):
+                if result is None:
+                    self.accepted.append(number)
+                elif isinstance(result, AdapterUnavailable):
+                    self.refused.append(number)
+                else:
+                    raise result
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def talking(rooms: RoomManager, room: str) -> AsyncIterator[Talk]:
+    """Talk in the background; at the end, stop after what was said has been answered."""
+    talk = Talk(rooms, room)
+    task = asyncio.create_task(talk.run())
+    try:
+        await talk.goes_on()
+        yield talk
+        await eventually(lambda: len(talk.accepted) + len(talk.refused) == talk.said)
+    finally:
+        if not task.cancel():
+            task.result()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,107 @@
+"""Redis is there, and does not let us in, or not everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
+from fastapi_rooms.testing import Member, RedisServer, eventually
+from tests.faults.support import ready
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("login", ["", ":wrong@", "nobody:wrong@"])
+async def test_a_wrong_password_is_told_at_the_start(
+    locked_redis_server: RedisServer, login: str, protocol: int
+) -> None:
+    server = locked_redis_server
+    rooms = RoomManager(f"redis://{login}{server.host}:{server.port}?protocol={protocol}")
+    tasks = len(asyncio.all_tasks())
+    with pytest.raises(AdapterUnavailable, match="Redis rejects the login"):
+        async with rooms:
+            pytest.fail("it started")
+    assert not rooms.health.ready
+    await eventually(lambda: len(asyncio.all_tasks()) == tasks)
+    await eventually(lambda: not server.connections())
+
+
+async def test_a_password_withdrawn_and_given_again_is_survived(own_redis: RedisServer) -> None:
+    near, far = RoomManager(own_redis.url), RoomManager(own_redis.url)
+    async with near, far, Member(near, "lobby") as here:
+        own_redis.admin.config_set("requirepass", "secret")
+        own_redis.kill_connections()
+        await eventually(lambda: not near.health.ready and not far.health.ready)
+        own_redis.admin.config_set("requirepass", "")
+        await ready(near, far)
+        await far.to("lobby").send_text("hello again")
+        assert await here.receive() == "hello again"
+
+
+def url_of_user(server: RedisServer, name: str, *rules: str) -> str:
+    server.command("ACL", "SETUSER", name, "on", ">secret", *rules)
+    return f"redis://{name}:secret@{server.host}:{server.port}"
+
+
+async def test_a_user_limited_to_our_prefix_is_enough(own_redis: RedisServer) -> None:
+    url = url_of_user(
+        own_redis,
+        "rooms",
+        "resetkeys",
+        "resetchannels",
+        "&rooms#*",
+        "-@all",
+        "+publish",
+        "+subscribe",
+        "+unsubscribe",
+        "+hello",
+    )
+    near, far = RoomManager(url), RoomManager(f"{url}?protocol=2")
+    async with near, far, Member(near, "lobby") as here, Member(far, "lobby") as there:
+        await near.to("lobby").send_text("from near")
+        assert await there.receive() == await here.receive() == "from near"
+        await far.to("lobby").send_text("from far")
+        assert await there.receive() == await here.receive() == "from far"
+
+
+async def test_a_user_who_may_not_subscribe_to_our_channels_is_told_at_the_start(
+    own_redis: RedisServer,
+) -> None:
+    url = url_of_user(own_redis, "stranger", "resetchannels", "&other#*", "+@all")
+    rooms = RoomManager(url)
+    with pytest.raises(AdapterUnavailable, match="permission"):
+        async with rooms:
+            pytest.fail("it started")
+    await eventually(lambda: not own_redis.connections())
+
+
+async def test_a_channel_that_is_forbidden_fails_the_join_with_redis_words(
+    own_redis: RedisServer,
+) -> None:
+    ours = ("&rooms#[0-9a-f]*", "&rooms#probe*", "&rooms#/#", "&rooms#/#a*")
+    url = url_of_user(own_redis, "some", "resetchannels", *ours, "+@all")
+    rooms = RoomManager(url, linger=0.01)
+    async with rooms, Member(rooms, "allowed") as here:
+        with pytest.raises(AdapterUnavailable, match=r"refused to subscribe.*permission"):
+            await here.socket.join("forbidden")
+        with pytest.raises(AdapterUnavailable, match=r"refused to publish.*permission"):
+            await rooms.to("forbidden").send_text("hello")
+        assert here.socket.rooms == {"allowed", here.sid}
+        await here.socket.join("allowed too")
+        await rooms.to("allowed too").send_text("hello")
+        assert await here.receive() == "hello"
+        assert rooms.health.ready
+
+
+async def test_a_right_withdrawn_and_given_again_is_survived(own_redis: RedisServer) -> None:
+    url = url_of_user(own_redis, "rooms", "resetchannels", "&rooms#*", "+@all")
+    near, far = RoomManager(RedisAdapter(url, probe_interval=0.1)), RoomManager(own_redis.url)
+    async with near, far, Member(near, "lobby") as here:
+        own_redis.command("ACL", "SETUSER", "rooms", "resetchannels", "&rooms#probe*")
+        await eventually(own_redis.admin.acl_log, what="Redis has refused something")
+        assert not near.health.ready
+        own_redis.command("ACL", "SETUSER", "rooms", "&rooms#*")
+        await ready(near, far)
+        await far.to("lobby").send_text("hello again")
+        assert await here.receive() == "hello again"

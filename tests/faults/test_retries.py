@@ -1,0 +1,86 @@
+"""How long the supervisor of a connection waits before it makes another, on a clock of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from fastapi_rooms.adapters.redis import supervisor
+
+
+class Redis:
+    """A user of links, a Redis that is there or not, and the time, which passes by pauses only."""
+
+    def __init__(self, lifetimes: list[float | None]) -> None:
+        self._lifetimes = lifetimes  # of the links that are opened in turn; None: it is not there
+        self._now = 0.0
+        self._lifetime = 0.0
+        self.pauses: list[float] = []
+
+    # What the supervisor asks of asyncio.
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self._now += seconds
+
+    def get_running_loop(self) -> SimpleNamespace:
+        return SimpleNamespace(time=lambda: self._now)
+
+    # What it asks of the user of a link.
+
+    async def open(self) -> Redis:
+        if not self._lifetimes:
+            raise asyncio.CancelledError
+        lifetime = self._lifetimes.pop(0)
+        if lifetime is None:
+            raise ConnectionRefusedError("nobody is there")
+        self._lifetime = lifetime
+        return self
+
+    def link_up(self, link: Redis) -> None: ...
+
+    def link_down(self, reason: str, *, refused: bool = False) -> None: ...
+
+    # What it asks of a link.
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        self._now += self._lifetime
+        lost = asyncio.Future[str]()
+        lost.set_result("lost")
+        return lost
+
+    async def close(self) -> None: ...
+
+
+async def pauses_after(
+    lifetimes: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> list[float]:
+    redis = Redis(lifetimes)
+    monkeypatch.setattr(supervisor, "asyncio", redis)
+    monkeypatch.setattr(supervisor, "random", SimpleNamespace(uniform=lambda _, most: most))
+    with pytest.raises(asyncio.CancelledError):
+        await supervisor.supervise(redis)  # type: ignore[arg-type]
+    return redis.pauses
+
+
+async def test_the_first_attempt_and_the_first_retry_are_immediate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await pauses_after([3600, 3600], monkeypatch) == [0, 0, 0]
+
+
+async def test_further_retries_come_after_pauses_that_double_up_to_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = await pauses_after([3600, None, None, None, None, None, None, None], monkeypatch)
+    assert pauses == [0, 0, 0.05, 0.1, 0.2, 0.4, 0.8, 1, 1]
+
+
+async def test_connections_lost_as_soon_as_they_are_made_are_made_after_pauses_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses = await pauses_after([3600, 0.01, 0.01, 0.01, 60, 60], monkeypatch)
+    assert pauses == [0, 0, 0.05, 0.1, 0.2, 0, 0]

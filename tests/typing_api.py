@@ -1,0 +1,209 @@
+"""The public API as a user writes it: nothing here runs, `mypy --strict` reads it.
+
+Where an `assert_type` no longer holds, or a `type: ignore` is no longer needed, the API's types
+have changed, and mypy says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, assert_type
+
+from fastapi import APIRouter, Depends, FastAPI, Response, WebSocket
+from fastapi.responses import StreamingResponse
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+
+from fastapi_rooms import (
+    Adapter,
+    AdapterUnavailable,
+    BroadcastOperator,
+    ClientError,
+    Gap,
+    Health,
+    Listener,
+    MemoryAdapter,
+    MemoryBus,
+    Namespace,
+    OutboxPolicy,
+    RedisAdapter,
+    RoomManager,
+    RoomMessage,
+    RoomsError,
+    Socket,
+)
+
+rooms = RoomManager("redis://localhost:6379")
+app = FastAPI(lifespan=rooms.lifespan)
+plain = Starlette(lifespan=rooms.lifespan)
+router = APIRouter(lifespan=rooms.lifespan)
+
+Rooms = Annotated[RoomManager, Depends(rooms)]
+Chat = Annotated[Namespace, Depends(rooms.of("/chat"))]
+
+
+# Endpoints.
+
+
+@app.websocket("/chat/{room}")
+async def chat(websocket: WebSocket, room: str, rooms: Rooms) -> None:
+    async with rooms.connect(websocket) as socket:
+        assert_type(socket, Socket)
+        await socket.join(room)
+        async for text in socket.iter_text():
+            assert_type(text, str)
+            await socket.to(room).send_text(text)
+
+
+@app.websocket("/everything")
+async def everything(websocket: WebSocket, chat: Chat, rooms: Rooms) -> None:
+    async with chat.connect(
+        websocket,
+        sid="ann",
+        data={"name": "Ann"},
+        subprotocol="v2",
+        headers=[(b"x-worker", b"1")],
+    ) as socket:
+        await socket.join("a", "b")
+        await socket.leave("a")
+        assert_type(await socket.receive_text(), str)
+        assert_type(await socket.receive_bytes(), bytes)
+        assert_type(await socket.receive_json(), Any)
+        async for data in socket.iter_bytes():
+            assert_type(data, bytes)
+        async for value in socket.iter_json():
+            assert_type(value, Any)
+        await socket.send_text("text")
+        await socket.send_bytes(b"bytes")
+        await socket.send_json({"any": ["thing"]})
+        assert_type(socket.sid, str)
+        assert_type(socket.data, dict[str, Any])
+        assert_type(socket.rooms, AbstractSet[str])
+        assert_type(socket.broadcast, BroadcastOperator)
+        assert_type(socket.to("a", "b"), BroadcastOperator)
+        assert_type(socket.transport, str)
+        assert_type(socket.pending, int)
+        assert_type(socket.dropped, int)
+        name: str = socket.websocket.headers["host"]
+        await rooms.to(name).send_text("hello")
+
+
+@app.post("/announce/{room}")
+async def announce(room: str, rooms: Rooms, chat: Chat) -> None:
+    await rooms.to(room).except_("muted", "ann").local.volatile.send_json({"hello": room})
+    await rooms.send_text("everyone")
+    await chat.volatile.send_bytes(b"everyone in the chat")
+    everyone_else: BroadcastOperator = chat.except_("ann")
+    await everyone_else.to(room).send_text("hello")
+
+
+@app.get("/events/{room}")
+async def events(room: str, rooms: Rooms) -> Response:
+    async def stream() -> AsyncIterator[str]:
+        async with rooms.listen(room, outbox=OutboxPolicy(overflow="drop_oldest")) as messages:
+            assert_type(messages, Listener)
+            async for message in messages:
+                assert_type(message, RoomMessage)
+                assert_type(message.room, str)
+                assert_type(message.bytes, bytes)
+                assert_type(message.json(), Any)
+                yield f"data: {message.text}\n\n"
+
+    return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+@app.get("/ready")
+async def ready(rooms: Rooms) -> dict[str, Any]:
+    health = rooms.health
+    assert_type(health, Health)
+    assert_type(health.ready, bool)
+    assert_type(health.last_received, float | None)
+    return health._asdict()
+
+
+# Lifespans and settings.
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with rooms as running:
+        assert_type(running, RoomManager)
+        yield
+
+
+def settings(redis: Redis) -> list[RoomManager]:
+    bus = MemoryBus()
+    adapters: list[Adapter] = [MemoryAdapter(bus), RedisAdapter(redis, prefix="mine")]
+    return [
+        RoomManager(),
+        RoomManager("memory://shared", prefix="mine", join_timeout=1, linger=0.5),
+        RoomManager(RedisAdapter("redis://localhost", publish_timeout=2)),
+        RoomManager(outbox=OutboxPolicy(max_bytes=4096, overflow="close", close_code=4000)),
+        *[RoomManager(adapter, max_message_bytes=1024) for adapter in adapters],
+    ]
+
+
+def overrides() -> None:
+    app.dependency_overrides[rooms] = RoomManager()
+    app.dependency_overrides[rooms.of("/chat")] = RoomManager().of("/chat")
+
+
+def views() -> None:
+    assert_type(rooms.rooms, Mapping[str, AbstractSet[str]])
+    assert_type(rooms.sids, Mapping[str, AbstractSet[str]])
+    rooms.rooms["lobby"] = set()  # type: ignore[index]
+    rooms.rooms["lobby"].add("ann")  # type: ignore[attr-defined]
+
+
+# Events.
+
+
+@rooms.on("join-room")
+def joined(room: str, sid: str) -> None: ...
+
+
+@rooms.on("connect")
+async def connected(socket: Socket) -> None:
+    await socket.broadcast.send_text(f"{socket.sid} is here")
+
+
+@rooms.of("/chat").on("gap")
+def missed(gap: Gap) -> None:
+    assert_type(gap.rooms, frozenset[str])
+    assert_type(gap.until - gap.since, float)
+
+
+# A decorated handler keeps its type, and can be called.
+joined("lobby", "ann")
+joined("lobby")  # type: ignore[call-arg]
+
+
+# What is wrong is an error before it runs.
+
+
+async def wrong(websocket: WebSocket) -> None:
+    rooms.on("joined")(print)  # type: ignore[arg-type]
+    OutboxPolicy(overflow="drop")  # type: ignore[arg-type]
+    RoomManager(1)  # type: ignore[arg-type]
+    rooms.to(1)  # type: ignore[arg-type]
+    rooms.to(["lobby"])  # type: ignore[arg-type]
+    await rooms.send_text(b"bytes")  # type: ignore[arg-type]
+    await rooms.send_bytes("text")  # type: ignore[arg-type]
+    rooms.send_text("not awaited")  # type: ignore[unused-coroutine]
+    async with rooms.connect(websocket, data=[]) as socket:  # type: ignore[arg-type]
+        socket.user = "ann"  # type: ignore[attr-defined]
+        socket.join("lobby")  # type: ignore[unused-coroutine]
+
+
+async def errors() -> None:
+    try:
+        await asyncio.gather(rooms.send_text("a"), rooms.of("/chat").send_text("b"))
+    except AdapterUnavailable as error:
+        assert_type(error, AdapterUnavailable)
+    except ClientError as error:
+        assert_type(error.code, int)
+    except RoomsError:
+        raise

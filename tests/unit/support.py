@@ -1,0 +1,125 @@
+"""Stand-ins for what surrounds the manager, and a look at the tasks it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from fastapi_rooms import AdapterHealth, Receiver, RoomManager
+from fastapi_rooms.envelope import Broadcast, Target
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.names import Channels
+from fastapi_rooms.testing import eventually
+
+OTHER_NODE = "fedcba9876543210"
+"""The id of a worker that the tests play."""
+
+
+class FakeAdapter:
+    """An adapter in a test's hands: it records everything, and holds up or refuses what it is told.
+
+    Nothing arrives by itself: `receiver` is what to call for that.
+    """
+
+    def __init__(self, prefix: str = "rooms") -> None:
+        self.prefix = prefix
+        self.health = AdapterHealth(connected=False, since=0.0, last_received=None)
+        self.receiver: Receiver | None = None
+        self.subscribed: set[bytes] = set()
+        self.published: list[tuple[bytes, bytes]] = []
+        self.published_volatile: list[tuple[bytes, bytes]] = []
+        self.starts = 0
+        self.closes = 0
+        self.waiting = 0
+        """How many calls of `subscribe` or `publish` are held up."""
+        self.start_error: Exception | None = None
+        self.subscribe_error: Exception | None = None
+        self.publish_error: Exception | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def hold_up(self) -> None:
+        """Confirm and accept nothing from now on."""
+        self._open.clear()
+
+    def let_go(self) -> None:
+        """Confirm and accept everything, what was held up first."""
+        self._open.set()
+
+    async def start(self, receiver: Receiver, channels: Iterable[bytes]) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+        self.starts += 1
+        self.receiver = receiver
+        self.subscribed = set(channels)
+        self.health = AdapterHealth(connected=True, since=time.time(), last_received=None)
+
+    async def publish(self, channel: bytes, data: bytes) -> None:
+        self.published.append((channel, data))
+        await self._pass()
+        if self.publish_error is not None:
+            raise self.publish_error
+
+    def publish_volatile(self, channel: bytes, data: bytes) -> None:
+        self.published_volatile.append((channel, data))
+
+    async def subscribe(self, channels: Iterable[bytes]) -> None:
+        self.subscribed |= set(channels)
+        await self._pass()
+        if self.subscribe_error is not None:
+            raise self.subscribe_error
+
+    def unsubscribe(self, channels: Iterable[bytes]) -> None:
+        self.subscribed -= set(channels)
+
+    async def close(self) -> None:
+        self.closes += 1
+        self.receiver = None
+        self.subscribed.clear()
+        self.health = AdapterHealth(connected=False, since=time.time(), last_received=None)
+
+    async def _pass(self) -> None:
+        self.waiting += 1
+        try:
+            await self._open.wait()
+        finally:
+            self.waiting -= 1
+
+
+def broadcast(
+    sequence: int,
+    target: Target,
+    text: str,
+    *,
+    origin: str = OTHER_NODE,
+    namespace: str = "/",
+    volatile: bool = False,
+) -> Broadcast:
+    """What another worker sends."""
+    return Broadcast(origin, sequence, namespace, target, Payload.of_text(text), volatile)
+
+
+def channel_of(room: str, namespace: str = "/") -> bytes:
+    """The channel of a room, with the default prefix."""
+    return Channels("rooms").of_room(namespace, room)
+
+
+def app_of(endpoint: Callable[[WebSocket], Awaitable[None]]) -> Starlette:
+    """An application of one WebSocket endpoint, at `/`."""
+    return Starlette(routes=[WebSocketRoute("/", endpoint)])
+
+
+def other_tasks() -> set[asyncio.Task[object]]:
+    """Every task of this event loop but the one that asks."""
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def all_is_over(rooms: RoomManager) -> None:
+    """Wait until nobody is in `rooms`, and no task is left but the test's own."""
+    await eventually(lambda: not rooms.sids and not rooms.rooms, what="nobody in the maps")
+    await eventually(lambda: not other_tasks(), what="no task left")
