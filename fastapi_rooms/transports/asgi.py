@@ -63,7 +63,7 @@ class AsgiTransport:
             return
         for payload in message.parts:
             if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
-                self.stop()
+                self._drop()
                 self._loop.call_soon(self._on_overflow)
                 return
         self._start_draining()
@@ -98,13 +98,17 @@ class AsgiTransport:
             await asyncio.wait((self._drainer,))
 
     def stop(self) -> None:
-        """Drop what waits, and fail whoever waits for it."""
+        """Drop what waits, and cancel a send that is held up."""
+        self._drop()
+        if self._drainer is not None:
+            self._drainer.cancel()
+
+    def _drop(self) -> None:
+        """Fail whoever waits. A send under way goes on: half a message would be the server's end."""
         self._stopped = True
         for _, taken in self._outbox.clear():
             if taken is not None and not taken.done():
                 taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
-        if self._drainer is not None:
-            self._drainer.cancel()
 
     def _start_draining(self) -> None:
         if self._drainer is None and not self._sending and not self._stopped:
@@ -142,7 +146,7 @@ class AsgiTransport:
             await self._websocket.send(payload.asgi())
         except Exception as error:  # noqa: BLE001 -- each server has its own for this
             logger.debug("The client of a socket is gone: %r", error)
-            self.stop()
+            self._drop()
             return False
         finally:
             self._sending = False

@@ -1,0 +1,131 @@
+"""The example's page in a real browser, as the person in front of it sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playwright.async_api import BrowserContext, Locator, Page, async_playwright, expect
+
+from tests.integration.clients import TIMEOUT
+
+MILLISECONDS = 1000
+NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+)
+
+
+class BrowserNotInstalled(Exception):
+    """There is no browser to start."""
+
+
+def find_browser() -> str:
+    """The path of the installed Chromium or Chrome, or of what CHROMIUM names."""
+    wanted = os.environ.get("CHROMIUM")
+    for name in (wanted,) if wanted else NAMES:
+        if path := shutil.which(name):
+            return path
+    raise BrowserNotInstalled(
+        f"{wanted or 'Chromium'} is not installed, and these tests look at the example's page. "
+        "Install it: `apt-get install chromium` on Debian, `dnf install chromium` on Fedora; or "
+        "set CHROMIUM to the path of a Chromium or Chrome. Nothing is downloaded for you."
+    )
+
+
+@asynccontextmanager
+async def browser(profile: Path) -> AsyncIterator[BrowserContext]:
+    """A headless browser with a profile of its own; its pages are the tabs of one window."""
+    expect.set_options(timeout=TIMEOUT * MILLISECONDS)
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            profile, executable_path=find_browser(), args=[*ARGUMENTS], headless=True
+        )
+        context.set_default_timeout(TIMEOUT * MILLISECONDS)
+        try:
+            yield context
+        finally:
+            await context.close()
+
+
+class Tab:
+    """One person's tab with the chat."""
+
+    def __init__(self, page: Page, name: str) -> None:
+        self.page = page
+        self.name = name
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    @classmethod
+    async def open(cls, context: BrowserContext, url: str, name: str) -> Tab:
+        """Open a tab and come into the lobby by a name."""
+        tab = cls(await context.new_page(), name)
+        await tab.page.goto(url)
+        await tab.at("name-input").fill(name)
+        await tab.at("name-submit").click()
+        await tab.is_online()
+        return tab
+
+    def at(self, test_id: str) -> Locator:
+        """An element of the page."""
+        return self.page.get_by_test_id(test_id)
+
+    async def worker(self) -> str:
+        """The worker that serves it, as the badge says."""
+        return await self.at("worker-badge").get_attribute("data-worker") or ""
+
+    async def reload_until_not_on(self, worker: str) -> None:
+        """Reload until another worker than that serves it."""
+        async with asyncio.timeout(TIMEOUT):
+            while await self.worker() == worker:
+                await self.page.reload()
+                await self.is_online()
+
+    async def is_online(self) -> None:
+        """Wait until the page is connected and has joined the room it shows."""
+        await expect(self.at("status")).to_have_attribute("data-state", "online")
+        await expect(self.current_room).to_have_attribute("data-joined", "true")
+
+    @property
+    def current_room(self) -> Locator:
+        return self.page.locator('[data-testid="room-item"][data-current]')
+
+    async def go_to(self, room: str) -> None:
+        """Open a room, by its name."""
+        await self.at("room-input").fill(room)
+        await self.at("room-add").click()
+        await expect(self.at("room-title")).to_have_text(room)
+        await expect(self.current_room).to_have_attribute("data-joined", "true")
+
+    async def say(self, text: str) -> None:
+        """Say something, and wait until the room has it."""
+        await self.at("composer").fill(text)
+        await self.at("send").click()
+        await expect(self.message(text, self.name)).to_have_attribute("data-state", "sent")
+
+    def message(self, text: str, author: str) -> Locator:
+        """What somebody said."""
+        said = self.page.locator(f'[data-testid="message"][data-author="{author}"]')
+        return said.filter(has=self.page.get_by_text(text, exact=True))
+
+    async def hears(self, text: str, author: str) -> None:
+        """Wait until that message is there, once."""
+        await expect(self.message(text, author)).to_have_count(1)
+
+    async def sees(self, *names: str) -> None:
+        """Wait until those people, and nobody else, are in the room."""
+        await expect(self.at("person")).to_have_count(len(names))
+        for name in names:
+            person = self.page.locator(f'[data-testid="person"][data-name="{name}"]')
+            await expect(person).to_have_count(1)

@@ -1,0 +1,13 @@
+"""`uvicorn.run(…)` from a program: its port, and the number of workers if it is to be said."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from tests.integration.servers import APP
+
+if __name__ == "__main__":
+    port, *workers = map(int, sys.argv[1:])
+    uvicorn.run(APP, port=port, workers=workers[0] if workers else None)
