@@ -93,8 +93,8 @@ class AsgiTransport:
                 self._start_draining()
 
     async def flush(self) -> None:
-        """Wait for the drainer."""
-        while self._drainer is not None:
+        """Wait for the drainer, unless it writes for a client that was given up."""
+        while self._drainer is not None and not self._stopped:
             await asyncio.wait((self._drainer,))
 
     def stop(self) -> None:
@@ -104,7 +104,7 @@ class AsgiTransport:
             self._drainer.cancel()
 
     def _drop(self) -> None:
-        """Fail whoever waits. A send under way goes on: half a message would be the server's end."""
+        """Fail whoever waits. A send under way goes on, as half a message is no message."""
         self._stopped = True
         for _, taken in self._outbox.clear():
             if taken is not None and not taken.done():
