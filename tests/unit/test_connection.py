@@ -20,6 +20,8 @@ from fastapi_rooms import (
     SocketClosed,
 )
 from fastapi_rooms import connection as connection_module
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.frames import Payload
 from fastapi_rooms.testing import WebSocketClient, eventually
 from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
 
@@ -641,6 +643,29 @@ async def test_a_client_that_never_reads_again_does_not_keep_its_endpoint(
             await client.wait_ended()
         assert after == ["went on"], "the block ends quietly, whatever ended it"
         await _nothing_is_left(rooms, adapter)
+
+
+async def test_a_slow_client_whose_endpoint_ends_at_that_moment_is_not_closed_as_well(
+    adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fastapi_rooms")
+    rooms, may_end = _bounded(adapter), asyncio.Event()
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            await may_end.wait()
+            for _ in range(5):  # without a pause, so that the block is over before it is told
+                rooms.deliver_here(Target(("lobby",)), Payload.of_text(LARGE), volatile=False)
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            may_end.set()
+            await client.wait_ended()
+        await _nothing_is_left(rooms, adapter)
+    assert not caplog.records
 
 
 async def test_a_cancellation_from_outside_wins_over_the_one_for_a_slow_client(

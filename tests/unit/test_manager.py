@@ -13,7 +13,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ from fastapi_rooms import (
     RedisAdapter,
     RoomManager,
 )
+from fastapi_rooms import fanout as fanout_module
 from fastapi_rooms import manager as manager_module
+from fastapi_rooms.fanout import HANDFUL
 from fastapi_rooms.testing import Cluster, Member, eventually
 from tests.unit.support import FakeAdapter, other_tasks
 
@@ -310,7 +311,10 @@ def test_it_runs_in_one_event_loop_after_the_other() -> None:
         asyncio.run(_roundtrip(rooms))
 
 
-def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next() -> None:
+def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout_module, "SLICE", 1)
     bus = MemoryBus()
     rooms = RoomManager(MemoryAdapter(bus))
 
@@ -320,10 +324,11 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next() -> Non
 
     async def start_and_stay() -> None:
         await rooms.__aenter__()
-        await Member(rooms, "lobby", sid="former").open()
-        listener = rooms.listen("news")
+        for number in range(HANDFUL + 1):
+            await Member(rooms, "lobby", sid=f"former {number}").open()
         await listener.__aenter__()
-        left_open.append(listener)
+        sending.append(asyncio.ensure_future(rooms.to("lobby").local.send_text("half written")))
+        await asyncio.sleep(0)
 
     async def in_the_next() -> None:
         async with rooms:
@@ -337,16 +342,16 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next() -> Non
         assert not other_tasks(), "it has closed its own handlers, and those only"
 
     async def clean_up() -> None:
-        for listener in left_open:
-            await listener.__aexit__(None, None, None)
+        await listener.__aexit__(None, None, None)
         for task in other_tasks():
             task.cancel()
         await eventually(lambda: not other_tasks())
 
-    left_open: list[AbstractAsyncContextManager[object]] = []
+    listener = rooms.listen("news")
+    sending: list[asyncio.Task[None]] = []
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         loop.run_until_complete(start_and_stay())
-        assert rooms.rooms.keys() == {"lobby", "former"}
+        assert len(rooms.rooms["lobby"]) == HANDFUL + 1
         asyncio.run(in_the_next())
         loop.run_until_complete(clean_up())
     asyncio.run(_roundtrip(rooms))

@@ -264,17 +264,13 @@ async def test_a_worker_subscribes_at_the_first_member_and_leaves_at_the_last(
             await eventually(lambda: LOBBY not in adapter.subscribed)
 
 
-async def test_a_socket_with_a_generated_sid_costs_the_adapter_nothing(
+async def test_sockets_with_generated_sids_need_no_channels_of_their_own(
     rooms: RoomManager, adapter: FakeAdapter
 ) -> None:
     async with Member(rooms):
         before = set(adapter.subscribed)
-        adapter.hold_up()
-        asked = adapter.waiting
-        adapter.let_go()
-        async with Member(rooms), Member(rooms):
-            assert adapter.subscribed == before
-            assert adapter.waiting == asked
+        async with Member(rooms), Member(rooms), Member(rooms, sid="chosen"):
+            assert adapter.subscribed == before | {channel_of("chosen")}
 
 
 # Who gets a broadcast.

@@ -426,11 +426,12 @@ async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
 
 
 async def test_a_namespace_that_nobody_here_has_is_no_matter(
-    runtime: Runtime, heard: _Heard
+    runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime.received(b"rooms#/other#", codec.encode(broadcast(1, Target(), "x", namespace="/o")))
     assert heard.messages == []
     assert runtime.health.dropped == 0
+    assert not caplog.records
 
 
 async def test_a_delivery_that_fails_is_logged_and_does_not_reach_the_adapter(

@@ -1,0 +1,50 @@
+"""Members who do not read, among others who do: what the others notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from benchmarks.effort import Effort
+from benchmarks.figures import Figures, Results
+from benchmarks.memory import private_kb
+from benchmarks.scenarios import Entry, Scenario
+from benchmarks.stage import raise_curtain
+
+MUTE = (0, 1, 20)
+
+
+def measure(_: Scenario, entries: Sequence[Entry], effort: Effort) -> Results:
+    """`p99 with N mute` in ms, and over that without any; `lost` is a percentage of what the others
+    should have got; `grown` is MB by which the server grew.
+
+    In the time of a measurement the mute ones are sent more than the kernel and an outbox hold.
+    """
+    figures = {entry.name: Figures() for entry in entries}
+    for turn in range(effort.mute_rounds):
+        for entry in entries:
+            if turn == 0 or entry.server.group == "ours":
+                for count in MUTE:
+                    _measure(entry, count, figures[entry.name], effort.mute_seconds)
+                figure = figures[entry.name]
+                for count in MUTE[1:]:
+                    beside = figure.values[f"p99 with {count} mute"][-1]
+                    figure.add(f"p99 {count}/0", beside / figure.values["p99 with 0 mute"][-1])
+    return figures
+
+
+def _measure(entry: Entry, count: int, figures: Figures, seconds: float) -> None:
+    with ExitStack() as stack:
+        for stage in raise_curtain([entry], stack, fill=True).values():
+            worker = stage.workers[0]
+            if count:
+                figures.note_faults(stage.load.open_mute(worker.port, count))
+            stage.load.speed(0.2, 1)
+            before = private_kb(worker.pid)
+            sample = stage.load.rate(stage.scenario.per_second, seconds)
+            figures.add(f"p99 with {count} mute", sample.p99_ms)
+            lost = sample.lost * 100 / (sample.lost + sample.deliveries)
+            figures.add(f"lost with {count} mute", lost)
+            figures.add(f"grown with {count} mute", (private_kb(worker.pid) - before) / 1024)
+            if count == 0:
+                figures.note_faults(sample)

@@ -1,0 +1,215 @@
+"""What the servers are put through, and which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from benchmarks.catalogue import SERVERS_BY_NAME, Server
+
+Kind = Literal["deliveries", "storm", "memory", "mute"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Members in rooms, who send so many messages at a time."""
+
+    name: str
+    title: str
+    entries: tuple[str, ...]
+    """Servers; `name@100` is one with so many members in a room, `name:1` with so many workers."""
+    kind: Kind = "deliveries"
+    rooms: int = 1
+    room_size: int = 1000
+    payload: int = 128
+    window: int = 1
+    """Messages under way at a time."""
+    depth: int = 10
+    """Batches that the server has done before anything is read, where cost is measured."""
+    stopped: bool = False
+    """Whether a batch is sent while the server is stopped, so that it finds all of it at once."""
+    per_second: float = 10
+    """Messages per second where latency is measured."""
+    workers: int = 1
+    cost_only: bool = False
+    references: tuple[str, ...] = ("floor", "tutorial")
+    """What runs beside every other server; with one worker, always."""
+
+    @property
+    def members(self) -> int:
+        return self.rooms * self.room_size
+
+    def suits(self, server: str) -> bool:
+        """Whether a server can be put through it."""
+        return self.workers == 1 or SERVERS_BY_NAME[server].redis
+
+    def chosen(self, servers: Collection[str]) -> list[str]:
+        """The entries that are of some servers; all if none are named."""
+        return [n for n in self.entries if not servers or self.entry(n).server.name in servers]
+
+    def entry(self, name: str) -> Entry:
+        """A server in this scenario, by the name that `entries` has for it."""
+        server, _, workers = name.partition(":")
+        server, _, room_size = server.partition("@")
+        return Entry(
+            name,
+            SERVERS_BY_NAME[server],
+            replace(
+                self,
+                room_size=int(room_size or self.room_size),
+                workers=1 if name in self.references else int(workers or self.workers),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One server in one scenario."""
+
+    name: str
+    server: Server
+    scenario: Scenario
+
+    @property
+    def label(self) -> str:
+        """The server, and what sets it apart from the others of the scenario."""
+        label = self.server.label
+        if "@" in self.name:
+            label += f", {self.scenario.room_size} members"
+        if ":" in self.name:
+            label += ", one worker" if self.scenario.workers == 1 else ", several workers"
+        return label
+
+
+_OURS = ("ours-memory", "ours-memory-asyncio", "ours-redis", "ours-redis-asyncio")
+_PYTHON = (
+    "broadcaster-memory",
+    "broadcaster-redis",
+    "litestar-memory",
+    "litestar-redis",
+    "python-socketio",
+    "python-socketio-redis",
+)
+_NODE = ("node-ws", "node-socketio", "node-socketio-redis")
+_PEERS = (*_PYTHON, *_NODE)
+_DJANGO = ("django-memory", "django-redis")
+
+_ALL = (
+    Scenario(
+        "fanout-1000",
+        "One room of 1000",
+        (
+            *_OURS,
+            "ours-memory-asgi",
+            "ours-memory-deflate",
+            "tutorial-asyncio",
+            "tutorial-deflate",
+            *_PEERS,
+            *_DJANGO,
+            "django-daphne",
+        ),
+    ),
+    Scenario(
+        "fanout-100",
+        "One room of 100",
+        (*_OURS[::2], *_PEERS, *_DJANGO, "django-redis-core"),
+        room_size=100,
+        per_second=50,
+    ),
+    Scenario(
+        "fanout-5000",
+        "One room of 5000",
+        (*_OURS[::2], *_PYTHON[::2], *_NODE),
+        room_size=5000,
+        per_second=2,
+    ),
+    Scenario(
+        "fanout-16k",
+        "One room of 1000, 16 KiB a message",
+        (*_OURS[::2], *_PEERS),
+        payload=16 * 1024,
+        depth=1,
+        per_second=5,
+    ),
+    Scenario(
+        "sizes",
+        "One room of 100, 1000 and 5000, in memory and through Redis",
+        tuple(f"{name}@{size}" for name in _OURS[::2] for size in (100, 1000, 5000)),
+        cost_only=True,
+    ),
+    Scenario(
+        "burst-16",
+        "16 messages at once to a room of 1000",
+        (*_OURS, *_PEERS),
+        window=16,
+        depth=2,
+        stopped=True,
+    ),
+    Scenario(
+        "rooms-2",
+        "500 rooms of 2, 250 messages under way",
+        (*_OURS, "ours-memory-asgi", *_PEERS, *_DJANGO),
+        rooms=500,
+        room_size=2,
+        window=250,
+        per_second=1000,
+    ),
+    Scenario(
+        "two-workers",
+        "Two workers through Redis, 500 members of one room on each",
+        (
+            "ours-redis",
+            "ours-redis-asyncio",
+            "ours-memory:1",
+            "ours-redis:1",
+            "broadcaster-redis",
+            "litestar-redis",
+            "python-socketio-redis",
+            "django-redis",
+            "node-socketio-redis",
+        ),
+        workers=2,
+    ),
+    Scenario(
+        "storm",
+        "1000 clients connect and join 500 rooms, and leave",
+        (*_OURS[::2], "ours-memory-global", *_PEERS, *_DJANGO),
+        kind="storm",
+        rooms=500,
+        room_size=2,
+    ),
+    Scenario(
+        "memory",
+        "Idle in one room",
+        (
+            "bare",
+            "bare-asyncio",
+            *_OURS,
+            "tutorial-deflate",
+            *_PEERS[::2],
+            "django-memory",
+            "node-socketio",
+        ),
+        kind="memory",
+        room_size=4500,
+    ),
+    Scenario(
+        "mute",
+        "200 members who read, beside some who do not; 16 KiB a message",
+        (
+            "ours-memory",
+            "ours-redis",
+            "broadcaster-memory",
+            "litestar-memory",
+            "python-socketio",
+            *_NODE,
+        ),
+        kind="mute",
+        room_size=200,
+        payload=16 * 1024,
+        per_second=50,
+    ),
+)
+
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}

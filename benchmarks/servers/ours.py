@@ -1,0 +1,33 @@
+"""fastapi_rooms. Variants: `asgi`, without the direct transport; `global`, without `Depends`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, WebSocket
+
+from benchmarks.servers.options import read_options, serve
+from fastapi_rooms import RoomManager
+
+options = read_options()
+rooms = RoomManager(options.redis or "memory://", direct=options.variant != "asgi")
+app = FastAPI(lifespan=rooms.lifespan)
+Rooms = Annotated[RoomManager, Depends(rooms)]
+
+
+async def chat(websocket: WebSocket, room: str, rooms: Rooms) -> None:
+    async with rooms.connect(websocket) as socket:
+        await socket.join(room)
+        await socket.send_text("ready")
+        async for text in socket.iter_text():
+            await rooms.to(room).send_text(text)
+
+
+async def chat_without_depends(websocket: WebSocket, room: str) -> None:
+    await chat(websocket, room, rooms)
+
+
+app.websocket("/ws/{room}")(chat_without_depends if options.variant == "global" else chat)
+
+if __name__ == "__main__":
+    serve(app, options)

@@ -1,0 +1,85 @@
+"""A server on stage: its processes, its Redis, and the load before it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Self
+
+from benchmarks.load import Load
+from benchmarks.processes import CORES, Running, free_port, start_redis
+from benchmarks.scenarios import Entry
+
+
+class Stage:
+    """One server of one scenario, for the time of a `with` block; it is being started in it."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.scenario = entry.scenario
+        self.workers: list[Running] = []
+        self._redis: Running | None = None
+        self._load: Load | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        server = self.entry.server
+        with self._stack:
+            if server.redis:
+                self._redis = self._stack.enter_context(start_redis())
+            url = f"redis://127.0.0.1:{self._redis.port}" if self._redis is not None else ""
+            for _ in range(self.scenario.workers):
+                port = free_port()
+                worker = Running(server.argv(port, url), port, CORES.server)
+                self.workers.append(self._stack.enter_context(worker))
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def wait_until_up(self) -> None:
+        """Wait until its workers listen, and bring in the load."""
+        server = self.entry.server
+        for worker in self.workers:
+            worker.wait_until_listening()
+        self._load = self._stack.enter_context(
+            Load(
+                protocol=server.protocol,
+                path=server.path,
+                deflate=server.deflate,
+                rooms=self.scenario.rooms,
+                room_size=self.scenario.room_size,
+                payload=self.scenario.payload,
+                counted=[worker.pid for worker in self.workers],
+                watched=[self._redis.pid] if self._redis is not None else [],
+            )
+        )
+
+    @property
+    def load(self) -> Load:
+        assert self._load is not None, "not up yet"
+        return self._load
+
+    def fill(self) -> None:
+        """Connect every member, as many to each worker."""
+        each = self.scenario.members // self.scenario.workers
+        for worker in self.workers:
+            sample = self.load.open(worker.port, each, self.entry.server.in_flight)
+            if sample.dropped:
+                raise RuntimeError(f"{sample.dropped} members did not get in:\n{worker.log()}")
+
+
+def raise_curtain(entries: Iterable[Entry], stack: ExitStack, *, fill: bool) -> dict[str, Stage]:
+    """Start servers together; one that cannot be started is told of, and left out."""
+    stages = {entry.name: stack.enter_context(Stage(entry)) for entry in entries}
+    for name, stage in list(stages.items()):
+        try:
+            stage.wait_until_up()
+            if fill:
+                stage.fill()
+        except RuntimeError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            del stages[name]
+    return stages
