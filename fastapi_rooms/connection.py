@@ -177,14 +177,26 @@ class Connection:
         """Close with a code, if the client takes that in time; returns whether it did."""
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return True
+        # In a task of its own, as there are servers that keep a cancellation to themselves.
+        closing = asyncio.ensure_future(
+            self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
+        )
+        _closing.add(closing)
+        closing.add_done_callback(_closed)
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
-        except TimeoutError:
-            return False
-        except Exception as error:  # noqa: BLE001 -- it was closed already, by either side
-            logger.debug("%s could not be closed: %r", self._socket, error)
-        return True
+            done, _ = await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT)
+        finally:
+            closing.cancel()
+        return bool(done) and not closing.cancelled() and closing.exception() is None
+
+
+_closing: set[asyncio.Future[None]] = set()
+
+
+def _closed(closing: asyncio.Future[None]) -> None:
+    _closing.discard(closing)
+    if not closing.cancelled() and (error := closing.exception()) is not None:
+        logger.debug("A socket could not be closed: %r", error)
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:

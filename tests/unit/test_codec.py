@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastapi_rooms.codec import VERSION, decode, encode
+from fastapi_rooms.codec import VERSION, decode, encode, is_from
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.frames import Payload
@@ -159,6 +159,20 @@ def _header(flags: int = 0, *, namespace: int = 1, rooms: int = 0, except_: int 
 def test_what_is_malformed_is_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(MalformedEnvelope, match=reason):
         decode(data)
+
+
+@given(broadcasts)
+def test_an_envelope_is_known_by_its_origin_without_being_decoded(broadcast: Broadcast) -> None:
+    encoded = encode(broadcast)
+    assert is_from(bytes.fromhex(broadcast.origin), encoded)
+    assert not is_from(bytes.fromhex(broadcast.origin)[::-1] + b"x", encoded)
+    assert not is_from(bytes(b ^ 1 for b in bytes.fromhex(broadcast.origin)), encoded)
+
+
+@given(st.binary(max_size=30))
+def test_junk_is_from_nobody_unless_it_says_so_in_the_right_place(junk: bytes) -> None:
+    origin = bytes.fromhex(EXAMPLE.origin)
+    assert is_from(origin, junk) == (junk[3:11] == origin)
 
 
 def test_binary_payloads_may_hold_every_byte() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
@@ -487,6 +488,20 @@ async def test_a_runtime_error_of_the_endpoints_own_is_not_taken_for_the_end(
             await client.wait_ended()
 
 
+async def test_using_another_socket_whose_block_is_over_is_the_endpoints_own_error(
+    rooms: RoomManager,
+) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as former:
+            pass
+        async with rooms.connect(websocket):
+            await former.join("lobby")
+
+    async with WebSocketClient(app_of(endpoint)) as client:
+        with pytest.raises(SocketClosed):
+            await client.wait_ended()
+
+
 async def test_sending_to_a_client_that_has_gone_ends_the_block_quietly(
     rooms: RoomManager, adapter: FakeAdapter
 ) -> None:
@@ -642,6 +657,143 @@ async def test_a_client_that_never_reads_again_does_not_keep_its_endpoint(
             await _fill(rooms)
             await client.wait_ended()
         assert after == ["went on"], "the block ends quietly, whatever ended it"
+        await _nothing_is_left(rooms, adapter)
+
+
+async def test_a_slow_client_that_goes_after_all_ends_its_endpoint_by_that_and_not_by_force(
+    adapter: FakeAdapter,
+) -> None:
+    rooms = _bounded(adapter)
+    ends: list[BaseException] = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            try:
+                await socket.receive_text()
+            except BaseException as end:
+                ends.append(end)
+                raise
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            await _fill(rooms)
+            await eventually(lambda: "lobby" not in rooms.rooms)
+            client.leave(1006)
+            await client.wait_ended()
+        await _nothing_is_left(rooms, adapter)
+    [end] = ends
+    assert isinstance(end, WebSocketDisconnect)
+
+
+async def test_a_slow_client_is_told_before_its_endpoint_is_over(adapter: FakeAdapter) -> None:
+    rooms = _bounded(adapter)
+    read: list[str] = []
+    after = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            read.append(await socket.receive_text())
+        after.append("went on")
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            await _fill(rooms)
+            await eventually(lambda: "lobby" not in rooms.rooms)
+            await client.send_text("that is all")
+            await eventually(lambda: read)
+            assert after == []
+            client.resume()
+            await client.wait_ended()
+            assert client.close_code == 1013
+            assert after == ["went on"]
+        await _nothing_is_left(rooms, adapter)
+
+
+async def test_a_slow_client_that_cannot_be_told_does_not_keep_an_endpoint_that_is_over(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.05)
+    rooms = _bounded(adapter)
+    after = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            await socket.receive_text()
+        after.append("went on")
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            await _fill(rooms)
+            await client.send_text("that is all")
+            await client.wait_ended()
+            assert after == ["went on"]
+        await _nothing_is_left(rooms, adapter)
+
+
+async def test_an_endpoint_that_is_cancelled_while_its_slow_client_is_told_leaves_no_task(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 600)
+    rooms = _bounded(adapter)
+    read: list[str] = []
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        tasks.append(asyncio.current_task())
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            read.append(await socket.receive_text())
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            await _fill(rooms)
+            await eventually(lambda: "lobby" not in rooms.rooms)
+            await client.send_text("that is all")
+            await eventually(lambda: read)
+            [task] = tasks
+            assert task is not None
+            task.cancel()
+            await client.wait_ended()
+            assert task.cancelled()
+        await _nothing_is_left(rooms, adapter)
+
+
+async def test_a_slow_client_is_given_up_quietly_by_an_endpoint_that_outlived_a_cancellation(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.01)
+    rooms = _bounded(adapter)
+    after = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            await _until_gone(socket)
+        after.append("went on")
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            await eventually(lambda: "lobby" in rooms.rooms)
+            client.stall()
+            await _fill(rooms)
+            await client.wait_ended()
+        assert after == ["went on"]
         await _nothing_is_left(rooms, adapter)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any, cast, get_args
 
 import pytest
@@ -102,6 +104,22 @@ async def test_an_async_handler_that_raises_is_logged(caplog: pytest.LogCaptureF
     await eventually(lambda: caplog.records)
     assert "'gap'" in caplog.text
     assert "ValueError: broken" in caplog.text
+
+
+async def test_a_handler_that_has_ended_is_not_kept() -> None:
+    events = Events()
+
+    @events.on("create-room")
+    async def handler(room: str) -> None: ...
+
+    events.emit("create-room", "lobby")
+    [task] = other_tasks()
+    ended = weakref.ref(task)
+    await task
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    assert ended() is None
 
 
 async def test_close_cancels_the_handlers_that_still_run_and_waits_for_them() -> None:

@@ -45,6 +45,17 @@ async def test_a_reader_that_waits_is_woken_by_a_message() -> None:
     assert (await waiting).text == "at last"
 
 
+async def test_a_reader_that_has_read_all_waits_for_the_next() -> None:
+    listener = _listener()
+    listener.offer(NEWS, _text("first"))
+    assert (await anext(listener)).text == "first"
+    waiting = asyncio.ensure_future(anext(listener))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    listener.offer(NEWS, _text("second"))
+    assert (await waiting).text == "second"
+
+
 async def test_two_readers_share_the_messages_without_losing_one() -> None:
     listener = _listener()
     readers = [asyncio.ensure_future(anext(listener)) for _ in range(2)]

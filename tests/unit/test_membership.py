@@ -88,6 +88,27 @@ def test_a_member_is_found_by_its_sid(members: Membership[str]) -> None:
     assert sorted(members.members()) == ["ANN", "BOB", "CID"]
 
 
+def test_the_version_rises_with_every_change() -> None:
+    members: Membership[str] = Membership()
+    versions = [members.version]
+    members.add("ann", "ANN")
+    versions.append(members.version)
+    members.join("ann", ["red"])
+    versions.append(members.version)
+    members.leave("ann", ["red"])
+    versions.append(members.version)
+    members.remove("ann")
+    versions.append(members.version)
+    assert versions == sorted(set(versions))
+
+
+def test_asking_changes_no_version(members: Membership[str]) -> None:
+    before = members.version
+    members.resolve(Target(("red", "green"), ("bob",)))
+    members.get("ann")
+    assert (members.version, len(members)) == (before, 3)
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

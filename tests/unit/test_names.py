@@ -79,6 +79,12 @@ def test_two_workers_and_two_sockets_never_have_the_same_id() -> None:
     assert len(nodes) == len(sids) == 1000
 
 
+def test_the_id_of_a_worker_is_sixteen_digits_and_its_sids_carry_it() -> None:
+    node = new_node_id()
+    assert len(bytes.fromhex(node)) == 8
+    assert node_of(new_sid(node)) == node
+
+
 @given(node_ids)
 def test_a_sid_carries_the_id_of_its_worker(node: str) -> None:
     sid = new_sid(node)

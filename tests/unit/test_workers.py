@@ -79,7 +79,7 @@ def test_the_command_line_counts_more_than_the_environment() -> None:
 
 
 def test_a_uvicorn_started_from_code_tells() -> None:
-    assert count_workers([], {}, _Below.frame(_uvicorn(4))) == 4
+    assert count_workers([], {}, _Below.frame(_uvicorn(2))) == 2
 
 
 def test_a_gunicorn_configured_by_a_file_tells() -> None:
@@ -119,8 +119,10 @@ def test_classes_of_the_same_names_elsewhere_tell_nothing() -> None:
 def test_a_server_without_the_settings_we_know_tells_nothing() -> None:
     server = _uvicorn(4)
     del server.config
-    assert count_workers([], {}, _Below.frame(server)) == 1
-    assert count_workers([], {}, _Below.frame(object.__new__(gunicorn.arbiter.Arbiter))) == 1
+    environ = {"WEB_CONCURRENCY": "3"}
+    assert count_workers([], environ, _Below.frame(server)) == 3
+    arbiter = object.__new__(gunicorn.arbiter.Arbiter)
+    assert count_workers([], environ, _Below.frame(arbiter)) == 3
 
 
 def test_this_process_is_looked_at_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
