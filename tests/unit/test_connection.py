@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms import (
     AdapterUnavailable,
+    ClientError,
     NotStarted,
     OutboxPolicy,
     RoomManager,
@@ -423,6 +425,17 @@ async def test_a_client_that_sends_what_cannot_be_read_is_closed_with_the_reason
     await _nothing_is_left(rooms, adapter)
 
 
+async def test_a_reason_is_cut_to_what_a_close_frame_can_carry(rooms: RoomManager) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket):
+            raise ClientError("x" + "é" * 100, code=4000)
+
+    async with WebSocketClient(app_of(endpoint)) as client:
+        assert await client.wait_closed() == 4000
+        assert client.close_reason == "x" + "é" * 61
+        assert len(client.close_reason.encode()) == 123
+
+
 async def test_an_adapter_that_fails_in_the_block_closes_with_try_again_later(
     rooms: RoomManager, adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -461,9 +474,17 @@ async def test_an_error_after_the_connection_was_closed_is_not_closed_again(
 
 
 @pytest.mark.parametrize("use", ["receive_text", "send_text"])
+@pytest.mark.parametrize("starlette", ["with a class for it", "before that"])
 async def test_using_the_websocket_after_its_end_ends_the_block_quietly(
-    rooms: RoomManager, adapter: FakeAdapter, use: str
+    rooms: RoomManager,
+    adapter: FakeAdapter,
+    monkeypatch: pytest.MonkeyPatch,
+    use: str,
+    starlette: str,
 ) -> None:
+    if starlette == "before that":
+        monkeypatch.setattr(connection_module, "websockets", SimpleNamespace())
+
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
             await websocket.close(4000)
@@ -660,8 +681,9 @@ async def test_a_client_that_never_reads_again_does_not_keep_its_endpoint(
         await _nothing_is_left(rooms, adapter)
 
 
-async def test_a_slow_client_that_goes_after_all_ends_its_endpoint_by_that_and_not_by_force(
-    adapter: FakeAdapter,
+@pytest.mark.parametrize("after_all", [WebSocketClient.leave, WebSocketClient.resume])
+async def test_a_slow_client_that_goes_or_reads_after_all_ends_its_endpoint_by_that(
+    adapter: FakeAdapter, after_all: Callable[[WebSocketClient], None]
 ) -> None:
     rooms = _bounded(adapter)
     ends: list[BaseException] = []
@@ -681,11 +703,11 @@ async def test_a_slow_client_that_goes_after_all_ends_its_endpoint_by_that_and_n
             client.stall()
             await _fill(rooms)
             await eventually(lambda: "lobby" not in rooms.rooms)
-            client.leave(1006)
+            after_all(client)
             await client.wait_ended()
         await _nothing_is_left(rooms, adapter)
     [end] = ends
-    assert isinstance(end, WebSocketDisconnect)
+    assert isinstance(end, WebSocketDisconnect), "and not by force"
 
 
 async def test_a_slow_client_is_told_before_its_endpoint_is_over(adapter: FakeAdapter) -> None:
@@ -753,19 +775,18 @@ async def test_an_endpoint_that_is_cancelled_while_its_slow_client_is_told_leave
             await socket.join("lobby")
             read.append(await socket.receive_text())
 
-    async with rooms:
-        async with WebSocketClient(app_of(endpoint)) as client:
-            await eventually(lambda: "lobby" in rooms.rooms)
-            client.stall()
-            await _fill(rooms)
-            await eventually(lambda: "lobby" not in rooms.rooms)
-            await client.send_text("that is all")
-            await eventually(lambda: read)
-            [task] = tasks
-            assert task is not None
-            task.cancel()
-            await client.wait_ended()
-            assert task.cancelled()
+    async with rooms, WebSocketClient(app_of(endpoint)) as client:
+        await eventually(lambda: "lobby" in rooms.rooms)
+        client.stall()
+        await _fill(rooms)
+        await eventually(lambda: "lobby" not in rooms.rooms)
+        await client.send_text("that is all")
+        await eventually(lambda: read)
+        [task] = tasks
+        assert task is not None
+        task.cancel()
+        await client.wait_ended()
+        assert task.cancelled()
         await _nothing_is_left(rooms, adapter)
 
 
