@@ -552,6 +552,13 @@ async def test_a_listener_hears_neither_everyone_nor_what_leaves_its_room_out(
         assert (await anext(messages)).text == "end"
 
 
+async def test_a_listener_whose_block_is_over_hears_no_more_and_ends(rooms: RoomManager) -> None:
+    async with rooms.listen("lobby") as messages:
+        await rooms.to("lobby").send_text("heard")
+    await rooms.to("lobby").send_text("unheard")
+    assert [message.text async for message in messages] == ["heard"]
+
+
 async def test_a_listener_is_no_member(rooms: RoomManager) -> None:
     told: list[object] = []
     for event in ("create-room", "join-room", "connect", "leave-room", "delete-room"):

@@ -191,6 +191,23 @@ async def test_a_channel_taken_again_within_its_linger_is_never_left(adapter: Fa
     await runtime.close()
 
 
+async def test_a_linger_that_ended_with_nothing_to_leave_is_followed_by_the_next(
+    adapter: FakeAdapter,
+) -> None:
+    runtime = Runtime(adapter, _settings(linger=0.01))
+    await runtime.start()
+    loop = asyncio.get_running_loop()
+    await runtime.acquire([LOBBY])
+    runtime.release([LOBBY])
+    over = loop.time() + 0.02
+    await runtime.acquire([LOBBY])
+    await eventually(lambda: loop.time() > over)
+    assert LOBBY in adapter.subscribed
+    runtime.release([LOBBY])
+    await eventually(lambda: LOBBY not in adapter.subscribed)
+    await runtime.close()
+
+
 async def test_a_channel_lingers_for_as_long_as_it_was_told_to(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, _settings(linger=0.05))
     await runtime.start()
