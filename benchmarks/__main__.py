@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from benchmarks import deliveries, memory, mute, storm
 from benchmarks.bar import verdicts
@@ -38,9 +39,9 @@ def main() -> None:
     ]
     effort = QUICK if arguments.quick else THOROUGH
     if arguments.rounds:
-        effort = effort.with_rounds(arguments.rounds)
+        effort = effort.with_rounds(arguments.rounds, arguments.lives)
     if arguments.no_speed:
-        effort = effort.without_speed()
+        effort = replace(effort, speed=False)
     results: dict[str, Results] = {}
     for name in scenarios or effort.scenarios or SCENARIOS:
         started = time.monotonic()
@@ -61,7 +62,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--servers", default="", help="names, with commas")
     parser.add_argument("--only", default="", help="names of either, with commas")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--rounds", type=int, help="so many rounds of cost")
+    parser.add_argument("--rounds", type=int, help="so many rounds of what is measured in rounds")
+    parser.add_argument("--lives", type=int, default=1, help="with so many starts of each server")
     parser.add_argument("--no-speed", action="store_true", help="cost only")
     parser.add_argument("--redraw", action="store_true", help="the docs, from the last results")
     return parser.parse_args()

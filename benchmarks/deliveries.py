@@ -29,20 +29,26 @@ class Slicer:
             self._batches = max(1, min(MOST_BATCHES, round(SLICE_NS / per_batch)))
 
     def sample(self) -> Sample:
+        """Measure a slice, after one batch that brings its memory back into the caches."""
+        self._cost(1)
+        return self._cost(self._batches)
+
+    def _cost(self, batches: int) -> Sample:
         scenario = self._stage.scenario
         return self._stage.load.cost(
-            self._batches, scenario.window, depth=scenario.depth, stopped=scenario.stopped
+            batches, scenario.window, depth=scenario.depth, stopped=scenario.stopped
         )
 
 
 def measure(scenario: Scenario, entries: Sequence[Entry], effort: Effort) -> Results:
     """Measure servers in a scenario, all of them on stage at once."""
     figures = {entry.name: Figures() for entry in entries}
-    with ExitStack() as stack:
-        stages = raise_curtain(entries, stack, fill=True)
-        _measure_cost(scenario, stages, figures, effort)
-        if not scenario.cost_only:
-            _measure_speed(stages, figures, effort)
+    for _ in range(effort.lives):
+        with ExitStack() as stack:
+            stages = raise_curtain(entries, stack, fill=True)
+            _measure_cost(scenario, stages, figures, effort)
+            if effort.speed and not scenario.cost_only:
+                _measure_speed(stages, figures, effort)
     return figures
 
 
@@ -74,12 +80,11 @@ def _note_cost(
 
 
 def _measure_speed(stages: Mapping[str, Stage], figures: Results, effort: Effort) -> None:
-    for _ in range(effort.speed_rounds):
-        for name, stage in stages.items():
-            sample = stage.load.speed(effort.seconds, stage.scenario.window)
-            figures[name].add("speed", sample.speed)
-            figures[name].note_faults(sample)
-            sample = stage.load.rate(stage.scenario.per_second, effort.seconds * 2)
-            figures[name].add("p50", sample.p50_ms)
-            figures[name].add("p99", sample.p99_ms)
-            figures[name].note_faults(sample)
+    for name, stage in stages.items():
+        sample = stage.load.speed(effort.seconds, stage.scenario.window)
+        figures[name].add("speed", sample.speed)
+        figures[name].note_faults(sample)
+        sample = stage.load.rate(stage.scenario.per_second, effort.seconds * 2)
+        figures[name].add("p50", sample.p50_ms)
+        figures[name].add("p99", sample.p99_ms)
+        figures[name].note_faults(sample)

@@ -107,13 +107,12 @@ _ALL = (
             "tutorial-deflate",
             *_PEERS,
             *_DJANGO,
-            "django-daphne",
         ),
     ),
     Scenario(
         "fanout-100",
         "One room of 100",
-        (*_OURS[::2], *_PEERS, *_DJANGO, "django-redis-core"),
+        (*_OURS[::2], *_PEERS, *_DJANGO, "django-daphne", "django-redis-core"),
         room_size=100,
         per_second=50,
     ),
@@ -127,7 +126,7 @@ _ALL = (
     Scenario(
         "fanout-16k",
         "One room of 1000, 16 KiB a message",
-        (*_OURS[::2], *_PEERS),
+        (*_OURS[::2], *_PYTHON[::2], *_NODE),
         payload=16 * 1024,
         depth=1,
         per_second=5,

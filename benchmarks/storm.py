@@ -24,7 +24,7 @@ def measure(scenario: Scenario, entries: Sequence[Entry], effort: Effort) -> Res
         for stage in stages.values():  # warms it up
             stage.fill()
             stage.load.close()
-        for _ in range(effort.rounds):
+        for _ in range(effort.storms):
             before = {name: _cpu_us(stage) for name, stage in stages.items()}
             for name, stage in stages.items():
                 _storm(stage, figures[name])
