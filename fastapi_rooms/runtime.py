@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from fastapi_rooms import codec
-from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage
-from fastapi_rooms.duplicates import Duplicates
+from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage, Sharded
+from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
 from fastapi_rooms.frames import Payload
@@ -73,8 +73,8 @@ class _Run:
     loop: asyncio.AbstractEventLoop
     node: NodeId
     interest: Interest
+    duplicates: Duplicates
     origin: bytes = field(init=False)
-    duplicates: Duplicates = field(default_factory=Duplicates)
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     sweep: asyncio.TimerHandle | None = None
     turn_bytes: int = 0
@@ -92,6 +92,7 @@ class Runtime:
         self.settings = settings
         self.channels = Channels(adapter.prefix)
         self._may_be_alone = adapter if isinstance(adapter, MayBeAlone) else None
+        self._sharded = adapter if isinstance(adapter, Sharded) else None
         self.namespaces: dict[str, Local] = {}
         self._share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
         self._running: _Run | None = None
@@ -123,7 +124,9 @@ class Runtime:
 
     async def start(self) -> None:
         """Become a worker: draw an id, open the adapter, and hold the channel of that id."""
-        run = _Run(asyncio.get_running_loop(), new_node_id(), Interest(self.settings.linger))
+        duplicates = Duplicates(MAX_SHARDED_SOURCES) if self._sharded else Duplicates()
+        interest = Interest(self.settings.linger)
+        run = _Run(asyncio.get_running_loop(), new_node_id(), interest, duplicates)
         own = [self.channels.of_node(run.node)]
         run.interest.hold(own)
         self._running = run
@@ -251,7 +254,9 @@ class Runtime:
             run.malformed += 1
             logger.debug("Dropped a malformed message on %r: %s", channel, error)
             return
-        if not run.duplicates.is_new(broadcast.origin, broadcast.sequence):
+        origin, sharded = broadcast.origin, self._sharded
+        source = origin if sharded is None else (origin, sharded.shard_of(channel))
+        if not run.duplicates.is_new(source, broadcast.sequence):
             return
         namespace = self.namespaces.get(broadcast.namespace)
         if namespace is None:

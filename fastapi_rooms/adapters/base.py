@@ -4,7 +4,8 @@ The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against 
 
 * **Interest.** A worker receives what is published on the channels it subscribes to, and no other.
 * **Confirmed.** What anyone publishes after `subscribe` returned reaches the receiver.
-* **Order.** What one worker publishes arrives everywhere in the order of its `publish` calls.
+* **Order.** What one worker publishes arrives everywhere in the order of its `publish` calls; from
+  an adapter that is `Sharded`, within each shard.
 * **At most once.** Nothing is received twice, except what its own publisher sent again after an
   outage: envelopes carry a sequence by which the manager tells.
 * **Accepted or raised.** `publish` returns when the carrier has taken the message, and raises
@@ -106,3 +107,11 @@ class MayBeAlone(Protocol):
     @property
     def alone(self) -> bool:
         """Whether no other adapter can receive anything now."""
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """What an adapter says whose order holds only among the channels of one shard."""
+
+    def shard_of(self, channel: Channel) -> int:
+        """The shard that carries a channel, always the same; every worker says the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.duplicates import MAX_ORIGINS, Duplicates
+from fastapi_rooms.duplicates import MAX_SOURCES, WINDOW, Duplicates
 
 
 def test_what_comes_again_is_not_new() -> None:
@@ -29,12 +29,39 @@ def test_whatever_is_sent_again_each_is_new_at_most_once(sequences: list[int]) -
     assert accepted == sorted(set(accepted))
 
 
-def test_the_origin_longest_silent_is_forgotten_first() -> None:
+def test_the_source_longest_silent_is_forgotten_first() -> None:
     seen = Duplicates()
-    for n in range(MAX_ORIGINS):
+    for n in range(MAX_SOURCES):
         assert seen.is_new(f"origin {n}", 7)
     assert not seen.is_new("origin 0", 7)  # heard again: now origin 1 is the longest silent
     assert seen.is_new("one too many", 7)
     assert seen.is_new("origin 1", 7)
     assert not seen.is_new("origin 0", 7)
     assert not seen.is_new("one too many", 7)
+
+
+def test_a_limit_of_ones_own_is_kept() -> None:
+    seen = Duplicates(2)
+    assert all(seen.is_new(("a", shard), 7) for shard in range(3))
+    assert seen.is_new(("a", 0), 7)  # forgotten
+    assert not seen.is_new(("a", 2), 7)
+
+
+def test_shards_of_one_origin_count_apart() -> None:
+    seen = Duplicates()
+    assert seen.is_new(("a", 1), 5)
+    assert seen.is_new(("a", 2), 4)
+    assert not seen.is_new(("a", 1), 4)
+
+
+def test_what_is_sent_again_within_the_window_is_not_new() -> None:
+    seen = Duplicates()
+    assert seen.is_new("a", WINDOW + 1)
+    assert not seen.is_new("a", 1)
+
+
+def test_a_forged_sequence_does_not_silence_its_origin() -> None:
+    seen = Duplicates()
+    assert seen.is_new("a", 10)
+    assert seen.is_new("a", 2**64 - 1)
+    assert [seen.is_new("a", n) for n in (11, 11, 12)] == [True, False, True]

@@ -46,6 +46,13 @@ class _Lonely(FakeAdapter):
     alone = True
 
 
+class _Halves(FakeAdapter):
+    """An adapter that keeps order only within each of two shards."""
+
+    def shard_of(self, channel: bytes) -> int:
+        return len(channel) % 2
+
+
 def _settings(*, join_timeout: float = 60, linger: float = 0, limit: int = 1024) -> Settings:
     return Settings(OutboxPolicy(), join_timeout, linger, limit, direct=True)
 
@@ -429,6 +436,16 @@ async def test_a_message_that_comes_twice_is_delivered_once(
     for sequence in (1, 2, 1, 2, 3):
         runtime.received(LOBBY, codec.encode(broadcast(sequence, Target(), str(sequence))))
     assert [text for _, text, _ in heard.messages] == ["1", "2", "3"]
+
+
+async def test_where_order_holds_within_a_shard_each_shard_counts_apart() -> None:
+    runtime, heard = Runtime(_Halves(), _settings()), _Heard()
+    runtime.namespaces["/"] = heard
+    await runtime.start()
+    for channel, sequence in ((b"a", 2), (b"bb", 1), (b"ccc", 2), (b"dd", 1), (b"ccc", 3)):
+        runtime.received(channel, codec.encode(broadcast(sequence, Target(), f"{sequence}")))
+    assert [text for _, text, _ in heard.messages] == ["2", "1", "3"]
+    await runtime.close()
 
 
 async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
