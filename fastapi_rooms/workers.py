@@ -47,10 +47,13 @@ def _from_server(frame: FrameType | None) -> int | None:
     """What `uvicorn.Server` or gunicorn's `Arbiter`, found below us on the stack, was set to.
 
     That is how `uvicorn.run("app:app", workers=4)` and a gunicorn configuration file show, which
-    leave no trace on the command line.
+    leave no trace on the command line. Only the servers' own frames are looked into: to read a
+    frame's locals copies them all, and what others keep in theirs is none of our business.
     """
     while frame is not None:
-        server = frame.f_locals.get("self")
+        module = str(frame.f_globals.get("__name__"))
+        is_servers = module.partition(".")[0] in ("uvicorn", "gunicorn")
+        server = frame.f_locals.get("self") if is_servers else None
         kind = type(server)
         if kind.__name__ == "Arbiter" and kind.__module__.startswith("gunicorn"):
             return _number(getattr(server, "num_workers", None))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from collections.abc import Callable
+from types import FrameType, FunctionType
 from typing import Any
 
 import gunicorn.arbiter  # type: ignore[import-untyped]
@@ -13,18 +14,25 @@ import uvicorn
 from fastapi_rooms.workers import count_workers, count_workers_here
 
 
+def _calls(self: Any, function: Callable[[], FrameType]) -> FrameType:
+    return function()
+
+
+def _application() -> FrameType:
+    return sys._getframe()
+
+
 class _Below:
     """Puts an object on the stack as the `self` of a method, which is how a server shows there."""
 
     @staticmethod
-    def frame(server: Any) -> FrameType:
-        def method(self: Any) -> FrameType:
-            return application()
-
-        def application() -> FrameType:
-            return sys._getframe()
-
-        return method(server)
+    def frame(
+        server: Any, above: Callable[[], FrameType] = _application, module: str = ""
+    ) -> FrameType:
+        name = module or type(server).__module__
+        method = FunctionType(_calls.__code__, {"__name__": name})
+        frame: FrameType = method(server, above)
+        return frame
 
 
 def _uvicorn(workers: int | None, *, reload: bool = False) -> uvicorn.Server:
@@ -87,10 +95,10 @@ def test_a_gunicorn_configured_by_a_file_tells() -> None:
 
 
 def test_gunicorn_tells_although_each_of_its_workers_runs_a_uvicorn_of_one() -> None:
-    def arbiter_spawns(self: Any) -> FrameType:
+    def worker() -> FrameType:
         return _Below.frame(_uvicorn(1))
 
-    assert count_workers([], {}, arbiter_spawns(_gunicorn(3))) == 3
+    assert count_workers([], {}, _Below.frame(_gunicorn(3), worker)) == 3
 
 
 def test_one_uvicorn_worker_is_one() -> None:
@@ -112,8 +120,32 @@ def test_classes_of_the_same_names_elsewhere_tell_nothing() -> None:
     class Arbiter:
         num_workers = 4
 
-    assert count_workers([], {}, _Below.frame(Server())) == 1
-    assert count_workers([], {}, _Below.frame(Arbiter())) == 1
+    assert count_workers([], {}, _Below.frame(Server(), module="uvicorn.server")) == 1
+    assert count_workers([], {}, _Below.frame(Arbiter(), module="gunicorn.arbiter")) == 1
+
+
+class _Frame:
+    """A frame that knows whether anyone has read its locals."""
+
+    def __init__(self, module: object, below: _Frame | None = None) -> None:
+        self.f_globals = {} if module is None else {"__name__": module}
+        self.f_back = below
+        self.read = False
+
+    @property
+    def f_locals(self) -> dict[str, Any]:
+        self.read = True
+        return {}
+
+
+def test_only_the_frames_of_servers_are_looked_into() -> None:
+    modules = [None, 3, "app", "uvicornish.server", "uvicorn.server", "gunicorn.arbiter"]
+    frames: list[_Frame] = []
+    for module in modules:
+        frames.append(_Frame(module, frames[-1] if frames else None))
+    top: Any = frames[-1]
+    assert count_workers([], {}, top) == 1
+    assert [frame.read for frame in frames] == [False, False, False, False, True, True]
 
 
 def test_a_server_without_the_settings_we_know_tells_nothing() -> None:
