@@ -26,20 +26,25 @@ from fastapi_rooms.errors import (
     InvalidMessage,
     InvalidNamespace,
     InvalidRoomName,
+    JoinRefused,
     ListenerOverflow,
     MalformedEnvelope,
     MessageTooLarge,
     NotStarted,
+    RateLimited,
     RoomsError,
     SidInUse,
     SocketClosed,
+    TooManyRooms,
     UsageError,
 )
 from fastapi_rooms.events import Gap
 from fastapi_rooms.listener import Listener, RoomMessage
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.origins import AllowedOrigins
 from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.ratelimit import RateLimit
 from fastapi_rooms.runtime import Health
 from fastapi_rooms.socket import Socket
 
@@ -62,13 +67,16 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "InvalidMessage",
     "InvalidNamespace",
     "InvalidRoomName",
+    "JoinRefused",
     "ListenerOverflow",
     "MalformedEnvelope",
     "MessageTooLarge",
     "NotStarted",
+    "RateLimited",
     "RoomsError",
     "SidInUse",
     "SocketClosed",
+    "TooManyRooms",
     "UsageError",
     # .events
     "Gap",
@@ -79,8 +87,12 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "RoomManager",
     # .namespace
     "Namespace",
+    # .origins
+    "AllowedOrigins",
     # .outbox
     "OutboxPolicy",
+    # .ratelimit
+    "RateLimit",
     # .runtime
     "Health",
     # .socket

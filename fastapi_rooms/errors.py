@@ -10,7 +10,10 @@
     │   ├── SidInUse                  … a sid that another socket has here
     │   └── SocketClosed              … joined on behalf of a socket that left
     ├── ClientError                 the client at the other end
-    │   └── InvalidMessage            … sent what the endpoint cannot read    (ValueError)
+    │   ├── InvalidMessage            … sent what the endpoint cannot read    (ValueError)
+    │   ├── JoinRefused               … asked for a room that is not for it
+    │   ├── TooManyRooms              … would be in more rooms than a socket may be in
+    │   └── RateLimited               … sends more than it may
     ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
     ├── AdapterError                what carries messages between workers
     │   └── AdapterUnavailable        … did not take or confirm it in time
@@ -91,6 +94,37 @@ class ClientError(RoomsError):
 
 class InvalidMessage(ClientError, ValueError):
     """The client sent text where bytes were expected, bytes for text (1003), or bad JSON (1007)."""
+
+
+class JoinRefused(ClientError):
+    """A handler of `rooms.authorize` did not let the socket into a room. Nothing was joined."""
+
+    def __init__(self, room: str, message: str = "") -> None:
+        super().__init__(message or f"not allowed to join {room[:80]!r}", code=1008)
+        self.room = room
+        """The room it may not join."""
+
+
+class TooManyRooms(ClientError):
+    """The socket would be in more rooms than `max_rooms_per_socket`. Nothing was joined."""
+
+    def __init__(self, rooms: int, limit: int) -> None:
+        super().__init__(
+            f"This would make {rooms} rooms, the limit is {limit} (`max_rooms_per_socket`). "
+            "Nothing was joined.",
+            code=1008,
+        )
+        self.rooms = rooms
+        """How many rooms it would be in, its own not counted."""
+        self.limit = limit
+        """In how many it may be."""
+
+
+class RateLimited(ClientError):
+    """The client sends messages, or bytes, faster than its `RateLimit` allows."""
+
+    def __init__(self, message: str = "too many messages") -> None:
+        super().__init__(message, code=1008)
 
 
 class ListenerOverflow(RoomsError):

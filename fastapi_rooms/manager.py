@@ -13,11 +13,12 @@ from typing import Any, Self
 from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
+from fastapi_rooms.checks import check_positive
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import Health, Runtime, Settings
+from fastapi_rooms.runtime import MAX_ROOMS_PER_SOCKET, Health, Runtime, Settings
 from fastapi_rooms.workers import count_workers_here
 
 logger = logging.getLogger("fastapi_rooms")
@@ -43,6 +44,8 @@ class RoomManager(Namespace):
         publish_timeout: seconds that it has to accept a message; for an adapter given by its URL.
         linger: seconds that a room's channel is kept after its last member has left.
         max_message_bytes: the longest message that may be sent, in bytes.
+        max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
+            every room that someone is in costs memory here and a subscription in the adapter.
         direct: write finished frames to the server's own transport where that is known to be sound
             (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
 
@@ -60,8 +63,13 @@ class RoomManager(Namespace):
         publish_timeout: float = 5.0,
         linger: float = 1.0,
         max_message_bytes: int = 16 * 1024 * 1024,
+        max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET,
         direct: bool = True,
     ) -> None:
+        settings = Settings(
+            outbox, join_timeout, linger, max_message_bytes, direct, max_rooms_per_socket
+        )
+        check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
             adapter = adapter_of(
                 adapter,
@@ -73,7 +81,6 @@ class RoomManager(Namespace):
                 f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
                 f"{prefix!r}. Give the prefix to the adapter only."
             )
-        settings = Settings(outbox, join_timeout, linger, max_message_bytes, direct)
         self._starts = 0
         self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._lock = asyncio.Lock()

@@ -13,10 +13,11 @@ from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.broadcast import BroadcastOperator
 from fastapi_rooms.connection import Connection
 from fastapi_rooms.envelope import Target
-from fastapi_rooms.errors import SidInUse, SocketClosed, UsageError
+from fastapi_rooms.errors import SidInUse, SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.events import EventName, Events, Gap, Handler
 from fastapi_rooms.fanout import Delivery, Fanout
 from fastapi_rooms.frames import Payload
+from fastapi_rooms.guards import Guard, Guards, check_pattern
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.membership import Left, Membership
 from fastapi_rooms.names import check_room, check_rooms, new_sid
@@ -42,6 +43,9 @@ class Namespace:
         self._fanout = Fanout(self._members)
         self._listeners: Membership[Listener] = Membership()
         self._events = Events()
+        self._guards = Guards()
+        self.guarded = False
+        """Whether anyone asked, by `authorize`, to be asked before a socket joins."""
         self._everyone = BroadcastOperator(self)
         self._channel = runtime.channels.of_namespace(name)
         runtime.namespaces[name] = self
@@ -146,6 +150,44 @@ class Namespace:
         """
         return self._events.on(event)
 
+    def authorize(self, pattern: str = "*") -> Callable[[Guard], Guard]:
+        """Have a handler asked before a socket of this namespace joins certain rooms.
+
+            @rooms.authorize("private-*")
+            async def is_member(socket: Socket, room: str) -> bool:
+                return await membership.exists(user=socket.data["user"], room=room)
+
+        It may be plain or async, and is called with the socket and the name of one room, for every
+        room that `socket.join` names and the socket is not in yet, before the adapter is asked for
+        any of them. It lets the socket in by an answer that is true. Where several patterns match,
+        every handler has to; they are asked in the order of their registration. A room that no
+        pattern matches is open to everyone.
+
+        Else `join` raises `JoinRefused` and nothing is joined; unless the endpoint catches it, the
+        socket is closed with 1008. A handler that raises has not let anyone in: that is logged, and
+        the join is refused. One that raises a `ClientError` (`JoinRefused("room", "banned")`) says
+        by it what the client is told.
+
+        Only `socket.join` asks. A socket's own sid, `rooms.listen` and what the application decides
+        for its sockets from elsewhere need no leave.
+
+        Args:
+            pattern: a room's name; or how names begin, followed by a `*` that stands for any rest,
+                the empty one too. A `*` elsewhere stands for itself. Names are compared as they
+                are: no case is folded, nothing is normalized.
+
+        Raises:
+            ConfigurationError: the pattern matches no name that a room can have.
+        """
+
+        def register(guard: Guard) -> Guard:
+            self._guards.add(pattern, guard)
+            self.guarded = True
+            return guard
+
+        check_pattern(pattern)
+        return register
+
     # Sending.
 
     def to(self, *names: Room) -> BroadcastOperator:
@@ -239,6 +281,12 @@ class Namespace:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""
         return self.sids[socket.sid] if self._sockets.get(socket.sid) is socket else frozenset()
 
+    async def admit(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Ask the handlers of `authorize` about the rooms the socket is not in yet."""
+        self._check_in(socket)
+        mine = self.rooms_of(socket)
+        await self._guards.ask(socket, [r for r in dict.fromkeys(rooms) if r not in mine])
+
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms once the adapter has confirmed all of them."""
         self._check_in(socket)
@@ -246,10 +294,14 @@ class Namespace:
         new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
         if not new:
             return
+        self._check_room_for(mine, new)
         await self._runtime.acquire(self._channels_of(new))
-        if self._sockets.get(socket.sid) is not socket:
+        try:
+            self._check_in(socket)  # it may have left, or joined others, while we waited
+            self._check_room_for(mine, new)
+        except (SocketClosed, TooManyRooms):
             self._runtime.release(self._channels_of(new))
-            self._check_in(socket)
+            raise
         joined = self._members.join(socket.sid, new)
         # Another task may have joined the socket to some of them while we waited.
         self._runtime.release(self._channels_of(r for r in new if r not in joined.rooms))
@@ -310,6 +362,13 @@ class Namespace:
     def _check_in(self, socket: Socket) -> None:
         if self._sockets.get(socket.sid) is not socket:
             raise SocketClosed(f"{socket} has left: its `connect` block is over.")
+
+    def _check_room_for(self, mine: AbstractSet[Room], new: tuple[Room, ...]) -> None:
+        limit = self._runtime.settings.max_rooms_per_socket
+        if len(mine) + len(new) > limit:  # its own is one of these, and not counted
+            rooms = len({*mine, *new}) - 1
+            if rooms > limit:
+                raise TooManyRooms(rooms, limit)
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]

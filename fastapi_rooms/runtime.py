@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage, Sharded
+from fastapi_rooms.checks import check_count, check_not_negative, check_positive
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
@@ -25,16 +26,30 @@ logger = logging.getLogger("fastapi_rooms")
 TURN_BYTES = 64 * 1024
 """How much may be sent in one turn of the event loop before the sender steps aside for a turn."""
 
+MAX_ROOMS_PER_SOCKET = 1000
+"""Far more than a client needs, and few enough that one client cannot do harm by joining."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a `RoomManager` is told, for its namespaces to go by."""
+    """What a `RoomManager` is told, for its namespaces to go by.
+
+    Raises:
+        ConfigurationError: a number that its setting cannot have.
+    """
 
     outbox: OutboxPolicy
     join_timeout: float
     linger: float
     max_message_bytes: int
     direct: bool
+    max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
+
+    def __post_init__(self) -> None:
+        check_positive("join_timeout", self.join_timeout)
+        check_not_negative("linger", self.linger)
+        check_count("max_message_bytes", self.max_message_bytes, "bytes")
+        check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")
 
 
 class Health(NamedTuple):

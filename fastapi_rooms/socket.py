@@ -24,8 +24,14 @@ class Home(Protocol):
 
     name: str
 
+    guarded: bool
+    """Whether anyone asked to be asked before a socket joins."""
+
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
+
+    async def admit(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Ask those who guard the rooms. Raises `JoinRefused`."""
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put the socket into rooms, once the adapter has confirmed them."""
@@ -86,10 +92,16 @@ class Socket:
 
         Raises:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            JoinRefused: a handler of `rooms.authorize` did not allow it; `rooms.connect` closes
+                with 1008 by it.
+            TooManyRooms: it would be in more than `max_rooms_per_socket`; 1008 as well.
             AdapterUnavailable: the adapter did not confirm them within the join timeout.
             SocketClosed: this socket's `connect` block is over.
         """
-        await self._namespace.join(self, check_rooms(names))
+        check_rooms(names)
+        if self._namespace.guarded:
+            await self._namespace.admit(self, names)
+        await self._namespace.join(self, names)
 
     async def leave(self, *names: Room) -> None:
         """Leave rooms; those it is not in do not matter. A socket's own room is not left."""

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from fastapi_rooms import (
     Adapter,
     AdapterUnavailable,
+    AllowedOrigins,
     BroadcastOperator,
     ClientError,
     Gap,
@@ -29,6 +30,7 @@ from fastapi_rooms import (
     MemoryBus,
     Namespace,
     OutboxPolicy,
+    RateLimit,
     RedisAdapter,
     RoomManager,
     RoomMessage,
@@ -176,8 +178,32 @@ def missed(gap: Gap) -> None:
     assert_type(gap.until - gap.since, float)
 
 
+own_pages = AllowedOrigins("https://chat.example.com", same_host=True)
+
+
+@app.websocket("/guarded", dependencies=[Depends(own_pages)])
+async def guarded(websocket: WebSocket) -> None:
+    await own_pages(websocket)
+    async with rooms.connect(websocket) as socket:
+        limit = RateLimit(10, burst=20, byte_rate=1e5)
+        async for text in socket.iter_text():
+            assert_type(limit.allow(text), bool)
+            limit.check()
+
+
+@rooms.authorize("private-*")
+def is_plain(socket: Socket, room: str) -> bool:
+    return room in socket.rooms
+
+
+@rooms.of("/chat").authorize()
+async def is_async(socket: Socket, room: str) -> bool:
+    return room in socket.rooms
+
+
 # A decorated handler keeps its type, and can be called.
 joined("lobby", "ann")
+is_plain("lobby")  # type: ignore[call-arg, arg-type]
 joined("lobby")  # type: ignore[call-arg]
 
 
@@ -188,6 +214,8 @@ async def wrong(websocket: WebSocket) -> None:
     rooms.on("joined")(print)  # type: ignore[arg-type]
     OutboxPolicy(overflow="drop")  # type: ignore[arg-type]
     RoomManager(1)  # type: ignore[arg-type]
+    rooms.authorize()(joined)  # type: ignore[type-var]
+    RateLimit(10).check(["x"])  # type: ignore[arg-type]
     rooms.to(1)  # type: ignore[arg-type]
     rooms.to(["lobby"])  # type: ignore[arg-type]
     await rooms.send_text(b"bytes")  # type: ignore[arg-type]

@@ -195,6 +195,57 @@ def test_what_a_client_sees_when_it_is_turned_away(example: ModuleType, serve: S
         assert client.close_code == 1008
 
 
+DOOR = {"origin": "https://chat.example.com"}
+ANN, BOB = ({**DOOR, "cookie": f"session={session}"} for session in ("s3cret", "pa55"))
+
+
+@shows("docs/howto/door.md", "app.py")
+def test_the_door(example: ModuleType) -> None:
+    with TestClient(example.app) as client:
+        with (
+            client.websocket_connect("/chat", headers={**ANN}) as ann,
+            client.websocket_connect("/chat", headers={**BOB, "origin": "http://localhost"}) as bob,
+        ):
+            for session in (ann, bob):
+                session.send_text("join public-tea")
+                assert session.receive_text() == "you are in public-tea"
+            ann.send_text("join private-tea")
+            assert ann.receive_text() == "you are in private-tea"
+            ann.send_text("say public-tea hello, Bob")
+            assert bob.receive_text() == "hello, Bob"
+            bob.send_text("join private-tea")
+            assert ends_with(bob) == (1008, "not allowed to join 'private-tea'")
+            ann.send_text("join secrets")
+            assert ends_with(ann) == (1008, "not allowed to join 'secrets'")
+        with client.websocket_connect("/chat", headers={**BOB}) as bob:
+            for number in range(21):
+                bob.send_text(f"say nothing {number}")
+            assert ends_with(bob) == (1008, "too many messages")
+        with client.websocket_connect("/chat", headers={**BOB}) as bob:
+            bob.send_text("x" * 16_385)
+            assert ends_with(bob) == (1008, "too many messages")
+        assert not example.rooms.sids
+
+
+def ends_with(session: WebSocketTestSession) -> tuple[int, str]:
+    with pytest.raises(WebSocketDisconnect) as end:
+        session.receive_text()
+    return end.value.code, end.value.reason
+
+
+@shows("docs/howto/door.md", "app.py")
+def test_the_door_for_strangers(example: ModuleType, serve: Serve) -> None:
+    address = f"ws://{serve(example.app)}/chat"
+    for headers, status in (
+        ({**ANN, "origin": "https://evil.example"}, 403),
+        ({**ANN, "origin": "http://chat.example.com"}, 403),
+        ({**ANN, "cookie": ""}, 401),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            connect(address, additional_headers=headers)
+        assert refused.value.response.status_code == status
+
+
 @shows("docs/howto/namespaces.md", "app.py")
 def test_namespaces(example: ModuleType) -> None:
     with (

@@ -33,7 +33,7 @@ KNOWN_OBJECTS = {
 OTHERS_NAMES = {
     # Starlette's, FastAPI's
     *("FastAPI", "HTTPConnection", "HTTPException", "Request", "TestClient", "WebSocket"),
-    *("WebSocketDisconnect", "WebSocketException"),
+    *("WebSocketDisconnect", "WebSocketException", "TrustedHostMiddleware"),
     # Python's, the browser's, Kubernetes'
     *("CancelledError", "EventSource", "ExceptionGroup", "None", "True", "False"),
     # of the examples
@@ -68,7 +68,7 @@ def code_of(page: Path) -> Iterator[str]:
 def test_attributes_mentioned_exist(page: Path) -> None:
     names = "|".join(sorted(map(re.escape, KNOWN_OBJECTS), key=len, reverse=True))
     for code in code_of(page):
-        for owner, attribute in re.findall(rf"(?<![\w.-])({names})\.([a-z_]+)", code):
+        for owner, attribute in re.findall(rf"(?<![\w./-])({names})\.([a-z_]+)", code):
             if not attribute.endswith("_"):
                 assert_there(KNOWN_OBJECTS[owner], attribute, code)
             else:  # `send_*` means all that begin so, `except_` is one
@@ -113,7 +113,7 @@ def resolve(path: str) -> Any:
     try:
         return import_module(path)
     except ModuleNotFoundError:
-        return getattr(import_module(module), name)
+        return getattr(resolve(module), name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

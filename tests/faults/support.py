@@ -17,7 +17,8 @@ QUICK: dict[str, Any] = {"publish_timeout": 0.2, "connect_timeout": 0.5, "probe_
 def manager(server: RedisServer, wire: Proxy | None = None, **options: Any) -> RoomManager:
     """A worker's manager, over the wire or straight to Redis. `options` are the adapter's."""
     url = server.url if wire is None else server.url_of(wire.host, wire.port)
-    return RoomManager(RedisAdapter(url, **options), linger=0.05)
+    adapter = RedisAdapter(url, **options)
+    return RoomManager(adapter, linger=0.05, max_rooms_per_socket=10_000)
 
 
 def behind(wire: Proxy, server: RedisServer, kind: str) -> ProxyConnection:

@@ -11,9 +11,12 @@ from fastapi_rooms import errors
 from fastapi_rooms.errors import (
     ClientError,
     InvalidMessage,
+    JoinRefused,
     MessageTooLarge,
     NotStarted,
+    RateLimited,
     RoomsError,
+    TooManyRooms,
 )
 
 
@@ -69,3 +72,21 @@ def test_a_clients_error_knows_the_code_that_tells_the_client(kind: type[ClientE
     error = kind("no", code=1003)
     assert error.code == 1003
     assert str(error) == "no"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (JoinRefused("tea"), "'tea'"),
+        (JoinRefused("tea", "banned"), "banned"),
+        (TooManyRooms(11, 10), "max_rooms_per_socket"),
+        (TooManyRooms(11, 10), "Nothing was joined"),
+        (RateLimited(), "too many messages"),
+    ],
+)
+def test_what_breaks_a_rule_of_the_house_is_told_with_1008_in_a_close_frame(
+    error: ClientError, words: str
+) -> None:
+    assert error.code == 1008
+    assert words in str(error)
+    assert len(str(error).encode()) <= 123  # what a close frame can carry (RFC 6455, 5.5)

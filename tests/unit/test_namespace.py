@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 
 from fastapi_rooms import (
     AdapterUnavailable,
@@ -21,17 +22,19 @@ from fastapi_rooms import (
     OutboxPolicy,
     RoomManager,
     SocketClosed,
+    TooManyRooms,
     UsageError,
     codec,
 )
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.fanout import HANDFUL
 from fastapi_rooms.names import new_sid
-from fastapi_rooms.testing import Member, eventually
+from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from tests.unit.support import (
     OTHER_NODE,
     FakeAdapter,
     all_is_over,
+    app_of,
     broadcast,
     channel_of,
     other_tasks,
@@ -218,6 +221,58 @@ async def test_a_join_that_the_close_of_the_manager_overtakes_joins_nothing(
             with pytest.raises(NotStarted):
                 await join
     assert rooms.rooms == rooms.sids == {}
+
+
+async def test_a_socket_can_be_in_so_many_rooms_besides_its_own(adapter: FakeAdapter) -> None:
+    rooms = RoomManager(adapter, linger=0, max_rooms_per_socket=3)
+    async with rooms, Member(rooms, "a", "b", sid="ann") as ann, Member(rooms, sid="bob") as bob:
+        before = set(adapter.subscribed)
+        with pytest.raises(TooManyRooms) as raised:
+            await ann.socket.join("a", "c", "d", "d")
+        assert (raised.value.rooms, raised.value.limit, raised.value.code) == (4, 3, 1008)
+        assert ann.socket.rooms == {"ann", "a", "b"}
+        assert adapter.subscribed == before
+        await ann.socket.join("a", "b", "c", "c", "ann")
+        await ann.socket.join("a")
+        with pytest.raises(TooManyRooms):
+            await ann.socket.join("d")
+        await ann.socket.leave("a")
+        await ann.socket.join("d")
+        await bob.socket.join("a", "b", "c")
+
+
+async def test_joins_at_the_same_time_do_not_pass_the_limit_together(adapter: FakeAdapter) -> None:
+    rooms = RoomManager(adapter, linger=0, max_rooms_per_socket=3)
+    async with rooms, Member(rooms, sid="ann") as ann:
+        adapter.hold_up()
+        joins = [asyncio.ensure_future(ann.socket.join(f"{n}a", f"{n}b")) for n in range(3)]
+        await eventually(lambda: adapter.waiting == 3)
+        adapter.let_go()
+        results = await asyncio.gather(*joins, return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), TooManyRooms, TooManyRooms]
+        assert ann.socket.rooms == {"ann", "0a", "0b"}
+        await eventually(lambda: channel_of("1a") not in adapter.subscribed)
+        assert channel_of("0a") in adapter.subscribed
+
+
+async def test_a_client_that_wants_too_many_rooms_is_closed_with_1008(
+    adapter: FakeAdapter,
+) -> None:
+    rooms = RoomManager(adapter, max_rooms_per_socket=2)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            async for room in socket.iter_text():
+                await socket.join(room)
+
+    async with rooms:
+        async with WebSocketClient(app_of(endpoint)) as client:
+            for room in ("a", "b", "c"):
+                await client.send_text(room)
+            assert await client.wait_closed() == 1008
+            assert "max_rooms_per_socket" in client.close_reason
+            await client.wait_ended()
+        await all_is_over(rooms)
 
 
 async def test_a_room_left_and_joined_again_at_once_is_never_unsubscribed(

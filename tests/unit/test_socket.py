@@ -31,11 +31,15 @@ class _Home:
     """The namespace of the socket `ann`."""
 
     name = "/chat"
+    guarded = False
 
     def __init__(self) -> None:
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.targets: list[Target] = []
+
+    async def admit(self, socket: Socket, rooms: tuple[str, ...]) -> None:
+        self.asked.append(("admit", rooms))
 
     async def join(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("join", rooms))

@@ -19,6 +19,7 @@ from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.redis.publisher import Publisher
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.supervisor import supervise
+from fastapi_rooms.checks import check_count, check_positive
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, NotStarted
 from fastapi_rooms.types import Channel
 
@@ -41,7 +42,8 @@ class RedisAdapter:
             subscribing connection is made anew, however healthy its socket looks.
 
     Raises:
-        ConfigurationError: for a URL or client that cannot be used.
+        ConfigurationError: for a URL or client that cannot be used, or a number that a setting
+            cannot have.
     """
 
     def __init__(
@@ -54,6 +56,10 @@ class RedisAdapter:
         max_buffered_bytes: int = 32 * 1024 * 1024,
         probe_interval: float = 10.0,
     ) -> None:
+        check_positive("publish_timeout", publish_timeout)
+        check_positive("connect_timeout", connect_timeout)
+        check_positive("probe_interval", probe_interval)
+        check_count("max_buffered_bytes", max_buffered_bytes, "bytes")
         self.prefix = prefix
         self._pool = _pool_of(redis)
         self._publish_timeout = publish_timeout
