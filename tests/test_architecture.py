@@ -35,6 +35,7 @@ LAYERS = {
     "outbox": 0,
     "bucket": 0,
     "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
+    "adapters.redis.slots": 0,
     "adapters": 1,
     "transports": 1,
     "events": 2,

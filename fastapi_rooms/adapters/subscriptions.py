@@ -12,7 +12,8 @@ confirms nothing any more, and everything wanted is due again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 from enum import Enum
 
 from fastapi_rooms.types import Channel
@@ -91,6 +92,20 @@ class Subscriptions:
             if channel in self.wanted:
                 self._refused.add(channel)
 
+    def drop(self, channels: Collection[Channel]) -> list[Channel]:
+        """The carrier has these no more, and they are to be had elsewhere if they are wanted.
+
+        Nothing of them is known here any more. Returns those that were live.
+        """
+        live = [channel for channel in channels if self.is_live(channel)]
+        for channel in channels:
+            self.wanted.discard(channel)
+            state = self._states.pop(channel, None)
+            if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
+                self._unconfirmed -= 1
+            self._consider(channel)
+        return live
+
     def reset(self) -> None:
         """The connection is gone: nothing is confirmed, and all that is wanted is due."""
         self._states.clear()
@@ -106,3 +121,32 @@ class Subscriptions:
             self._due[channel] = None
         else:
             self._due.pop(channel, None)
+
+
+class Losses:
+    """Channels on which messages may have been missed, and since when, until they are live again.
+
+    Times are seconds since the epoch.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[Channel, float] = {}
+
+    def lose(self, channels: Iterable[Channel], since: float) -> None:
+        """Messages may be missed from then on; what was lost before stays so."""
+        for channel in channels:
+            self._since.setdefault(channel, since)
+
+    def forget(self, channels: Iterable[Channel]) -> None:
+        """Nobody wants these any more."""
+        for channel in channels:
+            self._since.pop(channel, None)
+
+    def regain(self, live: AbstractSet[Channel]) -> tuple[float, frozenset[Channel]] | None:
+        """These are live. Returns which of them were lost, and the earliest loss, if any were."""
+        if not self._since:
+            return None
+        regained = frozenset(self._since.keys() & live)
+        if not regained:
+            return None
+        return min(self._since.pop(channel) for channel in regained), regained

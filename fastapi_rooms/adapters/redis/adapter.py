@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool
@@ -16,14 +13,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
-from fastapi_rooms.adapters.redis.publisher import Publisher
+from fastapi_rooms.adapters.redis.probe import probe
+from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
+from fastapi_rooms.adapters.redis.standing import Standing
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.supervisor import supervise
 from fastapi_rooms.checks import check_count, check_positive
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, NotStarted
 from fastapi_rooms.types import Channel
-
-logger = logging.getLogger("fastapi_rooms")
 
 
 class RedisAdapter:
@@ -71,23 +68,21 @@ class RedisAdapter:
         self._receiver: Receiver | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._probe_channel = b""
-        self._connected = False
-        self._since = time.time()
-        self._outage_logged = False
-        self._first_attempt = asyncio.Event()
+        self._budget = Budget(max_buffered_bytes)
+        self._standing = Standing()
 
     @property
     def health(self) -> AdapterHealth:
         """How both connections are now."""
         publisher, subscriber = self._publisher, self._subscriber
         if publisher is None or subscriber is None:
-            return AdapterHealth(False, self._since, None)
+            return AdapterHealth(False, self._standing.since, None)
         return AdapterHealth(
-            self._connected,
-            self._since,
+            self._standing.connected,
+            self._standing.since,
             subscriber.last_received,
             subscriber.reconnects,
-            publisher.buffered,
+            self._budget.used,
             publisher.dropped,
         )
 
@@ -99,14 +94,14 @@ class RedisAdapter:
         """
         self._receiver = receiver
         self._probe_channel = f"{self.prefix}#probe.{secrets.token_hex(8)}#".encode()
-        self._first_attempt = asyncio.Event()
-        self._outage_logged = False
+        self._standing.start()
+        self._budget = Budget(self._max_buffered)
         self._publisher = Publisher(
             self._pool,
             self._changed,
             connect_timeout=self._connect_timeout,
             timeout=self._publish_timeout,
-            max_buffered=self._max_buffered,
+            budget=self._budget,
         )
         self._subscriber = Subscriber(
             self._pool, self, self._changed, connect_timeout=self._connect_timeout
@@ -118,9 +113,7 @@ class RedisAdapter:
             asyncio.create_task(self._probe(), name="fastapi_rooms probe"),
         ]
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._connect_timeout):
-                    await self._first_attempt.wait()
+            await self._standing.first_attempt(self._connect_timeout)
         except BaseException:
             await self.close()
             raise
@@ -156,8 +149,7 @@ class RedisAdapter:
         if self._subscriber is not None:
             self._subscriber.close()
         self._publisher = self._subscriber = self._receiver = None
-        self._connected = False
-        self._since = time.time()
+        self._standing.close()
 
     # What the subscriber calls.
 
@@ -173,49 +165,21 @@ class RedisAdapter:
             self._receiver.gap(outage._replace(channels=channels))
 
     def _changed(self) -> None:
-        """A connection came or went: log an outage once when it begins and once when it ends."""
+        """A connection came or went."""
         publisher, subscriber = self._publisher, self._subscriber
         if publisher is None or subscriber is None:
             return
-        connected = publisher.connected and subscriber.connected
         down = publisher.why_down if not publisher.connected else subscriber.why_down
-        now = time.time()
-        if connected:
-            self._first_attempt.set()
-            if self._outage_logged:
-                self._outage_logged = False
-                logger.warning(
-                    "Redis is back after %.1f s; rooms are complete again", now - self._since
-                )
-        elif down:
-            self._first_attempt.set()
-            if not self._outage_logged:
-                self._outage_logged = True
-                logger.error("Redis is out of reach, rooms are local until it is back: %s", down)
-        if connected is not self._connected:
-            self._connected, self._since = connected, now
+        self._standing.update(publisher.connected and subscriber.connected, down)
 
     async def _probe(self) -> None:
-        """Answer silence with a message to ourselves, and no answer with a new connection."""
-        subscriber, publisher = self._running_subscriber(), self._running_publisher()
-        seen: float | None = None
-        while True:
-            await asyncio.sleep(self._probe_interval)
-            if subscriber.is_stuck(self._probe_interval):
-                subscriber.abort(f"SUBSCRIBE is not confirmed for {self._probe_interval} s")
-                continue
-            before = subscriber.last_received
-            if not self._connected or before != seen:  # no clock is asked: those can be set back
-                seen = before
-                continue
-            try:
-                await publisher.publish(self._probe_channel, b"")
-            except AdapterUnavailable:
-                continue  # the publisher has given up its own connection by this
-            await asyncio.sleep(self._probe_interval)
-            seen = subscriber.last_received
-            if seen == before:
-                subscriber.abort(f"nothing arrives, for {self._probe_interval} s after a probe")
+        publisher = self._running_publisher()
+        await probe(
+            self._running_subscriber(),
+            lambda: publisher.publish(self._probe_channel, b""),
+            lambda: self._standing.connected,
+            self._probe_interval,
+        )
 
     def _running_publisher(self) -> Publisher:
         if self._publisher is None:

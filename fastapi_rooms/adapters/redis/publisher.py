@@ -10,29 +10,64 @@ Receivers know each envelope by its origin and rising sequence and drop what the
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import hiredis
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms.adapters.redis.link import Link, pack
+from fastapi_rooms.adapters.redis.slots import NO_SLOT
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
+_numbers = itertools.count()
 
-class _Command:
-    __slots__ = ("accepted", "data", "deadline")
 
-    def __init__(self, data: bytes, accepted: asyncio.Future[None] | None, deadline: float) -> None:
+class Command:
+    """One command on its way, until it is answered or given up."""
+
+    __slots__ = ("accepted", "data", "deadline", "number", "slot")
+
+    def __init__(
+        self, data: bytes, accepted: asyncio.Future[Any] | None, deadline: float, slot: int
+    ) -> None:
         self.data = data
         self.accepted = accepted  # nobody waits for a volatile one
         self.deadline = deadline
+        self.slot = slot
+        self.number = next(_numbers)
 
     @property
     def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
         return self.accepted is None or self.accepted.done()
+
+    def fail(self, reason: str) -> bool:
+        """Tell whoever waits; returns whether anyone did."""
+        if self.accepted is None or self.accepted.done():
+            return False
+        self.accepted.set_exception(AdapterUnavailable(reason))
+        return True
+
+
+class Budget:
+    """How many bytes wait to be accepted, of how many that may; publishers can share one."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
+class Overseer(Protocol):
+    """Whoever has several publishers, and moves commands between them."""
+
+    def answered(
+        self, publisher: Publisher, command: Command, error: hiredis.ReplyError | None
+    ) -> bool:
+        """A channel's command is answered; returns whether it is taken over, to be sent again."""
 
 
 class Publisher:
@@ -45,23 +80,25 @@ class Publisher:
         *,
         connect_timeout: float,
         timeout: float,
-        max_buffered: int,
+        budget: Budget,
+        verb: bytes = b"PUBLISH",
+        overseer: Overseer | None = None,
     ) -> None:
         self._pool = pool
         self._changed = changed
         self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._max_buffered = max_buffered
+        self._budget = budget
+        self._verb = verb
+        self._overseer = overseer
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
-        self._queue: deque[_Command] = deque()
-        self._unanswered: deque[_Command] = deque()
+        self._queue: deque[Command] = deque()
+        self._unanswered: deque[Command] = deque()
         self._flush_scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
         self.why_down = ""
         self.refused = False
-        self.buffered = 0
-        """Bytes of the commands that are not answered yet."""
         self.dropped = 0
         """How many messages were not accepted."""
 
@@ -70,37 +107,44 @@ class Publisher:
         """Whether there is a link."""
         return self._link is not None
 
-    async def publish(self, channel: Channel, data: bytes) -> None:
+    async def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
         """Return when Redis has accepted it. Raises `AdapterUnavailable` after the timeout."""
-        if self.buffered + len(data) > self._max_buffered and self.buffered:
+        budget = self._budget
+        if budget.used + len(data) > budget.limit and budget.used:
             self.dropped += 1
             raise AdapterUnavailable(
-                f"{self.buffered} bytes wait to be published already, of {self._max_buffered} "
+                f"{budget.used} bytes wait to be published already, of {budget.limit} "
                 f"allowed ({self._state()})."
             )
-        accepted: asyncio.Future[None] = self._loop.create_future()
-        self._enqueue(channel, data, accepted)
+        accepted: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(pack(self._verb, channel, data), accepted, slot)
         await accepted
 
-    def publish_volatile(self, channel: Channel, data: bytes) -> None:
+    def publish_volatile(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
         """Send it in this turn, or drop it when there is no link or the link is behind."""
-        if self._link is None or not self._link.writable or self.buffered > self._max_buffered:
+        budget = self._budget
+        if self._link is None or not self._link.writable or budget.used > budget.limit:
             self.dropped += 1
         else:
-            self._enqueue(channel, data, None)
+            self._enqueue(pack(self._verb, channel, data), None, slot)
 
-    def _enqueue(
-        self, channel: Channel, data: bytes, accepted: asyncio.Future[None] | None
-    ) -> None:
-        packed = pack(b"PUBLISH", channel, data)
-        deadline = self._loop.time() + self._timeout
-        self._queue.append(_Command(packed, accepted, deadline))
-        self.buffered += len(packed)
+    async def ask(self, *command: bytes) -> Any:
+        """Redis' reply to any command. Raises `AdapterUnavailable` for an error, or none."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._enqueue(pack(*command), answer, NO_SLOT)
+        return await answer
+
+    def _enqueue(self, packed: bytes, accepted: asyncio.Future[Any] | None, slot: int) -> None:
+        self._queue.append(Command(packed, accepted, self._loop.time() + self._timeout, slot))
+        self._budget.used += len(packed)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if self._link is not None and not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
-        if self._expiry is None:
-            self._expiry = self._loop.call_at(deadline, self._expire)
+        if self._expiry is None and self._queue:
+            self._expiry = self._loop.call_at(self._queue[0].deadline, self._expire)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
@@ -129,10 +173,7 @@ class Publisher:
         """Keep what is unanswered for the next link."""
         self._link = None
         self.why_down, self.refused = reason, refused
-        again = [command for command in self._unanswered if not command.given_up]
-        self.buffered -= sum(len(c.data) for c in self._unanswered if c.given_up)
-        self._unanswered.clear()
-        self._queue.extendleft(reversed(again))
+        self.put(self._take_unanswered())
         self._changed()
 
     def reply(self, reply: Any) -> None:
@@ -140,50 +181,87 @@ class Publisher:
         if isinstance(reply, hiredis.PushNotification) or not self._unanswered:
             return  # nothing we asked for: a maintenance notice of a hosted Redis, say
         command = self._unanswered.popleft()
-        self.buffered -= len(command.data)
-        failed = isinstance(reply, hiredis.ReplyError)
-        self.dropped += failed
-        if command.accepted is None or command.accepted.done():
+        error = reply if isinstance(reply, hiredis.ReplyError) else None
+        if (
+            self._overseer is not None
+            and command.slot != NO_SLOT
+            and self._overseer.answered(self, command, error)
+        ):
             return
-        if failed:
-            command.accepted.set_exception(AdapterUnavailable(f"Redis refused to publish: {reply}"))
-        else:
-            command.accepted.set_result(None)
+        self._budget.used -= len(command.data)
+        if error is not None:
+            self.dropped += 1
+            command.fail(f"Redis refused to publish: {error}")
+        elif command.accepted is not None and not command.accepted.done():
+            command.accepted.set_result(reply)
+
+    # What an overseer calls.
+
+    def put(self, commands: Iterable[Command]) -> None:
+        """Take over commands of another publisher, or of a lost link: the oldest goes first."""
+        commands = list(commands)
+        if commands:
+            self._queue = deque(sorted((*commands, *self._queue), key=lambda c: c.number))
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
+            self._schedule()
+
+    def take_unsent(self, which: Callable[[Command], bool]) -> list[Command]:
+        """Give away what has not been written yet."""
+        taken = [command for command in self._queue if which(command)]
+        if taken:
+            self._queue = deque(command for command in self._queue if not which(command))
+        return taken
+
+    def take_all(self) -> list[Command]:
+        """Give away everything that anyone waits for: it will not be written here again."""
+        commands = [*self._take_unanswered(), *self._queue]
+        self._queue.clear()
+        return commands
+
+    @property
+    def slots_in_flight(self) -> set[int]:
+        """The slots of what has been written and not been answered."""
+        return {command.slot for command in self._unanswered}
+
+    def _take_unanswered(self) -> list[Command]:
+        again = [command for command in self._unanswered if not command.given_up]
+        self._budget.used -= sum(len(c.data) for c in self._unanswered if c.given_up)
+        self._unanswered.clear()
+        return again
 
     def _expire(self) -> None:
         """Fail what has waited too long; a link that answers nothing for so long is given up."""
         self._expiry = None
         now = self._loop.time()
         for command in self._unanswered:
-            if command.deadline > now:
-                break
-            self._fail(command)
-            if self._link is not None:
-                self._link.abort(f"no answer to PUBLISH for {self._timeout} s")
+            if command.deadline <= now:
+                self._fail(command)
+                if self._link is not None:
+                    self._link.abort(f"no answer to {self._verb.decode()} for {self._timeout} s")
         while self._queue and self._queue[0].deadline <= now:
             command = self._queue.popleft()
-            self.buffered -= len(command.data)
+            self._budget.used -= len(command.data)
             self._fail(command)
-        oldest = next((c for c in (*self._unanswered, *self._queue) if c.deadline > now), None)
-        if oldest is not None:
-            self._expiry = self._loop.call_at(oldest.deadline, self._expire)
+        deadlines = [c.deadline for c in self._unanswered if c.deadline > now]
+        if self._queue:
+            deadlines.append(self._queue[0].deadline)
+        if deadlines:
+            self._expiry = self._loop.call_at(min(deadlines), self._expire)
 
-    def _fail(self, command: _Command) -> None:
-        if not command.given_up and command.accepted is not None:
-            self.dropped += 1
-            command.accepted.set_exception(
-                AdapterUnavailable(
-                    f"Redis did not accept it in {self._timeout} s ({self._state()})."
-                )
-            )
+    def _fail(self, command: Command) -> None:
+        self.dropped += command.fail(
+            f"Redis did not accept it in {self._timeout} s ({self._state()})."
+        )
 
     def close(self) -> None:
         """Fail whoever still waits."""
         if self._expiry is not None:
             self._expiry.cancel()
         for command in (*self._unanswered, *self._queue):
-            if not command.given_up and command.accepted is not None:
-                command.accepted.set_exception(AdapterUnavailable("The manager was closed."))
+            command.fail("The manager was closed.")
+            self._budget.used -= len(command.data)
         self._unanswered.clear()
         self._queue.clear()
 

@@ -11,33 +11,62 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import hiredis
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms.adapters.base import Outage, Receiver
 from fastapi_rooms.adapters.redis.link import Link, pack
-from fastapi_rooms.adapters.subscriptions import Subscriptions
-from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.adapters.redis.slots import NO_SLOT, group_by_slot, is_redirection, slot_in
+from fastapi_rooms.adapters.redis.waiters import Waiters
+from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
 from fastapi_rooms.types import Channel
 
 BATCH = 512
 """Channels per command, so that Redis never works on ours for long."""
 
 
-class _Waiter:
-    """One `subscribe` call: done when its last channel is live."""
+class Dialect(NamedTuple):
+    """The words of one kind of pub/sub."""
 
-    __slots__ = ("done", "missing")
+    subscribe: bytes
+    unsubscribe: bytes
+    message: bytes
+    subscribed: bytes
+    unsubscribed: bytes
 
-    def __init__(self, missing: set[Channel]) -> None:
-        self.missing = missing
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+PLAIN = Dialect(b"SUBSCRIBE", b"UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
+SHARDED = Dialect(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
+
+
+class Elsewhere(Protocol):
+    """Whoever has a subscriber for each node, and is told what a node does not serve."""
+
+    def let_go(self, subscriber: Subscriber, channels: list[Channel]) -> None:
+        """The node has unsubscribed us from these, as we asked."""
+
+    def taken(self, subscriber: Subscriber, channels: list[Channel], live: list[Channel]) -> None:
+        """The node does not serve these; `live` are those that it did."""
+
+    def lost(self, subscriber: Subscriber) -> None:
+        """The link is lost, and with it every subscription here."""
+
+
+class _Asked(NamedTuple):
+    """A command that is not fully answered: there is a confirmation for each channel."""
+
+    verb: bytes
+    channels: set[Channel]
+    slot: int
 
 
 class Subscriber:
-    """Keeps the wanted channels subscribed over one supervised link."""
+    """Keeps the wanted channels subscribed over one supervised link.
+
+    With `elsewhere` it speaks to one node of a cluster.
+    """
 
     def __init__(
         self,
@@ -46,19 +75,25 @@ class Subscriber:
         changed: Callable[[], None],
         *,
         connect_timeout: float,
+        waiters: Waiters | None = None,
+        losses: Losses | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._pool = pool
         self._receiver = receiver
         self._changed = changed
         self._connect_timeout = connect_timeout
+        self._waiters = Waiters() if waiters is None else waiters
+        self._losses = Losses() if losses is None else losses
+        self._elsewhere = elsewhere
+        self._words = PLAIN if elsewhere is None else SHARDED
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._subscriptions = Subscriptions()
-        self._waiters: dict[Channel, list[_Waiter]] = {}
-        self._asked: deque[list[Channel]] = deque()
+        self._asked: deque[_Asked] = deque()
         self._last_progress = 0.0
         self._flush_scheduled = False
-        self._lost: tuple[float, frozenset[Channel]] | None = None
+        self._lost = False
         self._complete = False
         self._last_received: float | None = None
         self.why_down = ""
@@ -70,6 +105,16 @@ class Subscriber:
     def connected(self) -> bool:
         """Whether there is a link on which all that was wanted has been confirmed."""
         return self._complete
+
+    @property
+    def verb(self) -> str:
+        """The command that subscribes."""
+        return self._words.subscribe.decode()
+
+    @property
+    def has_link(self) -> bool:
+        """Whether there is a link, confirmed or not."""
+        return self._link is not None
 
     @property
     def last_received(self) -> float | None:
@@ -99,23 +144,23 @@ class Subscriber:
             self.want(missing)
             # One that was to be left in this very turn is live again by the wish alone.
             missing = {c for c in missing if not self._subscriptions.is_live(c)}
-        if not missing:
-            return
-        waiter = _Waiter(missing)
-        for channel in missing:
-            self._waiters.setdefault(channel, []).append(waiter)
-        try:
-            await waiter.done
-        finally:
-            for channel in waiter.missing:  # empty unless we stopped waiting
-                self._waiters[channel].remove(waiter)
-                if not self._waiters[channel]:
-                    del self._waiters[channel]
+        if missing:
+            await self._waiters.wait(missing)
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Want channels no more."""
         self._subscriptions.unwant(channels)
+        self._losses.forget(channels)
         self._schedule_flush()
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Want channels no more here, but at another node."""
+        self._subscriptions.unwant(channels)
+        self._schedule_flush()
+
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the channel is wanted here, and confirmed."""
+        return self._subscriptions.is_live(channel)
 
     def _schedule_flush(self) -> None:
         if self._link is not None and not self._flush_scheduled:
@@ -128,15 +173,25 @@ class Subscriber:
             return
         subscribe, unsubscribe = self._subscriptions.take_due()
         commands = []
-        for verb, channels in ((b"SUBSCRIBE", subscribe), (b"UNSUBSCRIBE", unsubscribe)):
-            for start in range(0, len(channels), BATCH):
-                batch = channels[start : start + BATCH]
-                commands.append(pack(verb, *batch))
-                self._asked.append(batch)
+        for verb, due in (
+            (self._words.subscribe, subscribe),
+            (self._words.unsubscribe, unsubscribe),
+        ):
+            for slot, channels in self._by_slot(due):
+                for start in range(0, len(channels), BATCH):
+                    batch = channels[start : start + BATCH]
+                    commands.append(pack(verb, *batch))
+                    self._asked.append(_Asked(verb, set(batch), slot))
         if commands:
             if len(self._asked) == len(commands):
                 self._last_progress = self._loop.time()
             self._link.write(b"".join(commands))
+
+    def _by_slot(self, channels: list[Channel]) -> Iterable[tuple[int, list[Channel]]]:
+        """A cluster takes the channels of one slot in a command, and no others."""
+        return (
+            ((NO_SLOT, channels),) if self._elsewhere is None else group_by_slot(channels).items()
+        )
 
     # What the link and its supervisor call.
 
@@ -160,9 +215,12 @@ class Subscriber:
             self._last_received = self._link.last_received
             self._link = None
             self._complete = False
-            if self._lost is None:
-                self._lost = (self._last_received, frozenset(self._subscriptions.wanted))
+            if not self._lost:
+                self._lost = True
+                self._losses.lose(self._subscriptions.wanted, self._last_received)
             self._subscriptions.reset()
+            if self._elsewhere is not None:
+                self._elsewhere.lost(self)
         self._changed()
 
     def reply(self, reply: Any) -> None:
@@ -174,65 +232,92 @@ class Subscriber:
             kind, channel, data = reply
         except (TypeError, ValueError):
             return  # a maintenance notice of a hosted Redis, or a pong
-        if kind == b"message":
+        words = self._words
+        if kind == words.message:
             self._receiver.received(channel, data)
-        elif kind == b"subscribe":
-            self._answered()
+        elif kind == words.subscribed:
+            self._answered(words.subscribe, channel)
             if self._subscriptions.confirm_subscribed(channel):
-                self._wake(channel)
+                self._waiters.wake(channel)
             self._after_confirmation()
-        elif kind == b"unsubscribe" and channel is not None:
-            self._answered()
-            self._subscriptions.confirm_unsubscribed(channel)
+        elif kind == words.unsubscribed and channel is not None:
+            if self._answered(words.unsubscribe, channel) or self._elsewhere is None:
+                self._unsubscribed([channel])
+            else:  # the node has ended it by itself: the slot moves away
+                self._give_up([channel])
             self._after_confirmation()
 
-    def _answered(self) -> None:
-        """Confirmations come in the order of the commands, one for each channel."""
+    def _answered(self, verb: bytes, channel: Channel) -> bool:
+        """Whether that is an answer: they come in the order of the commands, one for a channel."""
         self._last_progress = self._loop.time()
-        if self._asked:
-            self._asked[0].pop()
-            if not self._asked[0]:
-                self._asked.popleft()
+        if not self._asked or self._asked[0].verb != verb:
+            return False
+        missing = self._asked[0].channels
+        if channel not in missing:
+            return False
+        missing.discard(channel)
+        if not missing:
+            self._asked.popleft()
+        return True
+
+    def _unsubscribed(self, channels: list[Channel]) -> None:
+        """We are not subscribed any more, as we asked."""
+        for channel in channels:
+            self._subscriptions.confirm_unsubscribed(channel)
+        if self._elsewhere is not None:
+            self._elsewhere.let_go(self, channels)
+
+    def _give_up(self, channels: list[Channel]) -> None:
+        """This node does not serve these: forget them, and say so."""
+        live = self._subscriptions.drop(channels)
+        if self._elsewhere is not None:
+            self._elsewhere.taken(self, channels, live)
 
     def _after_confirmation(self) -> None:
         self._schedule_flush()
         self._check_settled()
 
     def _check_settled(self) -> None:
-        if self._link is None or self._complete or not self._subscriptions.settled:
+        if self._link is None or not self._subscriptions.settled:
             return
-        self._complete = True
-        if self._lost is not None:
-            since, channels = self._lost
-            self._lost = None
+        came, self._complete = not self._complete, True
+        regained = self._losses.regain(self._subscriptions.wanted)
+        if came and self._lost:
+            self._lost = False
             self.reconnects += 1
-            self._receiver.gap(Outage(since, time.time(), channels & self._subscriptions.wanted))
-        self._changed()
-
-    def _wake(self, channel: Channel) -> None:
-        for waiter in self._waiters.pop(channel, ()):
-            waiter.missing.discard(channel)
-            if not waiter.missing and not waiter.done.done():
-                waiter.done.set_result(None)
+        if regained is not None:
+            since, channels = regained
+            self._receiver.gap(Outage(since, time.time(), channels))
+        if came:
+            self._changed()
 
     def _refused(self, error: Exception) -> None:
         self._last_progress = self._loop.time()
-        batch = self._asked.popleft() if self._asked else []
-        self._subscriptions.refused(batch)
+        reason = str(error)
+        if self._elsewhere is not None and is_redirection(reason):
+            self._redirected(reason)
+            return
+        asked = self._asked.popleft() if self._asked else _Asked(b"", set(), NO_SLOT)
+        self._subscriptions.refused(asked.channels)
         if not self._complete:  # else it is a join's own trouble
-            self.why_down = f"it refused to subscribe: {error}"
-            self.refused = str(error).startswith(("NOPERM", "NOAUTH"))
+            self.why_down = f"it refused to subscribe: {reason}"
+            self.refused = reason.startswith(("NOPERM", "NOAUTH"))
             self._changed()
-        for channel in batch:
-            for waiter in list(self._waiters.get(channel, ())):
-                if not waiter.done.done():
-                    waiter.done.set_exception(
-                        AdapterUnavailable(f"Redis refused to subscribe: {error}")
-                    )
+        self._waiters.fail(asked.channels, f"Redis refused to subscribe: {reason}")
+
+    def _redirected(self, reason: str) -> None:
+        """The oldest command of that slot was for another node."""
+        slot = slot_in(reason)
+        asked = next((a for a in self._asked if slot is None or a.slot == slot), None)
+        if asked is None:
+            return  # the node's own `sunsubscribe` was taken for the answer
+        self._asked.remove(asked)
+        if asked.verb == self._words.unsubscribe:
+            self._unsubscribed(sorted(asked.channels))
+        else:
+            self._give_up(sorted(asked.channels))
+        self._after_confirmation()
 
     def close(self) -> None:
         """Fail whoever still waits."""
-        for waiters in list(self._waiters.values()):
-            for waiter in waiters:
-                if not waiter.done.done():
-                    waiter.done.set_exception(AdapterUnavailable("The manager was closed."))
+        self._waiters.close()
