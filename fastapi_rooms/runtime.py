@@ -69,6 +69,8 @@ class Health(NamedTuple):
     """Bytes that wait to be published."""
     dropped: int
     """Messages that could not be published, or came in and were not understood."""
+    reason: str
+    """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
 
 
 class Local(Protocol):
@@ -135,6 +137,7 @@ class Runtime:
             reconnects=adapter.reconnects,
             buffered=adapter.buffered,
             dropped=adapter.dropped + (run.malformed if run is not None else 0),
+            reason=adapter.reason,
         )
 
     async def start(self) -> None:
@@ -180,9 +183,11 @@ class Runtime:
                 raise NotStarted  # noqa: TRY301 -- released below like any failure
         except TimeoutError:
             self._release(run, channels)
+            health = self.adapter.health
+            down = "" if health.connected or not health.reason else f" It is down: {health.reason}."
             raise AdapterUnavailable(
                 f"The adapter did not confirm the join in {self.settings.join_timeout} s. "
-                "Nothing was joined."
+                f"Nothing was joined.{down}"
             ) from None
         except BaseException:
             self._release(run, channels)

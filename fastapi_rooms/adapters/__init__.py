@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.redis import RedisAdapter
+from fastapi_rooms.adapters.redis.urls import SCHEMES as REDIS_SCHEMES
 from fastapi_rooms.errors import ConfigurationError
 
 __all__ = [
@@ -24,10 +25,10 @@ def adapter_of(url: str, *, prefix: str, publish_timeout: float) -> Adapter:
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "memory":
         return MemoryAdapter(named_bus(rest) if rest else None, prefix=prefix)
-    if separator and scheme in ("redis", "rediss", "unix"):
+    if separator and scheme in REDIS_SCHEMES:
         return RedisAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
     shown = scheme + "://…" if separator else repr(url)  # a URL may hold a password
     raise ConfigurationError(
-        f"No adapter is known for {shown}. Use memory://, redis://host:6379, rediss://host:6379 "
-        "or unix:///path/to/redis.sock, or give an adapter."
+        f"No adapter is known for {shown}. Use memory://, redis://host:6379, rediss://host:6379, "
+        "unix:///path/to/redis.sock or redis+sentinel://host:26379/name, or give an adapter."
     )

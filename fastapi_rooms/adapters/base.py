@@ -51,6 +51,8 @@ class AdapterHealth(NamedTuple):
     """Bytes that wait to be published."""
     dropped: int = 0
     """Messages that were not accepted in time, or not understood."""
+    reason: str = ""
+    """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
 
 
 class Receiver(Protocol):

@@ -7,19 +7,17 @@ import secrets
 from collections.abc import Iterable
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
-from fastapi_rooms.adapters.redis.probe import probe
 from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
+from fastapi_rooms.adapters.redis.roundtrip import RoundTrip
+from fastapi_rooms.adapters.redis.source import source_of
 from fastapi_rooms.adapters.redis.standing import Standing
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.supervisor import supervise
+from fastapi_rooms.adapters.redis.urls import pool_of
 from fastapi_rooms.checks import check_count, check_positive
-from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, NotStarted
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
 
@@ -58,13 +56,14 @@ class RedisAdapter:
         check_positive("probe_interval", probe_interval)
         check_count("max_buffered_bytes", max_buffered_bytes, "bytes")
         self.prefix = prefix
-        self._pool = _pool_of(redis)
+        self._pool = pool_of(redis)
         self._publish_timeout = publish_timeout
         self._connect_timeout = connect_timeout
         self._max_buffered = max_buffered_bytes
         self._probe_interval = probe_interval
         self._publisher: Publisher | None = None
         self._subscriber: Subscriber | None = None
+        self._round_trip: RoundTrip | None = None
         self._receiver: Receiver | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._probe_channel = b""
@@ -84,6 +83,7 @@ class RedisAdapter:
             subscriber.reconnects,
             self._budget.used,
             publisher.dropped,
+            self._standing.reason,
         )
 
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
@@ -96,29 +96,38 @@ class RedisAdapter:
         self._probe_channel = f"{self.prefix}#probe.{secrets.token_hex(8)}#".encode()
         self._standing.start()
         self._budget = Budget(self._max_buffered)
+        source = source_of(self._pool, ping_interval=self._probe_interval)
         self._publisher = Publisher(
-            self._pool,
+            source,
             self._changed,
             connect_timeout=self._connect_timeout,
             timeout=self._publish_timeout,
             budget=self._budget,
         )
         self._subscriber = Subscriber(
-            self._pool, self, self._changed, connect_timeout=self._connect_timeout
+            source, self, self._changed, connect_timeout=self._connect_timeout
+        )
+        self._round_trip = RoundTrip(
+            self._publisher,
+            self._subscriber,
+            self._probe_channel,
+            self._changed,
+            interval=self._probe_interval,
         )
         self._subscriber.want((self._probe_channel, *channels))
         self._tasks = [
             asyncio.create_task(supervise(self._publisher), name="fastapi_rooms publisher"),
             asyncio.create_task(supervise(self._subscriber), name="fastapi_rooms subscriber"),
-            asyncio.create_task(self._probe(), name="fastapi_rooms probe"),
+            asyncio.create_task(self._round_trip.run(), name="fastapi_rooms probe"),
+            *(asyncio.create_task(c, name="fastapi_rooms sentinels") for c in source.chores()),
         ]
         try:
             await self._standing.first_attempt(self._connect_timeout)
         except BaseException:
             await self.close()
             raise
-        if self._publisher.refused or self._subscriber.refused:
-            reason = self._subscriber.why_down or self._publisher.why_down
+        if any(part.refused for part in (self._publisher, self._subscriber, self._round_trip)):
+            reason = self._standing.reason
             await self.close()
             raise AdapterUnavailable(f"Redis rejects the login: {reason}")
 
@@ -148,15 +157,18 @@ class RedisAdapter:
             self._publisher.close()
         if self._subscriber is not None:
             self._subscriber.close()
-        self._publisher = self._subscriber = self._receiver = None
+        self._publisher = self._subscriber = self._round_trip = self._receiver = None
         self._standing.close()
 
     # What the subscriber calls.
 
     def received(self, channel: Channel, data: bytes) -> None:
         """Pass it on, unless it is our own probe, whose arrival is all that matters of it."""
-        if channel != self._probe_channel and self._receiver is not None:
-            self._receiver.received(channel, data)
+        if channel != self._probe_channel:
+            if self._receiver is not None:
+                self._receiver.received(channel, data)
+        elif self._round_trip is not None:
+            self._round_trip.received(data)
 
     def gap(self, outage: Outage) -> None:
         """Pass it on."""
@@ -165,21 +177,17 @@ class RedisAdapter:
             self._receiver.gap(outage._replace(channels=channels))
 
     def _changed(self) -> None:
-        """A connection came or went."""
-        publisher, subscriber = self._publisher, self._subscriber
-        if publisher is None or subscriber is None:
+        """A connection came, went, or proved itself."""
+        publisher, subscriber, round_trip = self._publisher, self._subscriber, self._round_trip
+        if publisher is None or subscriber is None or round_trip is None:
             return
-        down = publisher.why_down if not publisher.connected else subscriber.why_down
-        self._standing.update(publisher.connected and subscriber.connected, down)
-
-    async def _probe(self) -> None:
-        publisher = self._running_publisher()
-        await probe(
-            self._running_subscriber(),
-            lambda: publisher.publish(self._probe_channel, b""),
-            lambda: self._standing.connected,
-            self._probe_interval,
-        )
+        round_trip.links_changed()
+        if publisher.connected and subscriber.connected:
+            why = round_trip.why
+        else:
+            down = [part.why_down for part in (publisher, subscriber) if not part.connected]
+            why = next(filter(None, down), "")
+        self._standing.update(round_trip.proven, why)
 
     def _running_publisher(self) -> Publisher:
         if self._publisher is None:
@@ -190,18 +198,3 @@ class RedisAdapter:
         if self._subscriber is None:
             raise NotStarted
         return self._subscriber
-
-
-def _pool_of(redis: str | Redis) -> ConnectionPool:
-    """Only ever used to make connections, so it binds to no event loop and survives a fork."""
-    if isinstance(redis, Redis):
-        return redis.connection_pool
-    if not isinstance(redis, str):
-        raise ConfigurationError(
-            f"RedisAdapter takes a URL or a redis.asyncio.Redis, not a {type(redis).__name__}. "
-            "The synchronous redis.Redis cannot be used, its connections would block the loop."
-        )
-    try:
-        return ConnectionPool.from_url(redis, retry=Retry(NoBackoff(), 0))
-    except (ValueError, RedisError) as error:
-        raise ConfigurationError(f"The Redis URL cannot be used: {error}") from error

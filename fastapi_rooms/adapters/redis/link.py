@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,37 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that the event loop has to close an aborted socket: a turn, in truth."""
 
 
+def make_connection(pool: ConnectionPool) -> AbstractConnection:
+    """A connection that is not open yet.
+
+    The pool only makes it and does not count it, so an application that shares its client with us
+    keeps all of its connections.
+    """
+    connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+    connection.encoder.decode_responses = False  # messages are bytes, whatever the client says
+    return connection
+
+
+async def plainly(connection: AbstractConnection) -> None:
+    """Connect where the pool says, and authenticate."""
+    await connection.connect()  # type: ignore[no-untyped-call]
+
+
+def address_of(connection: AbstractConnection) -> str:
+    """Where a connection leads, for people."""
+    path = getattr(connection, "path", None)
+    if path:
+        return str(path)
+    return f"{getattr(connection, 'host', '?')}:{getattr(connection, 'port', '?')}"
+
+
+async def drop(connection: AbstractConnection) -> None:
+    """Close a connection of redis-py's at once, open or not."""
+    if connection._writer is not None:
+        connection._writer.transport.abort()
+    await connection.disconnect(nowait=True)
+
+
 class Link(asyncio.Protocol):
     """An open connection. `on_reply` gets every reply, in order, and must not raise."""
 
@@ -47,6 +78,10 @@ class Link(asyncio.Protocol):
         self._unparsed = 0
         self._transport: asyncio.WriteTransport = writer.transport
         self._streams = writer.transport.get_protocol()
+        self.protocol: object = connection.protocol
+        """The version of Redis' protocol that is spoken: 2 or 3."""
+        self.address = address_of(connection)
+        """Where it leads, for people."""
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone; the result says why."""
         self._gone = asyncio.Event()
@@ -59,25 +94,23 @@ class Link(asyncio.Protocol):
 
     @classmethod
     async def open(
-        cls, pool: ConnectionPool, on_reply: Callable[[Any], None], timeout: float
+        cls,
+        pool: ConnectionPool,
+        on_reply: Callable[[Any], None],
+        timeout: float,
+        connect: Callable[[AbstractConnection], Awaitable[None]] = plainly,
     ) -> Link:
         """Connect and authenticate as `pool` is configured to.
-
-        The pool only makes the connection and does not count it, so an application that shares
-        its client with us keeps all of its connections.
 
         Raises:
             redis.RedisError, OSError, TimeoutError: it could not be done in `timeout` seconds.
         """
-        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
-        connection.encoder.decode_responses = False  # messages are bytes, whatever the client says
+        connection = make_connection(pool)
         try:
             async with asyncio.timeout(timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                await connect(connection)
         except BaseException:
-            if connection._writer is not None:
-                connection._writer.transport.abort()
-            await connection.disconnect(nowait=True)
+            await drop(connection)
             raise
         return cls(connection, on_reply)
 

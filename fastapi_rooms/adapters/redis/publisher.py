@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import hiredis
-from redis.asyncio.connection import ConnectionPool
 
+from fastapi_rooms.adapters.redis import role
 from fastapi_rooms.adapters.redis.link import Link, pack
 from fastapi_rooms.adapters.redis.slots import NO_SLOT
+from fastapi_rooms.adapters.redis.source import Source
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
@@ -29,15 +30,22 @@ _numbers = itertools.count()
 class Command:
     """One command on its way, until it is answered or given up."""
 
-    __slots__ = ("accepted", "data", "deadline", "number", "slot")
+    __slots__ = ("accepted", "data", "deadline", "number", "raw", "slot")
 
     def __init__(
-        self, data: bytes, accepted: asyncio.Future[Any] | None, deadline: float, slot: int
+        self,
+        data: bytes,
+        accepted: asyncio.Future[Any] | None,
+        deadline: float,
+        slot: int,
+        *,
+        raw: bool,
     ) -> None:
         self.data = data
         self.accepted = accepted  # nobody waits for a volatile one
         self.deadline = deadline
         self.slot = slot
+        self.raw = raw  # whoever waits takes an error as an answer
         self.number = next(_numbers)
 
     @property
@@ -75,7 +83,7 @@ class Publisher:
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        source: Source,
         changed: Callable[[], None],
         *,
         connect_timeout: float,
@@ -84,7 +92,7 @@ class Publisher:
         verb: bytes = b"PUBLISH",
         overseer: Overseer | None = None,
     ) -> None:
-        self._pool = pool
+        self._source = source
         self._changed = changed
         self._connect_timeout = connect_timeout
         self._timeout = timeout
@@ -106,6 +114,16 @@ class Publisher:
     def connected(self) -> bool:
         """Whether there is a link."""
         return self._link is not None
+
+    @property
+    def link(self) -> Link | None:
+        """The present link."""
+        return self._link
+
+    def abort(self, reason: str) -> None:
+        """Give the present link up; the supervisor makes another."""
+        if self._link is not None:
+            self._link.abort(reason)
 
     async def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
         """Return when Redis has accepted it. Raises `AdapterUnavailable` after the timeout."""
@@ -130,12 +148,40 @@ class Publisher:
 
     async def ask(self, *command: bytes) -> Any:
         """Redis' reply to any command. Raises `AdapterUnavailable` for an error, or none."""
+        reply = await self._answer(*command)
+        if isinstance(reply, hiredis.ReplyError):
+            raise AdapterUnavailable(f"Redis refused it: {reply}")
+        return reply
+
+    async def try_out(self, channel: Channel, data: bytes) -> hiredis.ReplyError | None:
+        """Publish something that nobody needs; return the error if it is refused."""
+        reply = await self._answer(self._verb, channel, data)
+        return reply if isinstance(reply, hiredis.ReplyError) else None
+
+    async def trouble(self) -> str:
+        """Why the node is not one to publish on; empty if it is. Raises if no answer comes."""
+        link = self._link
+        if link is None:
+            return ""
+        problem = await role.ask(self._answer, link.protocol)
+        return problem and f"{link.address} is no use, {problem}"
+
+    async def _answer(self, *command: bytes) -> Any:
+        """The reply, of an error too. Raises `AdapterUnavailable` if none comes in time."""
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._enqueue(pack(*command), answer, NO_SLOT)
+        self._enqueue(pack(*command), answer, NO_SLOT, raw=True)
         return await answer
 
-    def _enqueue(self, packed: bytes, accepted: asyncio.Future[Any] | None, slot: int) -> None:
-        self._queue.append(Command(packed, accepted, self._loop.time() + self._timeout, slot))
+    def _enqueue(
+        self,
+        packed: bytes,
+        accepted: asyncio.Future[Any] | None,
+        slot: int,
+        *,
+        raw: bool = False,
+    ) -> None:
+        deadline = self._loop.time() + self._timeout
+        self._queue.append(Command(packed, accepted, deadline, slot, raw=raw))
         self._budget.used += len(packed)
         self._schedule()
 
@@ -160,7 +206,7 @@ class Publisher:
 
     async def open(self) -> Link:
         """A link whose replies come here."""
-        return await Link.open(self._pool, self.reply, self._connect_timeout)
+        return await self._source.open(self.reply, self._connect_timeout)
 
     def link_up(self, link: Link) -> None:
         """Write what waits, what was unanswered first."""
@@ -189,7 +235,7 @@ class Publisher:
         ):
             return
         self._budget.used -= len(command.data)
-        if error is not None:
+        if error is not None and not command.raw:
             self.dropped += 1
             command.fail(f"Redis refused to publish: {error}")
         elif command.accepted is not None and not command.accepted.done():
@@ -251,9 +297,8 @@ class Publisher:
             self._expiry = self._loop.call_at(min(deadlines), self._expire)
 
     def _fail(self, command: Command) -> None:
-        self.dropped += command.fail(
-            f"Redis did not accept it in {self._timeout} s ({self._state()})."
-        )
+        told = command.fail(f"Redis did not accept it in {self._timeout} s ({self._state()}).")
+        self.dropped += told and not command.raw
 
     def close(self) -> None:
         """Fail whoever still waits."""

@@ -1,4 +1,7 @@
-"""Whether an adapter is connected, and since when; an outage leaves two lines in the log."""
+"""Whether an adapter is connected, since when, and why not; an outage leaves two lines in the log.
+
+A third one only follows if it is long, and what is wrong becomes another thing meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from contextlib import suppress
 
 logger = logging.getLogger("fastapi_rooms")
 
+REPEAT = 30.0
+"""Seconds after which an outage is logged again, if its reason has changed since."""
+
 
 class Standing:
     """How an adapter stands, between its start and its close."""
@@ -17,17 +23,19 @@ class Standing:
         self.connected = False
         self.since = time.time()
         """Since when `connected` has been what it is, in seconds since the epoch."""
-        self._logged = False
+        self.reason = ""
+        """Why it is not connected; empty when it is, or when nothing is known yet."""
+        self._logged: tuple[str, float] | None = None
         self._first_attempt = asyncio.Event()
 
     def start(self) -> None:
         """Nothing has been tried yet."""
         self._first_attempt = asyncio.Event()
-        self._logged = False
+        self._logged = None
 
     def close(self) -> None:
         """Nothing is connected any more."""
-        self.connected, self.since = False, time.time()
+        self.connected, self.since, self.reason = False, time.time(), ""
 
     async def first_attempt(self, timeout: float) -> None:
         """Return when it is connected, or has failed, or so many seconds are over."""
@@ -38,20 +46,24 @@ class Standing:
     def update(self, connected: bool, why: str) -> None:
         """A connection came or went; `why` it is down, or nothing if that is still open.
 
-        Logs an outage once when it begins and once when it ends.
+        Logs an outage when it begins, when it ends, and seldom in between.
         """
         now = time.time()
         if connected:
             self._first_attempt.set()
-            if self._logged:
-                self._logged = False
+            if self._logged is not None:
+                self._logged = None
                 logger.warning(
                     "Redis is back after %.1f s; rooms are complete again", now - self.since
                 )
         elif why:
             self._first_attempt.set()
-            if not self._logged:
-                self._logged = True
+            if self._logged is None:
+                self._logged = (why, time.monotonic())
                 logger.error("Redis is out of reach, rooms are local until it is back: %s", why)
+            elif why != self._logged[0] and time.monotonic() - self._logged[1] > REPEAT:
+                self._logged = (why, time.monotonic())
+                logger.error("Redis is still out of reach: %s", why)
+        self.reason = "" if connected else why or self.reason
         if connected is not self.connected:
             self.connected, self.since = connected, now

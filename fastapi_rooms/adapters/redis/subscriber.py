@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import hiredis
-from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms.adapters.base import Outage, Receiver
 from fastapi_rooms.adapters.redis.link import Link, pack
 from fastapi_rooms.adapters.redis.slots import NO_SLOT, group_by_slot, is_redirection, slot_in
+from fastapi_rooms.adapters.redis.source import Source
 from fastapi_rooms.adapters.redis.waiters import Waiters
 from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
 from fastapi_rooms.types import Channel
@@ -70,7 +70,7 @@ class Subscriber:
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        source: Source,
         receiver: Receiver,
         changed: Callable[[], None],
         *,
@@ -79,7 +79,7 @@ class Subscriber:
         losses: Losses | None = None,
         elsewhere: Elsewhere | None = None,
     ) -> None:
-        self._pool = pool
+        self._source = source
         self._receiver = receiver
         self._changed = changed
         self._connect_timeout = connect_timeout
@@ -110,6 +110,11 @@ class Subscriber:
     def verb(self) -> str:
         """The command that subscribes."""
         return self._words.subscribe.decode()
+
+    @property
+    def link(self) -> Link | None:
+        """The present link."""
+        return self._link
 
     @property
     def has_link(self) -> bool:
@@ -172,20 +177,23 @@ class Subscriber:
         if self._link is None:
             return
         subscribe, unsubscribe = self._subscriptions.take_due()
-        commands = []
-        for verb, due in (
-            (self._words.subscribe, subscribe),
-            (self._words.unsubscribe, unsubscribe),
-        ):
-            for slot, channels in self._by_slot(due):
-                for start in range(0, len(channels), BATCH):
-                    batch = channels[start : start + BATCH]
-                    commands.append(pack(verb, *batch))
-                    self._asked.append(_Asked(verb, set(batch), slot))
+        commands = [
+            _Asked(verb, set(channels[start : start + BATCH]), slot)
+            for verb, due in (
+                (self._words.subscribe, subscribe),
+                (self._words.unsubscribe, unsubscribe),
+            )
+            for slot, channels in self._by_slot(due)
+            for start in range(0, len(channels), BATCH)
+        ]
         if commands:
-            if len(self._asked) == len(commands):
-                self._last_progress = self._loop.time()
-            self._link.write(b"".join(commands))
+            self._ask(self._link, *commands)
+
+    def _ask(self, link: Link, *commands: _Asked) -> None:
+        if not self._asked:
+            self._last_progress = self._loop.time()
+        self._asked.extend(commands)
+        link.write(b"".join([pack(asked.verb, *asked.channels) for asked in commands]))
 
     def _by_slot(self, channels: list[Channel]) -> Iterable[tuple[int, list[Channel]]]:
         """A cluster takes the channels of one slot in a command, and no others."""
@@ -197,7 +205,7 @@ class Subscriber:
 
     async def open(self) -> Link:
         """A link whose replies come here."""
-        return await Link.open(self._pool, self.reply, self._connect_timeout)
+        return await self._source.open(self.reply, self._connect_timeout)
 
     def link_up(self, link: Link) -> None:
         """Ask the new connection for everything."""
@@ -298,6 +306,17 @@ class Subscriber:
             self._redirected(reason)
             return
         asked = self._asked.popleft() if self._asked else _Asked(b"", set(), NO_SLOT)
+        if (
+            asked.verb == self._words.subscribe
+            and len(asked.channels) > 1
+            and self._link is not None
+        ):
+            # One channel that we have no right to is enough to refuse them all: find out which.
+            channels = sorted(asked.channels)
+            half = len(channels) // 2
+            parts = (set(channels[:half]), set(channels[half:]))
+            self._ask(self._link, *(asked._replace(channels=part) for part in parts))
+            return
         self._subscriptions.refused(asked.channels)
         if not self._complete:  # else it is a join's own trouble
             self.why_down = f"it refused to subscribe: {reason}"
