@@ -6,6 +6,7 @@
 | `WebSocketClient` | a client of any ASGI application, without a network |
 | `Proxy` | breaks TCP connections in all the ways a network does |
 | `RedisServer` | a real Redis: started, killed, frozen, restarted |
+| `SentinelServers` | a master, a replica and their sentinels: failed over |
 | `eventually` | waits for a condition, so that no test has to sleep |
 
 Whoever writes an adapter binds `AdapterSuite` and `ManagerSuite` to it, which are in
@@ -18,6 +19,7 @@ from fastapi_rooms.testing.client import Rejected, WebSocketClient
 from fastapi_rooms.testing.cluster import Cluster, Member
 from fastapi_rooms.testing.proxy import Direction, Proxy, ProxyConnection
 from fastapi_rooms.testing.redis import Certificates, RedisNotInstalled, RedisServer
+from fastapi_rooms.testing.sentinel import SentinelServers
 from fastapi_rooms.testing.waiting import eventually
 
 __all__ = [  # noqa: RUF022 -- by module
@@ -35,6 +37,8 @@ __all__ = [  # noqa: RUF022 -- by module
     "Certificates",
     "RedisNotInstalled",
     "RedisServer",
+    # .sentinel
+    "SentinelServers",
     # .waiting
     "eventually",
 ]

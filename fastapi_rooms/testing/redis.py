@@ -116,6 +116,16 @@ class RedisServer:
         """Its process id."""
         return self._running().pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since."""
+        return self._process is not None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it is held by `freeze`."""
+        return self._frozen
+
     # Its life.
 
     def __enter__(self) -> Self:
@@ -160,7 +170,7 @@ class RedisServer:
             if not again:
                 self.port, self.tls_port = _free_port(), _free_port()
             self._process = subprocess.Popen(  # noqa: S603 -- the test's own choice
-                [self._executable, *self._settings()],
+                [self._executable, *self._settings(self._directory)],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -244,7 +254,7 @@ class RedisServer:
 
     # How.
 
-    def _settings(self) -> Iterable[str]:
+    def _settings(self, directory: Path) -> Iterable[str]:  # noqa: ARG002 -- a sentinel's are there
         yield from ("--port", str(self.port), "--bind", self.host)
         yield from ("--unixsocket", "redis.sock", "--logfile", "redis.log")
         yield from ("--save", "", "--appendonly", "no")
