@@ -79,7 +79,7 @@ class Sentinels:
             redis.ConnectionError: none knows a master that is up.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        asked = [asyncio.create_task(self._ask(pool)) for pool in self.pools]
+        asked = [asyncio.create_task(self._ask(pool, timeout)) for pool in self.pools]
         pending = set(asked)
         address = None
         try:
@@ -103,12 +103,14 @@ class Sentinels:
             raise self._failure(asked)
         return self._forced_host or address[0], address[1]
 
-    async def _ask(self, pool: ConnectionPool) -> Answer:
+    async def _ask(self, pool: ConnectionPool, timeout: float) -> Answer:
         connection = make_connection(pool)
         try:
-            await plainly(connection)
-            await connection.send_command("SENTINEL", "MASTER", self.name)
-            answer = answer_of(await connection.read_response(disable_decoding=True))
+            async with asyncio.timeout(timeout):
+                await plainly(connection)
+                await connection.send_command("SENTINEL", "MASTER", self.name)
+                reply = await connection.read_response(disable_decoding=True)
+            answer = answer_of(reply)
         finally:
             await drop(connection)
         if answer.peers < self._min_peers:
@@ -127,7 +129,7 @@ class Sentinels:
                 told.append(f"{name}: no answer")
             elif (error := task.exception()) is not None:
                 errors.append(error)
-                told.append(f"{name}: {error}")
+                told.append(f"{name}: {str(error) or 'no answer'}")
             else:
                 told.append(f"{name}: it is down")
         refused = len(errors) == len(asked) and all(

@@ -37,6 +37,7 @@ async def supervise(user: LinkUser) -> None:
     clock = asyncio.get_running_loop().time
     delay = 0.0
     while True:
+        _raise_if_cancelled()
         await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 -- no secret
         try:
             link = await user.open()
@@ -47,9 +48,17 @@ async def supervise(user: LinkUser) -> None:
             continue
         opened = clock()
         try:
+            _raise_if_cancelled()
             user.link_up(link)
             user.link_down(await link.lost)
         finally:
             await link.close()
         lasted = clock() - opened > MAX_DELAY
         delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+
+
+def _raise_if_cancelled() -> None:
+    """Opening may swallow a cancellation: before Python 3.12 `asyncio.wait_for` does, at times."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
