@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import CancelledError, current_task
 from typing import Protocol
 
 from redis.exceptions import AuthenticationError, AuthorizationError
@@ -59,6 +60,6 @@ async def supervise(user: LinkUser) -> None:
 
 def _raise_if_cancelled() -> None:
     """Opening may swallow a cancellation: before Python 3.12 `asyncio.wait_for` does, at times."""
-    task = asyncio.current_task()
+    task = current_task()
     if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+        raise CancelledError
