@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.broadcast import BroadcastOperator
@@ -138,17 +139,11 @@ class Socket:
             WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
             InvalidMessage: it sent bytes; `rooms.connect` closes with 1003 by it.
         """
-        text = (await self._receive()).get("text")
-        if text is None:
-            raise InvalidMessage("Expected a text message, got bytes", code=UNSUPPORTED_DATA)
-        return str(text)
+        return _text_of(await self._receive())
 
     async def receive_bytes(self) -> bytes:
         """The client's next message, as `receive_text`, for bytes."""
-        data = (await self._receive()).get("bytes")
-        if data is None:
-            raise InvalidMessage("Expected bytes, got a text message", code=UNSUPPORTED_DATA)
-        return bytes(data)
+        return _bytes_of(await self._receive())
 
     async def receive_json(self) -> Any:
         """The client's next message, read as JSON whether it came as text or bytes.
@@ -157,48 +152,80 @@ class Socket:
             WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
             InvalidMessage: it is not JSON; `rooms.connect` closes with 1007 by it.
         """
-        message = await self._receive()
-        data = message.get("text")
-        if data is None:
-            data = message.get("bytes") or b""
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error
+        return _json_of(await self._receive())
 
-    async def iter_text(self) -> AsyncIterator[str]:
+    def iter_text(self) -> AsyncIterator[str]:
         """The client's messages, as `receive_text` gives them; ends when the client is gone."""
-        try:
-            while True:
-                yield await self.receive_text()
-        except WebSocketDisconnect:
-            return
+        return _Messages(self._receive, _text_of)
 
-    async def iter_bytes(self) -> AsyncIterator[bytes]:
+    def iter_bytes(self) -> AsyncIterator[bytes]:
         """The client's messages, as `receive_bytes` gives them; ends when the client is gone."""
-        try:
-            while True:
-                yield await self.receive_bytes()
-        except WebSocketDisconnect:
-            return
+        return _Messages(self._receive, _bytes_of)
 
-    async def iter_json(self) -> AsyncIterator[Any]:
+    def iter_json(self) -> AsyncIterator[Any]:
         """The client's messages, as `receive_json` gives them; ends when the client is gone."""
-        try:
-            while True:
-                yield await self.receive_json()
-        except WebSocketDisconnect:
-            return
+        return _Messages(self._receive, _json_of)
 
-    async def _receive(self) -> Any:
+    async def _receive(self) -> Message:
         # `websocket.receive_text` refuses to read once a send has found the client gone; reading on
         # to the disconnect message is what ends the endpoint in order, with the client's code.
-        if self.websocket.client_state is WebSocketState.DISCONNECTED:
+        websocket = self.websocket
+        if websocket.client_state is WebSocketState.DISCONNECTED:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        message = await self.websocket.receive()
+        message = await self._transport.receive()
         if message["type"] == "websocket.disconnect":
+            websocket.client_state = WebSocketState.DISCONNECTED
             raise WebSocketDisconnect(message.get("code") or NO_STATUS, message.get("reason"))
         return message
 
     def __repr__(self) -> str:
         return f"<Socket {self.sid} in {self._namespace.name}>"
+
+
+T = TypeVar("T")
+
+
+class _Messages(AsyncIterator[T]):
+    """What `async for` goes through.
+
+    No async generator: that is a frame more to wake up through for every message, and one that was
+    cancelled while it waited, by a timeout say, would be over.
+    """
+
+    __slots__ = ("_read", "_receive")
+
+    def __init__(
+        self, receive: Callable[[], Awaitable[Message]], read: Callable[[Message], T]
+    ) -> None:
+        self._receive = receive
+        self._read = read
+
+    async def __anext__(self) -> T:
+        try:
+            return self._read(await self._receive())
+        except WebSocketDisconnect:
+            raise StopAsyncIteration from None
+
+
+def _text_of(message: Message) -> str:
+    text = message.get("text")
+    if text is None:
+        raise InvalidMessage("Expected a text message, got bytes", code=UNSUPPORTED_DATA)
+    return str(text)
+
+
+def _bytes_of(message: Message) -> bytes:
+    data = message.get("bytes")
+    if data is None:
+        raise InvalidMessage("Expected bytes, got a text message", code=UNSUPPORTED_DATA)
+    return bytes(data)
+
+
+def _json_of(message: Message) -> Any:
+    data = message.get("text")
+    if data is None:
+        data = message.get("bytes") or b""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.frames import Outgoing, Payload
@@ -39,6 +40,7 @@ class AsgiTransport:
         self, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
     ) -> None:
         self._websocket = websocket
+        self.receive: Callable[[], Awaitable[Message]] = websocket.receive
         self._on_overflow = on_overflow
         self._outbox: Outbox[_Waiting] = Outbox(policy)
         self._loop = asyncio.get_running_loop()

@@ -1,9 +1,11 @@
-"""The contract between a socket and what carries messages to its client."""
+"""The contract between a socket and what carries messages to its client, and from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
+
+from starlette.types import Message
 
 from fastapi_rooms.frames import Outgoing, Payload
 
@@ -24,6 +26,12 @@ class Transport(Protocol):
 
     direct: Callable[[bytes], object] | None
     """Writes a frame at once, while nothing is in the way; else `None`, and `write` knows more."""
+
+    receive: Callable[[], Awaitable[Message]]
+    """Gives the client's next ASGI event: `websocket.receive`, or a shorter way to the same.
+
+    Whoever uses it sees to the `client_state` of the `WebSocket`.
+    """
 
     @property
     def pending(self) -> int:

@@ -23,7 +23,7 @@ class Inbox:
     The protocol is to believe that reading is paused already, so that it leaves pausing to us.
     """
 
-    __slots__ = ("_bytes", "_events", "_loop", "_paused", "_transport", "_waiters")
+    __slots__ = ("_events", "_loop", "_paused", "_transport", "_waiters")
 
     def __init__(self, transport: asyncio.Transport, *, paused: bool) -> None:
         self._transport = transport
@@ -31,18 +31,16 @@ class Inbox:
         self._events: deque[dict[str, Any]] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._paused = paused
-        self._bytes = 0
 
     def put_nowait(self, event: dict[str, Any]) -> None:
         """Take an event from the server; stop reading when too many wait."""
         self._events.append(event)
-        self._bytes += _size(event)
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
-        if not self._paused and (len(self._events) >= MAX_MESSAGES or self._bytes >= MAX_BYTES):
+        if not self._paused and self._is_full():
             self._paused = True
             self._transport.pause_reading()
 
@@ -60,13 +58,16 @@ class Inbox:
                 if waiter.done() and not waiter.cancelled():
                     self._pass_on()
                 raise
-        event = self._events.popleft()
-        self._bytes -= _size(event)
-        return event
+        return self._events.popleft()
 
     def empty(self) -> bool:
         """Never, as far as the protocol may know: it would read on by itself."""
         return False
+
+    def _is_full(self) -> bool:
+        """Counted only when nobody waits, as somebody nearly always does."""
+        events = self._events
+        return len(events) >= MAX_MESSAGES or sum(map(_size, events)) >= MAX_BYTES
 
     def _pass_on(self) -> None:
         """Whoever was woken for an event was cancelled before taking it: wake another."""

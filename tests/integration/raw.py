@@ -98,6 +98,10 @@ class RawClient:
         """A masked frame of at most 125 bytes, the mask being zeros."""
         self._socket.sendall(bytes([0x80 | opcode, 0x80 | len(data), 0, 0, 0, 0]) + data)
 
+    def send_all(self, data: bytes) -> None:
+        """Whatever it is, in one write."""
+        self._socket.sendall(data)
+
     def close(self, *, reset: bool = False) -> None:
         """Go without a word; `reset` makes the server's next write fail at once."""
         if reset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import Any, Literal
@@ -88,6 +89,7 @@ async def _socket(
     websocket = WebSocket({"type": "websocket"}, receive, send)
     await websocket.accept()
     out: Any = transport or _Transport()
+    out.receive = websocket.receive
     return Socket(home or _Home(), websocket, out, "ann", {"name": "Ann"})
 
 
@@ -189,6 +191,19 @@ async def test_iteration_does_not_hide_what_cannot_be_read(verb: str, message: M
     with pytest.raises(InvalidMessage):
         async for _ in getattr(socket, verb)():
             pass
+
+
+async def test_iteration_goes_on_where_a_timeout_has_cut_it_short() -> None:
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    socket = await _socket()
+    socket._transport.receive = messages.get
+    texts = socket.iter_text()
+    waiting = asyncio.ensure_future(anext(texts))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    messages.put_nowait(_text("later"))
+    assert await anext(texts) == "later"
 
 
 # Writing.
