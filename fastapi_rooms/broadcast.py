@@ -54,7 +54,7 @@ class BroadcastOperator:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
             UsageError: these are more than 65,535 names.
         """
-        return self._with(target=self._target.to(check_rooms(names)))
+        return self._at(self._target.to(check_rooms(names)))
 
     def except_(self, *names: Room) -> BroadcastOperator:
         """Leave out every socket that is in one of these rooms, or has one of these sids.
@@ -63,17 +63,17 @@ class BroadcastOperator:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
             UsageError: these are more than 65,535 names.
         """
-        return self._with(target=self._target.excluding(check_rooms(names)))
+        return self._at(self._target.excluding(check_rooms(names)))
 
     @property
     def local(self) -> BroadcastOperator:
         """Only this worker's sockets."""
-        return self._with(local=True)
+        return BroadcastOperator(self._deliverer, self._target, local=True, volatile=self._volatile)
 
     @property
     def volatile(self) -> BroadcastOperator:
         """Skip sockets that cannot take it now; never raise for, or wait for, the adapter."""
-        return self._with(volatile=True)
+        return BroadcastOperator(self._deliverer, self._target, local=self._local, volatile=True)
 
     async def send_text(self, data: str) -> None:
         """Send text.
@@ -85,33 +85,27 @@ class BroadcastOperator:
             MessageTooLarge: it is over the manager's limit; nobody has it.
             NotStarted: the manager is not running.
         """
-        await self._send(Payload.of_text(data))
+        await self._deliverer.deliver(
+            self._target, Payload.of_text(data), local=self._local, volatile=self._volatile
+        )
 
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes, as `send_text` does text."""
-        await self._send(Payload.of_bytes(data))
+        await self._deliverer.deliver(
+            self._target, Payload.of_bytes(data), local=self._local, volatile=self._volatile
+        )
 
     async def send_json(self, data: Any) -> None:
         """Send what orjson makes of `data`, as a text message, as `send_text` does."""
-        await self._send(Payload.of_json(data))
-
-    async def _send(self, payload: Payload) -> None:
         await self._deliverer.deliver(
-            self._target, payload, local=self._local, volatile=self._volatile
+            self._target, Payload.of_json(data), local=self._local, volatile=self._volatile
         )
 
-    def _with(
-        self, *, target: Target | None = None, local: bool = False, volatile: bool = False
-    ) -> BroadcastOperator:
-        if target is None:
-            target = self._target
-        elif len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
+    def _at(self, target: Target) -> BroadcastOperator:
+        if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
             raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
         return BroadcastOperator(
-            self._deliverer,
-            target,
-            local=self._local or local,
-            volatile=self._volatile or volatile,
+            self._deliverer, target, local=self._local, volatile=self._volatile
         )
 
     def __repr__(self) -> str:

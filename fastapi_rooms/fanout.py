@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.frames import Batch, Outgoing, Payload
@@ -97,22 +97,13 @@ class Delivery:
         self.next += budget
         message: Outgoing = self.parts[0] if len(self.parts) == 1 else Batch(self.parts)
         excluded = frozenset[Sid]().union(*self.excluded)
-        if self.volatile or excluded:
+        if excluded:
             for sid, transport in zip(sids, transports, strict=True):
                 own = message if sid not in excluded else self._without(sid)
                 if own is not None:
-                    write(transport, own, volatile=self.volatile)
+                    write((transport,), own, volatile=self.volatile)
         else:
-            frame = message.frame
-            for transport in transports:
-                try:
-                    direct = transport.direct
-                    if direct is not None:
-                        direct(frame)
-                    else:
-                        transport.write(message)
-                except Exception:
-                    logger.exception(FAILURE)
+            write(transports, message, volatile=self.volatile)
         return len(transports)
 
     def _without(self, sid: Sid) -> Batch | None:
@@ -141,17 +132,20 @@ class Delivery:
         return self.next >= len(self.transports)
 
 
-def write(transport: Transport, message: Outgoing, *, volatile: bool) -> None:
-    """Write to one member; whatever is wrong with it harms no other."""
-    try:
-        if transport.direct is not None:
-            transport.direct(message.frame)
-        elif volatile:
-            transport.write_volatile(message)
-        else:
-            transport.write(message)
-    except Exception:
-        logger.exception(FAILURE)
+def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
+    """Write to each member; whatever is wrong with one harms no other."""
+    frame = message.frame
+    for transport in transports:
+        try:
+            direct = transport.direct
+            if direct is not None:
+                direct(frame)
+            elif volatile:
+                transport.write_volatile(message)
+            else:
+                transport.write(message)
+        except Exception:
+            logger.exception(FAILURE)
 
 
 class Fanout:
@@ -167,8 +161,7 @@ class Fanout:
         if not queue:
             handful = self._members.resolve(target)
             if len(handful) <= HANDFUL:
-                for transport in handful:
-                    write(transport, payload, volatile=volatile)
+                write(handful, payload, volatile=volatile)
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version

@@ -9,11 +9,13 @@ itself whether it is compressed, and one that is not leaves the compression cont
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any
 
 import orjson
 
-_FINAL_TEXT, _FINAL_BINARY = b"\x81", b"\x82"
+_FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
+_SHORT, _LONG, _LONGER = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
 
 
 def frame_of(data: bytes, *, binary: bool) -> bytes:
@@ -21,50 +23,45 @@ def frame_of(data: bytes, *, binary: bool) -> bytes:
     size = len(data)
     first = _FINAL_BINARY if binary else _FINAL_TEXT
     if size < 126:
-        return first + size.to_bytes() + data
+        return _SHORT.pack(first, size) + data
     if size < 0x10000:
-        return first + b"\x7e" + size.to_bytes(2) + data
-    return first + b"\x7f" + size.to_bytes(8) + data
+        return _LONG.pack(first, 126, size) + data
+    return _LONGER.pack(first, 127, size) + data
 
 
 class Payload:
-    """The bytes of one WebSocket message and whether they are text; immutable and shared.
+    """The bytes of one WebSocket message and whether they are text; immutable and shared."""
 
-    `text` and `frame` are made when first asked for and kept: plain slots, as a fan-out reads
-    `frame` once for every member.
-    """
+    __slots__ = ("_frame", "_text", "binary", "data")
 
-    __slots__ = ("binary", "data", "frame", "text")
-
-    binary: bool
-    data: bytes
-    frame: bytes
-    """The message as a frame on the wire."""
-    text: str
-    """The message as text. Raises `UnicodeDecodeError` for binary data that is no UTF-8."""
-
-    def __init__(self, data: bytes, *, binary: bool) -> None:
+    def __init__(self, data: bytes, *, binary: bool, text: str | None = None) -> None:
         self.data = data
         self.binary = binary
+        self._text = text
+        self._frame: bytes | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        # Python comes here for a slot that is still empty.
-        if name == "frame":
-            self.frame = frame_of(self.data, binary=self.binary)
-            return self.frame
-        if name == "text":
-            self.text = self.data.decode()
-            return self.text
-        raise AttributeError(name)
+    @property
+    def frame(self) -> bytes:
+        """The message as a frame on the wire, made once."""
+        frame = self._frame
+        if frame is None:
+            frame = self._frame = frame_of(self.data, binary=self.binary)
+        return frame
+
+    @property
+    def text(self) -> str:
+        """The message as text. Raises `UnicodeDecodeError` for binary data that is no UTF-8."""
+        text = self._text
+        if text is None:
+            text = self._text = self.data.decode()
+        return text
 
     @classmethod
     def of_text(cls, text: str) -> Payload:
         """A text message. Raises `UnicodeEncodeError` for a lone surrogate, which UTF-8 has not."""
         if not isinstance(text, str):
             raise TypeError(f"send_text takes a str, not {type(text).__name__}")
-        payload = cls(text.encode(), binary=False)
-        payload.text = text
-        return payload
+        return cls(text.encode(), binary=False, text=text)
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> Payload:

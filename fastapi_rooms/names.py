@@ -43,16 +43,15 @@ def node_of(name: Room) -> NodeId | None:
 
 def check_room(name: Room) -> Room:
     """Return `name`, or raise `InvalidRoomName` and say what is wrong with it."""
-    problem = _problem(name)
-    if problem:
-        raise InvalidRoomName(f"A room name must be {_RULE}; {problem}.")
-    return name
+    return check_rooms((name,))[0]
 
 
 def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
     """Check every name before anything is done with the first."""
     for name in names:
-        check_room(name)
+        problem = _problem(name)
+        if problem:
+            raise InvalidRoomName(f"A room name must be {_RULE}; {problem}.")
     return names
 
 

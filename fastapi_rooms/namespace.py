@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -229,12 +230,13 @@ class Namespace:
             return
         delivery = self.deliver_here(target, payload, volatile=volatile)
         try:
-            if not local:
+            if not local and not self._runtime.alone:
                 await self._runtime.publish(self.name, target, payload, volatile=volatile)
         finally:
             if delivery is not None:
                 await delivery.written()
-        await self._runtime.breathe(payload)
+        if self._runtime.uses_up_turn(payload):
+            await asyncio.sleep(0)
 
     def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
         """Deliver to this worker's members and listeners: both halves of a broadcast end here."""

@@ -222,13 +222,16 @@ class Runtime:
         if len(payload.data) > self.settings.max_message_bytes:
             raise MessageTooLarge(len(payload.data), self.settings.max_message_bytes)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to publish to, and the adapter knows."""
+        return self._may_be_alone is not None and self._may_be_alone.alone
+
     async def publish(
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
     ) -> None:
         """Send to the other workers, and return when the adapter has accepted it."""
         run = self._run
-        if self._may_be_alone is not None and self._may_be_alone.alone:
-            return
         rooms = target.rooms
         if rooms is not None and len(rooms) == 1:
             channel = self.channels.of_room(namespace, rooms[0])
@@ -242,18 +245,17 @@ class Runtime:
         else:
             await self.adapter.publish(channel, data)
 
-    async def breathe(self, payload: Payload) -> None:
-        """Step aside for a turn of the loop once a sender has used up its share of this one.
+    def uses_up_turn(self, payload: Payload) -> bool:
+        """Whether, with this message, this turn of the loop has had its share of messages.
 
-        A sender that never waits for anything would otherwise keep every outbox from draining,
-        and have its own members cut off for not reading.
+        The sender is to step aside for a turn then. One that never waits for anything would
+        otherwise keep every outbox from draining, and have its own members cut off for not reading.
         """
         run = self._run
         if run.turn_bytes == 0:
             run.loop.call_soon(self._new_turn, run)
         run.turn_bytes += len(payload.data) + 64
-        if run.turn_bytes > self._share:
-            await asyncio.sleep(0)
+        return run.turn_bytes > self._share
 
     @staticmethod
     def _new_turn(run: _Run) -> None:

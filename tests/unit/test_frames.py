@@ -96,12 +96,6 @@ def test_a_batch_is_the_frames_of_its_messages_one_after_the_other() -> None:
     assert list(one.parts) == [one]
 
 
-def test_a_payload_has_no_other_attributes() -> None:
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = Payload.of_text("x").nothing
-    assert not hasattr(Payload.of_bytes(b"\xff"), "nothing")
-
-
 def test_middleware_that_writes_into_an_event_harms_no_other_member() -> None:
     payload = Payload.of_text("hello")
     payload.asgi()["text"] = "changed"

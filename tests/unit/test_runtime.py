@@ -99,7 +99,7 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
     with pytest.raises(NotStarted):
         await runtime.publish("/", Target(), HELLO, volatile=False)
     with pytest.raises(NotStarted):
-        await runtime.breathe(HELLO)
+        runtime.uses_up_turn(HELLO)
     assert (adapter.subscribed, adapter.published) == (set(), [])
 
 
@@ -372,7 +372,7 @@ def test_a_message_over_the_limit_is_refused() -> None:
     asyncio.run(check())
 
 
-async def test_a_sender_steps_aside_once_its_share_of_the_turn_is_used_up(
+async def test_a_turn_has_its_share_of_messages_and_every_turn_is_a_new_one(
     runtime: Runtime,
 ) -> None:
     turns = 0
@@ -384,31 +384,21 @@ async def test_a_sender_steps_aside_once_its_share_of_the_turn_is_used_up(
 
     asyncio.get_running_loop().call_soon(turn)
     large = Payload.of_bytes(bytes(TURN_BYTES // 4))
-    for _ in range(3):
-        await runtime.breathe(large)
-    assert turns == 0
-    await runtime.breathe(large)
+    assert [runtime.uses_up_turn(large) for _ in range(5)] == [False, False, False, True, True]
+    await asyncio.sleep(0)
     assert turns == 1
-    for _ in range(3):
-        await runtime.breathe(large)
-    assert turns == 1, "a new turn is a new share"
-    for _ in range(8):
-        await runtime.breathe(large)
-    assert turns > 1
+    assert [runtime.uses_up_turn(large) for _ in range(4)] == [False, False, False, True]
 
 
-async def test_nothing_is_published_while_the_adapter_knows_that_nobody_else_is_there() -> None:
+async def test_it_is_alone_while_the_adapter_knows_that_nobody_else_is_there(
+    runtime: Runtime,
+) -> None:
+    assert not runtime.alone, "an adapter that cannot know"
     adapter = _Lonely()
     runtime = Runtime(adapter, _settings())
-    await runtime.start()
-    for volatile in (False, True):
-        await runtime.publish("/", Target(), HELLO, volatile=volatile)
-    assert adapter.published == adapter.published_volatile == []
+    assert runtime.alone
     adapter.alone = False
-    for volatile in (False, True):
-        await runtime.publish("/", Target(), HELLO, volatile=volatile)
-    assert len(adapter.published) == len(adapter.published_volatile) == 1
-    await runtime.close()
+    assert not runtime.alone
 
 
 # In.
