@@ -32,6 +32,9 @@ from fastapi_rooms.errors import (
     MessageTooLarge,
     NotStarted,
     RateLimited,
+    RequestError,
+    RequestRefused,
+    RequestTimeout,
     RoomsError,
     SidInUse,
     SocketClosed,
@@ -45,6 +48,7 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.origins import AllowedOrigins
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.ratelimit import RateLimit
+from fastapi_rooms.remote import RemoteSocket, ServerReply
 from fastapi_rooms.runtime import Health
 from fastapi_rooms.socket import Socket
 
@@ -73,6 +77,9 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "MessageTooLarge",
     "NotStarted",
     "RateLimited",
+    "RequestError",
+    "RequestRefused",
+    "RequestTimeout",
     "RoomsError",
     "SidInUse",
     "SocketClosed",
@@ -93,6 +100,9 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "OutboxPolicy",
     # .ratelimit
     "RateLimit",
+    # .remote
+    "RemoteSocket",
+    "ServerReply",
     # .runtime
     "Health",
     # .socket

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
 
 from fastapi_rooms.codec import MAX_NAMES
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import UsageError
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import check_rooms
+from fastapi_rooms.remote import Answer, Ask, Asker, Part, Reach, T
 from fastapi_rooms.types import Room
 
 
-class Deliverer(Protocol):
-    """What an operator hands its message to: a namespace."""
-
-    async def deliver(
-        self, target: Target, payload: Payload, *, local: bool, volatile: bool
-    ) -> None:
-        """Deliver to the target's members here and, unless `local`, on every other worker."""
-
-
-class BroadcastOperator:
-    """Whom to send to. Chain it in any order; keep it and use it again as often as you like.
+class BroadcastOperator(Reach):
+    """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
 
         await rooms.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
 
@@ -34,7 +28,7 @@ class BroadcastOperator:
 
     def __init__(
         self,
-        deliverer: Deliverer,
+        deliverer: Asker,
         target: Target = Target(),  # noqa: B008 -- immutable
         *,
         local: bool = False,
@@ -101,6 +95,20 @@ class BroadcastOperator:
             self._target, Payload.of_json(data), local=self._local, volatile=self._volatile
         )
 
+    async def _ask(
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        answer: Answer[Part, T],
+        timeout: float | None,
+    ) -> T:
+        ask = Ask(verb, self._target, arguments, elsewhere=not self._local)
+        return await self._deliverer.ask(ask, answer, timeout)
+
+    @property
+    def _asker(self) -> Asker:
+        return self._deliverer
+
     def _at(self, target: Target) -> BroadcastOperator:
         if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
             raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
@@ -112,3 +120,54 @@ class BroadcastOperator:
         words = [f"to={self._target.rooms}", f"except_={self._target.except_}"]
         words += ["local"] * self._local + ["volatile"] * self._volatile
         return f"<BroadcastOperator {' '.join(words)}>"
+
+
+class Everyone(Reach):
+    """What may be done with everyone in a namespace, and how to address fewer."""
+
+    @property
+    def _asker(self) -> Asker:
+        raise NotImplementedError
+
+    @cached_property
+    def _everyone(self) -> BroadcastOperator:
+        return BroadcastOperator(self._asker)
+
+    def to(self, *names: Room) -> BroadcastOperator:
+        """Address rooms or sids: see `BroadcastOperator.to`."""
+        return self._everyone.to(*names)
+
+    def except_(self, *names: Room) -> BroadcastOperator:
+        """Address everyone but some rooms or sids: see `BroadcastOperator.except_`."""
+        return self._everyone.except_(*names)
+
+    @property
+    def local(self) -> BroadcastOperator:
+        """Address this worker's sockets only."""
+        return self._everyone.local
+
+    @property
+    def volatile(self) -> BroadcastOperator:
+        """Address those that can take it now: see `BroadcastOperator.volatile`."""
+        return self._everyone.volatile
+
+    async def send_text(self, data: str) -> None:
+        """Send text to everyone in the namespace: see `BroadcastOperator.send_text`."""
+        await self._everyone.send_text(data)
+
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes to everyone in the namespace."""
+        await self._everyone.send_bytes(data)
+
+    async def send_json(self, data: Any) -> None:
+        """Send JSON to everyone in the namespace."""
+        await self._everyone.send_json(data)
+
+    async def _ask(
+        self,
+        verb: str,
+        arguments: Mapping[str, Any],
+        answer: Answer[Part, T],
+        timeout: float | None,
+    ) -> T:
+        return await self._asker.ask(Ask(verb, Target(), arguments), answer, timeout)

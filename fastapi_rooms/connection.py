@@ -42,6 +42,9 @@ class Entrance(Home, Protocol):
     def exit(self, socket: Socket) -> bool:
         """Take the socket out of every room; returns whether it was in."""
 
+    async def written(self) -> None:
+        """Return when every broadcast that was sent before is with the sockets it is for."""
+
 
 class Connection:
     """The async context manager that a `Socket` lives in."""
@@ -89,7 +92,12 @@ class Connection:
             await self._websocket.accept(*self._accept)
         self._transport = self._namespace.open_transport(self._websocket, self._overflowed)
         self._socket = Socket(
-            self._namespace, self._websocket, self._transport, self._sid, self._data
+            self._namespace,
+            self._websocket,
+            self._transport,
+            self._sid,
+            self._data,
+            self._dismiss,
         )
         try:
             await self._namespace.enter(self._socket, self._transport)
@@ -157,6 +165,19 @@ class Connection:
         if self._namespace.exit(self._socket):
             self._closer = asyncio.create_task(self._give_up())
 
+    def _dismiss(self, code: int, reason: str) -> None:
+        """The application wants this client to go, wherever it said so."""
+        if self._namespace.exit(self._socket):
+            self._closer = asyncio.create_task(self._see_off(code, reason))
+
+    async def _see_off(self, code: int, reason: str) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._namespace.written()
+                await self._transport.flush()
+        logger.debug("%s was dismissed (%d): %s", self._socket, code, reason)
+        await self._let_go(code, reason)
+
     async def _give_up(self) -> None:
         policy = self._namespace.outbox
         logger.info(
@@ -165,7 +186,11 @@ class Connection:
             policy.close_code,
             policy.max_bytes,
         )
-        told = await self._close(policy.close_code, "too slow") or self._transport.abort()
+        await self._let_go(policy.close_code, "too slow")
+
+    async def _let_go(self, code: int, reason: str) -> None:
+        """Close; cut the connection of a client that does not take the close frame."""
+        told = await self._close(code, reason) or self._transport.abort()
         if not told and not self._over:
             # The server waits for the client to read before it says goodbye, so the endpoint would
             # go on waiting for a client that is lost to it.

@@ -17,12 +17,18 @@
     ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
     ├── AdapterError                what carries messages between workers
     │   └── AdapterUnavailable        … did not take or confirm it in time
+    ├── RequestError                other workers, asked for something
+    │   ├── RequestTimeout            … did not all answer in time            (TimeoutError)
+    │   └── RequestRefused            … would or could not do it
     └── MalformedEnvelope           bytes from another worker: dropped, counted, never raised to you
 
 A client that goes away is no error of ours: that stays Starlette's `WebSocketDisconnect`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class RoomsError(Exception):
@@ -140,6 +146,46 @@ class AdapterUnavailable(AdapterError):
 
     Local members have had the message all the same; the members on other workers may not.
     """
+
+
+class RequestError(RoomsError):
+    """Other workers were asked for something, and not all of them did it."""
+
+    def __init__(self, message: str, partial: Any, refusals: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.partial = partial
+        """What the other workers, and this one, have answered: as the call would return it."""
+        self.refusals = dict(refusals)
+        """By the id of each worker that would or could not, its reason."""
+
+
+class RequestTimeout(RequestError, TimeoutError):
+    """Some workers did not answer in time."""
+
+    def __init__(
+        self,
+        verb: str,
+        timeout: float,
+        silent: frozenset[str],
+        partial: Any,
+        refusals: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            f"No answer to {verb!r} in {timeout:g} s from {', '.join(sorted(silent))}; "
+            "`partial` is what the others answered.",
+            partial,
+            refusals,
+        )
+        self.silent = silent
+        """The ids of the workers that did not answer."""
+
+
+class RequestRefused(RequestError):
+    """Some workers answered that they would not or could not: `refusals` says why."""
+
+    def __init__(self, verb: str, partial: Any, refusals: Mapping[str, str]) -> None:
+        reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals.items())
+        super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals)
 
 
 class MalformedEnvelope(RoomsError):

@@ -171,6 +171,11 @@ class Fanout:
         queue[-1].add(payload, self._members.excluded(target))
         return queue[-1]
 
+    async def written(self) -> None:
+        """Return when all that is queued now has been written."""
+        if self._queue:
+            await self._queue[-1].written()
+
     def close(self) -> None:
         """Drop what has not been written."""
         for delivery in self._queue:

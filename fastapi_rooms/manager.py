@@ -14,6 +14,7 @@ from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.checks import check_positive
+from fastapi_rooms.cluster import Pace
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
@@ -46,6 +47,10 @@ class RoomManager(Namespace):
         max_message_bytes: the longest message that may be sent, in bytes.
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
             every room that someone is in costs memory here and a subscription in the adapter.
+        request_timeout: seconds that other workers have to answer `fetch_sockets` and the like.
+        heartbeat: seconds between the signs of life that workers give each other. One that misses
+            three is taken for dead.
+        observer: take part without being counted as a worker, for a tool that only looks, or asks.
         direct: write finished frames to the server's own transport where that is known to be sound
             (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
 
@@ -64,10 +69,20 @@ class RoomManager(Namespace):
         linger: float = 1.0,
         max_message_bytes: int = 16 * 1024 * 1024,
         max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET,
+        request_timeout: float = 5.0,
+        heartbeat: float = 3.0,
+        observer: bool = False,
         direct: bool = True,
     ) -> None:
         settings = Settings(
-            outbox, join_timeout, linger, max_message_bytes, direct, max_rooms_per_socket
+            outbox,
+            join_timeout,
+            linger,
+            max_message_bytes,
+            direct,
+            request_timeout,
+            Pace(heartbeat, observer),
+            max_rooms_per_socket,
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):

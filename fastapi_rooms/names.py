@@ -90,8 +90,8 @@ class Channels:
 
     `{prefix}#{namespace}#` carries what is sent to everyone or to several rooms,
     `{prefix}#{namespace}#{room}#` what is sent to one room, `{prefix}#{node}#` what is sent to one
-    worker. A namespace starts with a slash and has no `#`, a node id starts with a digit or letter:
-    no two of them can be the same, whatever a room is called.
+    worker, `{prefix}#workers#` what is sent to all of them. A namespace starts with a slash and has
+    no `#`, a node id is hexadecimal: no two of them can be the same, whatever a room is called.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -109,6 +109,16 @@ class Channels:
     def of_node(self, node: NodeId) -> Channel:
         """What is sent to one worker."""
         return f"{self.prefix}#{node}#".encode()
+
+    def of_workers(self) -> Channel:
+        """What is sent to every worker."""
+        return f"{self.prefix}#workers#".encode()
+
+    def of_target(self, namespace: str, rooms: tuple[Room, ...] | None) -> Channel:
+        """What is sent to some rooms of a namespace, or to all of it (`None`)."""
+        if rooms is not None and len(rooms) == 1:
+            return self.of_room(namespace, rooms[0])
+        return self.of_namespace(namespace)
 
     def of_room(self, namespace: str, room: Room) -> Channel:
         """What is sent to one room, or to one socket by its sid."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
 from starlette.websockets import WebSocket
 
 from fastapi_rooms.adapters.base import Outage
-from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.clusterwide import ClusterWide
 from fastapi_rooms.connection import Connection
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import SidInUse, SocketClosed, TooManyRooms, UsageError
@@ -29,16 +29,14 @@ from fastapi_rooms.transports import Transport, open_transport
 from fastapi_rooms.types import Channel, Room, Sid
 
 
-class Namespace:
+class Namespace(ClusterWide):
     """Sockets and rooms that know nothing of those in other namespaces.
 
     It is a dependency too: `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
-        self.name = name
-        """Its name, with the leading slash: `/` for the manager itself."""
-        self._runtime = runtime
+        super().__init__(name, runtime)
         self._sockets: dict[Sid, Socket] = {}
         self._members: Membership[Transport] = Membership()
         self._fanout = Fanout(self._members)
@@ -47,7 +45,6 @@ class Namespace:
         self._guards = Guards()
         self.guarded = False
         """Whether anyone asked, by `authorize`, to be asked before a socket joins."""
-        self._everyone = BroadcastOperator(self)
         self._channel = runtime.channels.of_namespace(name)
         runtime.namespaces[name] = self
 
@@ -189,38 +186,6 @@ class Namespace:
         check_pattern(pattern)
         return register
 
-    # Sending.
-
-    def to(self, *names: Room) -> BroadcastOperator:
-        """Address rooms or sids: see `BroadcastOperator.to`."""
-        return self._everyone.to(*names)
-
-    def except_(self, *names: Room) -> BroadcastOperator:
-        """Address everyone but some rooms or sids: see `BroadcastOperator.except_`."""
-        return self._everyone.except_(*names)
-
-    @property
-    def local(self) -> BroadcastOperator:
-        """Address this worker's sockets only."""
-        return self._everyone.local
-
-    @property
-    def volatile(self) -> BroadcastOperator:
-        """Address those that can take it now: see `BroadcastOperator.volatile`."""
-        return self._everyone.volatile
-
-    async def send_text(self, data: str) -> None:
-        """Send text to everyone in the namespace: see `BroadcastOperator.send_text`."""
-        await self._everyone.send_text(data)
-
-    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
-        """Send bytes to everyone in the namespace."""
-        await self._everyone.send_bytes(data)
-
-    async def send_json(self, data: Any) -> None:
-        """Send JSON to everyone in the namespace."""
-        await self._everyone.send_json(data)
-
     async def deliver(
         self, target: Target, payload: Payload, *, local: bool, volatile: bool
     ) -> None:
@@ -244,6 +209,36 @@ class Namespace:
             for listener in self._listeners.resolve(target):
                 listener.offer(target, payload)
         return self._fanout.write(target, payload, volatile=volatile)
+
+    # What the verbs need of a namespace, on whichever worker they are asked.
+
+    @property
+    def _here(self) -> Namespace:
+        return self
+
+    def sockets(self, target: Target) -> list[Socket]:
+        """The sockets here that a target addresses."""
+        excluded = self._members.excluded(target)
+        return [self._sockets[s] for s in self._members.select(target.rooms) if s not in excluded]
+
+    def socket(self, sid: Sid) -> Socket | None:
+        """The socket here that has a sid."""
+        return self._sockets.get(sid)
+
+    async def put(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
+        """Put sockets into rooms, once for all of them; those that have gone are left out."""
+        channels = self._channels_of(rooms)
+        await self._runtime.acquire(channels)
+        try:
+            for socket in sockets:
+                with suppress(SocketClosed):
+                    await self.join(socket, rooms)
+        finally:
+            self._runtime.release(channels)
+
+    def disconnect(self, socket: Socket, code: int, reason: str) -> None:
+        """Take a socket out of every room, and close it once it has what was sent before."""
+        socket.dismiss(code, reason)
 
     # What connections and sockets call.
 
@@ -278,6 +273,10 @@ class Namespace:
         self._announce_left(socket, left)
         self._events.emit("disconnect", socket)
         return True
+
+    async def written(self) -> None:
+        """Return when every broadcast that was sent before is with the sockets it is for."""
+        await self._fanout.written()
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""

@@ -14,6 +14,16 @@ T = TypeVar("T")
 _SENDABLE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
 
+def check_close_code(code: object) -> int:
+    """The code, or `ConfigurationError` if no server may send it (RFC 6455, section 7.4)."""
+    if not isinstance(code, int) or code not in _SENDABLE_CODES:
+        raise ConfigurationError(
+            f"A close code must be one a server may send (1000 to 1003, 1007 to 1014, "
+            f"3000 to 4999), not {code!r}."
+        )
+    return code
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxPolicy:
     """What happens to a socket, or a listener, that does not read as fast as it is written to.
@@ -41,11 +51,7 @@ class OutboxPolicy:
                 f"OutboxPolicy.overflow must be 'close', 'drop_oldest' or 'drop_newest', "
                 f"not {self.overflow!r}."
             )
-        if self.close_code not in _SENDABLE_CODES:
-            raise ConfigurationError(
-                f"OutboxPolicy.close_code must be one a server may send (1000 to 1003, "
-                f"1007 to 1014, 3000 to 4999), not {self.close_code}."
-            )
+        check_close_code(self.close_code)
 
 
 class Verdict(Enum):

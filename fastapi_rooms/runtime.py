@@ -7,11 +7,12 @@ import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage, Sharded
 from fastapi_rooms.checks import check_count, check_not_negative, check_positive
+from fastapi_rooms.cluster import Cluster, Pace
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
@@ -20,6 +21,7 @@ from fastapi_rooms.interest import Interest
 from fastapi_rooms.names import Channels, new_node_id
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.types import Channel, NodeId
+from fastapi_rooms.verbs import Place
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -43,12 +45,15 @@ class Settings:
     linger: float
     max_message_bytes: int
     direct: bool
+    request_timeout: float = 5.0
+    pace: Pace = Pace()  # noqa: RUF009 -- immutable
     max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)
         check_not_negative("linger", self.linger)
         check_count("max_message_bytes", self.max_message_bytes, "bytes")
+        check_positive("request_timeout", self.request_timeout)
         check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")
 
 
@@ -73,7 +78,7 @@ class Health(NamedTuple):
     """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
 
 
-class Local(Protocol):
+class Local(Place[Any], Protocol):
     """A namespace, as far as messages from other workers need it."""
 
     def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> object:
@@ -93,12 +98,17 @@ class _Run:
     duplicates: Duplicates
     origin: bytes = field(init=False)
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    cluster: Cluster = field(init=False)
     sweep: asyncio.TimerHandle | None = None
     turn_bytes: int = 0
     malformed: int = 0
 
     def __post_init__(self) -> None:
         self.origin = bytes.fromhex(self.node)
+
+    def number(self) -> int:
+        """The sequence of the next message."""
+        return next(self.sequence)
 
 
 class Runtime:
@@ -145,7 +155,10 @@ class Runtime:
         duplicates = Duplicates(MAX_SHARDED_SOURCES) if self._sharded else Duplicates()
         interest = Interest(self.settings.linger)
         run = _Run(asyncio.get_running_loop(), new_node_id(), interest, duplicates)
-        own = [self.channels.of_node(run.node)]
+        run.cluster = Cluster(
+            run.node, self.adapter, self.channels, self.settings.pace, run.number, self.namespaces
+        )
+        own = run.cluster.own_channels
         run.interest.hold(own)
         self._running = run
         try:
@@ -153,17 +166,27 @@ class Runtime:
         except BaseException:
             self._running = None
             raise
+        run.cluster.start()
 
     async def close(self) -> None:
         """Stop being one."""
         run, self._running = self._running, None
-        if run is not None and run.sweep is not None:
-            run.sweep.cancel()
-        await self.adapter.close()
+        try:
+            if run is not None:
+                if run.sweep is not None:
+                    run.sweep.cancel()
+                await run.cluster.close()
+        finally:
+            await self.adapter.close()
 
     def abandon(self) -> None:
         """Forget a run whose event loop is gone, and with it everything that could be closed."""
         self._running = None
+
+    @property
+    def cluster(self) -> Cluster:
+        """This worker among the others."""
+        return self._run.cluster
 
     # Interest.
 
@@ -232,14 +255,8 @@ class Runtime:
     ) -> None:
         """Send to the other workers, and return when the adapter has accepted it."""
         run = self._run
-        rooms = target.rooms
-        if rooms is not None and len(rooms) == 1:
-            channel = self.channels.of_room(namespace, rooms[0])
-        else:
-            channel = self.channels.of_namespace(namespace)
-        data = codec.encode(
-            Broadcast(run.node, next(run.sequence), namespace, target, payload, volatile)
-        )
+        channel = self.channels.of_target(namespace, target.rooms)
+        data = codec.encode(Broadcast(run.node, run.number(), namespace, target, payload, volatile))
         if volatile:
             self.adapter.publish_volatile(channel, data)
         else:
@@ -271,24 +288,30 @@ class Runtime:
         if codec.is_from(run.origin, data):
             return
         try:
-            broadcast = codec.decode(data)
+            message = codec.decode(data)
         except MalformedEnvelope as error:
             run.malformed += 1
             logger.debug("Dropped a malformed message on %r: %s", channel, error)
             return
-        origin, sharded = broadcast.origin, self._sharded
+        origin, sharded = message.origin, self._sharded
         source = origin if sharded is None else (origin, sharded.shard_of(channel))
-        if not run.duplicates.is_new(source, broadcast.sequence):
-            return
-        namespace = self.namespaces.get(broadcast.namespace)
-        if namespace is None:
+        if not run.duplicates.is_new(source, message.sequence):
             return
         try:
-            namespace.deliver_here(broadcast.target, broadcast.payload, volatile=broadcast.volatile)
+            if isinstance(message, Broadcast):
+                namespace = self.namespaces.get(message.namespace)
+                if namespace is not None:
+                    namespace.deliver_here(
+                        message.target, message.payload, volatile=message.volatile
+                    )
+            elif not run.cluster.received(message):
+                run.malformed += 1
         except Exception:
             logger.exception("A message from another worker could not be delivered")
 
     def gap(self, outage: Outage) -> None:
-        """Tell every namespace."""
+        """Tell every namespace, and find out who is there now."""
+        if self._running is not None:
+            self._running.cluster.greet()
         for namespace in list(self.namespaces.values()):
             namespace.gap(outage)

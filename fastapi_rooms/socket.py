@@ -47,7 +47,7 @@ class Home(Protocol):
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_namespace", "_transport", "data", "sid", "websocket")
+    __slots__ = ("_namespace", "_transport", "data", "dismiss", "sid", "websocket")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Socket:
         transport: Transport,
         sid: Sid,
         data: dict[str, Any],
+        dismiss: Callable[[int, str], None],
     ) -> None:
         self._namespace = namespace
         self._transport = transport
@@ -65,6 +66,9 @@ class Socket:
         """This socket's id, and the name of a room that only it is in unless you put others in."""
         self.data = data
         """What the application knows of this socket: JSON values."""
+        self.dismiss = dismiss
+        """Takes it out of every room at once, and closes it with a code and a reason as soon as it
+        has what was sent to it before. Does not wait."""
 
     @property
     def rooms(self) -> AbstractSet[Room]:

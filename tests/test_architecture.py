@@ -34,6 +34,8 @@ LAYERS = {
     "duplicates": 0,
     "outbox": 0,
     "bucket": 0,
+    "peers": 0,
+    "question": 0,
     "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
     "adapters.redis.slots": 0,
     "adapters": 1,
@@ -50,6 +52,9 @@ LAYERS = {
     "workers": 2,
     "runtime": 2,
     "cluster": 2,
+    "clusterwide": 2,
+    "remote": 2,
+    "verbs": 2,
     "namespace": 2,
     "manager": 2,
     "emitter": 3,

@@ -82,8 +82,12 @@ class Adapter(Protocol):
         background. Raises `AdapterUnavailable` only for what no further attempt can mend.
         """
 
-    async def publish(self, channel: Channel, data: bytes) -> None:
-        """Send to every other subscriber. Raises `AdapterUnavailable` if not accepted in time."""
+    async def publish(self, channel: Channel, data: bytes) -> int | None:
+        """Send to every other subscriber. Raises `AdapterUnavailable` if not accepted in time.
+
+        Returns how many others the carrier gave it to, `None` where it does not tell. That is how
+        a worker that died without a word is told from one that is merely slow.
+        """
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send if that is possible at once, else drop; tells nobody."""

@@ -53,12 +53,13 @@ class MemoryBus:
             if not self._channels_of[adapter]:
                 del self._channels_of[adapter]
 
-    def publish(self, sender: MemoryAdapter, channel: Channel, data: bytes) -> None:
-        """Deliver to every subscriber but the sender, each in its own event loop."""
+    def publish(self, sender: MemoryAdapter, channel: Channel, data: bytes) -> int:
+        """Deliver to every subscriber but the sender, each in its own event loop; says how many."""
         with self._lock:  # held throughout, so that two threads' messages cannot cross
-            for adapter in self._subscribers.get(channel, ()):
-                if adapter is not sender:
-                    adapter.enqueue(channel, data)
+            others = [a for a in self._subscribers.get(channel, ()) if a is not sender]
+            for adapter in others:
+                adapter.enqueue(channel, data)
+            return len(others)
 
     def subscriptions(self, channel: Channel) -> int:
         """How many adapters are subscribed to a channel."""
@@ -105,9 +106,9 @@ class MemoryAdapter:
         """Whether no other adapter is on the bus: the usual case outside of tests."""
         return not self.bus.has_others_than(self)
 
-    async def publish(self, channel: Channel, data: bytes) -> None:
+    async def publish(self, channel: Channel, data: bytes) -> int:
         """Always accepted."""
-        self.bus.publish(self, channel, data)
+        return self.bus.publish(self, channel, data)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Never dropped."""

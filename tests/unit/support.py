@@ -10,14 +10,18 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from fastapi_rooms import AdapterHealth, Receiver, RoomManager
+from fastapi_rooms import AdapterHealth, Receiver, RoomManager, codec
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import Channels
+from fastapi_rooms.remote import Answer, Ask, Part, T
 from fastapi_rooms.testing import eventually
 
 OTHER_NODE = "fedcba9876543210"
 """The id of a worker that the tests play."""
+
+
+WORKERS = Channels("rooms").of_workers()
 
 
 class FakeAdapter:
@@ -33,6 +37,8 @@ class FakeAdapter:
         self.subscribed: set[bytes] = set()
         self.published: list[tuple[bytes, bytes]] = []
         self.published_volatile: list[tuple[bytes, bytes]] = []
+        self.greetings: list[bytes] = []
+        """What went to all workers, of itself: kept apart from what a test publishes."""
         self.starts = 0
         self.closes = 0
         self.waiting = 0
@@ -56,19 +62,25 @@ class FakeAdapter:
             raise self.start_error
         self.starts += 1
         self.receiver = receiver
-        self.subscribed = set(channels)
+        self.subscribed = set(channels) - {WORKERS}
         self.health = AdapterHealth(connected=True, since=time.time(), last_received=None)
 
-    async def publish(self, channel: bytes, data: bytes) -> None:
+    async def publish(self, channel: bytes, data: bytes) -> int:
+        if channel == WORKERS:
+            self.greetings.append(data)
+            return 0
         self.published.append((channel, data))
         await self._pass()
         if self.publish_error is not None:
             raise self.publish_error
+        return 0
 
     def publish_volatile(self, channel: bytes, data: bytes) -> None:
         self.published_volatile.append((channel, data))
 
     async def subscribe(self, channels: Iterable[bytes]) -> None:
+        if WORKERS in channels:  # of the greeting, and subscribed to from the start
+            return
         self.subscribed |= set(channels)
         await self._pass()
         if self.subscribe_error is not None:
@@ -89,6 +101,17 @@ class FakeAdapter:
             await self._open.wait()
         finally:
             self.waiting -= 1
+
+
+class FakeAsker:
+    """Whom operators ask: it notes what is asked, and nobody answers."""
+
+    def __init__(self) -> None:
+        self.asks: list[tuple[Ask, float | None]] = []
+
+    async def ask(self, ask: Ask, answer: Answer[Part, T], timeout: float | None) -> T:
+        self.asks.append((ask, timeout))
+        return answer.merge([])
 
 
 def broadcast(
@@ -123,3 +146,10 @@ async def all_is_over(rooms: RoomManager) -> None:
     """Wait until nobody is in `rooms`, and no task is left but the test's own."""
     await eventually(lambda: not rooms.sids and not rooms.rooms, what="nobody in the maps")
     await eventually(lambda: not other_tasks(), what="no task left")
+
+
+def decoded(data: bytes) -> Broadcast:
+    """The broadcast that was published."""
+    message = codec.decode(data)
+    assert isinstance(message, Broadcast)
+    return message

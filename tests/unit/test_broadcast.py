@@ -10,12 +10,14 @@ from fastapi_rooms.broadcast import BroadcastOperator
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import InvalidRoomName, UsageError
 from fastapi_rooms.frames import Payload
+from tests.unit.support import FakeAsker
 
 
-class _Recorder:
+class _Recorder(FakeAsker):
     """Takes what an operator hands over."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.delivered: list[tuple[Target, bytes, bool, bool, bool]] = []
 
     async def deliver(

@@ -37,6 +37,7 @@ from tests.unit.support import (
     app_of,
     broadcast,
     channel_of,
+    decoded,
     other_tasks,
 )
 
@@ -368,8 +369,8 @@ async def test_a_broadcast_reaches_those_it_addresses_once_and_no_other(
             operator = operator.volatile
         await operator.send_text("hello")
     assert await _who_heard(people, "hello") == expected
-    sent = [codec.decode(data) for _, data in adapter.published]
-    sent_volatile = [codec.decode(data) for _, data in adapter.published_volatile]
+    sent = [decoded(data) for _, data in adapter.published]
+    sent_volatile = [decoded(data) for _, data in adapter.published_volatile]
     assert [b.target for b in sent] == ([target] if sender == "here" and target.rooms != () else [])
     assert [b.target for b in sent_volatile] == (
         [target] if sender == "here, volatile" and target.rooms != () else []
@@ -406,7 +407,7 @@ async def test_what_is_sent_to_another_workers_sid_goes_to_that_worker(
     await rooms.to(sid).send_text("hello")
     [(channel, data)] = adapter.published
     assert channel == f"rooms#{OTHER_NODE}#".encode()
-    assert codec.decode(data).target == Target((sid,))
+    assert decoded(data).target == Target((sid,))
 
 
 async def test_another_workers_message_reaches_a_generated_sid(

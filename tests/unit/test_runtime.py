@@ -10,6 +10,7 @@ import pytest
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import AdapterHealth, Outage
+from fastapi_rooms.cluster import Pace
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
 from fastapi_rooms.frames import Payload
@@ -17,13 +18,14 @@ from fastapi_rooms.names import Channels, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import TURN_BYTES, Runtime, Settings
 from fastapi_rooms.testing import eventually
-from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, other_tasks
+from fastapi_rooms.verbs import Nowhere
+from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
 
 LOBBY = channel_of("lobby")
 HELLO = Payload.of_text("hello")
 
 
-class _Heard:
+class _Heard(Nowhere):
     """A namespace as far as the runtime knows it."""
 
     def __init__(self) -> None:
@@ -54,7 +56,15 @@ class _Halves(FakeAdapter):
 
 
 def _settings(*, join_timeout: float = 60, linger: float = 0, limit: int = 1024) -> Settings:
-    return Settings(OutboxPolicy(), join_timeout, linger, limit, direct=True)
+    return Settings(
+        OutboxPolicy(),
+        join_timeout,
+        linger,
+        limit,
+        direct=True,
+        request_timeout=5,
+        pace=Pace(heartbeat=60, observer=False),
+    )
 
 
 @pytest.fixture
@@ -318,7 +328,7 @@ async def test_a_message_travels_on_the_one_channel_that_all_it_is_for_listen_to
     await runtime.publish("/", target, HELLO, volatile=False)
     [(sent_on, data)] = adapter.published
     assert sent_on == channel
-    sent = codec.decode(data)
+    sent = decoded(data)
     assert (sent.origin, sent.namespace, sent.target) == (runtime.node, "/", target)
     assert sent.payload.data == HELLO.data
     assert not sent.volatile
@@ -330,7 +340,7 @@ async def test_sequences_rise_across_channels_and_kinds(
     for room, volatile in (("a", False), ("b", True), ("a", True), ("c", False)):
         await runtime.publish("/", Target((room,)), HELLO, volatile=volatile)
     sent = [*adapter.published, *adapter.published_volatile]
-    sequences = [codec.decode(data).sequence for _, data in sent]
+    sequences = [decoded(data).sequence for _, data in sent]
     assert sorted(sequences) == list(range(min(sequences), min(sequences) + 4))
     assert sequences == [sequences[0], sequences[0] + 3, sequences[0] + 1, sequences[0] + 2]
 
@@ -354,7 +364,7 @@ async def test_a_volatile_message_does_not_wait_for_the_adapter(
     await runtime.publish("/", Target(), HELLO, volatile=True)
     [(channel, data)] = adapter.published_volatile
     assert channel == b"rooms#/#"
-    assert codec.decode(data).volatile
+    assert decoded(data).volatile
     assert adapter.published == []
 
 

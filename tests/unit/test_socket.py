@@ -16,6 +16,7 @@ from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import InvalidMessage, InvalidRoomName
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.socket import Socket
+from tests.unit.support import FakeAsker
 
 GONE: Message = {"type": "websocket.disconnect", "code": 1001, "reason": "bye"}
 
@@ -28,13 +29,14 @@ def _bytes(data: bytes) -> Message:
     return {"type": "websocket.receive", "bytes": data}
 
 
-class _Home:
+class _Home(FakeAsker):
     """The namespace of the socket `ann`."""
 
     name = "/chat"
     guarded = False
 
     def __init__(self) -> None:
+        super().__init__()
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.targets: list[Target] = []
@@ -90,7 +92,9 @@ async def _socket(
     await websocket.accept()
     out: Any = transport or _Transport()
     out.receive = websocket.receive
-    return Socket(home or _Home(), websocket, out, "ann", {"name": "Ann"})
+    return Socket(
+        home or _Home(), websocket, out, "ann", {"name": "Ann"}, lambda code, reason: None
+    )
 
 
 # Reading.

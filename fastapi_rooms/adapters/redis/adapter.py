@@ -131,9 +131,12 @@ class RedisAdapter:
             await self.close()
             raise AdapterUnavailable(f"Redis rejects the login: {reason}")
 
-    async def publish(self, channel: Channel, data: bytes) -> None:
-        """Return when Redis has accepted it."""
-        await self._running_publisher().publish(channel, data)
+    async def publish(self, channel: Channel, data: bytes) -> int:
+        """Return when Redis has accepted it, with the number of other subscribers it went to."""
+        receivers = await self._running_publisher().publish(channel, data)
+        subscriber = self._subscriber
+        echo = subscriber is not None and subscriber.is_live(channel)
+        return max(receivers - echo, 0)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if Redis is there to take it."""

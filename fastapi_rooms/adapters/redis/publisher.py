@@ -125,8 +125,12 @@ class Publisher:
         if self._link is not None:
             self._link.abort(reason)
 
-    async def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
-        """Return when Redis has accepted it. Raises `AdapterUnavailable` after the timeout."""
+    async def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> int:
+        """Return when Redis has accepted it, with the number of subscribers that it told us.
+
+        Raises:
+            AdapterUnavailable: Redis refused it, or did not accept it in time.
+        """
         budget = self._budget
         if budget.used + len(data) > budget.limit and budget.used:
             self.dropped += 1
@@ -136,7 +140,8 @@ class Publisher:
             )
         accepted: asyncio.Future[Any] = self._loop.create_future()
         self._enqueue(pack(self._verb, channel, data), accepted, slot)
-        await accepted
+        receivers = await accepted
+        return receivers if isinstance(receivers, int) else 0
 
     def publish_volatile(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
         """Send it in this turn, or drop it when there is no link or the link is behind."""

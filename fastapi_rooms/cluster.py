@@ -1,0 +1,324 @@
+"""This worker among the others: who lives, what they ask, what they answer.
+
+Strategy: [fastapi_rooms.peers][] says who lives and [fastapi_rooms.question][] who has answered;
+this file sends, listens and waits. Three things make a request end as soon as it can:
+
+* A worker that starts, or was cut off, greets the others and they answer at once. How many should,
+  the carrier says when it takes the greeting; until then nobody is asked anything.
+* A worker that leaves says so. One that died does not, but the carrier gives a message on its own
+  channel to nobody: that is looked into when an answer is late.
+* A worker that is merely frozen still has its subscriptions. So it is waited for, to the timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any
+
+import orjson
+
+from fastapi_rooms import codec
+from fastapi_rooms.adapters.base import Adapter
+from fastapi_rooms.checks import check_positive
+from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign
+from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
+from fastapi_rooms.names import Channels
+from fastapi_rooms.peers import Peers
+from fastapi_rooms.question import Question, pieces_of
+from fastapi_rooms.remote import Ask
+from fastapi_rooms.types import Channel, NodeId
+from fastapi_rooms.verbs import NOWHERE, VERBS, Place
+
+logger = logging.getLogger("fastapi_rooms")
+
+GREETING = 1.0
+"""Seconds that others have to answer a greeting before requests go out without them."""
+
+LATE = 0.5
+"""Seconds after which it is looked into whether a worker that has not answered still lives."""
+
+GOODBYE = 1.0
+"""Seconds that a goodbye may take."""
+
+MAX_RUNNING = 1024
+"""Requests of others that may be under way here at a time; more are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often this worker lets hear of itself, and whether it counts as one."""
+
+    heartbeat: float = 3.0
+    observer: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("heartbeat", self.heartbeat)
+
+
+class Cluster:
+    """The other workers, from one start of the manager to its close."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        adapter: Adapter,
+        channels: Channels,
+        pace: Pace,
+        number: Callable[[], int],
+        places: Mapping[str, Place[Any]],
+    ) -> None:
+        self._node = node
+        self._adapter = adapter
+        self._channels = channels
+        self._pace = pace
+        self._number = number
+        self._places = places
+        self._loop = asyncio.get_running_loop()
+        self._peers = Peers()
+        self._questions: dict[int, tuple[Question, asyncio.Future[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._greeting: asyncio.Task[None] | None = None
+        self._greeted = asyncio.Event()
+        self._answered_greeting: set[NodeId] = set()
+        self._expected: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def nodes(self) -> frozenset[NodeId]:
+        """The workers that live, this one among them."""
+        return frozenset(self._peers) | (frozenset() if self._pace.observer else {self._node})
+
+    @property
+    def own_channels(self) -> list[Channel]:
+        """What is held from start to close."""
+        own = [self._channels.of_node(self._node)]
+        return own if self._pace.observer else [*own, self._channels.of_workers()]
+
+    def start(self) -> None:
+        """Greet the others, and let hear of this worker from time to time."""
+        self.greet()
+        self._schedule_beat()
+
+    def greet(self) -> None:
+        """Find out who is there: at the start, and after this worker was cut off."""
+        if self._greeting is not None:
+            self._greeting.cancel()
+        self._greeted.clear()
+        self._answered_greeting.clear()
+        self._expected = None
+        self._greeting = asyncio.create_task(self._greet(), name="fastapi_rooms greeting")
+
+    async def close(self) -> None:
+        """Say goodbye, and leave no task behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [*self._tasks, *([self._greeting] if self._greeting is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._pace.observer and self._adapter.health.connected:
+            with suppress(AdapterUnavailable, TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    await self._publish(self._channels.of_workers(), self._beat(Sign.BYE))
+
+    # Asking.
+
+    async def ask(self, namespace: str, ask: Ask, timeout: float) -> Question:
+        """Ask the other workers that live, and return with what they have answered in time.
+
+        Raises:
+            AdapterUnavailable: the adapter did not accept the request.
+        """
+        deadline = self._loop.time() + timeout
+        await self._know_who_is_there(timeout)
+        asked = set(self._peers) if ask.node is None else {ask.node} & set(self._peers)
+        question = Question(asked)
+        if question.is_done():
+            return question
+        number = secrets.randbits(63) + 1
+        answered: asyncio.Future[None] = self._loop.create_future()
+        self._questions[number] = (question, answered)
+        try:
+            await self._request(namespace, ask, number)
+            await asyncio.wait((answered,), timeout=min(LATE, deadline - self._loop.time()))
+            if not answered.done():
+                for node in question.missing:
+                    self._spawn(self._look_into(node))
+                await asyncio.wait((answered,), timeout=deadline - self._loop.time())
+        finally:
+            del self._questions[number]
+        return question
+
+    async def tell(self, namespace: str, ask: Ask) -> None:
+        """Ask for something without wanting to know what becomes of it."""
+        await self._request(namespace, ask, 0)
+
+    async def _request(self, namespace: str, ask: Ask, number: int) -> None:
+        to = self._channels.of_workers() if ask.node is None else self._channels.of_node(ask.node)
+        arguments = dict(ask.arguments)
+        await self._publish(
+            to, Request(self._node, 0, namespace, ask.target, number, ask.verb, arguments)
+        )
+
+    async def _know_who_is_there(self, timeout: float) -> None:
+        if self._greeted.is_set():
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._greeted.wait()
+        except TimeoutError:
+            raise AdapterUnavailable(
+                f"The adapter did not connect in {timeout:g} s: nobody could be asked."
+            ) from None
+
+    # What the others send.
+
+    def received(self, message: Request | Reply | Beat) -> bool:
+        """Take what another worker sent; false if it fits nothing here."""
+        match message:
+            case Request():
+                self._requested(message)
+            case Reply():
+                return self._replied(message)
+            case Beat():
+                self._heard(message)
+        return True
+
+    def _requested(self, request: Request) -> None:
+        """Do it, or begin to: what arrives later finds it done, unless it has to wait."""
+        refused = False
+        try:
+            answer = self._do(request)
+        except Exception as error:  # noqa: BLE001 -- whoever asks is told
+            answer, refused = _reason(request, error), True
+        if request.id or isawaitable(answer):
+            self._spawn(self._answer(request, answer, refused))
+
+    def _do(self, request: Request) -> Any:
+        verb = VERBS.get(request.verb)
+        if verb is None:
+            raise UsageError(f"The verb {request.verb!r} is unknown to this worker's version.")
+        if len(self._tasks) >= MAX_RUNNING:
+            raise UsageError(f"{MAX_RUNNING} requests are under way here already.")
+        place = self._places.get(request.namespace, NOWHERE)
+        return verb(place, request.target, request.arguments)
+
+    async def _answer(self, request: Request, answer: Any, refused: bool) -> None:
+        try:
+            if isawaitable(answer):
+                answer = await answer
+            data = answer.encode() if refused else orjson.dumps(answer)
+        except Exception as error:  # noqa: BLE001 -- as above
+            data, refused = _reason(request, error).encode(), True
+        if not request.id:
+            return
+        to = self._channels.of_node(request.origin)
+        pieces = pieces_of(data)
+        with suppress(AdapterUnavailable):  # whoever asks finds out by the timeout
+            for number, piece in enumerate(pieces):
+                last = number == len(pieces) - 1
+                reply = Reply(self._node, 0, request.id, number, last, refused, piece)
+                await self._publish(to, reply)
+
+    def _replied(self, reply: Reply) -> bool:
+        question, answered = self._questions.get(reply.request, (None, None))
+        if question is None:
+            return True  # late: nobody waits for it any more
+        fits = question.answered(reply)
+        if question.is_done() and answered is not None and not answered.done():
+            answered.set_result(None)
+        return fits
+
+    def _heard(self, beat: Beat) -> None:
+        if beat.sign is Sign.BYE:
+            self._gone(beat.origin)
+            return
+        if beat.sign is not Sign.LOOK:
+            self._peers.heard(beat.origin, self._loop.time(), beat.interval)
+            self._answered_greeting.add(beat.origin)
+            self._check_greeted()
+        if beat.sign in (Sign.HELLO, Sign.LOOK) and not self._pace.observer:
+            self._publish_volatile(self._channels.of_node(beat.origin), self._beat(Sign.ALIVE))
+
+    # Who lives.
+
+    async def _greet(self) -> None:
+        """Greet everybody, again and again until somebody can hear it, and wait for answers."""
+        sign = Sign.LOOK if self._pace.observer else Sign.HELLO
+        while True:
+            try:
+                await self._adapter.subscribe(self.own_channels)
+                self._expected = await self._publish(self._channels.of_workers(), self._beat(sign))
+                break
+            except AdapterUnavailable:
+                await asyncio.sleep(self._pace.heartbeat)
+        self._check_greeted()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GREETING):
+                await self._greeted.wait()
+        self._greeted.set()
+
+    def _check_greeted(self) -> None:
+        if self._expected is not None and len(self._answered_greeting) >= self._expected:
+            self._greeted.set()
+
+    def _schedule_beat(self) -> None:
+        delay = self._pace.heartbeat * random.uniform(0.9, 1)  # noqa: S311 -- no secret
+        self._timer = self._loop.call_later(delay, self._let_hear)
+
+    def _let_hear(self) -> None:
+        self._schedule_beat()
+        if not self._adapter.health.connected:
+            return  # nobody hears us, and that we hear nobody says nothing of them
+        sign = Sign.LOOK if self._pace.observer else Sign.ALIVE
+        self._publish_volatile(self._channels.of_workers(), self._beat(sign))
+        for node in self._peers.expire(self._loop.time()):
+            self._spawn(self._look_into(node, silent=True))
+
+    async def _look_into(self, node: NodeId, *, silent: bool = False) -> None:
+        """A worker is late with an answer, or has let nothing hear: is there anybody at all?"""
+        sign = Sign.LOOK if self._pace.observer else Sign.HELLO
+        with suppress(AdapterUnavailable):
+            receivers = await self._publish(self._channels.of_node(node), self._beat(sign))
+            if receivers == 0 or (receivers is None and silent):
+                self._gone(node)
+
+    def _gone(self, node: NodeId) -> None:
+        self._peers.left(node)
+        for question, answered in self._questions.values():
+            question.gone(node)
+            if question.is_done() and not answered.done():
+                answered.set_result(None)
+
+    def _beat(self, sign: Sign) -> Beat:
+        return Beat(self._node, 0, sign, self._pace.heartbeat)
+
+    # Out.
+
+    async def _publish(self, channel: Channel, message: Message) -> int | None:
+        data = codec.encode(message._replace(sequence=self._number()))
+        return await self._adapter.publish(channel, data)
+
+    def _publish_volatile(self, channel: Channel, message: Message) -> None:
+        data = codec.encode(message._replace(sequence=self._number()))
+        self._adapter.publish_volatile(channel, data)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _reason(request: Request, error: Exception) -> str:
+    """Why a request is refused, for whoever asks; for our own log, if it is not their fault."""
+    if isinstance(error, RoomsError):
+        return str(error)
+    logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)
+    return f"{type(error).__name__}: {error}"

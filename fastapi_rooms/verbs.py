@@ -1,0 +1,169 @@
+"""What a worker does for another that asks: the half of each cluster verb that is done locally.
+
+Strategy: the asking worker does to its own sockets just what it asks of the others, through the
+same function; so an answer does not depend on where it is asked. A verb returns JSON, or something
+to wait for that gives it. It is begun in the order in which requests and broadcasts arrive.
+
+Arguments come from the network: each verb says what it needs of them, and refuses the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.errors import UsageError
+from fastapi_rooms.names import check_room, check_rooms
+from fastapi_rooms.outbox import check_close_code
+from fastapi_rooms.types import Room, Sid
+
+MAX_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455, section 5.5)."""
+
+Arguments: TypeAlias = Mapping[str, Any]
+
+
+class Occupant(Protocol):
+    """A socket, as far as the verbs need it."""
+
+    sid: Sid
+    data: dict[str, Any]
+
+    @property
+    def rooms(self) -> AbstractSet[Room]:
+        """The rooms it is in."""
+
+
+S = TypeVar("S", bound=Occupant)
+
+
+class Place(Protocol[S]):
+    """A namespace on this worker, as far as the verbs need it."""
+
+    @property
+    def rooms(self) -> Mapping[Room, Any]:
+        """Its rooms here."""
+
+    def sockets(self, target: Target) -> list[S]:
+        """The sockets here that a target addresses."""
+
+    def socket(self, sid: Sid) -> S | None:
+        """The socket here that has a sid."""
+
+    async def put(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
+        """Put sockets into rooms, those that have gone meanwhile left out."""
+
+    def leave(self, socket: S, rooms: tuple[Room, ...]) -> None:
+        """Take a socket out of rooms."""
+
+    def disconnect(self, socket: S, code: int, reason: str) -> None:
+        """Take a socket out of every room, and close it once it has what was sent before."""
+
+    def handle(self, event: str, args: list[Any]) -> Any:
+        """Call the handler of a server-side event; returns what it does, or an awaitable."""
+
+
+class Nowhere:
+    """A namespace that this worker has never made: it has no sockets, rooms or handlers."""
+
+    rooms: Mapping[Room, Any] = {}
+
+    def sockets(self, target: Target) -> list[Any]:  # noqa: ARG002 -- as every place
+        """None."""
+        return []
+
+    def socket(self, sid: Sid) -> None:  # noqa: ARG002
+        """None."""
+        return
+
+    async def put(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+        """There are none to put anywhere."""
+
+    def leave(self, socket: Any, rooms: tuple[Room, ...]) -> None:
+        """There are none to leave."""
+
+    def disconnect(self, socket: Any, code: int, reason: str) -> None:
+        """There are none to disconnect."""
+
+    def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
+        """There is no handler."""
+        raise UsageError(f"There is no handler of {event!r} here.")
+
+
+NOWHERE: Place[Any] = Nowhere()
+
+Verb: TypeAlias = Callable[[Place[Any], Target, Arguments], Any | Awaitable[Any]]
+
+
+def fetch(place: Place[Any], target: Target, arguments: Arguments) -> list[Any]:
+    """The sid, rooms and data of each socket."""
+    return [[s.sid, list(s.rooms), s.data] for s in _addressed(place, target, arguments)]
+
+
+def count(place: Place[Any], target: Target, arguments: Arguments) -> int:
+    """How many sockets there are."""
+    return len(_addressed(place, target, arguments))
+
+
+async def join(place: Place[Any], target: Target, arguments: Arguments) -> None:
+    """Put the sockets into rooms; done when they are in."""
+    rooms = _rooms(arguments)
+    await place.put(_addressed(place, target, arguments), rooms)
+
+
+def leave(place: Place[Any], target: Target, arguments: Arguments) -> None:
+    """Take the sockets out of rooms."""
+    rooms = _rooms(arguments)
+    for socket in _addressed(place, target, arguments):
+        place.leave(socket, rooms)
+
+
+def disconnect(place: Place[Any], target: Target, arguments: Arguments) -> None:
+    """Close the sockets, behind what was sent to them before."""
+    code, reason = check_close(arguments.get("code"), arguments.get("reason"))
+    for socket in _addressed(place, target, arguments):
+        place.disconnect(socket, code, reason)
+
+
+def rooms(place: Place[Any], target: Target, arguments: Arguments) -> list[Room]:  # noqa: ARG001 -- all verbs are alike
+    """The names of all rooms."""
+    return list(place.rooms)
+
+
+def emit(place: Place[Any], target: Target, arguments: Arguments) -> Any | Awaitable[Any]:  # noqa: ARG001
+    """Call the handler of a server-side event."""
+    match arguments:
+        case {"event": str(event), "args": list(args)}:
+            return place.handle(event, args)
+        case _:
+            raise UsageError("A server-side event needs a name and a list of arguments.")
+
+
+VERBS: Mapping[str, Verb] = {
+    verb.__name__: verb for verb in (fetch, count, join, leave, disconnect, rooms, emit)
+}
+
+
+def check_close(code: object, reason: object) -> tuple[int, str]:
+    """A close code and reason that can be sent, or `UsageError`."""
+    if not isinstance(reason, str) or len(reason.encode()) > MAX_REASON_BYTES:
+        raise UsageError(f"A close reason is text of at most {MAX_REASON_BYTES} UTF-8 bytes.")
+    return check_close_code(code), reason
+
+
+def _addressed(place: Place[Any], target: Target, arguments: Arguments) -> list[Any]:
+    """Those that the target addresses, or the one that is named by its sid."""
+    sid = arguments.get("sid")
+    if sid is None:
+        return place.sockets(target)
+    socket = place.socket(check_room(sid))
+    return [] if socket is None else [socket]
+
+
+def _rooms(arguments: Arguments) -> tuple[Room, ...]:
+    names = arguments.get("rooms")
+    if not isinstance(names, list):
+        raise UsageError("Which rooms? `rooms` has to be a list of names.")
+    return check_rooms(tuple(names))

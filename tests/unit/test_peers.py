@@ -1,0 +1,43 @@
+"""Who lives, by what they let hear: no clock but the one the tests hold."""
+
+from __future__ import annotations
+
+from fastapi_rooms.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers
+
+
+def test_a_worker_lives_until_it_has_missed_several_beats() -> None:
+    peers = Peers()
+    peers.heard("ann", 100, 2)
+    assert peers.expire(100 + 2 * MISSED - 0.001) == []
+    assert "ann" in peers
+    assert peers.expire(100 + 2 * MISSED) == ["ann"]
+    assert list(peers) == []
+
+
+def test_every_sign_of_life_counts_from_its_own_time_with_its_own_interval() -> None:
+    peers = Peers()
+    peers.heard("ann", 100, 2)
+    peers.heard("bob", 100, 1)
+    peers.heard("ann", 101, 1)
+    assert peers.expire(103.5) == ["bob"]
+    assert peers.expire(104) == ["ann"]
+
+
+def test_one_that_says_goodbye_is_gone_at_once_and_may_come_again() -> None:
+    peers = Peers()
+    peers.heard("ann", 100, 2)
+    peers.left("ann")
+    peers.left("ann")
+    assert len(peers) == 0
+    peers.heard("ann", 100, 2)
+    assert list(peers) == ["ann"]
+
+
+def test_invented_workers_are_bounded_in_number_and_in_time() -> None:
+    peers = Peers()
+    for number in range(MAX_PEERS + 10):
+        peers.heard(str(number), 0, 1e9)
+    assert len(peers) == MAX_PEERS
+    peers.heard("0", 1, 1)  # a known one is heard all the same
+    assert peers.expire(1 + MISSED) == ["0"]
+    assert len(peers.expire(MISSED * MAX_INTERVAL)) == MAX_PEERS - 1
