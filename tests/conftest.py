@@ -6,10 +6,19 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trustme
+from hypothesis import HealthCheck, settings
 
 from fastapi_rooms.testing import Certificates, Proxy, RedisServer
 
 PASSWORD = "p@ss:/?#word"
+
+# How hypothesis looks for counterexamples. A machine that is busy with something else must not make
+# a test fail. `--hypothesis-profile=long` looks for longer.
+settings.register_profile(
+    "rooms", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.register_profile("long", settings.get_profile("rooms"), max_examples=3_000)
+settings.load_profile("rooms")
 
 
 @pytest.fixture(scope="session")

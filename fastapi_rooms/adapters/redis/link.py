@@ -10,6 +10,7 @@ feeds hiredis, and calls back for every reply that has arrived: no task, no awai
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+
+logger = logging.getLogger("fastapi_rooms")
 
 _MORE = object()
 
@@ -67,7 +70,11 @@ async def drop(connection: AbstractConnection) -> None:
 
 
 class Link(asyncio.Protocol):
-    """An open connection. `on_reply` gets every reply, in order, and must not raise."""
+    """An open connection. `on_reply` gets every reply, in order, until the connection is given up.
+
+    It raises for a reply that nobody can have asked for. Whoever answers so is no Redis, or it and
+    we have lost count of each other: the connection is given up, as for bytes that are no replies.
+    """
 
     def __init__(self, connection: AbstractConnection, on_reply: Callable[[Any], None]) -> None:
         writer = connection._writer
@@ -141,6 +148,8 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and hand over every reply that is complete."""
+        if self.lost.done():
+            return
         self.last_received = time.time()
         self._unparsed += len(data)
         try:
@@ -148,8 +157,9 @@ class Link(asyncio.Protocol):
             while (reply := self._reader.gets()) is not _MORE:
                 self._unparsed = 0
                 self._on_reply(reply)
-        except hiredis.ProtocolError as error:
-            self.abort(f"what came is not Redis' protocol: {error}")
+        except Exception as error:  # a ProtocolError, or a TypeError for a list as a key
+            logger.debug("What Redis said cannot be", exc_info=True)
+            self.abort(f"what came is not Redis' protocol: {error!r}")
             return
         if self._unparsed > MAX_REPLY_BYTES:
             self.abort(f"a reply is longer than {MAX_REPLY_BYTES} bytes")

@@ -242,6 +242,8 @@ class Subscriber:
             return  # a maintenance notice of a hosted Redis, or a pong
         words = self._words
         if kind == words.message:
+            if type(channel) is not bytes or type(data) is not bytes:
+                raise hiredis.ProtocolError("a message that is not bytes on a channel of bytes")
             self._receiver.received(channel, data)
         elif kind == words.subscribed:
             self._answered(words.subscribe, channel)
