@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms import MalformedEnvelope, RoomManager, codec
-from fastapi_rooms.envelope import Target
+from fastapi_rooms.envelope import Broadcast, Request, Target
 from fastapi_rooms.testing import Member
 from tests.fuzz.strategies import envelopes
 from tests.unit.support import FakeAdapter, broadcast, channel_of
@@ -26,11 +26,16 @@ def is_envelope(data: bytes) -> bool:
 
 @given(envelopes)
 def test_bytes_are_malformed_or_exactly_what_they_decode_to(data: bytes) -> None:
-    if is_envelope(data):
-        decoded = codec.decode(data)
-        assert codec.encode(decoded) == data
-        if not decoded.payload.binary:
-            assert decoded.payload.text.encode() == decoded.payload.data
+    if not is_envelope(data):
+        return
+    message = codec.decode(data)
+    encoded = codec.encode(message)
+    if isinstance(message, Request):  # whose JSON may have been written with spaces
+        assert codec.encode(codec.decode(encoded)) == encoded
+    else:
+        assert encoded == data
+    if isinstance(message, Broadcast) and not message.payload.binary:
+        assert message.payload.text.encode() == message.payload.data
 
 
 @given(st.lists(envelopes, max_size=10))
