@@ -8,7 +8,7 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
-from fastapi_rooms.testing import Certificates, Proxy, RedisServer
+from fastapi_rooms.testing import Certificates, Proxy, RedisServer, SentinelServers
 
 PASSWORD = "p@ss:/?#word"
 
@@ -46,6 +46,13 @@ def locked_redis_server() -> Iterator[RedisServer]:
     """The same, with a password."""
     with RedisServer(password=PASSWORD) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def sentinel_servers() -> Iterator[SentinelServers]:
+    """A master, a replica and three sentinels. Whoever fails them over restores them."""
+    with SentinelServers() as servers:
+        yield servers
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@
         proxy.accept()    # as before
         proxy.stall()     # half-open: connections stay up, and nothing moves on them
         proxy.resume()
+        proxy.lead_to("127.0.0.1", 6380)  # new connections go elsewhere
         proxy.delay = 0.1 # every byte takes so much longer, each way
 
 It knows nothing of Redis and can stand before any server.
@@ -194,6 +195,13 @@ class Proxy:
             self._server.close()
             self._server = None
         self.cut()
+
+    def lead_to(self, host: str, port: int) -> None:
+        """Connect to another server from now on, as a name does that is given a new address.
+
+        Connections that are up stay where they are.
+        """
+        self._target = (host, port)
 
     async def accept(self) -> None:
         """Let new connections through again after `refuse`."""

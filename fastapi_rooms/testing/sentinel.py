@@ -184,7 +184,11 @@ class SentinelServers:
         replica.command("REPLICAOF", master.host, str(self._port(master)))
         _wait_for(self._replicates, "the replica to be in step")
         for _ in range(3):
-            sentinel = _Sentinel(self._settings(master), password=self._sentinel_password)
+            sentinel = _Sentinel(
+                self._settings(master),
+                password=self._sentinel_password,
+                tls=self._certificates is not None,
+            )
             self.sentinels.append(self._stack.enter_context(sentinel))
         _wait_for(self._is_well, "the sentinels to know each other")
 
@@ -198,7 +202,11 @@ class SentinelServers:
             lines.append(f'sentinel-pass "{self._sentinel_password}"')
         settings = [f"sentinel {line}" for line in lines]
         if self._certificates:
-            settings += ["tls-replication yes", f"tls-ca-cert-file {self._certificates.authority}"]
+            settings += [
+                "tls-replication yes",
+                "tls-auth-clients no",
+                f"tls-ca-cert-file {self._certificates.authority}",
+            ]
             settings += [f"tls-cert-file {self._certificates.certificate}"]
             settings += [f"tls-key-file {self._certificates.key}"]
         return settings
@@ -227,6 +235,7 @@ class SentinelServers:
         if not self._replicates():
             return False
         for sentinel in self.sentinels:
+            sentinel.command("SENTINEL", "CKQUORUM", self.name)  # raises if they are too few
             reply = sentinel.command("SENTINEL", "MASTER", self.name)
             state = dict(zip(reply[::2], reply[1::2], strict=True))
             replicas = sentinel.command("SENTINEL", "REPLICAS", self.name)
@@ -236,7 +245,6 @@ class SentinelServers:
                 or int(state[b"port"]) != self._port(self.master)
                 or int(state[b"num-other-sentinels"]) != len(self.sentinels) - 1
                 or [r[b"flags"] for r in known] != [b"slave"] * (len(self.nodes) - 1)
-                or any(r[b"master-link-status"] != b"ok" for r in known)
             ):
                 return False
         return True
@@ -245,14 +253,17 @@ class SentinelServers:
 class _Sentinel(RedisServer):
     """A sentinel: a redis-server that keeps its settings in a file, which it writes itself."""
 
-    def __init__(self, settings: Sequence[str], *, password: str | None) -> None:
+    def __init__(self, settings: Sequence[str], *, password: str | None, tls: bool) -> None:
         super().__init__(password=password)
+        self._tls = tls
         self._sentinel_settings = settings
 
     def _settings(self, directory: Path) -> Iterable[str]:
         file = directory / "sentinel.conf"
         if not file.exists():  # else it is started again, and knows more than at first
             lines = [f"port {self.port}", f"bind {self.host}", "logfile sentinel.log"]
+            if self._tls:  # for the other sentinels
+                lines.append(f"tls-port {self.tls_port}")
             if self._password:
                 lines.append(f'requirepass "{self._password}"')
             file.write_text("\n".join([*lines, *self._sentinel_settings, ""]))

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from fastapi_rooms import RedisAdapter, RoomManager, codec
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import node_of
-from fastapi_rooms.testing import Cluster, Member, RedisServer
+from fastapi_rooms.testing import Cluster, Member, RedisServer, SentinelServers, eventually
 from tests.docs.conftest import REDIS
 from tests.docs.pages import ROOT, Block, blocks
 
@@ -125,7 +126,9 @@ def megabytes(size: str) -> int:
 
 
 async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
-    rule = shlex.split(text_of("docs/howto/deployment.md", "ACL SETUSER"))
+    rule = shlex.split(
+        text_of("docs/howto/deployment.md", "ACL SETUSER rooms on >a-long-password resetkeys")
+    )
     async with RedisServer() as server:
         server.command(*rule)
         url = server.url.replace("redis://", "redis://rooms:a-long-password@")
@@ -141,6 +144,37 @@ async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
             for command in ("GET rooms", "PUBLISH other hello", "SUBSCRIBE other", "CLIENT LIST"):
                 with pytest.raises(redis_py.exceptions.NoPermissionError):
                     client.execute_command(*command.split())
+
+
+def is_listened_to(sentinel: RedisServer) -> bool:
+    """Whether the user `rooms` is subscribed there."""
+    return [client["user"] for client in sentinel.connections("pubsub")] == ["rooms"]
+
+
+async def test_the_acl_rule_shown_for_sentinels_is_enough_and_no_more(
+    sentinel_servers: SentinelServers,
+) -> None:
+    rule = shlex.split(
+        text_of(
+            "docs/howto/deployment.md", "ACL SETUSER rooms on >a-long-password resetchannels &+"
+        )
+    )
+    url = f"{sentinel_servers.url}?sentinel_username=rooms&sentinel_password=a-long-password"
+    for sentinel in sentinel_servers.sentinels:
+        sentinel.command(*rule)
+    async with RoomManager(url) as rooms:
+        assert rooms.health.ready
+        for sentinel in sentinel_servers.sentinels:
+            await eventually(partial(is_listened_to, sentinel))
+    one = sentinel_servers.sentinels[0]
+    with redis_py.Redis.from_url(
+        one.url.replace("redis://", "redis://rooms:a-long-password@")
+    ) as client:
+        for command in ("SENTINEL FAILOVER mymaster", "CLIENT LIST", "SUBSCRIBE +sdown"):
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+    for sentinel in sentinel_servers.sentinels:
+        sentinel.command("ACL", "DELUSER", "rooms")
 
 
 # Shell, YAML, nginx, Dockerfile.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.faults.support import ready
+
+Mend = Callable[[], object]
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -105,3 +109,106 @@ async def test_a_right_withdrawn_and_given_again_is_survived(own_redis: RedisSer
         await ready(near, far)
         await far.to("lobby").send_text("hello again")
         assert await here.receive() == "hello again"
+
+
+async def test_one_forbidden_channel_fails_no_other_join(own_redis: RedisServer) -> None:
+    ours = ("&rooms#[0-9a-f]*", "&rooms#probe*", "&rooms#/#", "&rooms#/#a*")
+    url = url_of_user(own_redis, "some", "resetchannels", *ours, "+@all")
+    near, far = RoomManager(url, linger=0.01), RoomManager(own_redis.url)
+    names = [f"a{number}" for number in range(40)]
+    async with near, far:
+        members = [Member(near) for _ in (*names, "forbidden")]
+        for member in members:
+            await member.open()
+        # All in one turn of the event loop, so that they are asked for by one command.
+        results = await asyncio.gather(
+            *(
+                member.socket.join(name)
+                for member, name in zip(
+                    members, (*names[:20], "forbidden", *names[20:]), strict=True
+                )
+            ),
+            return_exceptions=True,
+        )
+        refused = results.pop(20)
+        assert isinstance(refused, AdapterUnavailable)
+        assert results == [None] * 40
+        for name in names:
+            assert own_redis.numsub(f"rooms#/#{name}#") == 1
+        await far.to("a0").send_text("first")
+        await far.to("a39").send_text("last")
+        assert await members[0].receive() == "first"
+        assert await members[-1].receive() == "last"
+        for member in members:
+            await member.close()
+
+
+async def outage_and_recovery(near: RoomManager, far: RoomManager, here: Member, mend: Mend) -> str:
+    """Wait for red, mend it, wait for green; return what was wrong."""
+    await eventually(lambda: not near.health.ready and near.health.reason)
+    reason = near.health.reason
+    mend()
+    await ready(near)
+    await far.to("lobby").send_text("hello again")
+    assert await here.receive() == "hello again"
+    return reason
+
+
+async def test_a_user_who_is_deleted_and_made_again_is_let_in_again(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = ("resetchannels", "&rooms#*", "+@all")
+    near, far = (
+        RoomManager(url_of_user(own_redis, "rooms", *rules)),
+        RoomManager(own_redis.url),
+    )
+    async with near, far, Member(near, "lobby") as here:
+        own_redis.command("ACL", "DELUSER", "rooms")
+        await eventually(
+            lambda: "WRONGPASS" in near.health.reason or "invalid" in near.health.reason
+        )
+        await outage_and_recovery(near, far, here, lambda: url_of_user(own_redis, "rooms", *rules))
+    levels = [r.levelno for r in caplog.records if r.name == "fastapi_rooms"]
+    assert levels == [logging.ERROR, logging.WARNING]
+
+
+async def test_a_password_changed_is_noticed_with_the_next_connection(
+    own_redis: RedisServer,
+) -> None:
+    rules = ("resetchannels", "&rooms#*", "+@all")
+    near, far = (
+        RoomManager(url_of_user(own_redis, "rooms", *rules)),
+        RoomManager(own_redis.url),
+    )
+    async with near, far, Member(near, "lobby") as here:
+        own_redis.command("ACL", "SETUSER", "rooms", "resetpass", ">another")
+        await far.to("lobby").send_text("who is in stays in")
+        assert await here.receive() == "who is in stays in"
+        own_redis.kill_connections()
+        await outage_and_recovery(
+            near, far, here, lambda: own_redis.command("ACL", "SETUSER", "rooms", ">secret")
+        )
+
+
+async def test_the_right_to_publish_withdrawn_is_noticed_though_every_connection_is_kept(
+    own_redis: RedisServer,
+) -> None:
+    url = url_of_user(own_redis, "rooms", "resetchannels", "&rooms#*", "+@all")
+    near, far = RoomManager(RedisAdapter(url, probe_interval=0.1)), RoomManager(own_redis.url)
+    async with near, far, Member(near, "lobby") as here:
+        connections = {client["id"] for client in own_redis.connections()}
+        own_redis.command("ACL", "SETUSER", "rooms", "-publish")
+        reason = await outage_and_recovery(
+            near, far, here, lambda: own_redis.command("ACL", "SETUSER", "rooms", "+publish")
+        )
+        assert "refused to publish" in reason
+        assert "NOPERM" in reason or "permission" in reason
+        assert {client["id"] for client in own_redis.connections()} == connections
+
+
+async def test_a_user_who_may_not_publish_is_told_at_the_start(own_redis: RedisServer) -> None:
+    url = url_of_user(own_redis, "mute", "resetchannels", "&rooms#*", "+@all", "-publish")
+    with pytest.raises(AdapterUnavailable, match=r"refused to publish.*permission"):
+        async with RoomManager(url):
+            pytest.fail("it started")
+    await eventually(lambda: not own_redis.connections())

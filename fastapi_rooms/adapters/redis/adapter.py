@@ -25,16 +25,18 @@ class RedisAdapter:
     """Carries bytes between workers by Redis' pub/sub, over two connections for each worker.
 
     Args:
-        redis: a URL (`redis://`, `rediss://`, `unix://`, with redis-py's query options), or a
-            `redis.asyncio.Redis` of your own. Its connection settings are used; its pool is not:
-            the adapter opens two connections of its own and leaves yours alone.
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+            with redis-py's query options), or a `redis.asyncio.Redis` of your own, one of
+            `Sentinel.master_for` included. Its connection settings are used; its pool is not: the
+            adapter opens two connections of its own and leaves yours alone.
         prefix: the first part of every channel, so that applications can share one Redis.
         publish_timeout: seconds a message may take to be accepted, outages included.
         connect_timeout: seconds that opening a connection may take.
         max_buffered_bytes: how much may wait to be accepted, in an outage above all.
-        probe_interval: after so many seconds without a word from Redis, the adapter publishes a
-            message to itself. If it does not come back within as many seconds again, the
-            subscribing connection is made anew, however healthy its socket looks.
+        probe_interval: every so many seconds the adapter asks whether it is still at a master, and
+            if Redis has not said a word meanwhile it publishes a message to itself. If that does
+            not come back within as many seconds again, both connections are made anew, however
+            healthy their sockets look.
 
     Raises:
         ConfigurationError: for a URL or client that cannot be used, or a number that a setting

@@ -67,6 +67,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
             f"The Redis Sentinel URL cannot be used, it is not of the form {_FORM}"
         ) from None
     login, at, hosts = parts.netloc.rpartition("@")
+    sentinels = [_address(host) for host in hosts.split(",")]
     master = unquote(parts.path.removeprefix("/"))
     if not master or "/" in master or parts.fragment:
         raise ConfigurationError(
@@ -83,7 +84,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
         else:
             plain.append((name, value))
     return SentinelUrl(
-        [_address(host) for host in hosts.split(",")],
+        sentinels,
         master,
         _options(login + at, plain, tls=tls),
         _options("", for_sentinels, tls=sentinel_tls),

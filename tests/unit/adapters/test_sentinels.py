@@ -1,0 +1,113 @@
+"""What nodes and sentinels say of themselves and each other, true or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastapi_rooms.adapters.redis.role import trouble
+from fastapi_rooms.adapters.redis.sentinels import Answer, answer_of, newest
+
+HELLO = {b"server": b"redis", b"proto": 3, b"mode": b"standalone", b"role": b"master"}
+
+
+def flat(fields: dict[bytes, Any]) -> list[Any]:
+    return [part for pair in fields.items() for part in pair]
+
+
+@pytest.mark.parametrize("form", [dict, flat])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({b"role": b"replica"}, "replica"),
+        ({b"role": b"replica", b"mode": b"cluster"}, ""),
+        ({b"role": b"active-replica"}, ""),
+        ({b"role": None}, ""),
+        ({b"mode": b"sentinel", b"role": None}, "sentinel"),
+    ],
+)
+def test_hello_tells_the_role(form: Any, changes: dict[bytes, Any], told: str) -> None:
+    assert told in trouble(form(HELLO | changes))
+    assert bool(told) == bool(trouble(form(HELLO | changes)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ([b"master", 0, []], ""),
+        ([b"slave", b"127.0.0.1", 6379, b"connected", 14], "replica"),
+        ([b"sentinel", [b"mymaster"]], "sentinel"),
+    ],
+)
+def test_role_tells_it_on_old_servers(reply: list[Any], told: str) -> None:
+    assert told in trouble(reply)
+    assert bool(told) == bool(trouble(reply))
+
+
+@pytest.mark.parametrize("reply", [None, b"OK", 7, [], {}, [[], []], [b"role"], [{}, 1, 2]])
+def test_nonsense_is_no_trouble(reply: Any) -> None:
+    assert trouble(reply) == ""
+
+
+SAID = {
+    b"name": b"mymaster",
+    b"ip": b"10.0.0.1",
+    b"port": b"6379",
+    b"flags": b"master",
+    b"num-other-sentinels": b"2",
+    b"config-epoch": b"7",
+}
+
+
+@pytest.mark.parametrize("form", [dict, flat])
+def test_a_sentinels_answer_is_read(form: Any) -> None:
+    assert answer_of(form(SAID)) == Answer(("10.0.0.1", 6379), 7, True, 2)
+
+
+@pytest.mark.parametrize("flags", [b"master,s_down", b"s_down,master,o_down", b"slave", b""])
+def test_a_master_that_is_down_is_not_up(flags: bytes) -> None:
+    assert not answer_of(SAID | {b"flags": flags}).up
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        b"OK",
+        3,
+        [],
+        [b"ip", b"10.0.0.1"],
+        [[], {}],
+        SAID | {b"port": b"0"},
+        SAID | {b"port": b"65536"},
+        SAID | {b"port": b"x"},
+        SAID | {b"ip": b""},
+        SAID | {b"ip": 3},
+        SAID | {b"ip": b"\xff"},
+        SAID | {b"config-epoch": None},
+        SAID | {b"flags": None},
+    ],
+)
+def test_what_no_sentinel_says_is_refused(reply: Any) -> None:
+    with pytest.raises(ValueError, match=r"answer|address"):
+        answer_of(reply)
+
+
+def said(port: int, epoch: int, *, up: bool = True) -> Answer:
+    return Answer(("h", port), epoch, up, 2)
+
+
+@pytest.mark.parametrize(
+    ("answers", "port"),
+    [
+        ([], None),
+        ([said(1, 5)], 1),
+        ([said(1, 5), said(2, 6), said(1, 5)], 2),
+        ([said(1, 5, up=False), said(1, 5)], 1),
+        ([said(1, 5), said(2, 6, up=False)], None),  # the old one may answer, and is no master
+    ],
+)
+def test_the_highest_epoch_is_believed(answers: list[Answer], port: int | None) -> None:
+    assert newest(answers) == (None if port is None else ("h", port))
