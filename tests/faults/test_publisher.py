@@ -114,7 +114,7 @@ async def test_a_publisher_that_gets_no_answer_is_replaced(
     near, far = manager(own_redis, wire, publish_timeout=0.2), manager(own_redis)
     async with near, far, Member(far, "lobby") as there:
         behind(wire, own_redis, "normal").stall()
-        with pytest.raises(AdapterUnavailable, match="connected, but no answer comes"):
+        with pytest.raises(AdapterUnavailable, match="no answer"):
             await near.to("lobby").send_text("into the void")
         await ready(near)
         await near.to("lobby").send_text("heard")
@@ -202,7 +202,7 @@ async def test_closing_fails_what_still_waits(own_redis: RedisServer, wire: Prox
     async with near:
         wire.refuse()
         await eventually(lambda: not near.health.connected)
-        publishing = asyncio.create_task(near.to("lobby").send_text("too late"))
-        await eventually(lambda: near.health.buffered > 0)
+        publishing = asyncio.create_task(near.to("lobby").send_text("too late" * 1000))
+        await eventually(lambda: near.health.buffered > 8000)
     with pytest.raises(AdapterUnavailable, match="was closed"):
         await publishing
