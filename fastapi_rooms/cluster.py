@@ -101,10 +101,18 @@ class Cluster:
         own = [self._channels.of_node(self._node)]
         return own if self._pace.observer else [*own, self._channels.of_workers()]
 
-    def start(self) -> None:
-        """Greet the others, and let hear of this worker from time to time."""
+    async def start(self) -> None:
+        """Greet the others, and let hear of this worker from time to time.
+
+        Returns when the others have answered, so that whoever asks them next asks this worker too;
+        at once when the adapter is not connected yet.
+        """
         self.greet()
         self._schedule_beat()
+        if self._adapter.health.connected:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GREETING):
+                    await self._greeted.wait()
 
     def greet(self) -> None:
         """Find out who is there: at the start, and after this worker was cut off."""
@@ -116,7 +124,7 @@ class Cluster:
         self._greeting = asyncio.create_task(self._greet(), name="fastapi_rooms greeting")
 
     async def close(self) -> None:
-        """Say goodbye, and leave no task behind."""
+        """Leave no task behind, and say goodbye."""
         if self._timer is not None:
             self._timer.cancel()
         tasks = [*self._tasks, *([self._greeting] if self._greeting is not None else [])]

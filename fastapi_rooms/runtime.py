@@ -163,10 +163,10 @@ class Runtime:
         self._running = run
         try:
             await self.adapter.start(self, own)
+            await run.cluster.start()
         except BaseException:
-            self._running = None
+            await self.close()
             raise
-        run.cluster.start()
 
     async def close(self) -> None:
         """Stop being one."""

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,14 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 
-from fastapi_rooms import Namespace, OutboxPolicy, RoomManager, Socket
+from fastapi_rooms import (
+    Namespace,
+    OutboxPolicy,
+    RemoteSocket,
+    RequestTimeout,
+    RoomManager,
+    Socket,
+)
 
 logger = logging.getLogger(__name__)
 if "QUIET" not in os.environ:
@@ -46,6 +54,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@rooms.on_server_side("who")
+async def who(*args: Any) -> list[Any]:
+    return [os.getpid(), *args]
 
 
 @app.websocket("/ws")
@@ -122,7 +135,10 @@ async def follow(value: Any, steps: list[Any]) -> dict[str, Any]:
     except Crash:
         raise
     except Exception as error:  # noqa: BLE001
-        return {"error": type(error).__name__, "message": str(error)}
+        outcome = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, RequestTimeout):
+            outcome |= {"partial": plain(error.partial), "silent": plain(error.silent)}
+        return outcome
     finally:
         commands_running -= 1
 
@@ -136,7 +152,15 @@ def revive(argument: Any) -> Any:
 
 def plain(value: Any) -> Any:
     """A value as JSON can say it; a set of names becomes a sorted list."""
-    return value if value is None or isinstance(value, bool | int | str) else sorted(value)
+    match value:
+        case RemoteSocket(sid=sid, node=node, rooms=rooms, data=data):
+            return {"sid": sid, "node": node, "rooms": sorted(rooms), "data": data}
+        case list():
+            return [plain(item) for item in value]
+        case AbstractSet():
+            return sorted(value)
+        case _:
+            return value
 
 
 def connections_open() -> int:

@@ -28,9 +28,11 @@ Message = str | bytes
 class Refused(Exception):
     """What the endpoint was told to do raised."""
 
-    def __init__(self, error: str, message: str) -> None:
+    def __init__(self, error: str, message: str, **details: Any) -> None:
         super().__init__(f"{error}: {message}")
         self.error = error
+        self.details = details
+        """What else it says."""
 
 
 class Call:
@@ -104,7 +106,7 @@ class Client:
         async with asyncio.timeout(TIMEOUT):
             answer = await reply
         if "error" in answer:
-            raise Refused(answer["error"], answer["message"])
+            raise Refused(**{name: answer[name] for name in answer if name != "reply"})
         return answer["value"]
 
     async def next(self) -> Message:

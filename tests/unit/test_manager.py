@@ -252,7 +252,7 @@ async def test_a_start_that_fails_can_be_tried_again() -> None:
     adapter.start_error = None
     async with rooms:
         await rooms.send_text("x")
-    assert (adapter.starts, adapter.closes) == (1, 1)
+    assert (adapter.starts, adapter.closes) == (1, 2)  # the start that failed was closed as well
 
 
 async def test_an_error_in_the_block_closes_it_and_goes_on() -> None:

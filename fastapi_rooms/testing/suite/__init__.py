@@ -23,11 +23,12 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    f"{__name__}.adapter", f"{__name__}.delivery", f"{__name__}.interest", f"{__name__}.strictness"
+    *(f"{__name__}.{part}" for part in ("adapter", "cluster", "delivery", "interest", "strictness"))
 )
 
 from fastapi_rooms.testing.suite.adapter import AdapterSuite  # noqa: E402 -- after the rewriting
 from fastapi_rooms.testing.suite.backplane import Backplane, Station  # noqa: E402
+from fastapi_rooms.testing.suite.cluster import ClusterSuite  # noqa: E402
 from fastapi_rooms.testing.suite.delivery import DeliverySuite  # noqa: E402
 from fastapi_rooms.testing.suite.interest import InterestSuite  # noqa: E402
 from fastapi_rooms.testing.suite.strictness import StrictnessSuite  # noqa: E402
@@ -35,5 +36,5 @@ from fastapi_rooms.testing.suite.strictness import StrictnessSuite  # noqa: E402
 __all__ = ["AdapterSuite", "Backplane", "ManagerSuite", "Station"]
 
 
-class ManagerSuite(DeliverySuite, InterestSuite, StrictnessSuite):
+class ManagerSuite(DeliverySuite, InterestSuite, StrictnessSuite, ClusterSuite):
     """What a user is promised, checked on managers that meet through the adapter."""

@@ -1,0 +1,89 @@
+"""The verbs over every worker, on three real servers, of which one is killed or frozen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from fastapi_rooms.testing import RedisServer
+from tests.integration.clients import Client, Refused, heard
+from tests.integration.servers import Start, uvicorn
+from tests.integration.workers import Connect, Workers
+
+DEAD_WITHIN = 10
+"""Seconds after which, by the manager's defaults, nobody waits for a killed worker any more."""
+
+
+@pytest.fixture
+def workers(redis: RedisServer, start: Start) -> Workers:
+    """Three servers of one worker each."""
+    return Workers.each_of([start(uvicorn(), ROOMS_URL=redis.url) for _ in range(3)])
+
+
+async def people(workers: Workers, connect: Connect) -> list[Client]:
+    """One client on each worker, all of them in the lobby."""
+    clients = [await workers.connect(connect, number) for number in range(3)]
+    for client in clients:
+        await client.socket.join("lobby")
+    return clients
+
+
+def sids(sockets: list[dict[str, Any]]) -> set[str]:
+    return {socket["sid"] for socket in sockets}
+
+
+async def test_every_verb_answers_the_same_from_any_worker(
+    workers: Workers, connect: Connect
+) -> None:
+    clients = await people(workers, connect)
+    ann, bob, cid = clients
+    await cid.socket.join("bar")
+    everyone = {client.sid for client in clients}
+    for client in clients:
+        assert sids(await client.rooms.fetch_sockets()) == everyone
+        assert await client.rooms.to("lobby").except_("bar").count() == 2
+        assert set(await client.rooms.all_rooms()) == {*everyone, "lobby", "bar"}
+        assert len(await client.rooms.nodes()) == 3
+        replies = await client.rooms.server_side_emit_with_ack("who", 1)
+        others = {other.worker for other in clients if other is not client}
+        assert {(value[0], value[1]) for _, value, _ in replies} == {(pid, 1) for pid in others}
+    for number in range(40):
+        await ann.rooms.to(cid.sid).sockets_join(f"room {number}")
+        await ann.rooms.to(f"room {number}").send_text(str(number))
+    assert await heard(ann, cid) == [[str(number) for number in range(40)]]
+    await bob.rooms.to("bar").send_text("last")
+    await bob.rooms.to("bar").disconnect_sockets(4000, "out")
+    assert await cid.next() == "last"
+    assert await cid.closed() == 4000
+    assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}
+
+
+async def test_a_killed_worker_is_not_waited_for(workers: Workers, connect: Connect) -> None:
+    ann, bob, cid = await people(workers, connect)
+    os.kill(cid.worker, signal.SIGKILL)
+    started = time.monotonic()
+    assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}
+    assert time.monotonic() - started < DEAD_WITHIN
+    assert await bob.rooms.to("lobby").count() == 2
+    for client in (ann, bob):
+        assert len(await client.rooms.nodes()) == 2
+
+
+async def test_a_frozen_worker_is_named_with_the_answers_of_the_others(
+    workers: Workers, connect: Connect
+) -> None:
+    ann, bob, cid = await people(workers, connect)
+    [node] = [s["node"] for s in await ann.rooms.fetch_sockets() if s["sid"] == cid.sid]
+    os.kill(cid.worker, signal.SIGSTOP)
+    try:
+        with pytest.raises(Refused, match="RequestTimeout") as caught:
+            await ann.rooms.fetch_sockets()
+        assert sids(caught.value.details["partial"]) == {ann.sid, bob.sid}
+        assert caught.value.details["silent"] == [node]
+    finally:
+        os.kill(cid.worker, signal.SIGCONT)
+    assert sids(await bob.rooms.fetch_sockets()) == {ann.sid, bob.sid, cid.sid}
