@@ -10,6 +10,7 @@ import pytest
 from fastapi_rooms import MemoryAdapter, MemoryBus, RoomManager
 from fastapi_rooms.testing import Member
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+from tests.conformance.silence import SilenceSuite
 
 
 class MemoryBackplane:
@@ -36,6 +37,10 @@ class TestMemoryAdapter(AdapterSuite):
 
 class TestMemoryManager(ManagerSuite):
     """Managers that share a bus."""
+
+
+class TestMemorySilence(SilenceSuite):
+    """Workers that do not answer, on a bus."""
 
 
 class TestMemoryItself:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+from tests.conformance.silence import SilenceSuite
 
 MakeAdapter = Callable[[RedisServer], RedisAdapter]
 
@@ -64,6 +65,10 @@ class TestRedisAdapter(AdapterSuite):
 
 class TestRedisManager(ManagerSuite):
     """Managers on one Redis."""
+
+
+class TestRedisSilence(SilenceSuite):
+    """Workers that do not answer, on one Redis."""
 
 
 class TestRedisWithPasswordAndPrefix(AdapterSuite, ManagerSuite):
