@@ -16,6 +16,7 @@ from fastapi_rooms.adapters import (
     Outage,
     Receiver,
     RedisAdapter,
+    RedisClusterAdapter,
 )
 from fastapi_rooms.broadcast import BroadcastOperator
 from fastapi_rooms.errors import (
@@ -61,6 +62,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Outage",
     "Receiver",
     "RedisAdapter",
+    "RedisClusterAdapter",
     # .broadcast
     "BroadcastOperator",
     # .errors

@@ -33,7 +33,11 @@ class Gap(NamedTuple):
     until: float
     """When it was sure to receive again."""
     rooms: frozenset[Room]
-    """The rooms of this namespace that had a member or listener on this worker all the while."""
+    """The rooms of this namespace that had a member or listener on this worker all the while.
+
+    On Redis Cluster: those whose node was lost or whose slot moved. There may be none, if only what
+    was sent to single sockets can have been missed.
+    """
 
 
 class Events:

@@ -320,11 +320,18 @@ class Namespace(ClusterWide):
         self._announce_left(socket, left)
 
     def gap(self, outage: Outage) -> None:
-        """Tell the handlers which of this namespace's rooms may have missed something."""
-        if self._channel in outage.channels:
-            of_room = self._runtime.channels.of_room
-            names = (self.rooms.keys() | self._listeners.rooms.keys()) - self.sids.keys()
-            rooms = frozenset(name for name in names if of_room(self.name, name) in outage.channels)
+        """Tell the handlers which of this namespace's rooms may have missed something.
+
+        Where shards are lost one by one, the namespace's own channel may be the one: then any room
+        may have missed what was sent to several.
+        """
+        runtime, lost = self._runtime, outage.channels
+        all_rooms = runtime.sharded and self._channel in lost
+        names = (self.rooms.keys() | self._listeners.rooms.keys()) - self.sids.keys()
+        of_room = runtime.channels.of_room
+        rooms = frozenset(n for n in names if all_rooms or of_room(self.name, n) in lost)
+        sockets = self.sids and runtime.channels.of_node(runtime.node) in lost
+        if rooms or sockets or self._channel in lost:
             self._events.emit("gap", Gap(outage.since, outage.until, rooms))
 
     async def close(self) -> None:

@@ -131,6 +131,11 @@ class Runtime:
         return self._running
 
     @property
+    def sharded(self) -> bool:
+        """Whether the adapter's channels are in shards, which can be lost one by one."""
+        return self._sharded is not None
+
+    @property
     def node(self) -> NodeId:
         """This worker's id, new at every start."""
         return self._run.node
@@ -311,7 +316,8 @@ class Runtime:
 
     def gap(self, outage: Outage) -> None:
         """Tell every namespace, and find out who is there now."""
-        if self._running is not None:
-            self._running.cluster.greet()
+        if self._running is None:
+            return
+        self._running.cluster.greet()
         for namespace in list(self.namespaces.values()):
             namespace.gap(outage)

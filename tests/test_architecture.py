@@ -38,6 +38,7 @@ LAYERS = {
     "question": 0,
     "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
     "adapters.redis.slots": 0,
+    "adapters.redis.homes": 0,
     "adapters": 1,
     "transports": 1,
     "events": 2,

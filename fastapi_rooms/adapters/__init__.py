@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver
+from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, Sharded
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
-from fastapi_rooms.adapters.redis import RedisAdapter
+from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter
 from fastapi_rooms.adapters.redis.urls import SCHEMES as REDIS_SCHEMES
 from fastapi_rooms.errors import ConfigurationError
 
@@ -16,6 +16,8 @@ __all__ = [
     "Outage",
     "Receiver",
     "RedisAdapter",
+    "RedisClusterAdapter",
+    "Sharded",
     "adapter_of",
 ]
 
@@ -27,8 +29,11 @@ def adapter_of(url: str, *, prefix: str, publish_timeout: float) -> Adapter:
         return MemoryAdapter(named_bus(rest) if rest else None, prefix=prefix)
     if separator and scheme in REDIS_SCHEMES:
         return RedisAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
+    if separator and scheme in ("redis+cluster", "rediss+cluster"):
+        return RedisClusterAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
     shown = scheme + "://…" if separator else repr(url)  # a URL may hold a password
     raise ConfigurationError(
         f"No adapter is known for {shown}. Use memory://, redis://host:6379, rediss://host:6379, "
-        "unix:///path/to/redis.sock or redis+sentinel://host:26379/name, or give an adapter."
+        "unix:///path/to/redis.sock, redis+sentinel://host:26379/name or "
+        "redis+cluster://host:7000,host:7001, or give an adapter."
     )

@@ -6,6 +6,7 @@
 | `WebSocketClient` | a client of any ASGI application, without a network |
 | `Proxy` | breaks TCP connections in all the ways a network does |
 | `RedisServer` | a real Redis: started, killed, frozen, restarted |
+| `RedisCluster` | several of them as one cluster, and its slots moved |
 | `SentinelServers` | a master, a replica and their sentinels: failed over |
 | `eventually` | waits for a condition, so that no test has to sleep |
 
@@ -19,6 +20,7 @@ from fastapi_rooms.testing.client import Rejected, WebSocketClient
 from fastapi_rooms.testing.cluster import Cluster, Member
 from fastapi_rooms.testing.proxy import Direction, Proxy, ProxyConnection
 from fastapi_rooms.testing.redis import Certificates, RedisNotInstalled, RedisServer
+from fastapi_rooms.testing.redis_cluster import RedisCluster, RedisClusterNode
 from fastapi_rooms.testing.sentinel import SentinelServers
 from fastapi_rooms.testing.waiting import eventually
 
@@ -37,6 +39,9 @@ __all__ = [  # noqa: RUF022 -- by module
     "Certificates",
     "RedisNotInstalled",
     "RedisServer",
+    # .redis_cluster
+    "RedisCluster",
+    "RedisClusterNode",
     # .sentinel
     "SentinelServers",
     # .waiting

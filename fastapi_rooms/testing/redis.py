@@ -168,7 +168,7 @@ class RedisServer:
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
             if not again:
-                self.port, self.tls_port = _free_port(), _free_port()
+                self.port, self.tls_port = free_port(), free_port()
             self._process = subprocess.Popen(  # noqa: S603 -- the test's own choice
                 [self._executable, *self._settings(self._directory)],
                 cwd=self._directory,
@@ -313,7 +313,8 @@ class RedisServer:
         return self._directory / name
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311 -- guards nothing
         with socket.socket() as probe:

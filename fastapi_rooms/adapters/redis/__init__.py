@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from fastapi_rooms.adapters.redis.adapter import RedisAdapter
+from fastapi_rooms.adapters.redis.cluster import RedisClusterAdapter
 
-__all__ = ["RedisAdapter"]
+__all__ = ["RedisAdapter", "RedisClusterAdapter"]

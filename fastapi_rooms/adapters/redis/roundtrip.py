@@ -29,14 +29,15 @@ class RoundTrip:
         self,
         publisher: Publisher,
         subscriber: Subscriber,
-        channel: Channel,
+        channel: Channel | None,
         changed: Callable[[], None],
         *,
         interval: float,
     ) -> None:
         self._publisher = publisher
         self._subscriber = subscriber
-        self._channel = channel
+        self.channel = channel
+        """What it is sent on; without one, links that are up are all the proof there is."""
         self._changed = changed
         self._interval = interval
         self._unproven = asyncio.Event()
@@ -88,8 +89,8 @@ class RoundTrip:
         problem = refused = None
         try:
             problem = await self._publisher.trouble()
-            if not problem and by_message:
-                refused = await self._send()
+            if not problem and by_message and self.channel is not None:
+                refused = await self._send(self.channel)
                 if not refused and self._arrived != self._number:
                     problem = f"nothing arrives, for {self._interval} s after a probe"
         except AdapterUnavailable:  # it has given up its own connection, or has too much to send
@@ -114,11 +115,11 @@ class RoundTrip:
             self._unproven.clear()
             self._changed()
 
-    async def _send(self) -> hiredis.ReplyError | None:
+    async def _send(self, channel: Channel) -> hiredis.ReplyError | None:
         """Send one and wait for it, or until a connection goes; or return the refusal."""
         self._number += 1
         self._settled.clear()
-        refusal = await self._publisher.try_out(self._channel, b"%d" % self._number)
+        refusal = await self._publisher.try_out(channel, b"%d" % self._number)
         if refusal is not None:
             return refusal
         try:

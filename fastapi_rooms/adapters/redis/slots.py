@@ -21,6 +21,13 @@ NO_SLOT = -1
 """Of a command that belongs to a connection rather than to a channel, and without a cluster."""
 
 
+MAX_NODES = 2048
+"""Twice what Redis recommends as the most."""
+
+MAX_TRIES = 1 << 16
+"""How many names are tried to find one in a slot of a certain node."""
+
+
 class Node(NamedTuple):
     """Where a node is reached."""
 
@@ -111,6 +118,19 @@ class Topology:
         return f"Topology({', '.join(parts)})"
 
 
+def channel_at(topology: Topology, node: Node, stem: str) -> Channel | None:
+    """A channel named `stem` and a number that lives at a node, unless none can be found.
+
+    None can if the stem has a part in braces: then all of them live at one node.
+    """
+    tries = 1 if slot_of(f"{stem}.0#".encode()) == slot_of(f"{stem}.1#".encode()) else MAX_TRIES
+    for number in range(tries):
+        channel = f"{stem}.{number}#".encode()
+        if topology.owner(slot_of(channel)) == node:
+            return channel
+    return None
+
+
 class MalformedTopology(AdapterError):
     """A reply to `CLUSTER SLOTS` that is none."""
 
@@ -131,10 +151,13 @@ def parse_topology(reply: Any, asked: Node) -> Topology:
     except (TypeError, ValueError, IndexError) as error:
         raise MalformedTopology(str(error)) from error
     ranges.sort()
+    topology = Topology(ranges, replicas)
+    if len(topology.masters) + len(topology.replicas) > MAX_NODES:
+        raise MalformedTopology(f"more than {MAX_NODES} nodes")
     for one, next_ in pairwise(ranges):
         if next_.first <= one.last:
             raise MalformedTopology(f"slot {next_.first} is served twice")
-    return Topology(ranges, replicas)
+    return topology
 
 
 def _node(entry: Any, asked: Node) -> Node:

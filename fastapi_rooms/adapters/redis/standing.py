@@ -19,7 +19,8 @@ REPEAT = 30.0
 class Standing:
     """How an adapter stands, between its start and its close."""
 
-    def __init__(self) -> None:
+    def __init__(self, outage: str = "Redis is out of reach, rooms are local") -> None:
+        self._outage = outage
         self.connected = False
         self.since = time.time()
         """Since when `connected` has been what it is, in seconds since the epoch."""
@@ -60,10 +61,10 @@ class Standing:
             self._first_attempt.set()
             if self._logged is None:
                 self._logged = (why, time.monotonic())
-                logger.error("Redis is out of reach, rooms are local until it is back: %s", why)
+                logger.error("%s until it is back: %s", self._outage, why)
             elif why != self._logged[0] and time.monotonic() - self._logged[1] > REPEAT:
                 self._logged = (why, time.monotonic())
-                logger.error("Redis is still out of reach: %s", why)
+                logger.error("%s still: %s", self._outage, why)
         self.reason = "" if connected else why or self.reason
         if connected is not self.connected:
             self.connected, self.since = connected, now

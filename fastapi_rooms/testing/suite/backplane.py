@@ -12,11 +12,15 @@ from typing import Protocol
 import pytest_asyncio
 
 from fastapi_rooms import Adapter, Outage
+from fastapi_rooms.adapters import Sharded
 from fastapi_rooms.testing.cluster import Cluster
 from fastapi_rooms.testing.waiting import eventually
 
 MARKS = b"marks"
 """A channel that every station subscribes to, for `settle`."""
+
+MARK = b"\x00mark "
+"""How a message of `settle` begins."""
 
 _marks = itertools.count()
 
@@ -38,35 +42,50 @@ class Station:
         self.adapter = adapter
         self.received_messages: list[tuple[bytes, bytes]] = []
         self.gaps: list[Outage] = []
-        self.marks: set[bytes] = set()
+        self.marks: set[tuple[bytes, bytes]] = set()
+        self.channels: set[bytes] = set()
+        self.published: set[bytes] = set()
 
     async def start(self, *channels: bytes) -> None:
         """Start the adapter with this station as its receiver."""
+        self.channels = {MARKS, *channels}
         await self.adapter.start(self, [MARKS, *channels])
 
     async def publish(self, channel: bytes, *messages: bytes) -> None:
         """Publish one message after the other."""
+        self.published.add(channel)
         for data in messages:
             await self.adapter.publish(channel, data)
 
     async def subscribe(self, *channels: bytes) -> None:
         """Subscribe to some channels."""
+        self.channels.update(channels)
         await self.adapter.subscribe(channels)
 
     def unsubscribe(self, *channels: bytes) -> None:
         """Take that back."""
+        self.channels.difference_update(channels)
         self.adapter.unsubscribe(channels)
 
     def heard(self, channel: bytes) -> list[bytes]:
         """What has come on a channel."""
         return [data for received_on, data in self.received_messages if received_on == channel]
 
+    def in_promised_order(
+        self, messages: Iterable[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """The messages, sorted by shard if order is promised within shards only."""
+        adapter = self.adapter
+        if isinstance(adapter, Sharded):
+            return sorted(messages, key=lambda message: adapter.shard_of(message[0]))
+        return list(messages)
+
     # What the adapter calls.
 
     def received(self, channel: bytes, data: bytes) -> None:
         """Note it."""
-        if channel == MARKS:
-            self.marks.add(data)
+        if data.startswith(MARK):
+            self.marks.add((channel, data))
         else:
             self.received_messages.append((channel, data))
 
@@ -94,11 +113,17 @@ async def settle(sender: Station, receivers: Iterable[Station]) -> None:
     """Wait until all that `sender` has published so far has arrived.
 
     What one worker publishes arrives in order: so when this mark has come, nothing before it will.
+    Where order is promised within shards only, there is a mark on every channel that was used.
     """
-    mark = f"mark {next(_marks)}".encode()
-    await sender.adapter.publish(MARKS, mark)
+    mark = MARK + str(next(_marks)).encode()
+    marked = {MARKS}
+    if isinstance(sender.adapter, Sharded):
+        marked |= sender.published
+    await asyncio.gather(*(sender.adapter.publish(channel, mark) for channel in marked))
     for station in receivers:
-        await eventually(partial(station.marks.__contains__, mark), what="a mark")
+        for channel in marked & station.channels:
+            has_come = partial(station.marks.__contains__, (channel, mark))
+            await eventually(has_come, what=f"a mark on {channel!r}")
 
 
 async def nothing_but(tasks: set[asyncio.Task[object]]) -> None:

@@ -51,9 +51,9 @@ def test_a_restart_keeps_the_port_and_nothing_else() -> None:
 def test_a_port_that_another_took_meanwhile_is_given_up_for_the_next(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = server_module._free_port
+    find = server_module.free_port
     taken = [redis_server.port, find()]
-    monkeypatch.setattr(server_module, "_free_port", lambda: taken.pop(0) if taken else find())
+    monkeypatch.setattr(server_module, "free_port", lambda: taken.pop(0) if taken else find())
     with RedisServer() as server:
         assert server.port != redis_server.port
         assert server.admin.info("server")["process_id"] == server.pid

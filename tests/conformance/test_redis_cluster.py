@@ -1,0 +1,157 @@
+"""The conformance suite, bound to a Redis Cluster, and what is the cluster's own.
+
+Order across channels holds within a slot only. So the managers' suite, whose tests compare what
+comes on different channels, runs on one slot, with a prefix in braces; the adapters' suite, which
+knows how far order is promised, runs over all three nodes, and so does what is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from redis.asyncio.cluster import RedisCluster as Client
+
+from fastapi_rooms import RedisClusterAdapter, RoomManager
+from fastapi_rooms.testing import Cluster, Member, RedisCluster, eventually
+from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+
+MakeAdapter = Callable[[RedisCluster], RedisClusterAdapter]
+
+
+def own_client(cluster: RedisCluster) -> RedisClusterAdapter:
+    return RedisClusterAdapter(Client.from_url(cluster.nodes[1].url, decode_responses=True))
+
+
+VARIANTS: dict[str, MakeAdapter] = {
+    "RESP2": lambda cluster: RedisClusterAdapter(f"{cluster.url}?protocol=2"),
+    "RESP3": lambda cluster: RedisClusterAdapter(f"{cluster.url}?protocol=3"),
+    "own client": own_client,
+}
+
+
+class ClusterBackplane:
+    """Some nodes that make a cluster."""
+
+    def __init__(self, cluster: RedisCluster, make_adapter: MakeAdapter) -> None:
+        self._cluster = cluster
+        self._make_adapter = make_adapter
+
+    def adapter(self) -> RedisClusterAdapter:
+        return self._make_adapter(self._cluster)
+
+    async def subscribers(self, channel: bytes) -> int:
+        return self._cluster.numsub(channel)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Three masters that anyone may use and nobody may harm."""
+    with RedisCluster(password="p@ss:/?#word") as cluster:
+        yield cluster
+
+
+async def left_clean(cluster: RedisCluster) -> None:
+    """Nothing of any test is there: no connection, so no subscription, and no key."""
+    await eventually(lambda: not cluster.connections(), what="no connection is left")
+    assert cluster.channels() == []
+    assert [node.admin.dbsize() for node in cluster.nodes] == [0, 0, 0]
+
+
+class TestRedisClusterAdapter(AdapterSuite):
+    """Adapters on three nodes, reached in every way."""
+
+    @pytest.fixture(params=VARIANTS)
+    async def backplane(
+        self, request: pytest.FixtureRequest, redis_cluster: RedisCluster
+    ) -> AsyncIterator[ClusterBackplane]:
+        yield ClusterBackplane(redis_cluster, VARIANTS[request.param])
+        await left_clean(redis_cluster)
+
+
+class TestRedisClusterManager(ManagerSuite):
+    """Managers, all of whose rooms are in one slot."""
+
+    @pytest.fixture
+    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[ClusterBackplane]:
+        yield ClusterBackplane(
+            redis_cluster, lambda cluster: RedisClusterAdapter(cluster.url, prefix="{shop}")
+        )
+        await left_clean(redis_cluster)
+
+
+class TestRedisClusterItself:
+    """Rooms all over a cluster."""
+
+    async def test_every_room_has_its_messages_in_order_wherever_it_lives(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        names = [f"room {number}" for number in range(60)]
+        at = {redis_cluster.master_of(f"rooms#/#{name}#").port for name in names}
+        assert len(at) == 3
+        async with Cluster(3, adapter=lambda: RedisClusterAdapter(redis_cluster.url)) as workers:
+            members = [await workers.member(w, name) for w in workers for name in names]
+            sent = [str(number) for number in range(20)]
+            await asyncio.gather(
+                *(workers[0].to(name).send_text(number) for number in sent for name in names)
+            )
+            for member in members:
+                assert [await member.receive_text() for _ in sent] == sent
+
+    async def test_all_rooms_and_single_sockets_are_reached_too(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        async with Cluster(3, adapter=lambda: RedisClusterAdapter(redis_cluster.url)) as workers:
+            one, two, _ = workers
+            members = [await workers.member(w, f"at {n}") for n, w in enumerate(workers)]
+            for number, worker in enumerate(workers):
+                await worker.send_text(f"to all, from {number}")
+                await worker.to("at 0", "at 1", "at 2").send_text(f"to several, from {number}")
+            for member in members:
+                heard = {await member.receive_text() for _ in range(6)}
+                assert len(heard) == 6
+            await one.to(members[2].sid).send_text("psst")
+            assert await members[2].receive_text() == "psst"
+            await two.to(members[0].sid).send_text("psst")
+            assert await members[0].receive_text() == "psst"
+
+    async def test_a_worker_has_two_connections_to_each_master(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        async with RoomManager(redis_cluster.url) as rooms, Member(rooms, "lobby"):
+            await rooms.to("lobby").send_text("hello")
+            assert rooms.health.ready
+            assert len(redis_cluster.connections("normal")) == 3
+            assert len(redis_cluster.connections("pubsub")) == 3
+            assert redis_cluster.numsub("rooms#/#lobby#") == 1
+
+    async def test_a_message_goes_to_one_node_only(self, redis_cluster: RedisCluster) -> None:
+        async with RoomManager(redis_cluster.url) as rooms:
+            home = redis_cluster.master_of("rooms#/#lobby#")
+            before = [node.calls("spublish") for node in redis_cluster.nodes]
+            for _ in range(100):
+                await rooms.to("lobby").send_text("hello")
+            after = [node.calls("spublish") for node in redis_cluster.nodes]
+            for node, was, is_ in zip(redis_cluster.nodes, before, after, strict=True):
+                # A worker's own heartbeats and probes are few.
+                assert is_ - was >= 100 if node is home else is_ - was < 50
+            assert not any(node.calls("publish") for node in redis_cluster.nodes)
+
+    async def test_any_one_node_is_enough_to_find_the_others(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        alone = redis_cluster.nodes[2].url.replace("redis:", "redis+cluster:")
+        one, two = RoomManager(redis_cluster.url), RoomManager(alone)
+        async with one, two, Member(two, *(f"room {number}" for number in range(20))) as member:
+            for number in range(20):
+                await one.to(f"room {number}").send_text(str(number))
+            assert {await member.receive_text() for _ in range(20)} == {str(n) for n in range(20)}
+
+    async def test_a_client_of_ones_own_is_left_alone(self, redis_cluster: RedisCluster) -> None:
+        client = Client.from_url(redis_cluster.nodes[0].url)
+        async with client:
+            async with RoomManager(RedisClusterAdapter(client)) as rooms, Member(rooms, "lobby"):
+                await rooms.to("lobby").send_text("hello")
+                assert await client.ping()
+            assert await client.ping()

@@ -1,0 +1,273 @@
+"""Nodes of a Redis Cluster die, freeze and come back, and slots move, in full flow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
+from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
+from tests.faults.support import Talk, ready, talking
+
+
+@pytest.fixture(scope="module")
+def replicated() -> Iterator[RedisCluster]:
+    with RedisCluster(replicas=1, node_timeout=1000) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def cluster(replicated: RedisCluster) -> AsyncIterator[RedisCluster]:
+    """Three masters with a replica each, whole again after every test."""
+    yield replicated
+    await asyncio.to_thread(replicated.restart)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[RedisCluster]:
+    """Three masters that have no replicas."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+def manager(cluster: RedisCluster, **options: Any) -> RoomManager:
+    return RoomManager(RedisClusterAdapter(cluster.url, **options), linger=0.05)
+
+
+def channel(room: str) -> str:
+    return f"rooms#/#{room}#"
+
+
+def rooms_by_node(cluster: RedisCluster) -> list[tuple[RedisClusterNode, str]]:
+    """For each master a room that lives there; last, where the namespace's own channel lives."""
+    found: dict[int, tuple[RedisClusterNode, str]] = {}
+    number = 0
+    while len(found) < 3:
+        room = f"room {number}"
+        node = cluster.master_of(channel(room))
+        found.setdefault(node.port, (node, room))
+        number += 1
+    last = cluster.master_of("rooms#/#")
+    return sorted(found.values(), key=lambda pair: pair[0] is last)
+
+
+def gaps_of(rooms: RoomManager) -> list[Gap]:
+    """Every gap from now on."""
+    gaps: list[Gap] = []
+    rooms.on("gap")(gaps.append)
+    return gaps
+
+
+def assert_none_twice_and_in_order(received: list[Any]) -> None:
+    numbers = [int(text) for text in received]
+    assert numbers == sorted(set(numbers))
+
+
+async def flows_again(talk: Talk, there: Member) -> None:
+    """Wait until what is said from now on arrives, all of it."""
+    said = len(talk.accepted)
+    await talk.goes_on()
+    after = talk.accepted[said:]
+    await eventually(lambda: after[-1] in there.unread)
+    assert there.unread[there.unread.index(after[0]) :][: len(after)] == after
+
+
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+async def test_a_replica_takes_over_and_every_message_that_was_lost_is_in_a_gap(
+    cluster: RedisCluster, how: str
+) -> None:
+    near, far = manager(cluster), manager(cluster)
+    (node, room), (_, other), _ = rooms_by_node(cluster)
+    async with near, far, Member(far, room) as there, Member(far, other) as elsewhere:
+        gaps = gaps_of(far)
+        async with talking(near, room) as talk, talking(near, other) as undisturbed:
+            getattr(node, how)()
+            await eventually(lambda: cluster.taken_over(node, channel(room)), 20)
+            await ready(near, far, after=1)
+            await flows_again(talk, there)
+            await flows_again(undisturbed, elsewhere)
+        if how == "freeze":
+            node.thaw()
+        await eventually(lambda: undisturbed.accepted[-1] in elsewhere.unread)
+        assert talk.refused == undisturbed.refused == []
+        assert elsewhere.unread == undisturbed.accepted
+        assert_none_twice_and_in_order(there.unread)
+        assert any(room in gap.rooms for gap in gaps)
+        assert not any(other in gap.rooms for gap in gaps)
+
+
+async def test_what_a_dead_node_did_not_answer_goes_to_the_one_that_takes_over(
+    cluster: RedisCluster,
+) -> None:
+    near, far = manager(cluster, publish_timeout=20), manager(cluster)
+    (node, room), *_ = rooms_by_node(cluster)
+    async with near, far, Member(far, room) as there:
+        await near.to(room).send_text("before")
+        node.freeze()
+        sending = [asyncio.create_task(near.to(room).send_text(str(n))) for n in range(50)]
+        await eventually(lambda: near.health.buffered > 50)
+        node.kill()
+        await eventually(lambda: cluster.taken_over(node, channel(room)), 20)
+        await asyncio.gather(*sending)
+        await ready(near, far)
+        await near.to(room).send_text("last")
+        received = await there.receive_until("last")
+        assert received[0] == "before"
+        assert_none_twice_and_in_order(received[1:])
+
+
+async def test_a_slot_that_moves_and_moves_back_loses_nothing_silently(
+    plain: RedisCluster,
+) -> None:
+    near, far = manager(plain), manager(plain)
+    (source, room), (target, other), _ = rooms_by_node(plain)
+    async with near, far, Member(far, room) as there, Member(far, other) as elsewhere:
+        gaps = gaps_of(far)
+        slot = plain.slot_of(channel(room))
+        async with talking(near, room) as talk, talking(near, other) as undisturbed:
+            for node in (target, source, target, source):
+                told = len(gaps)
+                await asyncio.to_thread(plain.move, slot, node)
+                await eventually(lambda told=told: len(gaps) > told)  # type: ignore[misc]
+                await flows_again(talk, there)
+        await eventually(lambda: talk.accepted[-1] in there.unread)
+        await eventually(lambda: undisturbed.accepted[-1] in elsewhere.unread)
+        assert talk.refused == undisturbed.refused == []
+        assert elsewhere.unread == undisturbed.accepted
+        assert_none_twice_and_in_order(there.unread)
+        assert all(gap.rooms == {room} for gap in gaps)
+        await ready(near, far)
+
+
+async def test_a_node_that_does_not_know_that_it_lost_a_slot_is_left(plain: RedisCluster) -> None:
+    near, far = manager(plain), manager(plain)
+    (source, room), (target, _), (third, _) = rooms_by_node(plain)
+    slot = plain.slot_of(channel(room))
+    async with near, far, Member(far, room) as there:
+        word = ("CLUSTER", "SETSLOT", str(slot))
+        source.command(*word, "MIGRATING", target.id)
+        for node in (target, third):
+            node.command(*word, "IMPORTING", source.id) if node is target else None
+            node.command(*word, "NODE", target.id)
+        await eventually(lambda: target.shard_numsub(channel(room)) == 1)
+        assert source.shard_numsub(channel(room)) == 0
+        await near.to(room).send_text("hello")
+        assert await there.receive() == "hello"
+        assert far.health.reconnects > 0
+        await asyncio.to_thread(plain.move, slot, source)
+        await eventually(lambda: source.shard_numsub(channel(room)) == 1)
+
+
+async def test_joins_and_messages_that_go_to_the_wrong_node_find_the_right_one(
+    plain: RedisCluster,
+) -> None:
+    near, far = manager(plain, refresh_interval=3600), manager(plain, refresh_interval=3600)
+    (source, room), (target, _), _ = rooms_by_node(plain)
+    slot = plain.slot_of(channel(room))
+    async with near, far, Member(far) as there:
+        await eventually(lambda: near.health.ready and far.health.ready)
+        await asyncio.to_thread(plain.move, slot, target)
+        await there.socket.join(room)
+        assert target.shard_numsub(channel(room)) == 1
+        sent = [str(number) for number in range(100)]
+        await asyncio.gather(*(near.to(room).send_text(text) for text in sent))
+        assert [await there.receive() for _ in sent] == sent
+        assert near.health.dropped == near.health.buffered == 0
+    await asyncio.to_thread(plain.move, slot, source)
+
+
+async def test_a_killed_connection_is_a_gap_of_the_rooms_at_that_node_alone(
+    plain: RedisCluster,
+) -> None:
+    near, far = manager(plain), manager(plain)
+    (node, room), (_, other), _ = rooms_by_node(plain)
+    async with near, far, Member(far, room) as there, Member(far, other):
+        gaps = gaps_of(far)
+        async with talking(near, room) as talk:
+            node.kill_connections("normal")
+            await talk.goes_on()
+            node.command("CLIENT", "KILL", "TYPE", "pubsub")
+            await ready(near, far, after=1)
+            await flows_again(talk, there)
+        assert talk.refused == []
+        assert_none_twice_and_in_order(there.unread)
+        assert [gap.rooms for gap in gaps] == [{room}]
+
+
+async def test_an_outage_of_the_whole_cluster_is_one_line_at_each_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with RedisCluster(node_timeout=2000) as cluster:
+        near, far = manager(cluster, publish_timeout=0.2), manager(cluster)
+        rooms = [room for _, room in rooms_by_node(cluster)]
+        async with near, far, Member(near, *rooms) as here, Member(far, *rooms) as there:
+            caplog.set_level(logging.WARNING, "fastapi_rooms")
+            for node in cluster.nodes:
+                node.kill()
+            await eventually(lambda: not near.health.ready and not far.health.ready)
+            for room in rooms:
+                with pytest.raises(AdapterUnavailable, match="did not accept it"):
+                    await near.to(room).send_text("only here")
+            await asyncio.to_thread(cluster.restart)
+            await ready(near, far)
+            for room in rooms:
+                await near.to(room).send_text(room)
+            assert [await there.receive() for _ in rooms].sort() == rooms.sort()
+            assert [await here.receive() for _ in range(3)] == ["only here"] * 3
+            lines = [record.getMessage() for record in caplog.records]
+            assert sum("out of reach" in line for line in lines) == 2  # one for each worker
+            assert sum("is back after" in line for line in lines) == 2
+
+
+async def test_a_worker_starts_without_the_cluster_and_finds_it_when_it_comes(
+    cluster: RedisCluster,
+) -> None:
+    for node in cluster.nodes:
+        node.freeze()
+    near = manager(cluster, connect_timeout=0.3, publish_timeout=0.2)
+    async with near:
+        assert not near.health.ready
+        with pytest.raises(AdapterUnavailable):
+            await near.to("lobby").send_text("to nobody")
+        for node in cluster.nodes:
+            node.thaw()
+        await ready(near)
+        async with Member(near, "lobby"):
+            await near.to("lobby").send_text("hello")
+
+
+async def test_what_waits_for_all_nodes_together_has_one_limit(cluster: RedisCluster) -> None:
+    near = manager(cluster, max_buffered_bytes=10_000, publish_timeout=0.5)
+    rooms = [room for _, room in rooms_by_node(cluster)]
+    async with near:
+        for node in cluster.nodes:
+            node.freeze()
+        kept = [asyncio.create_task(near.to(room).send_bytes(b"x" * 4000)) for room in rooms[:2]]
+        await eventually(lambda: near.health.buffered > 8000)
+        with pytest.raises(AdapterUnavailable, match="of 10000 allowed"):
+            await near.to(rooms[2]).send_bytes(b"x" * 4000)
+        results = await asyncio.gather(*kept, return_exceptions=True)
+        assert all(isinstance(result, AdapterUnavailable) for result in results)
+        for node in cluster.nodes:
+            node.thaw()
+        await ready(near)
+        await eventually(lambda: near.health.buffered == 0)
+
+
+async def test_closing_in_an_outage_leaves_no_task(cluster: RedisCluster) -> None:
+    tasks = len(asyncio.all_tasks())
+    near = manager(cluster)
+    async with near, Member(near, "lobby") as here:
+        for node in cluster.nodes:
+            node.freeze()
+        waiting = asyncio.create_task(here.socket.join("another"))
+        await asyncio.sleep(0)
+    with pytest.raises(AdapterUnavailable):
+        await waiting
+    for node in cluster.nodes:
+        node.thaw()
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
