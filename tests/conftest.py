@@ -8,7 +8,13 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, settings
 
-from fastapi_rooms.testing import Certificates, Proxy, RedisServer, SentinelServers
+from fastapi_rooms.testing import (
+    Certificates,
+    Proxy,
+    RedisCluster,
+    RedisServer,
+    SentinelServers,
+)
 
 PASSWORD = "p@ss:/?#word"
 
@@ -53,6 +59,13 @@ def sentinel_servers() -> Iterator[SentinelServers]:
     """A master, a replica and three sentinels. Whoever fails them over restores them."""
     with SentinelServers() as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Three masters that anyone may use and nobody may harm."""
+    with RedisCluster(password=PASSWORD) as cluster:
+        yield cluster
 
 
 @pytest.fixture

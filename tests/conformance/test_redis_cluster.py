@@ -8,7 +8,7 @@ knows how far order is promised, runs over all three nodes, and so does what is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from redis.asyncio.cluster import RedisCluster as Client
@@ -43,13 +43,6 @@ class ClusterBackplane:
 
     async def subscribers(self, channel: bytes) -> int:
         return self._cluster.numsub(channel)
-
-
-@pytest.fixture(scope="session")
-def redis_cluster() -> Iterator[RedisCluster]:
-    """Three masters that anyone may use and nobody may harm."""
-    with RedisCluster(password="p@ss:/?#word") as cluster:
-        yield cluster
 
 
 async def left_clean(cluster: RedisCluster) -> None:

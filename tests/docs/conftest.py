@@ -19,6 +19,7 @@ from fastapi_rooms.testing import RedisServer
 from tests.docs.pages import Block, files_of
 from tests.integration.servers import Start, starter, wait_until
 
+CLUSTER = "redis+cluster://redis1.example.com:6379,redis2.example.com:6379"
 REDIS = "redis://localhost:6379"
 """The address that the pages use."""
 

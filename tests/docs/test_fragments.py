@@ -10,7 +10,6 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,12 +17,17 @@ import redis as redis_py
 import yaml
 
 import fastapi_rooms
-from fastapi_rooms import RedisAdapter, RoomManager, codec
+from fastapi_rooms import RedisAdapter, RedisClusterAdapter, RoomManager, codec
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import node_of
-from fastapi_rooms.testing import Cluster, Member, RedisServer, SentinelServers, eventually
-from tests.docs.conftest import REDIS
+from fastapi_rooms.testing import (
+    Cluster,
+    Member,
+    RedisCluster,
+    RedisServer,
+)
+from tests.docs.conftest import CLUSTER, REDIS
 from tests.docs.pages import ROOT, Block, blocks
 
 FRAGMENTS = [block for block in blocks("python") if not block.title]
@@ -31,8 +35,13 @@ ENDLESS = [block for block in FRAGMENTS if block.code.startswith("async with roo
 
 
 @pytest.mark.parametrize("fragment", [b for b in FRAGMENTS if b not in ENDLESS], ids=str)
-async def test_python_fragments_run(fragment: Block, redis_server: RedisServer) -> None:
+async def test_python_fragments_run(
+    fragment: Block, redis_server: RedisServer, request: pytest.FixtureRequest
+) -> None:
     """In an endpoint whose `socket` is in the room `tea`."""
+    if CLUSTER in fragment.code:
+        servers: RedisCluster = request.getfixturevalue("redis_cluster")
+        fragment = replace(fragment, code=fragment.code.replace(CLUSTER, servers.url))
     async with RoomManager() as rooms, Member(rooms, "tea") as member:
         names = await run(fragment, redis_server, rooms=rooms, socket=member.socket)
     for made in names.values():
@@ -93,9 +102,9 @@ async def test_a_quiet_stream_is_kept_open() -> None:
 # What is shown as text.
 
 
-def text_of(page: str, start: str) -> str:
-    """The one block of text on a page that begins so."""
-    (block,) = [b for b in blocks("text", page=page) if b.code.startswith(start)]
+def text_of(page: str, words: str) -> str:
+    """The one block of text on a page that has these words."""
+    (block,) = [b for b in blocks("text", page=page) if words in b.code]
     return block.code
 
 
@@ -126,9 +135,7 @@ def megabytes(size: str) -> int:
 
 
 async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
-    rule = shlex.split(
-        text_of("docs/howto/deployment.md", "ACL SETUSER rooms on >a-long-password resetkeys")
-    )
+    rule = shlex.split(text_of("docs/howto/deployment.md", " +publish"))
     async with RedisServer() as server:
         server.command(*rule)
         url = server.url.replace("redis://", "redis://rooms:a-long-password@")
@@ -146,35 +153,26 @@ async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
                     client.execute_command(*command.split())
 
 
-def is_listened_to(sentinel: RedisServer) -> bool:
-    """Whether the user `rooms` is subscribed there."""
-    return [client["user"] for client in sentinel.connections("pubsub")] == ["rooms"]
-
-
-async def test_the_acl_rule_shown_for_sentinels_is_enough_and_no_more(
-    sentinel_servers: SentinelServers,
-) -> None:
-    rule = shlex.split(
-        text_of(
-            "docs/howto/deployment.md", "ACL SETUSER rooms on >a-long-password resetchannels &+"
-        )
-    )
-    url = f"{sentinel_servers.url}?sentinel_username=rooms&sentinel_password=a-long-password"
-    for sentinel in sentinel_servers.sentinels:
-        sentinel.command(*rule)
-    async with RoomManager(url) as rooms:
-        assert rooms.health.ready
-        for sentinel in sentinel_servers.sentinels:
-            await eventually(partial(is_listened_to, sentinel))
-    one = sentinel_servers.sentinels[0]
-    with redis_py.Redis.from_url(
-        one.url.replace("redis://", "redis://rooms:a-long-password@")
-    ) as client:
-        for command in ("SENTINEL FAILOVER mymaster", "CLIENT LIST", "SUBSCRIBE +sdown"):
-            with pytest.raises(redis_py.exceptions.NoPermissionError):
-                client.execute_command(*command.split())
-    for sentinel in sentinel_servers.sentinels:
-        sentinel.command("ACL", "DELUSER", "rooms")
+async def test_the_acl_rule_shown_for_a_cluster_is_enough_and_no_more() -> None:
+    rule = shlex.split(text_of("docs/howto/deployment.md", "+spublish"))
+    async with RedisCluster() as servers:
+        for node in servers.nodes:
+            node.command(*rule)
+        url = servers.url.replace("://", "://rooms:a-long-password@")
+        async with Cluster(2, adapter=lambda: RedisClusterAdapter(url)) as cluster:
+            one, two = cluster
+            assert one.health.ready
+            bob = await cluster.member(two, "tea", "coffee", "water")
+            for room in ("tea", "coffee", "water"):
+                await one.to(room).send_text(room)
+            await one.send_text("everyone")
+            heard = {await bob.receive_text() for _ in "1234"}
+            assert heard == {"tea", "coffee", "water", "everyone"}
+        node_url = servers.nodes[0].url.replace("://", "://rooms:a-long-password@")
+        with redis_py.Redis.from_url(node_url) as client:
+            for command in ("GET rooms", "PUBLISH rooms#a hello", "CLUSTER NODES", "CLIENT LIST"):
+                with pytest.raises(redis_py.exceptions.NoPermissionError):
+                    client.execute_command(*command.split())
 
 
 # Shell, YAML, nginx, Dockerfile.
