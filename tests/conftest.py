@@ -1,8 +1,10 @@
-"""The servers that tests share, one of each for a pytest process; started when first asked for."""
+"""The servers that tests share, one of each for a pytest process; started when first asked for.
+
+`own_redis` and its proxy are those that users get; the shared Redis speaks TLS too."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 import trustme
@@ -10,11 +12,13 @@ from hypothesis import HealthCheck, settings
 
 from fastapi_rooms.testing import (
     Certificates,
-    Proxy,
     RedisCluster,
+    RedisProxy,
     RedisServer,
     SentinelServers,
 )
+
+pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 
 PASSWORD = "p@ss:/?#word"
 
@@ -69,14 +73,6 @@ def redis_cluster() -> Iterator[RedisCluster]:
 
 
 @pytest.fixture
-async def own_redis() -> AsyncIterator[RedisServer]:
-    """A Redis for one test, which may do anything to it."""
-    async with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def wire(own_redis: RedisServer) -> AsyncIterator[Proxy]:
-    """The wire to that Redis, to be cut."""
-    async with Proxy(own_redis.host, own_redis.port) as proxy:
-        yield proxy
+def wire(own_redis_proxy: RedisProxy) -> RedisProxy:
+    """The wire to the test's own Redis, to be cut."""
+    return own_redis_proxy

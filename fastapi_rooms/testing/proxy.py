@@ -3,13 +3,15 @@
     async with Proxy("127.0.0.1", 6379) as proxy:
         rooms = RoomManager(f"redis://{proxy.host}:{proxy.port}")
         ...
-        proxy.cut()       # every connection is reset; new ones get through
-        proxy.refuse()    # nobody is listening: reset, and new ones are refused
-        proxy.accept()    # as before
-        proxy.stall()     # half-open: connections stay up, and nothing moves on them
-        proxy.resume()
+        proxy.cut()           # every connection is reset; new ones get through
+        proxy.refuse()        # nobody is listening: reset, and new ones are refused
+        await proxy.accept()  # as before
+        proxy.stall()         # half-open: connections stay up, and nothing moves on them
+        proxy.stall(Direction.TO_CLIENT)  # the server hears, and is not heard
+        proxy.resume()        # what waited is sent
+        proxy.slow(0.1)       # every byte takes so much longer, each way or one of them
         proxy.lead_to("127.0.0.1", 6380)  # new connections go elsewhere
-        proxy.delay = 0.1 # every byte takes so much longer, each way
+        await proxy.heal()    # whatever was done: as before
 
 It knows nothing of Redis and can stand before any server.
 """
@@ -49,8 +51,8 @@ class ProxyConnection:
         self._writers = (client[1], server[1])
         self._task: asyncio.Task[None] | None = None
         self._ways = {
-            Direction.TO_SERVER: _Way(proxy, client[0], server[1]),
-            Direction.TO_CLIENT: _Way(proxy, server[0], client[1]),
+            Direction.TO_SERVER: _Way(proxy, Direction.TO_SERVER, client[0], server[1]),
+            Direction.TO_CLIENT: _Way(proxy, Direction.TO_CLIENT, server[0], client[1]),
         }
         self.server_side: tuple[str, int] = server[1].get_extra_info("sockname")[:2]
         """The address the server knows this connection by: `addr` in Redis' `CLIENT LIST`."""
@@ -108,9 +110,14 @@ class _Way:
     """One direction of one connection."""
 
     def __init__(
-        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        proxy: Proxy,
+        direction: Direction,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self._proxy = proxy
+        self._direction = direction
         self._reader = reader
         self.writer = writer
         self._chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED_CHUNKS)
@@ -122,7 +129,7 @@ class _Way:
         data = b"-"
         while data:
             data = await self._reader.read(CHUNK)
-            await self._chunks.put((clock() + self._proxy.delay, data))
+            await self._chunks.put((clock() + self._proxy.delays[self._direction], data))
 
     async def write(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -156,8 +163,8 @@ class Proxy:
         """The connections that are up, oldest first."""
         self.accepted = 0
         """How many there have been."""
-        self.delay = 0.0
-        """Seconds that everything takes longer, each way."""
+        self.delays = {Direction.TO_SERVER: 0.0, Direction.TO_CLIENT: 0.0}
+        """Seconds that everything takes longer that way."""
         self.host = "127.0.0.1"
         self.port = 0
         """Where it listens."""
@@ -219,6 +226,17 @@ class Proxy:
         self._stalled &= ~direction
         for connection in self.connections:
             connection.resume(direction)
+
+    def slow(self, delay: float, direction: Direction = Direction.BOTH) -> None:
+        """Have everything take so many seconds longer; zero is as before."""
+        for way in direction:
+            self.delays[way] = delay
+
+    async def heal(self) -> None:
+        """Undo `refuse`, `stall` and `slow`. What was cut is for the clients to mend."""
+        self.slow(0)
+        self.resume()
+        await self.accept()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(

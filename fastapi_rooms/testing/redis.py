@@ -29,6 +29,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fastapi_rooms.testing.proxy import Proxy
+
 _START_TIMEOUT = 20.0
 _PORTS = range(20_000, 32_000)
 """Below those that systems give to outgoing connections, one of which could get ours meanwhile."""
@@ -311,6 +313,24 @@ class RedisServer:
     def _path(self, name: str) -> Path:
         assert self._directory is not None, "this RedisServer was never started"
         return self._directory / name
+
+
+class RedisProxy(Proxy):
+    """A `Proxy` before a `RedisServer`, with the URL by which it is reached.
+
+    Args:
+        server: the Redis at its other end.
+    """
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__(server.host, server.port)
+        self.server = server
+        """The Redis at its other end."""
+
+    @property
+    def url(self) -> str:
+        """The `redis://` URL through the proxy, with the server's password."""
+        return self.server.url_of(self.host, self.port)
 
 
 def free_port() -> int:

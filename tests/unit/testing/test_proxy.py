@@ -175,7 +175,7 @@ async def test_a_delay_takes_so_long_each_way_and_not_for_every_chunk(
 ) -> None:
     _, proxy = echo
     reader, writer = await connect(proxy)
-    proxy.delay = 0.05
+    proxy.slow(0.05)
     clock = asyncio.get_running_loop().time
     begin = clock()
     for _ in range(10):
@@ -184,6 +184,43 @@ async def test_a_delay_takes_so_long_each_way_and_not_for_every_chunk(
     assert await reader.readexactly(100) == b"0123456789" * 10
     assert clock() - begin >= 0.1
     assert clock() - begin < 0.5
+    await close((reader, writer))
+
+
+async def test_a_delay_can_be_one_way_only(echo: tuple[Echo, Proxy]) -> None:
+    server, proxy = echo
+    reader, writer = await connect(proxy)
+    proxy.slow(3600, Direction.TO_CLIENT)
+    writer.write(b"heard")
+    await eventually(lambda: server.received == b"hiheard")
+    proxy.cut()
+    await close((reader, writer))
+    proxy.slow(0, Direction.TO_CLIENT)
+    proxy.slow(3600, Direction.TO_SERVER)
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+    writer.write(b"held up")
+    await eventually(lambda: proxy.connections)
+    proxy.connections[0].inject(b"past it", Direction.TO_CLIENT)
+    assert await reader.readexactly(7) == b"past it"
+    assert server.received == b"hiheard"
+    proxy.cut()
+    await close((reader, writer))
+
+
+async def test_healed_it_is_as_before_whatever_was_done_to_it(echo: tuple[Echo, Proxy]) -> None:
+    _, proxy = echo
+    proxy.slow(3600)
+    proxy.stall(Direction.TO_CLIENT)
+    proxy.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(proxy.host, proxy.port)
+    await proxy.heal()
+    await close(await connect(proxy))
+    proxy.stall()
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+    writer.write(b"what waited")
+    await proxy.heal()
+    assert await reader.readexactly(11) == b"what waited"
     await close((reader, writer))
 
 
