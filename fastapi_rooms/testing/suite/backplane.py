@@ -43,28 +43,28 @@ class Station:
         self.received_messages: list[tuple[bytes, bytes]] = []
         self.gaps: list[Outage] = []
         self.marks: set[tuple[bytes, bytes]] = set()
-        self.channels: set[bytes] = set()
-        self.published: set[bytes] = set()
+        self.subscribed_to: set[bytes] = set()
+        self.published_on: set[bytes] = set()
 
     async def start(self, *channels: bytes) -> None:
         """Start the adapter with this station as its receiver."""
-        self.channels = {MARKS, *channels}
+        self.subscribed_to = {MARKS, *channels}
         await self.adapter.start(self, [MARKS, *channels])
 
     async def publish(self, channel: bytes, *messages: bytes) -> None:
         """Publish one message after the other."""
-        self.published.add(channel)
+        self.published_on.add(channel)
         for data in messages:
             await self.adapter.publish(channel, data)
 
     async def subscribe(self, *channels: bytes) -> None:
         """Subscribe to some channels."""
-        self.channels.update(channels)
+        self.subscribed_to.update(channels)
         await self.adapter.subscribe(channels)
 
     def unsubscribe(self, *channels: bytes) -> None:
         """Take that back."""
-        self.channels.difference_update(channels)
+        self.subscribed_to.difference_update(channels)
         self.adapter.unsubscribe(channels)
 
     def heard(self, channel: bytes) -> list[bytes]:
@@ -118,10 +118,10 @@ async def settle(sender: Station, receivers: Iterable[Station]) -> None:
     mark = MARK + str(next(_marks)).encode()
     marked = {MARKS}
     if isinstance(sender.adapter, Sharded):
-        marked |= sender.published
+        marked |= sender.published_on
     await asyncio.gather(*(sender.adapter.publish(channel, mark) for channel in marked))
     for station in receivers:
-        for channel in marked & station.channels:
+        for channel in marked & station.subscribed_to:
             has_come = partial(station.marks.__contains__, (channel, mark))
             await eventually(has_come, what=f"a mark on {channel!r}")
 
