@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from starlette.websockets import WebSocket
@@ -226,15 +226,26 @@ class Namespace(ClusterWide):
         return self._sockets.get(sid)
 
     async def put(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
-        """Put sockets into rooms, once for all of them; those that have gone are left out."""
+        """Put sockets into rooms, once for all of them; those that have gone are left out.
+
+        Those that would be in too many rooms are left out as well, and then it raises
+        `TooManyRooms`, after the others are in.
+        """
         channels = self._channels_of(rooms)
+        full: TooManyRooms | None = None
         await self._runtime.acquire(channels)
         try:
             for socket in sockets:
-                with suppress(SocketClosed):
+                try:
                     await self.join(socket, rooms)
+                except SocketClosed:
+                    continue
+                except TooManyRooms as error:
+                    full = error
         finally:
             self._runtime.release(channels)
+        if full is not None:
+            raise full
 
     def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         """Take a socket out of every room, and close it once it has what was sent before."""

@@ -242,6 +242,18 @@ async def test_a_socket_can_be_in_so_many_rooms_besides_its_own(adapter: FakeAda
         await bob.socket.join("a", "b", "c")
 
 
+async def test_a_socket_that_is_in_enough_rooms_does_not_keep_others_out(
+    adapter: FakeAdapter,
+) -> None:
+    rooms = RoomManager(adapter, linger=0, max_rooms_per_socket=1)
+    async with rooms, Member(rooms, "a", sid="ann") as ann, Member(rooms, sid="bob") as bob:
+        with pytest.raises(TooManyRooms):
+            await rooms.put([ann.socket, bob.socket], ("b",))
+        assert (ann.socket.rooms, bob.socket.rooms) == ({"ann", "a"}, {"bob", "b"})
+        await bob.socket.leave("b")
+        await eventually(lambda: channel_of("b") not in adapter.subscribed)
+
+
 async def test_joins_at_the_same_time_do_not_pass_the_limit_together(adapter: FakeAdapter) -> None:
     rooms = RoomManager(adapter, linger=0, max_rooms_per_socket=3)
     async with rooms, Member(rooms, sid="ann") as ann:
