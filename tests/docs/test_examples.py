@@ -149,13 +149,13 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
         example.app.dependency_overrides[example.rooms] = lambda: rooms
         example.app.router.lifespan_context = rooms.lifespan
         with TestClient(example.app) as client:
-            assert client.get("/ready").status_code == 200
-            assert client.get("/ready").json()["connected"] is True
+            assert client.get("/health/ready").status_code == 200
+            assert client.get("/health/ready").json()["connected"] is True
             redis.kill()
-            wait_until(lambda: client.get("/ready").status_code == 503)
-            assert client.get("/live").status_code == 200
+            wait_until(lambda: client.get("/health/ready").status_code == 503)
+            assert client.get("/health/live").status_code == 200
             redis.start()
-            wait_until(lambda: client.get("/ready").status_code == 200)
+            wait_until(lambda: client.get("/health/ready").status_code == 200)
 
 
 SESSION = {"cookie": "session=s3cret", "origin": "https://chat.example.com"}

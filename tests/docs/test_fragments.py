@@ -211,7 +211,7 @@ def test_yaml_blocks_parse(block: Block) -> None:
     deployment = yaml.safe_load(block.code)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probes = {probe: container[probe]["httpGet"]["path"] for probe in container if "Probe" in probe}
-    assert probes == {"readinessProbe": "/ready", "livenessProbe": "/live"}
+    assert probes == {"readinessProbe": "/health/ready", "livenessProbe": "/health/live"}
 
 
 @pytest.mark.parametrize("block", blocks("nginx"), ids=str)
