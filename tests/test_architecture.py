@@ -36,6 +36,7 @@ LAYERS = {
     "bucket": 0,
     "peers": 0,
     "question": 0,
+    "adapters.redis.strays": 0,
     "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
     "adapters.redis.slots": 0,
     "adapters.redis.homes": 0,

@@ -87,6 +87,7 @@ async def test_a_killed_master_is_followed_to_its_successor(
         await talk.goes_on()
         pair.assert_logged_once()
         assert pair.near.health.reason == ""
+        assert [len(gaps) for gaps in pair.gaps] == [1, 1]  # nobody was left behind at the old one
 
 
 async def test_a_demoted_master_is_left_while_it_still_answers_as_one(
@@ -124,7 +125,7 @@ async def test_a_connection_that_hangs_at_a_frozen_master_is_given_up_for_the_ne
 ) -> None:
     servers.master.freeze()
     old = servers.master
-    rooms = RoomManager(RedisAdapter(servers.url, connect_timeout=60))
+    rooms = RoomManager(RedisAdapter(f"{servers.url}?socket_timeout=60", connect_timeout=60))
     electing = asyncio.create_task(asyncio.to_thread(servers.elected, instead_of=old))
     async with asyncio.timeout(30), rooms:  # less than the attempt would hang for
         await electing
@@ -176,12 +177,18 @@ async def test_a_master_that_becomes_a_replica_behind_its_name_is_left(
         follow(own_redis, other_redis)
         await eventually(lambda: not near.health.ready)
         await eventually(lambda: "it is a replica" in near.health.reason)
+        left = near.health.since
         wire.lead_to(other_redis.host, other_redis.port)
         await ready(near, after=1)
         await pair.hears("after")
         assert len(pair.gaps[0]) == 1
         pair.assert_logged_once(workers=1)
         assert "it is a replica, not a master" in pair.log()[0][1]
+        # What `near` published on the replica was accepted, and did not reach `far`.
+        (gap,) = await eventually(lambda: pair.gaps[1])
+        assert gap.rooms == {"lobby"}
+        assert gap.since < left < gap.until
+        assert pair.far.health.reconnects == 0
 
 
 async def test_a_join_at_a_replica_fails_and_says_why(

@@ -12,7 +12,14 @@ from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.faults.support import ready
 
-ALLOWED = ("&rooms#[0-9a-f]*", "&rooms#workers#", "&rooms#probe*", "&rooms#/#", "&rooms#/#a*")
+ALLOWED = (
+    "&rooms#[0-9a-f]*",
+    "&rooms#workers#",
+    "&rooms#moved#",
+    "&rooms#probe*",
+    "&rooms#/#",
+    "&rooms#/#a*",
+)
 """What the library needs for itself, and rooms that begin with an a."""
 
 Mend = Callable[[], object]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterable
 
 from redis.asyncio import Redis
@@ -13,6 +14,7 @@ from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
 from fastapi_rooms.adapters.redis.roundtrip import RoundTrip
 from fastapi_rooms.adapters.redis.source import source_of
 from fastapi_rooms.adapters.redis.standing import Standing
+from fastapi_rooms.adapters.redis.strays import Strays, decode, encode
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.supervisor import supervise
 from fastapi_rooms.adapters.redis.urls import pool_of
@@ -69,6 +71,8 @@ class RedisAdapter:
         self._receiver: Receiver | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._probe_channel = b""
+        self._moved_channel = f"{prefix}#moved#".encode()
+        self._strays = Strays()
         self._budget = Budget(max_buffered_bytes)
         self._standing = Standing()
 
@@ -96,6 +100,7 @@ class RedisAdapter:
         """
         self._receiver = receiver
         self._probe_channel = f"{self.prefix}#probe.{secrets.token_hex(8)}#".encode()
+        self._strays = Strays()
         self._standing.start()
         self._budget = Budget(self._max_buffered)
         source = source_of(self._pool, ping_interval=self._probe_interval)
@@ -116,7 +121,7 @@ class RedisAdapter:
             self._changed,
             interval=self._probe_interval,
         )
-        self._subscriber.want((self._probe_channel, *channels))
+        self._subscriber.want((self._probe_channel, self._moved_channel, *channels))
         self._tasks = [
             asyncio.create_task(supervise(self._publisher), name="fastapi_rooms publisher"),
             asyncio.create_task(supervise(self._subscriber), name="fastapi_rooms subscriber"),
@@ -168,17 +173,19 @@ class RedisAdapter:
     # What the subscriber calls.
 
     def received(self, channel: Channel, data: bytes) -> None:
-        """Pass it on, unless it is our own probe, whose arrival is all that matters of it."""
-        if channel != self._probe_channel:
-            if self._receiver is not None:
-                self._receiver.received(channel, data)
-        elif self._round_trip is not None:
-            self._round_trip.received(data)
+        """Pass it on, unless it is for adapters only."""
+        if channel == self._probe_channel:
+            if self._round_trip is not None:
+                self._round_trip.received(data)
+        elif channel == self._moved_channel:
+            self._moved(data)
+        elif self._receiver is not None:
+            self._receiver.received(channel, data)
 
     def gap(self, outage: Outage) -> None:
         """Pass it on."""
         if self._receiver is not None:
-            channels = outage.channels - {self._probe_channel}
+            channels = outage.channels - {self._probe_channel, self._moved_channel}
             self._receiver.gap(outage._replace(channels=channels))
 
     def _changed(self) -> None:
@@ -193,6 +200,25 @@ class RedisAdapter:
             down = [part.why_down for part in (publisher, subscriber) if not part.connected]
             why = next(filter(None, down), "")
         self._standing.update(round_trip.proven, why)
+        if round_trip.proven and publisher.strayed is not None:
+            span, publisher.strayed = publisher.strayed, None
+            publisher.publish_volatile(self._moved_channel, encode(span, time.time()))
+
+    def _moved(self, data: bytes) -> None:
+        """A worker has come from another node, and says what it may have published in vain."""
+        publisher, subscriber, now = self._publisher, self._subscriber, time.time()
+        if publisher is None or subscriber is None:
+            return
+        try:
+            span = decode(data, now)
+        except ValueError:
+            publisher.dropped += 1
+            return
+        if not subscriber.connected:
+            return  # its own gap is still to come
+        news = self._strays.news(span, subscriber.complete_since, now)
+        if news is not None:
+            self.gap(Outage(news.since, news.until, subscriber.wanted))
 
     def _running_publisher(self) -> Publisher:
         if self._publisher is None:

@@ -89,6 +89,8 @@ class Link(asyncio.Protocol):
         """The version of Redis' protocol that is spoken: 2 or 3."""
         self.address = address_of(connection)
         """Where it leads, for people."""
+        self.peer: object = writer.get_extra_info("peername")
+        """Where it leads in truth: a name can be given another address."""
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone; the result says why."""
         self._gone = asyncio.Event()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from fastapi_rooms.adapters.redis import role
 from fastapi_rooms.adapters.redis.link import Link, pack
 from fastapi_rooms.adapters.redis.slots import NO_SLOT
 from fastapi_rooms.adapters.redis.source import Source
+from fastapi_rooms.adapters.redis.strays import Span
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
@@ -105,6 +107,12 @@ class Publisher:
         self._unanswered: deque[Command] = deque()
         self._flush_scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._place: object = None
+        self._sound = 0.0
+        self._is_stale = False
+        self._left: Span | None = None
+        self.strayed: Span | None = None
+        """When what was published may have reached nobody: on a node that was left for another."""
         self.why_down = ""
         self.refused = False
         self.dropped = 0
@@ -168,7 +176,12 @@ class Publisher:
         link = self._link
         if link is None:
             return ""
+        asked = time.time()
         problem = await role.ask(self._answer, link.protocol)
+        if problem:
+            self._is_stale = True
+        elif link is self._link:
+            self._sound = asked
         return problem and f"{link.address} is no use, {problem}"
 
     async def _answer(self, *command: bytes) -> Any:
@@ -215,6 +228,12 @@ class Publisher:
 
     def link_up(self, link: Link) -> None:
         """Write what waits, what was unanswered first."""
+        place = (link.address, link.peer)
+        if self._left is not None and (self._is_stale or place != self._place):
+            since = self._left.since if self.strayed is None else self.strayed.since
+            self.strayed = Span(since, self._left.until)
+        self._place, self._left, self._is_stale = place, None, False
+        self._sound = time.time()
         self._link = link
         link.on_writable = self._flush
         self._flush()
@@ -222,6 +241,8 @@ class Publisher:
 
     def link_down(self, reason: str, *, refused: bool = False) -> None:
         """Keep what is unanswered for the next link."""
+        if self._link is not None:
+            self._left = Span(self._sound, self._link.last_received)
         self._link = None
         self.why_down, self.refused = reason, refused
         self.put(self._take_unanswered())

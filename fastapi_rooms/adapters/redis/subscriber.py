@@ -95,6 +95,8 @@ class Subscriber:
         self._flush_scheduled = False
         self._lost = False
         self._complete = False
+        self.complete_since = 0.0
+        """When all that is wanted was confirmed on this link, in seconds since the epoch."""
         self._last_received: float | None = None
         self.why_down = ""
         self.refused = False
@@ -162,6 +164,11 @@ class Subscriber:
         """Want channels no more here, but at another node."""
         self._subscriptions.unwant(channels)
         self._schedule_flush()
+
+    @property
+    def wanted(self) -> frozenset[Channel]:
+        """All that is wanted now."""
+        return frozenset(self._subscriptions.wanted)
 
     def is_live(self, channel: Channel) -> bool:
         """Whether the channel is wanted here, and confirmed."""
@@ -291,6 +298,8 @@ class Subscriber:
         if self._link is None or not self._subscriptions.settled:
             return
         came, self._complete = not self._complete, True
+        if came:
+            self.complete_since = time.time()
         regained = self._losses.regain(self._subscriptions.wanted)
         if came and self._lost:
             self._lost = False
