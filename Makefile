@@ -49,7 +49,7 @@ test: $(READY)-dev ## Run the tests, with coverage; installs redis-server and ch
 .PHONY: test-oldest
 test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies with the oldest ones claimed
 	@scripts/ensure-tools
-	$(VENV)-oldest/bin/python -m pytest -n 2 $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py
+	$(VENV)-oldest/bin/python -m pytest -n 2 $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py tests/integration/test_direct_reads.py
 
 .PHONY: check
 check: $(READY)-dev ## Check format, lint, types and docs

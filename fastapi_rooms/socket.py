@@ -160,25 +160,29 @@ class Socket:
 
     def iter_text(self) -> AsyncIterator[str]:
         """The client's messages, as `receive_text` gives them; ends when the client is gone."""
-        return _Messages(self._receive, _text_of)
+        return _Messages(self, self._transport.receive, _text_of)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
         """The client's messages, as `receive_bytes` gives them; ends when the client is gone."""
-        return _Messages(self._receive, _bytes_of)
+        return _Messages(self, self._transport.receive, _bytes_of)
 
     def iter_json(self) -> AsyncIterator[Any]:
         """The client's messages, as `receive_json` gives them; ends when the client is gone."""
-        return _Messages(self._receive, _json_of)
+        return _Messages(self, self._transport.receive, _json_of)
 
     async def _receive(self) -> Message:
+        self._check_there()
+        return self._unless_gone(await self._transport.receive())
+
+    def _check_there(self) -> None:
         # `websocket.receive_text` refuses to read once a send has found the client gone; reading on
         # to the disconnect message is what ends the endpoint in order, with the client's code.
-        websocket = self.websocket
-        if websocket.client_state is WebSocketState.DISCONNECTED:
+        if self.websocket.client_state is WebSocketState.DISCONNECTED:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        message = await self._transport.receive()
+
+    def _unless_gone(self, message: Message) -> Message:
         if message["type"] == "websocket.disconnect":
-            websocket.client_state = WebSocketState.DISCONNECTED
+            self.websocket.client_state = WebSocketState.DISCONNECTED
             raise WebSocketDisconnect(message.get("code") or NO_STATUS, message.get("reason"))
         return message
 
@@ -190,23 +194,29 @@ T = TypeVar("T")
 
 
 class _Messages(AsyncIterator[T]):
-    """What `async for` goes through.
+    """What `async for` goes through: `receive_*`, with no coroutine more to wake up through.
 
-    No async generator: that is a frame more to wake up through for every message, and one that was
-    cancelled while it waited, by a timeout say, would be over.
+    No async generator, for the same reason; and one that was cancelled while it waited, by a
+    timeout say, would be over.
     """
 
-    __slots__ = ("_read", "_receive")
+    __slots__ = ("_read", "_receive", "_socket")
 
     def __init__(
-        self, receive: Callable[[], Awaitable[Message]], read: Callable[[Message], T]
+        self,
+        socket: Socket,
+        receive: Callable[[], Awaitable[Message]],
+        read: Callable[[Message], T],
     ) -> None:
+        self._socket = socket
         self._receive = receive
         self._read = read
 
     async def __anext__(self) -> T:
+        socket = self._socket
         try:
-            return self._read(await self._receive())
+            socket._check_there()
+            return self._read(socket._unless_gone(await self._receive()))
         except WebSocketDisconnect:
             raise StopAsyncIteration from None
 
