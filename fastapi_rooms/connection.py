@@ -118,9 +118,10 @@ class Connection:
         self._namespace.exit(self._socket)  # before anything that waits, and could be cancelled
         try:
             if exc is None:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CLOSE_TIMEOUT):
-                        await self._transport.flush()
+                if not self._transport.settled:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(CLOSE_TIMEOUT):
+                            await self._transport.flush()
                 return False
             return await self._end(list(_leaves(exc)))
         finally:

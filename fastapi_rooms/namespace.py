@@ -190,17 +190,22 @@ class Namespace(ClusterWide):
         self, target: Target, payload: Payload, *, local: bool, volatile: bool
     ) -> None:
         """Deliver here first, then to the other workers. Operators call this."""
-        self._runtime.check(payload)
+        runtime = self._runtime
+        runtime.check(payload)
         if target.rooms == ():
             return
         delivery = self.deliver_here(target, payload, volatile=volatile)
         try:
-            if not local and not self._runtime.alone:
-                await self._runtime.publish(self.name, target, payload, volatile=volatile)
+            if local or runtime.alone:
+                pass
+            elif volatile:
+                runtime.publish_volatile(self.name, target, payload)
+            else:
+                await runtime.publish(self.name, target, payload)
         finally:
             if delivery is not None:
                 await delivery.written()
-        if self._runtime.uses_up_turn(payload):
+        if runtime.uses_up_turn(payload):
             await asyncio.sleep(0)
 
     def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:

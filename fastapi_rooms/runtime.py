@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from fastapi_rooms import codec
-from fastapi_rooms.adapters.base import Adapter, MayBeAlone, Outage, Sharded
+from fastapi_rooms.adapters.base import Adapter, KnowsLive, MayBeAlone, Outage, Sharded
 from fastapi_rooms.checks import check_count, check_not_negative, check_positive
 from fastapi_rooms.cluster import Cluster, Pace
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
@@ -119,6 +119,7 @@ class Runtime:
         self.settings = settings
         self.channels = Channels(adapter.prefix)
         self._may_be_alone = adapter if isinstance(adapter, MayBeAlone) else None
+        self._knows_live = adapter if isinstance(adapter, KnowsLive) else None
         self._sharded = adapter if isinstance(adapter, Sharded) else None
         self.namespaces: dict[str, Local] = {}
         self._share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
@@ -204,6 +205,8 @@ class Runtime:
         """
         run = self._run
         run.interest.hold(channels)
+        if self._knows_live is not None and all(map(self._knows_live.is_live, channels)):
+            return
         try:
             async with asyncio.timeout(self.settings.join_timeout):
                 await self.adapter.subscribe(channels)
@@ -255,17 +258,24 @@ class Runtime:
         """Whether there is nobody to publish to, and the adapter knows."""
         return self._may_be_alone is not None and self._may_be_alone.alone
 
-    async def publish(
+    def publish(self, namespace: str, target: Target, payload: Payload) -> Awaitable[object]:
+        """Send to the other workers; what it returns is done when the adapter has accepted it.
+
+        It is the adapter's own, with nothing around it: a coroutine more to wake up through costs
+        as much as many a message does.
+        """
+        return self.adapter.publish(*self._envelope(namespace, target, payload, volatile=False))
+
+    def publish_volatile(self, namespace: str, target: Target, payload: Payload) -> None:
+        """Send to the other workers if that is possible at once."""
+        self.adapter.publish_volatile(*self._envelope(namespace, target, payload, volatile=True))
+
+    def _envelope(
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
-    ) -> None:
-        """Send to the other workers, and return when the adapter has accepted it."""
+    ) -> tuple[Channel, bytes]:
         run = self._run
-        channel = self.channels.of_target(namespace, target.rooms)
-        data = codec.encode(Broadcast(run.node, run.number(), namespace, target, payload, volatile))
-        if volatile:
-            self.adapter.publish_volatile(channel, data)
-        else:
-            await self.adapter.publish(channel, data)
+        broadcast = Broadcast(run.node, run.number(), namespace, target, payload, volatile)
+        return self.channels.of_target(namespace, target.rooms), codec.encode(broadcast)
 
     def uses_up_turn(self, payload: Payload) -> bool:
         """Whether, with this message, this turn of the loop has had its share of messages.

@@ -116,6 +116,14 @@ class MayBeAlone(Protocol):
 
 
 @runtime_checkable
+class KnowsLive(Protocol):
+    """What an adapter can do that remembers confirmations: spare a join the wait for nothing."""
+
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the channel is wanted and confirmed, so that `subscribe` would return at once."""
+
+
+@runtime_checkable
 class Sharded(Protocol):
     """What an adapter says whose order holds only among the channels of one shard."""
 

@@ -120,6 +120,10 @@ class MemoryAdapter:
         self._channels |= wanted
         self.bus.subscribe(self, wanted)
 
+    def is_live(self, channel: Channel) -> bool:
+        """Whether it is subscribed."""
+        return channel in self._channels
+
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Take the channels back."""
         unwanted = set(channels)

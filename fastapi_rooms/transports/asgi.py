@@ -94,6 +94,11 @@ class AsgiTransport:
             if self._outbox:
                 self._start_draining()
 
+    @property
+    def settled(self) -> bool:
+        """Whether no drainer is at work."""
+        return self._drainer is None
+
     async def flush(self) -> None:
         """Wait for the drainer, unless it writes for a client that was given up."""
         while self._drainer is not None and not self._stopped:

@@ -53,6 +53,10 @@ class Transport(Protocol):
         Raises `WebSocketDisconnect` when the client is gone.
         """
 
+    @property
+    def settled(self) -> bool:
+        """Whether `flush` has nothing to wait for."""
+
     async def flush(self) -> None:
         """Return when all that was written is with the server, or the client is gone."""
 

@@ -30,6 +30,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from starlette.types import Message
@@ -183,6 +184,11 @@ class UvicornTransport:
         taken: asyncio.Future[None] = self._loop.create_future()
         self._queue().push((payload.frame, taken), len(payload.frame))
         await taken
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outbox is empty, as it is for most clients at all times."""
+        return not self._outbox
 
     async def flush(self) -> None:
         """Wait for the outbox to empty, by waiting behind the last in it."""
@@ -361,19 +367,24 @@ def _is_uvloops(transport: object) -> bool:
 
 def _tested_parser() -> bool:
     """Whether the parser that uvicorn uses is one the tests have run on."""
-    version = str(getattr(sys.modules.get("websockets"), "__version__", ""))
-    try:
-        return OLDEST_PARSER <= int(version.split(".", maxsplit=1)[0]) <= NEWEST_PARSER
-    except ValueError:
-        return False
+    version = _version_of("websockets")
+    return (OLDEST_PARSER,) <= version[:1] <= (NEWEST_PARSER,)
 
 
 def _tested_version() -> bool:
     """Whether the uvicorn that runs this process is one the tests have run on."""
-    uvicorn = sys.modules.get("uvicorn")
-    version = str(getattr(uvicorn, "__version__", ""))
+    return OLDEST <= _version_of("uvicorn") <= NEWEST
+
+
+def _version_of(module: str) -> tuple[int, ...]:
+    """The first two numbers of a version, if there are such, of a module that is imported."""
+    return _numbers_of(str(getattr(sys.modules.get(module), "__version__", "")))
+
+
+@cache
+def _numbers_of(version: str) -> tuple[int, ...]:
     try:
         major, minor = version.split(".")[:2]
-        return OLDEST <= (int(major), int(minor)) <= NEWEST
+        return int(major), int(minor)
     except ValueError:
-        return False
+        return ()

@@ -174,6 +174,22 @@ def test_what_a_client_that_pauses_missed_comes_in_order_when_it_reads_again(
     assert sent.is_set()
 
 
+def test_what_waits_when_the_block_ends_still_leaves(ws: str, loop: str) -> None:
+    count, filler = 60, "x" * 100_000
+    pending: list[int] = []
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        for n in range(count):
+            await rooms.to("room").send_text(f"{n} {filler}")
+        pending.append(socket.pending)
+
+    rooms = RoomManager(outbox=OutboxPolicy(max_bytes=1 << 24))
+    with serving(endpoint, rooms, ws=ws, loop=loop) as port, RawClient(port) as client:
+        wait_until(lambda: bool(pending))
+        assert numbered([client.read_frame() for _ in range(count)]) == list(range(count))
+    assert pending[0] > 1_000_000
+
+
 def test_a_users_own_send_waits_behind_broadcasts_that_wait(ws: str, loop: str) -> None:
     count, filler = 60, "x" * 100_000
 

@@ -21,7 +21,7 @@ from fastapi_rooms.testing import eventually
 from fastapi_rooms.verbs import Nowhere
 from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
 
-LOBBY = channel_of("lobby")
+LOBBY, BAR = channel_of("lobby"), channel_of("bar")
 HELLO = Payload.of_text("hello")
 
 
@@ -107,7 +107,7 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
     with pytest.raises(NotStarted):
         await runtime.acquire([LOBBY])
     with pytest.raises(NotStarted):
-        await runtime.publish("/", Target(), HELLO, volatile=False)
+        await runtime.publish("/", Target(), HELLO)
     with pytest.raises(NotStarted):
         runtime.uses_up_turn(HELLO)
     assert (adapter.subscribed, adapter.published) == (set(), [])
@@ -169,6 +169,31 @@ async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: Fake
 
 
 # Interest.
+
+
+class _Knowing(FakeAdapter):
+    """An adapter that knows what it has confirmed."""
+
+    def is_live(self, channel: bytes) -> bool:
+        return channel in self.subscribed
+
+
+async def test_a_join_does_not_ask_for_what_is_live_already() -> None:
+    adapter = _Knowing()
+    runtime = Runtime(adapter, _settings(linger=60))
+    await runtime.start()
+    await runtime.acquire([LOBBY])
+    adapter.hold_up()
+    await runtime.acquire([LOBBY])
+    joining = asyncio.ensure_future(runtime.acquire([LOBBY, BAR]))
+    await eventually(lambda: adapter.waiting == 1, what="a join that waits for its new room")
+    for _ in range(2):
+        runtime.release([LOBBY])
+    assert not joining.done()
+    adapter.let_go()
+    await joining
+    assert {LOBBY, BAR} <= adapter.subscribed
+    await runtime.close()
 
 
 async def test_a_join_returns_when_the_adapter_has_confirmed(
@@ -325,7 +350,7 @@ async def test_letting_go_after_the_close_is_harmless(adapter: FakeAdapter) -> N
 async def test_a_message_travels_on_the_one_channel_that_all_it_is_for_listen_to(
     runtime: Runtime, adapter: FakeAdapter, target: Target, channel: bytes
 ) -> None:
-    await runtime.publish("/", target, HELLO, volatile=False)
+    await runtime.publish("/", target, HELLO)
     [(sent_on, data)] = adapter.published
     assert sent_on == channel
     sent = decoded(data)
@@ -338,7 +363,10 @@ async def test_sequences_rise_across_channels_and_kinds(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     for room, volatile in (("a", False), ("b", True), ("a", True), ("c", False)):
-        await runtime.publish("/", Target((room,)), HELLO, volatile=volatile)
+        if volatile:
+            runtime.publish_volatile("/", Target((room,)), HELLO)
+        else:
+            await runtime.publish("/", Target((room,)), HELLO)
     sent = [*adapter.published, *adapter.published_volatile]
     sequences = [decoded(data).sequence for _, data in sent]
     assert sorted(sequences) == list(range(min(sequences), min(sequences) + 4))
@@ -349,7 +377,7 @@ async def test_a_publish_returns_when_the_adapter_has_accepted(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     adapter.hold_up()
-    publish = asyncio.ensure_future(runtime.publish("/", Target(), HELLO, volatile=False))
+    publish = asyncio.ensure_future(runtime.publish("/", Target(), HELLO))
     await eventually(lambda: adapter.waiting)
     assert not publish.done()
     adapter.let_go()
@@ -361,7 +389,7 @@ async def test_a_volatile_message_does_not_wait_for_the_adapter(
 ) -> None:
     adapter.hold_up()
     adapter.publish_error = AdapterUnavailable("no")
-    await runtime.publish("/", Target(), HELLO, volatile=True)
+    runtime.publish_volatile("/", Target(), HELLO)
     [(channel, data)] = adapter.published_volatile
     assert channel == b"rooms#/#"
     assert decoded(data).volatile
@@ -425,7 +453,7 @@ async def test_another_workers_message_is_delivered(
 async def test_a_workers_own_echo_is_dropped(
     runtime: Runtime, adapter: FakeAdapter, heard: _Heard
 ) -> None:
-    await runtime.publish("/", Target(), HELLO, volatile=False)
+    await runtime.publish("/", Target(), HELLO)
     runtime.received(*adapter.published[0])
     assert heard.messages == []
 

@@ -141,13 +141,16 @@ class RedisAdapter:
     async def publish(self, channel: Channel, data: bytes) -> int:
         """Return when Redis has accepted it, with the number of other subscribers it went to."""
         receivers = await self._running_publisher().publish(channel, data)
-        subscriber = self._subscriber
-        echo = subscriber is not None and subscriber.is_live(channel)
-        return max(receivers - echo, 0)
+        echo = self.is_live(channel)
+        return max(receivers - echo, 0) if isinstance(receivers, int) else 0
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if Redis is there to take it."""
         self._running_publisher().publish_volatile(channel, data)
+
+    def is_live(self, channel: Channel) -> bool:
+        """Whether Redis has confirmed it on the present connection, and it is still wanted."""
+        return self._subscriber is not None and self._subscriber.is_live(channel)
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Return when Redis has confirmed every channel."""

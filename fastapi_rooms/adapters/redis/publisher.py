@@ -133,11 +133,11 @@ class Publisher:
         if self._link is not None:
             self._link.abort(reason)
 
-    async def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> int:
-        """Return when Redis has accepted it, with the number of subscribers that it told us.
+    def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> asyncio.Future[Any]:
+        """Publish; the future is done when Redis has accepted it, and its result what Redis said.
 
-        Raises:
-            AdapterUnavailable: Redis refused it, or did not accept it in time.
+        That is the number of subscribers, if Redis is sane. The future, or this itself, fails with
+        `AdapterUnavailable` if Redis refuses it, or does not accept it in time.
         """
         budget = self._budget
         if budget.used + len(data) > budget.limit and budget.used:
@@ -148,8 +148,7 @@ class Publisher:
             )
         accepted: asyncio.Future[Any] = self._loop.create_future()
         self._enqueue(pack(self._verb, channel, data), accepted, slot)
-        receivers = await accepted
-        return receivers if isinstance(receivers, int) else 0
+        return accepted
 
     def publish_volatile(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> None:
         """Send it in this turn, or drop it when there is no link or the link is behind."""

@@ -256,7 +256,7 @@ def steps(draw: st.DrawFn) -> list[Step]:
     return [step for step in made if step]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(steps(), st.booleans(), st.integers(0, 2))
 async def test_whatever_a_client_sends_comes_out_as_without_it(
     script: list[Step], deflate: bool, before: int
