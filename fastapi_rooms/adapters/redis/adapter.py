@@ -142,7 +142,7 @@ class RedisAdapter:
         """Return when Redis has accepted it, with the number of other subscribers it went to."""
         receivers = await self._running_publisher().publish(channel, data)
         echo = self.is_live(channel)
-        return max(receivers - echo, 0) if isinstance(receivers, int) else 0
+        return max(receivers - echo, 0)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if Redis is there to take it."""

@@ -133,11 +133,11 @@ class Publisher:
         if self._link is not None:
             self._link.abort(reason)
 
-    def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> asyncio.Future[Any]:
-        """Publish; the future is done when Redis has accepted it, and its result what Redis said.
+    def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> asyncio.Future[int]:
+        """Publish; the future is done when Redis has accepted it.
 
-        That is the number of subscribers, if Redis is sane. The future, or this itself, fails with
-        `AdapterUnavailable` if Redis refuses it, or does not accept it in time.
+        Its result is the number of subscribers that Redis told us. The future, or this itself,
+        fails with `AdapterUnavailable` if Redis refuses it, or does not accept it in time.
         """
         budget = self._budget
         if budget.used + len(data) > budget.limit and budget.used:
@@ -264,7 +264,7 @@ class Publisher:
             self.dropped += 1
             command.fail(f"Redis refused to publish: {error}")
         elif command.accepted is not None and not command.accepted.done():
-            command.accepted.set_result(reply)
+            command.accepted.set_result(reply if command.raw or isinstance(reply, int) else 0)
 
     # What an overseer calls.
 
