@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
+from fastapi import FastAPI
 from playwright.async_api import expect
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
@@ -258,6 +259,34 @@ def test_namespaces(example: ModuleType) -> None:
         client.post("/closing")
         for session in (ann, bob, cem):
             assert session.receive_text() == "We close in five minutes."
+
+
+@shows("docs/howto/cluster.md", "app.py")
+def test_the_whole_cluster(example: ModuleType, redis_server: RedisServer) -> None:
+    other = RoomManager(redis_server.url)
+    heard: list[object] = []
+    other.on_server_side("settings")(lambda *change: heard.append(change))
+    with (
+        TestClient(FastAPI(lifespan=other.lifespan)),
+        TestClient(example.app) as client,
+        client.websocket_connect("/chat/tea?user=ann") as ann,
+        client.websocket_connect("/chat/tea?user=bob") as bob,
+    ):
+        wait_until(lambda: len(example.rooms.rooms.get("user:bob", ())) == 1)
+        assert client.get("/rooms/tea").json() == ["ann", "bob"]
+        assert client.post("/rooms/tea/move?to=bar").json() == 2
+        assert client.get("/rooms/tea").json() == []
+        assert client.get("/rooms/bar").json() == ["ann", "bob"]
+        assert ann.receive_text() == bob.receive_text() == "this is bar"
+        assert client.put("/settings/motto?value=hi").json() == [None]
+        assert heard == [("motto", "hi")]
+        assert example.settings == {"motto": "hi"}
+        client.post("/users/bob/logout")
+        assert bob.receive_text() == "You have been logged out."
+        with pytest.raises(WebSocketDisconnect) as end:
+            bob.receive_text()
+        assert (end.value.code, end.value.reason) == (4003, "logged out")
+        assert client.get("/rooms/bar").json() == ["ann"]
 
 
 @shows("docs/howto/native-websockets.md", "app.py")

@@ -1,0 +1,385 @@
+"""This worker among the others, of whom the tests play the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from fastapi_rooms import AdapterHealth, AdapterUnavailable, Receiver, cluster, codec
+from fastapi_rooms.cluster import Cluster, Pace
+from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign, Target
+from fastapi_rooms.names import Channels
+from fastapi_rooms.question import PIECE_BYTES
+from fastapi_rooms.remote import Ask
+from fastapi_rooms.testing import eventually
+from fastapi_rooms.verbs import Nowhere
+from tests.unit.support import other_tasks
+
+ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16
+COUNT = Ask("count", Target(), {})
+CHANNELS = Channels("rooms")
+FAR = 3600.0
+
+
+class _Carrier:
+    """An adapter that says what it is told to of who receives what."""
+
+    prefix = "rooms"
+
+    def __init__(self) -> None:
+        self.health = AdapterHealth(connected=True, since=0, last_received=None)
+        self.sent: list[tuple[bytes, Message]] = []
+        self.volatile: list[tuple[bytes, Message]] = []
+        self.receivers: dict[bytes, int | None] = {}
+        self.down = False
+        self.stuck = False
+
+    async def start(self, receiver: Receiver, channels: Iterable[bytes]) -> None: ...
+
+    async def publish(self, channel: bytes, data: bytes) -> int | None:
+        self.sent.append((channel, codec.decode(data)))
+        if self.stuck:
+            await asyncio.Event().wait()
+        if self.down:
+            raise AdapterUnavailable("down")
+        return self.receivers.get(channel, 0)
+
+    def publish_volatile(self, channel: bytes, data: bytes) -> None:
+        self.volatile.append((channel, codec.decode(data)))
+
+    async def subscribe(self, channels: Iterable[bytes]) -> None:
+        if self.down:
+            raise AdapterUnavailable("down")
+
+    def unsubscribe(self, channels: Iterable[bytes]) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def signs(self) -> list[tuple[bytes, Sign]]:
+        """The signs of life that were published, and where."""
+        return [(to, beat.sign) for to, beat in self.sent if isinstance(beat, Beat)]
+
+    def requests(self) -> list[Request]:
+        return [message for _, message in self.sent if isinstance(message, Request)]
+
+    def replies(self) -> list[Reply]:
+        return [message for _, message in self.sent if isinstance(message, Reply)]
+
+
+class _Place(Nowhere):
+    """A namespace with a handler that does what a test wants."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    def handle(self, event: str, args: list[Any]) -> Any:
+        answer = self.answers.pop()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def carrier() -> _Carrier:
+    return _Carrier()
+
+
+@pytest.fixture
+def place() -> _Place:
+    return _Place()
+
+
+def make(carrier: _Carrier, place: _Place | None = None, **pace: Any) -> Cluster:
+    numbers = itertools.count(1)
+    pace = {"heartbeat": FAR} | pace
+    places = {"/": place or _Place()}
+    return Cluster(ME, carrier, CHANNELS, Pace(**pace), lambda: next(numbers), places)
+
+
+@pytest.fixture
+async def here(carrier: _Carrier, place: _Place) -> AsyncIterator[Cluster]:
+    """A started one that knows Ann."""
+    here = make(carrier, place)
+    await here.start()
+    hear(here, ANN, Sign.ALIVE)
+    yield here
+    await here.close()
+    assert other_tasks() == set()
+
+
+def hear(here: Cluster, node: str, sign: Sign, interval: float = FAR) -> None:
+    assert here.received(Beat(node, 1, sign, interval))
+
+
+async def request_of(carrier: _Carrier) -> Request:
+    await eventually(lambda: bool(carrier.requests()), what="a request")
+    return carrier.requests()[-1]
+
+
+def answer(here: Cluster, node: str, request: Request, data: bytes) -> bool:
+    return here.received(Reply(node, 1, request.id, 0, last=True, refused=False, data=data))
+
+
+# Signs of life.
+
+
+async def test_a_worker_greets_all_and_is_answered_on_its_own_channel(carrier: _Carrier) -> None:
+    here = make(carrier)
+    await here.start()
+    assert carrier.signs() == [(b"rooms#workers#", Sign.HELLO)]
+    assert here.nodes == {ME}
+    hear(here, ANN, Sign.HELLO)
+    assert here.nodes == {ME, ANN}
+    assert [(to, message.sign) for to, message in carrier.volatile if type(message) is Beat] == [
+        (f"rooms#{ANN}#".encode(), Sign.ALIVE)
+    ]
+    hear(here, BOB, Sign.LOOK)
+    assert here.nodes == {ME, ANN}
+    assert carrier.volatile[-1][0] == f"rooms#{BOB}#".encode()
+    hear(here, ANN, Sign.BYE)
+    assert here.nodes == {ME}
+    await here.close()
+    assert carrier.signs()[-1] == (b"rooms#workers#", Sign.BYE)
+
+
+async def test_an_observer_looks_and_neither_counts_nor_answers_nor_says_goodbye(
+    carrier: _Carrier,
+) -> None:
+    here = make(carrier, observer=True)
+    await here.start()
+    assert carrier.signs() == [(b"rooms#workers#", Sign.LOOK)]
+    assert here.own_channels == [f"rooms#{ME}#".encode()]
+    hear(here, ANN, Sign.HELLO)
+    assert here.nodes == {ANN}
+    assert carrier.volatile == []
+    await here.close()
+    assert len(carrier.signs()) == 1
+
+
+@pytest.mark.parametrize(("observer", "sign"), [(False, Sign.ALIVE), (True, Sign.LOOK)])
+async def test_it_lets_hear_of_itself_while_it_is_connected(
+    carrier: _Carrier, observer: bool, sign: Sign
+) -> None:
+    here = make(carrier, heartbeat=0.001, observer=observer)
+    await here.start()
+    await eventually(lambda: len(carrier.volatile) >= 2, what="signs of life")
+    assert {(to, message.sign) for to, message in carrier.volatile if type(message) is Beat} == {
+        (b"rooms#workers#", sign)
+    }
+    carrier.health = carrier.health._replace(connected=False)
+    before = len(carrier.volatile)
+    hear(here, ANN, Sign.ALIVE, interval=0.001)
+    clock = _Carrier()
+    other = make(clock, heartbeat=0.001)
+    await other.start()
+    await eventually(lambda: len(clock.volatile) >= 5, what="time goes by")
+    assert len(carrier.volatile) == before
+    assert ANN in here.nodes  # that we hear nobody says nothing of them
+    await here.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("receivers", [0, None, 1])
+async def test_one_that_has_gone_silent_is_not_counted_any_more(
+    carrier: _Carrier, receivers: int | None
+) -> None:
+    here = make(carrier, heartbeat=0.005)
+    await here.start()
+    carrier.receivers[CHANNELS.of_node(ANN)] = receivers
+    hear(here, ANN, Sign.ALIVE, interval=0.005)
+    hear(here, BOB, Sign.ALIVE)
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.3))
+    answer(here, BOB, await request_of(carrier), b"1")
+    await eventually(lambda: here.nodes == {ME, BOB}, what="it is given up")
+    question = await asked
+    assert question.answers == {BOB: b"1"}
+    # Whoever still has its subscription is frozen, and was waited for to the end.
+    assert question.missing == ({ANN} if receivers == 1 else set())
+    await here.close()
+
+
+async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) -> None:
+    carrier.down = True
+    here = make(carrier, heartbeat=0.01)
+    carrier.health = carrier.health._replace(connected=False)
+    await here.start()
+    with pytest.raises(AdapterUnavailable, match=r"in 0.05 s"):
+        await here.ask("/", COUNT, 0.05)
+    carrier.down = False
+    assert (await here.ask("/", COUNT, 60)).is_done()
+    assert carrier.signs()[-1] == (b"rooms#workers#", Sign.HELLO)
+    await here.close()
+
+
+async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[b"rooms#workers#"] = 2
+    here.greet()
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await eventually(lambda: len(carrier.signs()) == 2, what="another greeting")
+    hear(here, ANN, Sign.ALIVE)
+    assert carrier.requests() == []
+    hear(here, BOB, Sign.ALIVE)
+    request = await request_of(carrier)
+    assert answer(here, ANN, request, b"1")
+    assert answer(here, BOB, request, b"2")
+    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+
+
+async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
+    carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "GREETING", 0.02)
+    carrier.receivers[b"rooms#workers#"] = 5
+    here = make(carrier)
+    await here.start()
+    assert (await here.ask("/", COUNT, 60)).is_done()
+    await here.close()
+
+
+async def test_closing_says_goodbye_only_if_that_can_be_said(
+    carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make(carrier)
+    await here.start()
+    carrier.health = carrier.health._replace(connected=False)
+    await here.close()
+    assert carrier.signs() == [(b"rooms#workers#", Sign.HELLO)]
+    carrier.health = carrier.health._replace(connected=True)
+    monkeypatch.setattr(cluster, "GOODBYE", 0.02)
+    for trouble in ("down", "stuck"):
+        here = make(carrier)
+        await here.start()
+        setattr(carrier, trouble, True)
+        await here.close()
+        setattr(carrier, trouble, False)
+    assert other_tasks() == set()
+
+
+# Asking.
+
+
+async def test_one_worker_alone_can_be_asked(carrier: _Carrier, here: Cluster) -> None:
+    hear(here, BOB, Sign.ALIVE)
+    asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=BOB), 60))
+    request = await request_of(carrier)
+    assert carrier.sent[-1][0] == CHANNELS.of_node(BOB)
+    assert answer(here, BOB, request, b"3")
+    assert (await asked).answers == {BOB: b"3"}
+    assert (await here.ask("/", COUNT._replace(node="c" * 16), 60)).is_done()
+
+
+async def test_a_request_that_is_not_accepted_is_an_error_and_leaves_nothing(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.down = True
+    with pytest.raises(AdapterUnavailable):
+        await here.ask("/", COUNT, 60)
+    carrier.down = False
+    late = Reply(ANN, 1, carrier.requests()[-1].id, 0, last=True, refused=False, data=b"1")
+    assert here.received(late)  # nobody waits for it, and that is no offence
+
+
+async def test_an_answer_that_fits_nothing_is_told(carrier: _Carrier, here: Cluster) -> None:
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    assert not answer(here, BOB, request, b"1")
+    assert not here.received(Reply(ANN, 1, request.id, 1, last=True, refused=False, data=b""))
+    assert answer(here, ANN, request, b"1")
+    assert (await asked).answers == {ANN: b"1"}
+
+
+# Being asked.
+
+
+def ask(here: Cluster, verb: str = "emit", number: int = 7, **arguments: Any) -> None:
+    if verb == "emit":
+        arguments = {"event": "x", "args": []} | arguments
+    assert here.received(Request(ANN, 1, "/", Target(), number, verb, arguments))
+
+
+async def test_a_large_answer_goes_out_in_pieces(
+    carrier: _Carrier, place: _Place, here: Cluster
+) -> None:
+    place.answers = ["x" * 2 * PIECE_BYTES]
+    ask(here)
+    await eventually(lambda: len(carrier.replies()) == 3, what="three pieces")
+    assert [(r.piece, r.last, r.refused) for r in carrier.replies()] == [
+        (0, False, False),
+        (1, False, False),
+        (2, True, False),
+    ]
+    assert len(b"".join(r.data for r in carrier.replies())) == 2 * PIECE_BYTES + 2
+
+
+async def test_what_goes_wrong_here_is_told_and_logged(
+    carrier: _Carrier, place: _Place, here: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails() -> None:
+        raise ValueError("later")
+
+    place.answers = [object(), fails(), ValueError("at once")]
+    for _ in range(3):
+        ask(here)
+    await eventually(lambda: len(carrier.replies()) == 3, what="three refusals")
+    assert all(reply.refused for reply in carrier.replies())
+    assert sorted(reply.data.decode().split(":")[0] for reply in carrier.replies()) == [
+        "TypeError",
+        "ValueError",
+        "ValueError",
+    ]
+    assert sum("asked for by another worker" in record.message for record in caplog.records) == 3
+
+
+async def test_a_request_that_wants_no_answer_gets_none(
+    carrier: _Carrier, place: _Place, here: Cluster
+) -> None:
+    done = asyncio.Event()
+
+    async def later() -> None:
+        done.set()
+
+    place.answers = [later(), "at once"]
+    ask(here, number=0)
+    ask(here, number=0)
+    await done.wait()
+    await eventually(lambda: not other_tasks(), what="it is over")
+    assert carrier.replies() == []
+
+
+async def test_more_requests_at_a_time_than_can_be_are_refused(
+    carrier: _Carrier, place: _Place, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MAX_RUNNING", 2)
+    go_on = asyncio.Event()
+    place.answers = [go_on.wait(), go_on.wait()]
+    for _ in range(3):
+        ask(here)
+    await eventually(lambda: len(carrier.replies()) == 1, what="a refusal")
+    assert b"2 requests are under way" in carrier.replies()[0].data
+    go_on.set()
+    await eventually(lambda: len(carrier.replies()) == 3, what="the others' answers")
+
+
+async def test_closing_ends_what_it_is_asked(carrier: _Carrier, place: _Place) -> None:
+    here = make(carrier, place)
+    await here.start()
+    ended = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    place.answers = [endless()]
+    ask(here)
+    await asyncio.sleep(0)
+    await here.close()
+    assert ended.is_set()
+    assert carrier.replies() == []
