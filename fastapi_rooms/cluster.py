@@ -42,7 +42,7 @@ GREETING = 1.0
 """Seconds that others have to answer a greeting before requests go out without them."""
 
 LATE = 0.5
-"""Seconds after which it is looked into whether a worker that has not answered still lives."""
+"""Every so many seconds it is looked into whether workers that have not answered still live."""
 
 GOODBYE = 1.0
 """Seconds that a goodbye may take."""
@@ -131,6 +131,9 @@ class Cluster:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _, answered in self._questions.values():
+            if not answered.done():
+                answered.set_result(None)
         if not self._pace.observer and self._adapter.health.connected:
             with suppress(AdapterUnavailable, TimeoutError):
                 async with asyncio.timeout(GOODBYE):
@@ -155,11 +158,11 @@ class Cluster:
         self._questions[number] = (question, answered)
         try:
             await self._request(namespace, ask, number)
-            await asyncio.wait((answered,), timeout=min(LATE, deadline - self._loop.time()))
-            if not answered.done():
-                for node in question.missing:
-                    self._spawn(self._look_into(node))
-                await asyncio.wait((answered,), timeout=deadline - self._loop.time())
+            while not answered.done() and (left := deadline - self._loop.time()) > 0:
+                await asyncio.wait((answered,), timeout=min(LATE, left))
+                if not answered.done():
+                    for node in question.missing:
+                        self._spawn(self._look_into(node))
         finally:
             del self._questions[number]
         return question

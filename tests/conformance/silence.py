@@ -31,7 +31,7 @@ class Mute(Station):
     def __init__(self, backplane: Backplane) -> None:
         super().__init__(backplane.adapter())
         self.node = new_node_id()
-        self.channels = Channels(self.adapter.prefix)
+        self.names = Channels(self.adapter.prefix)
         self._sequence = 0
 
     def is_known_by(self, worker: RoomManager) -> bool:
@@ -41,17 +41,17 @@ class Mute(Station):
     async def say(self, sign: Sign, interval: float = 60) -> None:
         """Let the others hear of it."""
         beat = Beat(self.node, self._next(), sign, interval)
-        await self.publish(self.channels.of_workers(), codec.encode(beat))
+        await self.publish(self.names.of_workers(), codec.encode(beat))
 
     async def ask(self, verb: str, **arguments: Any) -> None:
         """Send every worker a request."""
         request = Request(self.node, self._next(), "/", Target(), 77, verb, arguments)
-        await self.publish(self.channels.of_workers(), codec.encode(request))
+        await self.publish(self.names.of_workers(), codec.encode(request))
 
     async def answer(self, node: str, request: int, data: bytes, *, refused: bool = False) -> None:
         """Answer a worker's request."""
         reply = Reply(self.node, self._next(), request, 0, last=True, refused=refused, data=data)
-        await self.publish(self.channels.of_node(node), codec.encode(reply))
+        await self.publish(self.names.of_node(node), codec.encode(reply))
 
     async def request(self) -> Request:
         """The first request that it was sent."""
@@ -76,7 +76,7 @@ class Mute(Station):
 async def mute_worker(backplane: Backplane, *known_by: RoomManager) -> AsyncIterator[Mute]:
     """A mute worker that some workers know of."""
     mute = Mute(backplane)
-    await mute.start(mute.channels.of_node(mute.node), mute.channels.of_workers())
+    await mute.start(mute.names.of_node(mute.node), mute.names.of_workers())
     try:
         await mute.say(Sign.ALIVE)
         for worker in known_by:

@@ -16,6 +16,7 @@ from redis.asyncio.cluster import RedisCluster as Client
 from fastapi_rooms import RedisClusterAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, Member, RedisCluster, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+from tests.conformance.silence import SilenceSuite
 
 MakeAdapter = Callable[[RedisCluster], RedisClusterAdapter]
 
@@ -71,6 +72,15 @@ class TestRedisClusterManager(ManagerSuite):
         yield ClusterBackplane(
             redis_cluster, lambda cluster: RedisClusterAdapter(cluster.url, prefix="{shop}")
         )
+        await left_clean(redis_cluster)
+
+
+class TestRedisClusterSilence(SilenceSuite):
+    """Workers that do not answer, on a cluster."""
+
+    @pytest.fixture
+    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[ClusterBackplane]:
+        yield ClusterBackplane(redis_cluster, VARIANTS["RESP3"])
         await left_clean(redis_cluster)
 
 

@@ -12,6 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.testing import Certificates, Cluster, Member, SentinelServers, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+from tests.conformance.silence import SilenceSuite
 
 MakeAdapter = Callable[[SentinelServers], RedisAdapter]
 
@@ -62,6 +63,10 @@ class TestSentinelAdapter(AdapterSuite):
 
 class TestSentinelManager(ManagerSuite):
     """Managers that do."""
+
+
+class TestSentinelSilence(SilenceSuite):
+    """Workers that do not answer."""
 
 
 async def test_both_kinds_of_connection_hear_each_other(sentinel_servers: SentinelServers) -> None:

@@ -294,6 +294,31 @@ async def test_an_answer_that_fits_nothing_is_told(carrier: _Carrier, here: Clus
     assert (await asked).answers == {ANN: b"1"}
 
 
+async def test_who_is_late_is_looked_into_until_the_carrier_can_tell(
+    carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LATE", 0.005)
+    own = CHANNELS.of_node(ANN)
+    carrier.receivers[own] = None
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await eventually(lambda: carrier.signs().count((own, Sign.HELLO)) >= 2, what="two looks")
+    carrier.receivers[own] = 0
+    question = await asked
+    assert question.is_done()
+    assert question.answers == {}
+    assert here.nodes == {ME}
+
+
+async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
+    here = make(carrier)
+    await here.start()
+    hear(here, ANN, Sign.ALIVE)
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await request_of(carrier)
+    await here.close()
+    assert (await asked).missing == {ANN}
+
+
 # Being asked.
 
 
