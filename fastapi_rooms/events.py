@@ -29,7 +29,7 @@ class Gap(NamedTuple):
     """
 
     since: float
-    """When the adapter was last known to receive."""
+    """All that was sent before that has arrived."""
     until: float
     """When it was sure to receive again."""
     rooms: frozenset[Room]

@@ -29,7 +29,7 @@ class Outage(NamedTuple):
     """A span of time in which messages on these channels may have been missed."""
 
     since: float
-    """When the connection was last known to work, in seconds since the epoch."""
+    """All that the carrier took before that has been received; in seconds since the epoch."""
     until: float
     """When the subscriptions were confirmed again."""
     channels: frozenset[Channel]

@@ -84,13 +84,29 @@ class Subscriptions:
             self._unconfirmed -= 1
         self._consider(channel)
 
-    def refused(self, channels: Iterable[Channel]) -> None:
-        """The carrier will not have these: not asked for again here, unless wished anew."""
+    def refused(self, channels: Iterable[Channel]) -> list[Channel]:
+        """The carrier will not: no channel is asked for again unless wished anew, or retried.
+
+        Returns those that are live by that: they were to be left, and are wanted again.
+        """
+        live = []
         for channel in channels:
-            if self._states.pop(channel, None) is not None:
+            state = self._states.pop(channel, None)
+            if state is not None:
                 self._unconfirmed -= 1
-            if channel in self.wanted:
+            if state is _State.UNSUBSCRIBING:
+                self._states[channel] = _State.LIVE
+            wanted = channel in self.wanted
+            if wanted and state is _State.UNSUBSCRIBING:
+                live.append(channel)
+            elif wanted or state is _State.UNSUBSCRIBING:
                 self._refused.add(channel)
+        return live
+
+    def retry_refused(self) -> None:
+        """What was refused is due again."""
+        self._due.update(dict.fromkeys(self._refused))
+        self._refused.clear()
 
     def drop(self, channels: Collection[Channel]) -> list[Channel]:
         """The carrier has these no more, and they are to be had elsewhere if they are wanted.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from types import SimpleNamespace
 
 import pytest
+import redis.asyncio
 
-from fastapi_rooms import Gap
+from fastapi_rooms import AdapterUnavailable, Gap, RoomManager
 from fastapi_rooms.adapters.redis import link
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
-from tests.faults.support import QUICK, behind, manager, ready
+from fastapi_rooms.testing.waiting import TIMEOUT
+from tests.faults.support import QUICK, behind, busy, manager, ready, talking
 
 
 async def test_a_killed_subscriber_subscribes_again_and_hears(own_redis: RedisServer) -> None:
@@ -185,3 +188,50 @@ async def test_a_redis_that_answers_nonsense_is_left_and_tried_again(
         await ready(near)
         await far.to("lobby").send_text("hello again")
         assert await here.receive() == "hello again"
+
+
+async def test_joins_and_leaves_wait_for_a_busy_redis(own_redis: RedisServer) -> None:
+    near, far = RoomManager(own_redis.url, linger=0), manager(own_redis)
+    async with near, far, Member(near, "lobby", "bar", "quiz") as here:
+        async with busy(own_redis):
+            await here.socket.leave("bar", "quiz")
+            join = asyncio.create_task(here.socket.join("news", "quiz"))
+            for _ in range(2):  # by the second answer Redis has read what came before the first
+                with pytest.raises(AdapterUnavailable, match="BUSY"):
+                    await near.to("lobby").send_text("not now")
+            assert not join.done()
+        await join
+        await ready(near, far)
+        await far.to("news").to("quiz").send_text("you are in")
+        await here.receive_until("you are in")
+        await eventually(lambda: own_redis.numsub("rooms#/#bar#") == 0)
+        assert own_redis.numsub("rooms#/#quiz#") == 1
+        assert near.health.reconnects == 0
+
+
+async def test_an_idle_worker_is_ready_again_soon_after_a_busy_redis(
+    own_redis: RedisServer,
+) -> None:
+    near = manager(own_redis)  # whose next probe is due in ten seconds
+    async with near, Member(near, "lobby"):
+        async with busy(own_redis):
+            with pytest.raises(AdapterUnavailable, match="BUSY"):
+                await near.to("lobby").send_text("not now")
+            assert not near.health.ready
+        await ready(near)
+        assert (near.health.reconnects, near.health.dropped) == (0, 1)
+
+
+async def test_a_gap_begins_with_the_last_probe_that_came_back(own_redis: RedisServer) -> None:
+    near, far = manager(own_redis, probe_interval=0.05), manager(own_redis)
+    gaps: list[Gap] = []
+    near.on("gap")(gaps.append)
+    async with near, far, Member(near, "lobby"), talking(far, "lobby"):
+        begin = time.time()
+        async with redis.asyncio.Redis(port=own_redis.port) as client, client.pubsub() as spy:
+            await spy.psubscribe("rooms#probe.*")
+            for _ in range(4):  # the confirmation, and probes, whatever else is said meanwhile
+                assert await spy.get_message(timeout=TIMEOUT)
+        own_redis.kill_connections("pubsub")
+        await eventually(lambda: gaps)
+        assert gaps[0].since > begin

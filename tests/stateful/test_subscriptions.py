@@ -96,6 +96,12 @@ class SubscriptionsMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.connected)
     @rule()
+    def retry(self) -> None:
+        self.subscriptions.retry_refused()
+        self.refused.clear()
+
+    @precondition(lambda self: self.connected)
+    @rule()
     def flush(self) -> None:
         subscribe, unsubscribe = self.subscriptions.take_due()
         under_way = self.under_way()
@@ -118,10 +124,11 @@ class SubscriptionsMachine(RuleBasedStateMachine):
                 self.subscribed.discard(channel)
             self.answers.append(Answer(command.subscribe, [channel]))
 
-    @precondition(lambda self: self.commands and self.commands[0].subscribe)
+    @precondition(lambda self: self.commands)
     @rule()
     def refuse(self) -> None:
-        self.answers.append(Answer(True, self.commands.popleft().channels, refused=True))
+        command = self.commands.popleft()
+        self.answers.append(Answer(command.subscribe, command.channels, refused=True))
 
     @precondition(lambda self: self.connected and not self.commands and not self.answers)
     @rule(channel=st.sampled_from(CHANNELS))
@@ -137,9 +144,13 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         answer = self.answers.popleft()
         [*channels] = answer.channels
         if answer.refused:
-            self.subscriptions.refused(channels)
-            self.refused |= set(channels) & self.wanted
-            self.waiters = [w for w in self.waiters if w.channel not in channels]
+            revived = self.subscriptions.refused(channels)
+            for channel in revived:
+                assert not answer.subscribed
+                self.tell(channel)
+            self.refused |= set(channels) & self.wanted if answer.subscribed else set(channels)
+            self.refused -= set(revived)
+            self.waiters = [w for w in self.waiters if w.channel not in self.refused]
         elif answer.subscribed:
             live = self.subscriptions.confirm_subscribed(channels[0])
             assert live == self.subscriptions.is_live(channels[0])
@@ -192,7 +203,8 @@ class SubscriptionsMachine(RuleBasedStateMachine):
                 self.hear()
         assert self.subscriptions.take_due() == ([], []), "it never comes to rest"
         live = {channel for channel in CHANNELS if self.subscriptions.is_live(channel)}
-        assert live == self.subscribed == self.wanted - self.refused
+        assert live == self.wanted - self.refused
+        assert self.subscribed == live | self.refused - self.wanted, "what may not be left stays"
         assert self.subscriptions.settled == (not self.refused)
         assert not self.waiters, "a waiter is never told"
 

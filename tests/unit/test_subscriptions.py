@@ -210,3 +210,37 @@ def test_a_refusal_of_what_is_no_longer_wanted_leaves_nothing_to_do() -> None:
     subscriptions.refused([b"a"])
     assert _settled(subscriptions)
     assert subscriptions.take_due() == ([], [])
+
+
+def test_what_was_refused_is_due_again_when_it_is_retried() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.want([b"a", b"b"])
+    subscriptions.take_due()
+    assert subscriptions.refused([b"a", b"b"]) == []
+    subscriptions.unwant([b"b"])
+    subscriptions.retry_refused()
+    assert subscriptions.take_due() == ([b"a"], [])
+    assert subscriptions.confirm_subscribed(b"a")
+    assert _settled(subscriptions)
+
+
+def test_a_channel_that_could_not_be_left_is_left_when_it_is_retried() -> None:
+    subscriptions = _live(b"a")
+    subscriptions.unwant([b"a"])
+    subscriptions.take_due()
+    assert subscriptions.refused([b"a"]) == []
+    assert not _settled(subscriptions)
+    subscriptions.retry_refused()
+    assert subscriptions.take_due() == ([], [b"a"])
+    subscriptions.confirm_unsubscribed(b"a")
+    assert _settled(subscriptions)
+
+
+def test_a_channel_that_could_not_be_left_and_is_wanted_again_is_live() -> None:
+    subscriptions = _live(b"a")
+    subscriptions.unwant([b"a"])
+    subscriptions.take_due()
+    subscriptions.want([b"a"])
+    assert subscriptions.refused([b"a"]) == [b"a"]
+    assert subscriptions.is_live(b"a")
+    assert _settled(subscriptions)

@@ -115,6 +115,8 @@ class Publisher:
         """When what was published may have reached nobody: on a node that was left for another."""
         self.why_down = ""
         self.refused = False
+        self.refusal = ""
+        """What Redis last said instead of taking a message; whoever has read it empties it."""
         self.dropped = 0
         """How many messages were not accepted."""
 
@@ -263,8 +265,18 @@ class Publisher:
         if error is not None and not command.raw:
             self.dropped += 1
             command.fail(f"Redis refused to publish: {error}")
+            self._note(str(error))
         elif command.accepted is not None and not command.accepted.done():
             command.accepted.set_result(reply if command.raw or isinstance(reply, int) else 0)
+
+    def _note(self, refusal: str) -> None:
+        """Redis may refuse everything for a while: with BUSY while it runs a script, for example.
+
+        A channel we may not publish on is that channel's own trouble.
+        """
+        if not self.refusal and not refusal.startswith("NOPERM"):
+            self.refusal = refusal
+            self._changed()
 
     # What an overseer calls.
 

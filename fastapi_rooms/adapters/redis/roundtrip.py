@@ -1,15 +1,21 @@
-"""Proves that what is published arrives: when both connections are up, and whenever it is quiet.
+"""Proves that what is published arrives: when both connections are up, and every now and then.
 
 Two connections that answer prove little. They may lead to two nodes, or to one that was a master
-and is none any more, or have rights that were withdrawn. So a worker only counts as connected once
-a message of its own has come round; and later it asks the node for its role from time to time, also
-while messages flow: all who are on a demoted master still hear each other there.
+and is none any more, or have rights that were withdrawn, or be dead without a sign of it. So a
+worker only counts as connected once a message of its own has come round. It sends another every
+interval, whatever else arrives, and asks the node for its role: all who are on a demoted master
+still hear each other there.
+
+A message that comes round proves one thing more. Redis keeps the order of what it sends on one
+connection; so all that it took before that message was sent has been received.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import hiredis
 
@@ -20,6 +26,12 @@ from fastapi_rooms.types import Channel
 
 RETRY = 1.0
 """Seconds after which what was refused is tried again: rights can be given back."""
+
+SOON = 1.0
+"""Seconds that a connection which outlived the other one has to prove that it is not dead too."""
+
+TOLERATED = 2
+"""Messages in a row that may be missing while others arrive: Redis may only lag behind."""
 
 
 class RoundTrip:
@@ -43,7 +55,10 @@ class RoundTrip:
         self._unproven = asyncio.Event()
         self._settled = asyncio.Event()
         self._number = 0
-        self._arrived = 0
+        self._sent: dict[bytes, float] = {}
+        self._missing = 0
+        self._publishing = False
+        self._outlived = False  # whether the subscriber did, the publisher it was proven with
         self.proven = False
         """Whether a message has come round on the present connections."""
         self.why = ""
@@ -52,52 +67,72 @@ class RoundTrip:
         """Whether we lack the right to publish it."""
 
     def links_changed(self) -> None:
-        """A connection came or went: what was proven of it is so no more."""
-        if not (self._publisher.connected and self._subscriber.connected):
+        """A connection came or went, or refuses: what was proven of it is so no more."""
+        publisher, subscriber = self._publisher, self._subscriber
+        was_publishing, self._publishing = self._publishing, publisher.connected
+        if not subscriber.connected:
+            self._outlived = False
+        elif was_publishing and not publisher.connected:
+            self._outlived = True
+        if not (publisher.connected and subscriber.connected):
             self.proven = self.refused = False
             self.why = ""
+            self._missing = 0
+            self._sent.clear()
             self._unproven.clear()
             self._settled.set()
+        elif publisher.refusal and self.proven:
+            self.proven = False
+            self.why = f"it refuses to publish: {publisher.refusal}"
+            self._unproven.set()
         elif not self.proven:
             self._unproven.set()
 
     def received(self, data: bytes) -> None:
-        """One has come round."""
+        """One has come round; one that we did not send means nothing."""
+        sent = self._sent.get(data)
+        if sent is None:
+            return
+        self._sent = {number: later for number, later in self._sent.items() if later > sent}
+        self._missing = 0
+        self._subscriber.prove(sent)
         if data == b"%d" % self._number:
-            self._arrived = self._number
             self._settled.set()
 
     async def run(self) -> None:
         """Prove it again and again, until cancelled."""
-        subscriber, heard = self._subscriber, None
+        publisher, subscriber = self._publisher, self._subscriber
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._unproven.wait()
-            except TimeoutError:
-                pass
             if subscriber.is_stuck(self._interval):
+                self._unproven.clear()
                 subscriber.abort(f"{subscriber.verb} is not confirmed for {self._interval} s")
-            elif self._publisher.connected and subscriber.connected:
-                # No clock is asked how long it has been quiet: clocks can be set back.
-                quiet = subscriber.last_received == heard
-                await self._prove(by_message=quiet or not self.proven)
-            heard = subscriber.last_received
+            elif publisher.connected and subscriber.connected:
+                await self._prove()
 
-    async def _prove(self, *, by_message: bool) -> None:
+    async def _prove(self) -> None:
         links = self._publisher.link, self._subscriber.link
+        heard = self._subscriber.last_received  # no clock is asked below: those can be set back
+        self._publisher.refusal = ""
         problem = refused = None
         try:
             problem = await self._publisher.trouble()
-            if not problem and by_message and self.channel is not None:
+            if not problem and self.channel is not None:
                 refused = await self._send(self.channel)
-                if not refused and self._arrived != self._number:
-                    problem = f"nothing arrives, for {self._interval} s after a probe"
+            elif not problem:
+                self._sent.clear()
         except AdapterUnavailable:  # it has given up its own connection, or has too much to send
             await asyncio.sleep(min(RETRY, self._interval))
             return
         if links != (self._publisher.link, self._subscriber.link):
             return
+        arrived = not (problem or refused or b"%d" % self._number in self._sent)
+        if not (problem or refused or arrived):
+            self._missing += 1
+            if self._missing > TOLERATED or self._subscriber.last_received == heard:
+                problem = "a message to ourselves did not come back"
         if problem:
             self._unproven.clear()
             for user in (self._publisher, self._subscriber):
@@ -110,21 +145,29 @@ class RoundTrip:
             self._changed()
             await asyncio.sleep(min(RETRY, self._interval))
             self.links_changed()
-        elif not self.proven:
+        elif arrived and not self.proven:
             self.proven, self.why, self.refused = True, "", False
+            self._outlived = False
             self._unproven.clear()
             self._changed()
 
     async def _send(self, channel: Channel) -> hiredis.ReplyError | None:
         """Send one and wait for it, or until a connection goes; or return the refusal."""
         self._number += 1
+        number = b"%d" % self._number
         self._settled.clear()
-        refusal = await self._publisher.try_out(channel, b"%d" % self._number)
-        if refusal is not None:
-            return refusal
+        self._sent[number] = time.time()
         try:
-            async with asyncio.timeout(self._interval):
+            refusal = await self._publisher.try_out(channel, number)
+        except AdapterUnavailable:
+            self._sent.pop(number, None)
+            raise
+        if refusal is not None:
+            self._sent.pop(number, None)
+            return refusal
+        with suppress(TimeoutError):
+            async with asyncio.timeout(
+                min(SOON, self._interval) if self._outlived else self._interval
+            ):
                 await self._settled.wait()
-        except TimeoutError:
-            pass
         return None

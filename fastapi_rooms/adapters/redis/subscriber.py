@@ -26,6 +26,9 @@ from fastapi_rooms.types import Channel
 BATCH = 512
 """Channels per command, so that Redis never works on ours for long."""
 
+RETRY_DELAY = 0.5
+"""Seconds until channels that Redis would not take are asked for again."""
+
 
 class Dialect(NamedTuple):
     """The words of one kind of pub/sub."""
@@ -97,6 +100,8 @@ class Subscriber:
         self._complete = False
         self.complete_since = 0.0
         """When all that is wanted was confirmed on this link, in seconds since the epoch."""
+        self._proven: float | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._last_received: float | None = None
         self.why_down = ""
         self.refused = False
@@ -138,6 +143,10 @@ class Subscriber:
         """Give the present link up; the supervisor makes another."""
         if self._link is not None:
             self._link.abort(reason)
+
+    def prove(self, until: float) -> None:
+        """Note that all that Redis took before that time has been received."""
+        self._proven = until
 
     def want(self, channels: Iterable[Channel]) -> None:
         """Want channels, without waiting."""
@@ -232,7 +241,8 @@ class Subscriber:
             self._complete = False
             if not self._lost:
                 self._lost = True
-                self._losses.lose(self._subscriptions.wanted, self._last_received)
+                since = self._last_received if self._proven is None else self._proven
+                self._losses.lose(self._subscriptions.wanted, since)
             self._subscriptions.reset()
             if self._elsewhere is not None:
                 self._elsewhere.lost(self)
@@ -311,14 +321,17 @@ class Subscriber:
             self._changed()
 
     def _refused(self, error: Exception) -> None:
+        """Fail the joins that may not be; ask again for what Redis only cannot do just now."""
         self._last_progress = self._loop.time()
         reason = str(error)
         if self._elsewhere is not None and is_redirection(reason):
             self._redirected(reason)
             return
         asked = self._asked.popleft() if self._asked else _Asked(b"", set(), NO_SLOT)
+        forbidden = reason.startswith(("NOPERM", "NOAUTH"))
         if (
-            asked.verb == self._words.subscribe
+            forbidden
+            and asked.verb == self._words.subscribe
             and len(asked.channels) > 1
             and self._link is not None
         ):
@@ -328,12 +341,21 @@ class Subscriber:
             parts = (set(channels[:half]), set(channels[half:]))
             self._ask(self._link, *(asked._replace(channels=part) for part in parts))
             return
-        self._subscriptions.refused(asked.channels)
+        for channel in self._subscriptions.refused(asked.channels):
+            self._waiters.wake(channel)
         if not self._complete:  # else it is a join's own trouble
             self.why_down = f"it refused to subscribe: {reason}"
-            self.refused = reason.startswith(("NOPERM", "NOAUTH"))
+            self.refused = forbidden
             self._changed()
-        self._waiters.fail(asked.channels, f"Redis refused to subscribe: {reason}")
+        if self._retry is None and not (forbidden and self._complete):
+            self._retry = self._loop.call_later(RETRY_DELAY, self._ask_again)
+        if forbidden:
+            self._waiters.fail(asked.channels, f"Redis refused to subscribe: {reason}")
+
+    def _ask_again(self) -> None:
+        self._retry = None
+        self._subscriptions.retry_refused()
+        self._schedule_flush()
 
     def _redirected(self, reason: str) -> None:
         """The oldest command of that slot was for another node."""
@@ -350,4 +372,6 @@ class Subscriber:
 
     def close(self) -> None:
         """Fail whoever still waits."""
+        if self._retry is not None:
+            self._retry.cancel()
         self._waiters.close()
