@@ -23,6 +23,7 @@ from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 
 from fastapi_rooms import (
+    Gap,
     Namespace,
     OutboxPolicy,
     RemoteSocket,
@@ -39,6 +40,8 @@ outbox = OutboxPolicy(max_bytes=int(os.environ.get("OUTBOX_BYTES", str(64 * 1024
 rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"), outbox=outbox, linger=0.1)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
+gaps: list[Gap] = []
+rooms.on("gap")(gaps.append)
 endpoints_running = 0
 commands_running = 0
 
@@ -178,6 +181,7 @@ async def state(rooms: Rooms) -> dict[str, Any]:
     """What this worker holds: a socket that is gone must be in none of it."""
     return {
         "worker": os.getpid(),
+        "ready": rooms.health.ready,
         "rooms": {room: sorted(sids) for room, sids in rooms.rooms.items()},
         "sids": {sid: sorted(names) for sid, names in rooms.sids.items()},
         "connections": connections_open(),
@@ -185,6 +189,7 @@ async def state(rooms: Rooms) -> dict[str, Any]:
         "commands": commands_running,
         "tasks": sorted(t.get_name() for t in asyncio.all_tasks() if "fastapi_rooms" in repr(t)),
         "dropped": rooms.health.dropped,
+        "gaps": [[gap.since, gap.until, sorted(gap.rooms)] for gap in gaps],
     }
 
 

@@ -114,6 +114,11 @@ class Client:
         async with asyncio.timeout(TIMEOUT):
             return await self._heard.get()
 
+    @property
+    def unread(self) -> int:
+        """How many messages that are no answer have come, and were not taken."""
+        return self._heard.qsize()
+
     async def until(self, mark: str) -> list[Message]:
         """What came before `mark`, other marks left out."""
         messages = []
