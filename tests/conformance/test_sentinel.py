@@ -49,20 +49,25 @@ async def left_clean(servers: SentinelServers) -> None:
     assert servers.master.admin.dbsize() == 0
 
 
-@pytest.fixture(params=VARIANTS)
-async def backplane(
-    request: pytest.FixtureRequest, sentinel_servers: SentinelServers
-) -> AsyncIterator[SentinelBackplane]:
-    yield SentinelBackplane(sentinel_servers, VARIANTS[request.param])
+@pytest.fixture
+async def backplane(sentinel_servers: SentinelServers) -> AsyncIterator[SentinelBackplane]:
+    yield SentinelBackplane(sentinel_servers, VARIANTS["url"])
     await left_clean(sentinel_servers)
 
 
-class TestSentinelAdapter(AdapterSuite):
-    """Adapters that ask sentinels."""
+class TestSentinel(AdapterSuite, ManagerSuite):
+    """Adapters and managers that ask sentinels."""
 
 
-class TestSentinelManager(ManagerSuite):
-    """Managers that do."""
+class TestSentinelClient(AdapterSuite):
+    """Adapters that are given a client which does."""
+
+    @pytest.fixture
+    async def backplane(
+        self, sentinel_servers: SentinelServers
+    ) -> AsyncIterator[SentinelBackplane]:
+        yield SentinelBackplane(sentinel_servers, own_client)
+        await left_clean(sentinel_servers)
 
 
 class TestSentinelSilence(SilenceSuite):
