@@ -135,8 +135,12 @@ def _sentinel_pool(url: SentinelUrl) -> ConnectionPool:
 
 def _checked(pool: ConnectionPool) -> ConnectionPool:
     """The pool, if it can make connections, and to a master."""
+    pools = [pool]
+    if isinstance(pool, SentinelConnectionPool):
+        pools += [client.connection_pool for client in pool.sentinel_manager.sentinels]
     try:
-        pool.make_connection()  # type: ignore[no-untyped-call]  # opens nothing
+        for each in pools:
+            each.make_connection()  # type: ignore[no-untyped-call]  # opens nothing
     except (TypeError, ValueError, RedisError) as error:
         raise ConfigurationError(
             f"Redis cannot be connected to with these options: {error}"

@@ -67,7 +67,7 @@ def test_tls_is_asked_for_apart(url: str, tls: list[bool]) -> None:
         ("redis+sentinel://user:secret@h/m?bogus=secret", "bogus"),
         ("redis+sentinel://h/m?sentinel_bogus=secret", "bogus"),
         ("redis+sentinel://h/m?db=secret", "db"),
-        ("redis+sentinel://h/m?sentinel_protocol=secret", "protocol"),
+        ("redis+sentinel://h/m?sentinel_socket_timeout=secret", "socket_timeout"),
         ("redis+sentinel://h/m?protocol=9", "protocol"),
         ("redis://user:secret@h:port", "port"),
         ("redis://user:secret/x@h", "port"),
