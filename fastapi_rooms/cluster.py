@@ -30,7 +30,7 @@ from fastapi_rooms.checks import check_positive
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign
 from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
 from fastapi_rooms.names import Channels
-from fastapi_rooms.peers import Peers
+from fastapi_rooms.peers import MAX_PEERS, Peers
 from fastapi_rooms.question import Question, pieces_of
 from fastapi_rooms.remote import Ask
 from fastapi_rooms.types import Channel, NodeId
@@ -204,6 +204,8 @@ class Cluster:
 
     def _requested(self, request: Request) -> None:
         """Do it, or begin to: what arrives later finds it done, unless it has to wait."""
+        if len(self._tasks) >= 2 * MAX_RUNNING:
+            return  # not even refusals get out: whoever asks finds out by the timeout
         refused = False
         try:
             answer = self._do(request)
@@ -253,8 +255,9 @@ class Cluster:
             return
         if beat.sign is not Sign.LOOK:
             self._peers.heard(beat.origin, self._loop.time(), beat.interval)
-            self._answered_greeting.add(beat.origin)
-            self._check_greeted()
+            if not self._greeted.is_set() and len(self._answered_greeting) < MAX_PEERS:
+                self._answered_greeting.add(beat.origin)
+                self._check_greeted()
         if beat.sign in (Sign.HELLO, Sign.LOOK) and not self._pace.observer:
             self._publish_volatile(self._channels.of_node(beat.origin), self._beat(Sign.ALIVE))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from fastapi_rooms import codec
-from fastapi_rooms.envelope import Broadcast, Target
+from fastapi_rooms.envelope import Beat, Broadcast, Reply, Request, Sign, Target
 from fastapi_rooms.frames import Payload
+from fastapi_rooms.verbs import VERBS
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 from tests.unit.support import OTHER_NODE, channel_of
 
@@ -23,6 +24,53 @@ broadcasts = st.builds(
     _payloads,
     st.booleans(),
 )
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(-1e9, 1e9) | any_text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(any_text, inner, max_size=3),
+    max_leaves=5,
+)
+_arguments = st.one_of(
+    st.dictionaries(any_text, _json, max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "sid": _json | st.just("ann"),
+            "rooms": _json | st.lists(any_text, max_size=3) | st.just(["lobby"]),
+            "code": _json | st.integers(-10, 5000),
+            "reason": _json,
+            "event": _json | st.just("event"),
+            "args": _json | st.lists(_json, max_size=2),
+        },
+    ),
+)
+_big = st.integers(0, 2**64 - 1)
+requests = st.builds(
+    Request,
+    node_ids,
+    _big,
+    st.one_of(namespaces, st.sampled_from(["/", "/chat"])),
+    st.builds(Target, st.one_of(st.none(), _names), _names),
+    st.one_of(st.just(0), _big),
+    st.one_of(st.sampled_from([*VERBS]), any_text),
+    _arguments,
+)
+beats = st.builds(
+    Beat, node_ids, _big, st.sampled_from(Sign), st.integers(0, 2**32 - 1).map(lambda ms: ms / 1000)
+)
+answers = st.builds(
+    Reply,
+    node_ids,
+    _big,
+    _big,
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.booleans(),
+    st.binary(max_size=40),
+)
+between_workers = st.one_of(requests, beats, answers).map(codec.encode)
+"""What workers say to each other, said by somebody else."""
 
 
 @st.composite
@@ -53,6 +101,7 @@ envelopes = st.one_of(
     st.binary(max_size=60).map(lambda rest: b"\x01\x01" + rest),  # of our version and kind
     mutated(),
     broadcasts.map(codec.encode),
+    st.builds(lambda data, size: data[:size], between_workers, st.integers(0, 200)),
 )
 """Junk, and what is nearly, or is, an envelope."""
 

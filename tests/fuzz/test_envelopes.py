@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms import MalformedEnvelope, RoomManager, codec
-from fastapi_rooms.envelope import Broadcast, Request, Target
+from fastapi_rooms.cluster import MAX_RUNNING
+from fastapi_rooms.envelope import Beat, Broadcast, Request, Sign, Target
+from fastapi_rooms.peers import MAX_PEERS
 from fastapi_rooms.testing import Member
-from tests.fuzz.strategies import envelopes
+from tests.fuzz.strategies import between_workers, envelopes
 from tests.unit.support import FakeAdapter, broadcast, channel_of
 
 
@@ -22,6 +26,10 @@ def is_envelope(data: bytes) -> bool:
     except MalformedEnvelope:
         return False
     return True
+
+
+def is_broadcast(data: bytes) -> bool:
+    return isinstance(codec.decode(data), Broadcast)
 
 
 @given(envelopes)
@@ -56,13 +64,79 @@ async def everything_is_taken(received: list[bytes]) -> None:
             adapter.receiver.received(channel_of("lobby"), data)
         own = bytes.fromhex(rooms._runtime.node)
         malformed = [d for d in received if not is_envelope(d) and not codec.is_from(own, d)]
-        assert rooms.health.dropped == len(malformed)
+        others = [d for d in received if is_envelope(d) and not is_broadcast(d)]
+        assert len(malformed) <= rooms.health.dropped <= len(malformed) + len(others)
         last = broadcast(1, Target(("lobby",)), "the last word", origin="00" * 7 + "fe")
         adapter.receiver.received(channel_of("lobby"), codec.encode(last))
-        heard = await ann.receive_until("the last word")
-        assert len(heard) <= len(received)
-        assert len(rooms.rooms) == 3  # nobody came into any room by it
+        if not others:  # else somebody may have asked for her to be put out
+            heard = await ann.receive_until("the last word")
+            assert len(heard) <= len(received)
+            assert len(rooms.rooms) == 3  # nobody came into any room by it
     assert not errors
+
+
+@given(st.lists(between_workers, max_size=10), st.booleans())
+def test_whatever_is_asked_in_a_workers_name_the_worker_lives(
+    received: list[bytes], held_up: bool
+) -> None:
+    asyncio.run(the_worker_lives(received, held_up=held_up))
+
+
+async def the_worker_lives(received: list[bytes], *, held_up: bool) -> None:
+    adapter = FakeAdapter()
+    rooms = RoomManager(adapter, max_rooms_per_socket=5)
+    rooms.on_server_side("event")(lambda *args: None)
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    with structured_log() as records:
+        async with rooms, Member(rooms, "lobby", sid="ann"):
+            assert adapter.receiver is not None
+            if held_up:
+                adapter.hold_up()
+            for data in received:
+                adapter.receiver.received(channel_of("lobby"), data)
+            await asyncio.sleep(0)
+            assert len(rooms.nodes()) <= len(received) + 1
+            adapter.let_go()
+            async with Member(rooms, "bar") as bob:  # and all is well
+                await rooms.to("bar").send_text("the last word")
+                await bob.receive_until("the last word")
+    assert not errors
+    assert not [record for record in records if record.levelno >= logging.ERROR]
+
+
+@contextmanager
+def structured_log() -> Iterator[list[logging.LogRecord]]:
+    """What is logged meanwhile; pytest's own fixture lives too long for hypothesis."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign, assignment]
+    logger = logging.getLogger("fastapi_rooms")
+    logger.addHandler(handler)
+    try:
+        yield records
+    finally:
+        logger.removeHandler(handler)
+
+
+async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
+    adapter = FakeAdapter()
+    rooms = RoomManager(adapter)
+    async with rooms:
+        assert adapter.receiver is not None
+        cluster = rooms._runtime._run.cluster
+        before = len(asyncio.all_tasks())
+        adapter.hold_up()
+        for number in range(6000):
+            origin = f"{number:016x}"
+            beat = Beat(origin, 1, Sign.ALIVE, 3.0)
+            ask = Request(origin, 2, "/", Target(), 1 + number, "count", {})
+            for message in (beat, ask):
+                adapter.receiver.received(channel_of("lobby"), codec.encode(message))
+        assert len(asyncio.all_tasks()) - before <= 2 * MAX_RUNNING
+        assert len(rooms.nodes()) <= MAX_PEERS + 1
+        assert len(cluster._answered_greeting) <= MAX_PEERS
+        adapter.let_go()
 
 
 def test_what_is_dropped_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

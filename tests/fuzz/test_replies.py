@@ -40,6 +40,9 @@ class Wire:
     def set_protocol(self, protocol: object) -> None:
         pass
 
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 6379)
+
     def is_closing(self) -> bool:
         return self.aborted
 
