@@ -81,7 +81,8 @@ AHEAD_OF = ("python-socketio", "litestar", "broadcaster", "node-socketio-redis")
 
 def verdicts(results: AllResults) -> list[Verdict]:
     """Those lines for which the run has both sides."""
-    return [*_promised(results), *_ahead(results), *_mute(results), *_memory(results)]
+    parts = (_promised, _ahead, _mute, _memory, _cluster)
+    return [verdict for part in parts for verdict in part(results)]
 
 
 def _promised(results: AllResults) -> Iterator[Verdict]:
@@ -104,6 +105,14 @@ def _ahead(results: AllResults) -> Iterator[Verdict]:
                 if ours in figures and "cost" in figures[peer].values:
                     ratio = compare(figures[ours], figures[peer], "cost")
                     yield Verdict(f"{name}: {ours} to {peer}", 1, ratio)
+
+
+def _cluster(results: AllResults) -> Iterator[Verdict]:
+    figures = results.get("cluster", {})
+    if {"ours-redis", "node-socketio-redis"} <= figures.keys():
+        for what in ("count", "fetch"):
+            ratio = compare(figures["ours-redis"], figures["node-socketio-redis"], f"{what} cost")
+            yield Verdict(f"cluster: {what}, ours-redis to node-socketio-redis", 1, ratio)
 
 
 def _mute(results: AllResults) -> Iterator[Verdict]:

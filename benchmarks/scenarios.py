@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
 
-Kind = Literal["deliveries", "storm", "memory", "mute"]
+Kind = Literal["deliveries", "storm", "memory", "mute", "cluster"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,15 @@ _ALL = (
         room_size=200,
         payload=16 * 1024,
         per_second=50,
+    ),
+    Scenario(
+        "cluster",
+        "Asking two workers, through Redis, for their 1000 sockets each",
+        ("ours-redis", "node-socketio-redis"),
+        kind="cluster",
+        room_size=2000,
+        workers=2,
+        references=(),
     ),
 )
 

@@ -35,6 +35,12 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "% lost with 20": "lost with 20 mute",
         "MB grown with 20": "grown with 20 mute",
     },
+    "cluster": {
+        "CPU ms per count": "count cost",
+        "ms": "count ms",
+        "CPU ms per fetch": "fetch cost",
+        "ms ": "fetch ms",
+    },
 }
 
 

@@ -23,6 +23,14 @@ async def chat(websocket: WebSocket, room: str, rooms: Rooms) -> None:
             await rooms.to(room).send_text(text)
 
 
+@app.get("/ask/{what}/{times}")
+async def ask(what: str, times: int, rooms: Rooms) -> int:
+    found = 0
+    for _ in range(times):
+        found = await rooms.count() if what == "count" else len(await rooms.fetch_sockets())
+    return found
+
+
 async def chat_without_depends(websocket: WebSocket, room: str) -> None:
     await chat(websocket, room, rooms)
 

@@ -26,7 +26,7 @@ def make_adapter(
 async def test_three_workers_of_a_thousand_sockets_answer_as_one(
     make_adapter: Callable[[], Adapter],
 ) -> None:
-    async with Cluster(3, adapter=make_adapter) as cluster:
+    async with Cluster(3, adapter=make_adapter, request_timeout=60) as cluster:
         members = await asyncio.gather(
             *(
                 cluster.member(worker, "all", f"part {n % 10}", data={"number": n})

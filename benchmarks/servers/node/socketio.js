@@ -13,7 +13,12 @@ async function adapter(url) {
 }
 
 async function main(port, redis) {
-  const server = createServer();
+  const server = createServer(async (request, response) => {
+    const times = Number(request.url.split("/").at(-1));
+    let found = 0;
+    for (let i = 0; i < times; i++) found = (await io.fetchSockets()).length;
+    response.end(JSON.stringify(found));
+  });
   const io = new Server(server, redis ? { adapter: await adapter(redis) } : {});
   io.on("connection", async (socket) => {
     const { room } = socket.handshake.query;
