@@ -72,11 +72,13 @@ class _Entry(NamedTuple, Generic[T]):
 class Outbox(Generic[T]):
     """A first-in first-out queue of at most `policy.max_bytes`, counting what it dropped."""
 
-    __slots__ = ("_entries", "_policy", "dropped", "size")
+    __slots__ = ("_entries", "_pinned", "_pinned_size", "_policy", "dropped", "size")
 
     def __init__(self, policy: OutboxPolicy) -> None:
         self._policy = policy
         self._entries: deque[_Entry[T]] = deque()
+        self._pinned = 0
+        self._pinned_size = 0
         self.size = 0
         """Bytes that wait."""
         self.dropped = 0
@@ -94,11 +96,11 @@ class Outbox(Generic[T]):
         if self._entries and self.size + size > limit:
             if self._policy.overflow == "close":
                 return Verdict.OVERFLOW
-            if self._policy.overflow == "drop_oldest":
-                self._drop_oldest(limit - size)
-            if self._entries and self.size + size > limit:
+            makes_room = self._pinned == 0 or self._pinned_size + size <= limit
+            if self._policy.overflow == "drop_newest" or not makes_room:
                 self.dropped += 1
                 return Verdict.DROPPED
+            self._drop_oldest(limit - size)
         self._entries.append(_Entry(item, size, pinned=False))
         self.size += size
         return Verdict.QUEUED
@@ -106,19 +108,24 @@ class Outbox(Generic[T]):
     def push(self, item: T, size: int) -> None:
         """Queue an item that somebody waits for: it is never dropped, and bounded by who waits."""
         self._entries.append(_Entry(item, size, pinned=True))
+        self._pinned += 1
+        self._pinned_size += size
         self.size += size
 
     def pop(self) -> T:
         """Take the oldest item. Raises `IndexError` when nothing waits."""
         entry = self._entries.popleft()
         self.size -= entry.size
+        if entry.pinned:
+            self._pinned -= 1
+            self._pinned_size -= entry.size
         return entry.item
 
     def clear(self) -> list[T]:
         """Drop everything and return it, oldest first."""
         items = [entry.item for entry in self._entries]
         self._entries.clear()
-        self.size = 0
+        self.size = self._pinned = self._pinned_size = 0
         return items
 
     def _drop_oldest(self, down_to: int) -> None:

@@ -136,6 +136,17 @@ def test_drop_oldest_refuses_what_only_waited_for_items_leave_no_room_for() -> N
     assert _drain(outbox) == ["PPPP"]
 
 
+def test_drop_oldest_drops_nothing_for_an_item_that_would_not_fit_even_so() -> None:
+    outbox = _filled("drop_oldest", "a")
+    outbox.push("PPP", 3)
+    assert outbox.offer("bb", 2) is DROPPED
+    assert outbox.dropped == 1
+    assert _drain(outbox) == ["a", "PPP"]
+    outbox.push("PPP", 3)
+    outbox.clear()
+    assert outbox.offer("c" * 9, 9) is QUEUED, "nobody waits any more"
+
+
 @pytest.mark.parametrize(
     ("overflow", "held", "verdict", "left"),
     [
@@ -191,10 +202,13 @@ def test_every_item_leaves_in_order_or_is_counted_and_the_bound_holds(
             pushed.append(number)
         else:
             was_empty = len(outbox) == 0
+            dropped = outbox.dropped
             verdict = outbox.offer(number, size)
             offered += verdict is not OVERFLOW
             if verdict is QUEUED:
                 assert outbox.size <= 10 or was_empty or len(outbox) == 1
+            if verdict is DROPPED:
+                assert outbox.dropped == dropped + 1
             assert (verdict is OVERFLOW) <= (overflow == "close")
     waiting = outbox.size
     taken += (rest := outbox.clear())
