@@ -124,10 +124,10 @@ class AsgiTransport:
                 self._drainer = drainer
                 drainer.add_done_callback(self._drained)
 
-    def _drained(self, _: asyncio.Task[None]) -> None:
-        self._drainer = None
-        if self._outbox:
-            self._start_draining()
+    def _drained(self, drainer: asyncio.Task[None]) -> None:
+        """It has ended, or was cancelled; if it ended in order, another may run by now."""
+        if self._drainer is drainer:
+            self._drainer = None
 
     async def _drain(self) -> None:
         while self._outbox:
@@ -141,6 +141,7 @@ class AsgiTransport:
                         taken.set_result(None)
                     else:
                         taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        self._drainer = None  # now, not when asyncio says so a turn later: the next may start
 
     def abort(self) -> bool:
         """ASGI has no way to do that."""

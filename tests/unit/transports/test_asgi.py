@@ -77,6 +77,27 @@ async def test_nothing_is_left_running_when_nothing_waits(client: Client) -> Non
     assert asyncio.all_tasks() == before
 
 
+async def test_nothing_counts_as_running_once_the_last_message_is_sent(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    [draining] = asyncio.all_tasks() - {asyncio.current_task()}
+    client.reading.set()
+    for _ in range(10):  # one turn after the other, to look at the very turn that it is done in
+        if draining.done():
+            break
+        await asyncio.sleep(0)
+    assert draining.done()
+    flushing = transport.flush()
+    with pytest.raises(StopIteration):  # at once: there is nothing to wait for
+        flushing.send(None)
+    transport.write(text("2"))
+    transport.write(text("3"))
+    await transport.flush()
+    assert client.received == ["1", "2", "3"]
+
+
 async def test_writing_never_waits_for_a_client_that_does_not_read(client: Client) -> None:
     transport = await transport_to(client)
     client.reading.clear()
