@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms import AdapterUnavailable, RoomManager
+from fastapi_rooms import AdapterUnavailable, Outage, RedisAdapter, RoomManager
 from fastapi_rooms.testing import Member, Proxy, RedisServer, eventually
 from tests.faults.support import QUICK, manager, ready, talking
 
@@ -188,6 +188,29 @@ async def test_a_worker_starts_without_redis_and_finds_it_when_it_comes(
         async with Member(near, "lobby") as here:
             await near.to("lobby").send_text("everywhere")
             assert await here.receive() == await there.receive() == "everywhere"
+
+
+def test_an_adapter_whose_event_loop_was_abandoned_is_not_connected_in_the_next() -> None:
+    class Nobody:
+        def received(self, channel: bytes, data: bytes) -> None: ...
+        def gap(self, outage: Outage) -> None: ...
+
+    async def start_and_stay() -> None:
+        await adapter.start(Nobody(), [])
+        assert adapter.health.connected is True
+
+    async def in_the_next() -> None:
+        starting = asyncio.create_task(adapter.start(Nobody(), []))
+        await asyncio.sleep(0)
+        assert adapter.health.connected is False, "nobody has answered yet"
+        await starting
+        await eventually(lambda: adapter.health.connected)
+        await adapter.close()
+
+    with RedisServer() as server:
+        adapter = RedisAdapter(server.url)
+        asyncio.run(start_and_stay())
+        asyncio.run(in_the_next())
 
 
 async def test_starting_without_redis_takes_no_time(own_redis: RedisServer, wire: Proxy) -> None:

@@ -33,6 +33,9 @@ class Standing:
         """Nothing has been tried yet."""
         self._first_attempt = asyncio.Event()
         self._logged = None
+        self.reason = ""
+        if self.connected:  # in a run that was never closed, as its event loop or process is gone
+            self.connected, self.since = False, time.time()
 
     def close(self) -> None:
         """Nothing is connected any more."""
