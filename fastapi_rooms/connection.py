@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -21,7 +20,7 @@ from fastapi_rooms.types import Sid
 
 logger = logging.getLogger("fastapi_rooms")
 
-TRY_AGAIN_LATER = 1013
+NORMAL_CLOSURE, TRY_AGAIN_LATER = 1000, 1013
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take what is left for it, or a close frame."""
 
@@ -51,6 +50,7 @@ class Connection:
 
     __slots__ = (
         "_accept",
+        "_accepted",
         "_cancelled",
         "_cancelling",
         "_closer",
@@ -76,6 +76,7 @@ class Connection:
         self._namespace = namespace
         self._websocket = websocket
         self._accept = (subprotocol, headers)
+        self._accepted = False
         self._sid = sid
         self._data = data
         self._task: asyncio.Task[Any] | None = None
@@ -90,6 +91,7 @@ class Connection:
         self._cancelling = self._task.cancelling()
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._websocket.accept(*self._accept)
+            self._accepted = True
         self._transport = self._namespace.open_transport(self._websocket, self._overflowed)
         self._socket = Socket(
             self._namespace,
@@ -116,26 +118,42 @@ class Connection:
         traceback: TracebackType | None,
     ) -> bool:
         self._namespace.exit(self._socket)  # before anything that waits, and could be cancelled
+        quietly = False
+        causes = [] if exc is None else list(_leaves(exc))
         try:
             if exc is None:
-                if not self._transport.settled:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(CLOSE_TIMEOUT):
-                            await self._transport.flush()
-                return False
-            return await self._end(list(_leaves(exc)))
+                await self._finish()
+            else:
+                quietly = await self._end(causes)
         finally:
             self._transport.stop()
             if self._closer is not None:
-                await self._see_out(self._closer)
+                cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
+                await self._see_out(self._closer, hurry=cancelled and not quietly)
+        return quietly
 
-    async def _see_out(self, closer: asyncio.Task[None]) -> None:
+    async def _finish(self) -> None:
+        """The endpoint has nothing more to say: close what we accepted, behind what it said."""
+        try:
+            async with asyncio.timeout(None if self._transport.settled else CLOSE_TIMEOUT):
+                taken = await self._transport.flush()
+        except TimeoutError:
+            self._transport.abort()
+            return
+        there = taken and self._websocket.client_state is WebSocketState.CONNECTED
+        if there and self._accepted and not await self._close(NORMAL_CLOSURE, ""):
+            self._transport.abort()
+
+    async def _see_out(self, closer: asyncio.Task[None], *, hurry: bool) -> None:
         """The block is over before its client, which was given up, could be told."""
         self._over = True
         try:
-            await asyncio.wait((closer,))
+            if not hurry:
+                await asyncio.wait((closer,))
         finally:
-            closer.cancel()
+            if not closer.done():
+                closer.cancel()
+                self._transport.abort()
 
     async def _end(self, causes: list[BaseException]) -> bool:
         """End quietly if it is only that the client left, erred or has to be turned away."""
@@ -200,7 +218,7 @@ class Connection:
             self._task.cancel()
 
     async def _close(self, code: int, reason: str) -> bool:
-        """Close with a code, if the client takes that in time; returns whether it did."""
+        """Close with a code, if the client takes that in time; returns whether it is closed."""
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return True
         # In a task of its own, as there are servers that keep a cancellation to themselves.

@@ -99,10 +99,11 @@ class AsgiTransport:
         """Whether no drainer is at work."""
         return self._drainer is None
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """Wait for the drainer, unless it writes for a client that was given up."""
         while self._drainer is not None and not self._stopped:
             await asyncio.wait((self._drainer,))
+        return not self._stopped
 
     def stop(self) -> None:
         """Drop what waits, and cancel a send that is held up."""

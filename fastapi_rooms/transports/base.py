@@ -57,8 +57,8 @@ class Transport(Protocol):
     def settled(self) -> bool:
         """Whether `flush` has nothing to wait for."""
 
-    async def flush(self) -> None:
-        """Return when all that was written is with the server, or the client is gone."""
+    async def flush(self) -> bool:
+        """Return true when all that was written is with the server; false if the client is gone."""
 
     def stop(self) -> None:
         """Write nothing more and leave no task behind; what waits is dropped."""

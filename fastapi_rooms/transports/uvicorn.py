@@ -190,15 +190,16 @@ class UvicornTransport:
         """Whether the outbox is empty, as it is for most clients at all times."""
         return not self._outbox
 
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """Wait for the outbox to empty, by waiting behind the last in it."""
-        if self._outbox and self._is_open():
+        while self._outbox and self._is_open():
             emptied: asyncio.Future[None] = self._loop.create_future()
             self._outbox.push((b"", emptied), 0)
             try:
                 await emptied
             except WebSocketDisconnect:
-                return
+                return False
+        return self._is_open()
 
     def stop(self) -> None:
         """Drop what waits, and give uvicorn its methods back."""

@@ -573,11 +573,66 @@ async def test_what_was_sent_before_the_end_of_the_block_still_arrives(rooms: Ro
             await socket.join("lobby")
             for number in range(50):
                 await rooms.to("lobby").send_text(str(number))
-        await websocket.close(4000)
 
     async with WebSocketClient(app_of(endpoint)) as client:
-        assert await client.wait_closed() == 4000
+        assert await client.wait_closed() == 1000
         assert client.unread == [str(number) for number in range(50)]
+
+
+async def test_a_block_that_ends_closes_what_it_accepted_and_nothing_else(
+    rooms: RoomManager,
+) -> None:
+    async def accepted_by_the_block(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket):
+            pass
+        assert websocket.application_state is WebSocketState.DISCONNECTED
+
+    async def accepted_before(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async with rooms.connect(websocket):
+            pass
+        await websocket.send_text("still open")
+        await websocket.close(4000)
+
+    async def closed_by_the_endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket):
+            await websocket.close(4001)
+
+    async def left_by_the_client(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await _until_gone(socket)
+        assert websocket.application_state is WebSocketState.CONNECTED, "there is nobody to tell"
+
+    for endpoint, code in (
+        (accepted_by_the_block, 1000),
+        (accepted_before, 4000),
+        (closed_by_the_endpoint, 4001),
+    ):
+        async with WebSocketClient(app_of(endpoint)) as client:
+            assert await client.wait_closed() == code
+            await client.wait_ended()
+    async with WebSocketClient(app_of(left_by_the_client)) as client:
+        client.leave(1001)
+        await client.wait_ended()
+
+
+async def test_a_client_that_does_not_read_does_not_keep_an_endpoint_that_is_over(
+    rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.01)
+    entered = asyncio.Event()
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            entered.set()
+            await socket.receive_text()
+
+    async with WebSocketClient(app_of(endpoint)) as client:
+        await entered.wait()
+        client.stall()
+        await client.send_text("that is all")
+        await client.wait_ended()
+        await all_is_over(rooms)
 
 
 async def test_a_socket_whose_block_is_over_can_be_asked_but_joins_nothing(
@@ -786,6 +841,37 @@ async def test_an_endpoint_that_is_cancelled_while_its_slow_client_is_told_leave
         await eventually(lambda: "lobby" not in rooms.rooms)
         await client.send_text("that is all")
         await eventually(lambda: read)
+        [task] = tasks
+        assert task is not None
+        task.cancel()
+        await client.wait_ended()
+        assert task.cancelled()
+        await _nothing_is_left(rooms, adapter)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_an_endpoint_that_is_cancelled_does_not_wait_for_its_slow_client_to_be_told(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 600)
+    rooms = _bounded(adapter)
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        tasks.append(asyncio.current_task())
+        async with rooms.connect(websocket) as socket:
+            await socket.join("lobby")
+            if grouped:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(_until_gone(socket))
+            else:
+                await _until_gone(socket)
+
+    async with rooms, WebSocketClient(app_of(endpoint)) as client:
+        await eventually(lambda: "lobby" in rooms.rooms)
+        client.stall()
+        await _fill(rooms)
+        await eventually(lambda: "lobby" not in rooms.rooms)
         [task] = tasks
         assert task is not None
         task.cancel()
