@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -12,10 +13,10 @@ from starlette import websockets
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.errors import AdapterUnavailable, ClientError, SocketClosed
+from fastapi_rooms.errors import AdapterUnavailable, ClientError, ShuttingDown, SocketClosed
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.socket import Home, Socket
-from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.transports.base import SERVICE_RESTART, Transport
 from fastapi_rooms.types import Sid
 
 logger = logging.getLogger("fastapi_rooms")
@@ -36,7 +37,10 @@ class Entrance(Home, Protocol):
         """A way to the client of an accepted connection."""
 
     async def enter(self, socket: Socket, transport: Transport) -> None:
-        """Bring the socket in. Raises `AdapterUnavailable`, `SidInUse` or `NotStarted`."""
+        """Bring the socket in.
+
+        Raises `AdapterUnavailable`, `ShuttingDown`, `SidInUse` or `NotStarted`.
+        """
 
     def exit(self, socket: Socket) -> bool:
         """Take the socket out of every room; returns whether it was in."""
@@ -108,6 +112,8 @@ class Connection:
             if isinstance(error, AdapterUnavailable):
                 logger.info("A client was turned away (1013): %s", error)
                 raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
+            if isinstance(error, ShuttingDown):
+                raise WebSocketException(SERVICE_RESTART, "service restart") from error
             raise
         return self._socket
 
@@ -141,7 +147,8 @@ class Connection:
             self._transport.abort()
             return
         there = taken and self._websocket.client_state is WebSocketState.CONNECTED
-        if there and self._accepted and not await self._close(NORMAL_CLOSURE, ""):
+        mine = self._accepted and self._closer is None  # else somebody else is closing it
+        if there and mine and not await self._close(NORMAL_CLOSURE, ""):
             self._transport.abort()
 
     async def _see_out(self, closer: asyncio.Task[None], *, hurry: bool) -> None:
@@ -157,13 +164,16 @@ class Connection:
 
     async def _end(self, causes: list[BaseException]) -> bool:
         """End quietly if it is only that the client left, erred or has to be turned away."""
-        turned_away = [c for c in causes if isinstance(c, ClientError | AdapterUnavailable)]
+        reasons = ClientError | AdapterUnavailable | ShuttingDown
+        turned_away = [cause for cause in causes if isinstance(cause, reasons)]
         if not all(cause in turned_away or self._is_going(cause) for cause in causes):
             return False
         for cause in turned_away[:1]:
             if isinstance(cause, ClientError):
                 logger.debug("%s was closed (%d): %s", self._socket, cause.code, cause)
                 await self._close(cause.code, str(cause))
+            elif isinstance(cause, ShuttingDown):
+                await self._close(SERVICE_RESTART, "service restart")
             else:
                 logger.info("%s was closed (1013): %s", self._socket, cause)
                 await self._close(TRY_AGAIN_LATER, "try again later")

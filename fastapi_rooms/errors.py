@@ -14,6 +14,7 @@
     │   ├── JoinRefused               … asked for a room that is not for it
     │   ├── TooManyRooms              … would be in more rooms than a socket may be in
     │   └── RateLimited               … sends more than it may
+    ├── ShuttingDown                this worker, which lets nobody in any more
     ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
     ├── AdapterError                what carries messages between workers
     │   └── AdapterUnavailable        … did not take or confirm it in time
@@ -131,6 +132,17 @@ class RateLimited(ClientError):
 
     def __init__(self, message: str = "too many messages") -> None:
         super().__init__(message, code=1008)
+
+
+class ShuttingDown(RoomsError):
+    """This worker is leaving: nobody comes in, joins or starts to listen any more.
+
+    When it leaves the `async with rooms.connect(…)` block, the socket is closed with 1012, "service
+    restart", and the endpoint ends quietly: the client may well connect again, to another worker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("This worker is shutting down. Nothing was joined.")
 
 
 class ListenerOverflow(RoomsError):

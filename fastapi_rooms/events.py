@@ -82,8 +82,10 @@ class Events:
         """Forget the handlers that ran in an event loop that is gone."""
         self._tasks.clear()
 
-    async def close(self) -> None:
-        """Cancel the handlers that still run."""
+    async def close(self, timeout: float) -> None:
+        """Let the handlers that still run finish, and cancel those that do not in time."""
+        if self._tasks:
+            await asyncio.wait([*self._tasks], timeout=timeout)
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()

@@ -69,6 +69,10 @@ class Listener(AsyncIterator[RoomMessage]):
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
 
+    async def see_out(self, timeout: float) -> None:  # noqa: ARG002 -- it takes no time
+        """End the iteration, as this worker is leaving."""
+        self.close()
+
     def close(self) -> None:
         """End the iteration after what has arrived."""
         self._closed = True

@@ -15,6 +15,7 @@ from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.checks import check_positive
 from fastapi_rooms.cluster import Pace
+from fastapi_rooms.departures import Departures
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
@@ -52,8 +53,13 @@ class RoomManager(Namespace):
         heartbeat: seconds between the signs of life that workers give each other. One that misses
             three is taken for dead.
         observer: take part without being counted as a worker, for a tool that only looks, or asks.
+        close_window: seconds over which the clients of a leaving worker are closed when there are
+            many of them: up to 100 in a second, or faster where the window would not be enough.
+        close_timeout: seconds that each of them has then to take what is left for it, before its
+            connection is cut; and that async event handlers have to finish.
         direct: write finished frames to the server's own transport where that is known to be sound
             (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
+            It also is how the manager learns in time that uvicorn is stopping.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -73,6 +79,8 @@ class RoomManager(Namespace):
         request_timeout: float = 5.0,
         heartbeat: float = 3.0,
         observer: bool = False,
+        close_window: float = 5.0,
+        close_timeout: float = 3.0,
         direct: bool = True,
     ) -> None:
         settings = Settings(
@@ -84,6 +92,7 @@ class RoomManager(Namespace):
             request_timeout,
             Pace(heartbeat, observer),
             max_rooms_per_socket,
+            Departures(close_window, close_timeout),
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
@@ -121,6 +130,22 @@ class RoomManager(Namespace):
         """How the manager is, for a readiness route; never raises."""
         return self._runtime.health
 
+    async def drain(self) -> None:
+        """Leave before the server says so, where it says so too late, or not at all.
+
+        From now on nobody comes in, joins or starts to listen (`ShuttingDown`; a client that
+        connects is closed with 1012), and `health.ready` is false. Who is inside is seen out:
+        clients are closed with 1012 behind what was sent to them, over `close_window`, and
+        listeners end. Returns when that is done.
+
+        uvicorn tells the manager itself, and the end of the lifespan does this too. There is no way
+        back but to close the manager and start it again.
+
+        Raises:
+            NotStarted: the manager is not running.
+        """
+        await self._runtime.see_out()
+
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002 -- Starlette passes it
         """The application's lifespan: `FastAPI(lifespan=rooms.lifespan)`."""
@@ -151,13 +176,14 @@ class RoomManager(Namespace):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Close: leave no connection, task or subscription."""
+        """Close: see out who is still inside; leave no connection, task or subscription."""
         async with self._lock:
             self._starts -= 1
             if self._starts == 0:
                 try:
-                    for namespace in (self, *self._named.values()):
-                        await namespace.close()
+                    await self._runtime.see_out()
+                    namespaces = (self, *self._named.values())
+                    await asyncio.gather(*(namespace.close() for namespace in namespaces))
                 finally:
                     await self._runtime.close()
 

@@ -19,6 +19,7 @@ from fastapi_rooms.events import EventName, Events, Gap, Handler
 from fastapi_rooms.fanout import Delivery, Fanout
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.guards import Guard, Guards, check_pattern
+from fastapi_rooms.leaving import Farewells, Guest
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.membership import Left, Membership
 from fastapi_rooms.names import check_room, check_rooms, new_sid
@@ -39,6 +40,7 @@ class Namespace(ClusterWide):
         super().__init__(name, runtime)
         self._sockets: dict[Sid, Socket] = {}
         self._members: Membership[Transport] = Membership()
+        self._farewells = Farewells(self._sockets, self._members, self.written)
         self._fanout = Fanout(self._members)
         self._listeners: Membership[Listener] = Membership()
         self._events = Events()
@@ -115,6 +117,7 @@ class Namespace(ClusterWide):
 
         Raises:
             AdapterUnavailable: the adapter did not confirm the rooms within the join timeout.
+            ShuttingDown: this worker is leaving. A listener that is there already ends by that.
         """
         if not names:
             raise UsageError("listen() needs the name of at least one room.")
@@ -260,9 +263,8 @@ class Namespace(ClusterWide):
 
     def open_transport(self, websocket: WebSocket, on_overflow: Callable[[], None]) -> Transport:
         """A way to the client of an accepted connection."""
-        return open_transport(
-            websocket, self.outbox, on_overflow, direct=self._runtime.settings.direct
-        )
+        leave, direct = self._runtime.leave, self._runtime.settings.direct
+        return open_transport(websocket, self.outbox, on_overflow, leave, direct=direct)
 
     async def enter(self, socket: Socket, transport: Transport) -> None:
         """Bring a socket in, in the room of its own sid."""
@@ -288,6 +290,7 @@ class Namespace(ClusterWide):
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
         self._announce_left(socket, left)
         self._events.emit("disconnect", socket)
+        self._farewells.gone(socket)
         return True
 
     async def written(self) -> None:
@@ -311,11 +314,11 @@ class Namespace(ClusterWide):
         new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
         if not new:
             return
-        self._check_room_for(mine, new)
+        self._runtime.settings.check_rooms(mine, new)
         await self._runtime.acquire(self._channels_of(new))
         try:
             self._check_in(socket)  # it may have left, or joined others, while we waited
-            self._check_room_for(mine, new)
+            self._runtime.settings.check_rooms(mine, new)
         except (SocketClosed, TooManyRooms):
             self._runtime.release(self._channels_of(new))
             raise
@@ -350,26 +353,30 @@ class Namespace(ClusterWide):
         if rooms or sockets or self._channel in lost:
             self._events.emit("gap", Gap(outage.since, outage.until, rooms))
 
+    def guests(self) -> list[Guest]:
+        """Everyone inside, to be seen out; the manager is leaving."""
+        listeners = (listener.see_out for listener in self._listeners.members())
+        return [*self._farewells.guests(), *listeners]
+
     async def close(self) -> None:
-        """Forget everyone; the manager is closing."""
+        """Forget those who could not be seen out; the manager is closing."""
         for transport in self._members.members():
             transport.stop()
+        for socket in list(self._sockets.values()):
+            self.exit(socket)
         for listener in self._listeners.members():
             listener.close()
         self._fanout.close()
-        self._clear()
-        await self._events.close()
+        self._listeners.clear()
+        await self._events.close(self._runtime.settings.departures.timeout)
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
         self._fanout = Fanout(self._members)
-        self._clear()
-        self._events.forget()
-
-    def _clear(self) -> None:
         self._sockets.clear()
         self._members.clear()
         self._listeners.clear()
+        self._events.forget()
 
     def _announce_left(self, socket: Socket, left: Left) -> None:
         for room in left.rooms:
@@ -386,13 +393,6 @@ class Namespace(ClusterWide):
     def _check_in(self, socket: Socket) -> None:
         if self._sockets.get(socket.sid) is not socket:
             raise SocketClosed(f"{socket} has left: its `connect` block is over.")
-
-    def _check_room_for(self, mine: AbstractSet[Room], new: tuple[Room, ...]) -> None:
-        limit = self._runtime.settings.max_rooms_per_socket
-        if len(mine) + len(new) > limit:  # its own is one of these, and not counted
-            rooms = len({*mine, *new}) - 1
-            if rooms > limit:
-                raise TooManyRooms(rooms, limit)
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -13,14 +13,24 @@ from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter, KnowsLive, MayBeAlone, Outage, Sharded
 from fastapi_rooms.checks import check_count, check_not_negative, check_positive
 from fastapi_rooms.cluster import Cluster, Pace
+from fastapi_rooms.departures import Departures
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, MessageTooLarge, NotStarted
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    MalformedEnvelope,
+    MessageTooLarge,
+    NotStarted,
+    ShuttingDown,
+    TooManyRooms,
+)
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.interest import Interest
+from fastapi_rooms.leaving import Guest, Leaving
 from fastapi_rooms.names import Channels, new_node_id
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.types import Channel, NodeId
+from fastapi_rooms.transports import on_server_shutdown
+from fastapi_rooms.types import Channel, NodeId, Room
 from fastapi_rooms.verbs import Place
 
 logger = logging.getLogger("fastapi_rooms")
@@ -48,6 +58,7 @@ class Settings:
     request_timeout: float = 5.0
     pace: Pace = Pace()  # noqa: RUF009 -- immutable
     max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
+    departures: Departures = field(default_factory=Departures)
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)
@@ -56,12 +67,20 @@ class Settings:
         check_positive("request_timeout", self.request_timeout)
         check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")
 
+    def check_rooms(self, mine: Collection[Room], new: Collection[Room]) -> None:
+        """Raise `TooManyRooms` if a socket in some rooms may not be in some more."""
+        limit = self.max_rooms_per_socket
+        if len(mine) + len(new) > limit:  # its own is one of these, and not counted
+            rooms = len({*mine, *new}) - 1
+            if rooms > limit:
+                raise TooManyRooms(rooms, limit)
+
 
 class Health(NamedTuple):
     """How a manager is, for a readiness route. Times are seconds since the epoch."""
 
     ready: bool
-    """Whether it runs, and messages reach and leave this worker."""
+    """Whether it runs and is not leaving, and messages reach and leave this worker."""
     connected: bool
     """Whether the adapter is connected and has confirmed every room."""
     since: float
@@ -87,6 +106,9 @@ class Local(Place[Any], Protocol):
     def gap(self, outage: Outage) -> None:
         """Messages from other workers may have been missed."""
 
+    def guests(self) -> list[Guest]:
+        """Everyone inside, to be seen out."""
+
 
 @dataclass
 class _Run:
@@ -100,6 +122,8 @@ class _Run:
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     cluster: Cluster = field(init=False)
     sweep: asyncio.TimerHandle | None = None
+    leaving: Leaving | None = None
+    unhook: Callable[[], None] | None = None
     turn_bytes: int = 0
     malformed: int = 0
 
@@ -146,7 +170,7 @@ class Runtime:
         """How it is now; never raises."""
         run, adapter = self._running, self.adapter.health
         return Health(
-            ready=run is not None and adapter.connected,
+            ready=run is not None and run.leaving is None and adapter.connected,
             connected=adapter.connected,
             since=adapter.since,
             last_received=adapter.last_received,
@@ -173,6 +197,35 @@ class Runtime:
         except BaseException:
             await self.close()
             raise
+        if self.settings.direct:
+            run.unhook = on_server_shutdown(self.leave)
+
+    def leave(self, within: float | None = None) -> float | None:
+        """Begin to leave, if that has not begun: let nobody in, and see out those who are inside.
+
+        `within` says how many seconds the server waits for us, if it does not wait for ever.
+        Returns how many each client has once it is its turn, or `None` if we do not run.
+        """
+        run = self._running
+        if run is None:
+            return None
+        if run.leaving is None:
+            run.leaving = Leaving(self._guests, self.settings.departures.within(within))
+        return run.leaving.timeout
+
+    async def see_out(self) -> None:
+        """Leave, and return when everyone has been seen out."""
+        self.leave()
+        leaving = self._run.leaving
+        assert leaving is not None
+        if any(self._guests()):  # else they went by themselves, and nobody's moment is waited for
+            await leaving.over()
+        else:
+            leaving.cancel()
+
+    def _guests(self) -> Iterator[Guest]:
+        for namespace in list(self.namespaces.values()):
+            yield from namespace.guests()
 
     async def close(self) -> None:
         """Stop being one."""
@@ -181,6 +234,10 @@ class Runtime:
             if run is not None:
                 if run.sweep is not None:
                     run.sweep.cancel()
+                if run.leaving is not None:
+                    run.leaving.cancel()
+                if run.unhook is not None:
+                    run.unhook()
                 await run.cluster.close()
         finally:
             await self.adapter.close()
@@ -202,8 +259,11 @@ class Runtime:
         Raises:
             AdapterUnavailable: they were not confirmed within the join timeout.
             NotStarted: the manager was closed in the meantime.
+            ShuttingDown: this worker is leaving.
         """
         run = self._run
+        if run.leaving is not None:
+            raise ShuttingDown
         run.interest.hold(channels)
         if self._knows_live is not None and all(map(self._knows_live.is_live, channels)):
             return
@@ -212,6 +272,8 @@ class Runtime:
                 await self.adapter.subscribe(channels)
             if run is not self._running:
                 raise NotStarted  # noqa: TRY301 -- released below like any failure
+            if run.leaving is not None:
+                raise ShuttingDown  # noqa: TRY301
         except TimeoutError:
             self._release(run, channels)
             health = self.adapter.health

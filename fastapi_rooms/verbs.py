@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from fastapi_rooms.envelope import Target
-from fastapi_rooms.errors import UsageError
+from fastapi_rooms.errors import ShuttingDown, UsageError
 from fastapi_rooms.names import check_room, check_rooms
 from fastapi_rooms.outbox import check_close_code
 from fastapi_rooms.types import Room, Sid
@@ -108,9 +109,10 @@ def count(place: Place[Any], target: Target, arguments: Arguments) -> int:
 
 
 async def join(place: Place[Any], target: Target, arguments: Arguments) -> None:
-    """Put the sockets into rooms; done when they are in."""
+    """Put the sockets into rooms; done when they are in. Those of a leaving worker are as gone."""
     rooms = _rooms(arguments)
-    await place.put(_addressed(place, target, arguments), rooms)
+    with suppress(ShuttingDown):
+        await place.put(_addressed(place, target, arguments), rooms)
 
 
 def leave(place: Place[Any], target: Target, arguments: Arguments) -> None:

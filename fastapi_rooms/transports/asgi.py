@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.frames import Outgoing, Payload
 from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
-from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
+from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -104,6 +104,11 @@ class AsgiTransport:
         while self._drainer is not None and not self._stopped:
             await asyncio.wait((self._drainer,))
         return not self._stopped
+
+    async def leave(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot cut it
+        """Close it by a message, as the endpoint would."""
+        if await self.flush() and self._websocket.application_state is WebSocketState.CONNECTED:
+            await self._websocket.close(SERVICE_RESTART, "service restart")
 
     def stop(self) -> None:
         """Drop what waits, and cancel a send that is held up."""

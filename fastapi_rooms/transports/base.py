@@ -12,6 +12,9 @@ from fastapi_rooms.frames import Outgoing, Payload
 ABNORMAL_CLOSURE = 1006
 """The close code of a connection that ended without one (RFC 6455, section 7.1.5)."""
 
+SERVICE_RESTART = 1012
+"""What a leaving worker closes its clients with: they may connect again, and shall."""
+
 
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
@@ -59,6 +62,12 @@ class Transport(Protocol):
 
     async def flush(self) -> bool:
         """Return true when all that was written is with the server; false if the client is gone."""
+
+    async def leave(self, timeout: float) -> None:
+        """Close with 1012, behind all that was written; cut the connection after so many seconds.
+
+        May return before the connection is closed.
+        """
 
     def stop(self) -> None:
         """Write nothing more and leave no task behind; what waits is dropped."""

@@ -12,6 +12,10 @@ Everything in this package that leans on a server's insides is in this file. Wha
   of `conn`. We put functions of ours before these, on the one instance. So a client that falls
   behind or goes is noticed when it happens, what waited for it leaves before anything newer, and
   a message that nothing is in the way of costs not one question, but the write itself.
+* A server that stops calls `shutdown` of each protocol, which closes it with 1012, and only then,
+  when all connections are closed, ends the lifespan. So of that call we make the beginning of our
+  own leaving, and make it ourselves when it is this client's turn. `config` says how long the
+  server waits for that. The server itself tells those who have no client: `uvicorn_server.py`.
 * Its `queue` holds the client's messages for the application, and `read_paused` says whether it has
   stopped reading. We put another queue in its place, for good: see `inbox.py`.
 * asyncio hands what arrives to the protocol's `data_received`. Before that of uvicorn's default
@@ -30,7 +34,6 @@ import asyncio
 import sys
 import weakref
 from collections.abc import Awaitable, Callable
-from functools import cache
 from typing import Any
 
 from starlette.types import Message
@@ -41,21 +44,12 @@ from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
 from fastapi_rooms.transports.inbox import Inbox
 from fastapi_rooms.transports.reader import Unmask, events_in
-
-OLDEST, NEWEST = (0, 53), (0, 54)
-"""The uvicorn releases, inclusive, that the tests of this file have run on.
-
-Before 0.53 uvicorn's default implementation did not stop an application from sending to a client
-that is behind, so its sends would have overtaken what waits here.
-"""
+from fastapi_rooms.transports.uvicorn_server import OnShutdown, tested_parser, tested_version
 
 _IMPLEMENTATIONS = {
     "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
     "uvicorn.protocols.websockets.wsproto_impl": "WSProtocol",
 }
-OLDEST_PARSER, NEWEST_PARSER = 15, 17
-"""The major releases of websockets, inclusive, whose parser `_Reader` knows."""
-
 _MAKES_BYTES = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
 
 _Waiting = tuple[bytes, asyncio.Future[None] | None]
@@ -70,9 +64,11 @@ class UvicornTransport:
     name = "uvicorn"
 
     __slots__ = (
+        "_asked",
         "_conn",
         "_loop",
         "_on_overflow",
+        "_on_shutdown",
         "_open",
         "_outbox",
         "_paused",
@@ -88,12 +84,16 @@ class UvicornTransport:
 
     @classmethod
     def of(
-        cls, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
+        cls,
+        websocket: WebSocket,
+        policy: OutboxPolicy,
+        on_overflow: Callable[[], None],
+        on_shutdown: OnShutdown,
     ) -> UvicornTransport | None:
         """A transport for an accepted connection, or `None` when there is any doubt about it."""
         protocol = getattr(getattr(websocket, "_receive", None), "__self__", None)
         kind = type(protocol)
-        if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not _tested_version():
+        if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not tested_version():
             return None
         transport: Any = getattr(protocol, "transport", None)
         conn = getattr(protocol, "conn", None)
@@ -108,9 +108,12 @@ class UvicornTransport:
             or transport.get_write_buffer_size()
             or not isinstance(getattr(protocol, "queue", None), asyncio.Queue | Inbox)
             or not isinstance(getattr(protocol, "read_paused", None), bool)
+            or not isinstance(getattr(protocol, "close_sent", None), bool)
+            or not hasattr(getattr(protocol, "config", None), "timeout_graceful_shutdown")
+            or not callable(getattr(kind, "shutdown", None))
         ):
             return None
-        return cls(websocket, protocol, transport, conn, state, policy, on_overflow)
+        return cls(websocket, protocol, transport, conn, state, policy, on_overflow, on_shutdown)
 
     def __init__(
         self,
@@ -121,6 +124,7 @@ class UvicornTransport:
         open_state: object,
         policy: OutboxPolicy,
         on_overflow: Callable[[], None],
+        on_shutdown: OnShutdown,
     ) -> None:
         self._protocol = protocol
         self._transport = transport
@@ -129,6 +133,8 @@ class UvicornTransport:
         self._open = open_state
         self._policy = policy
         self._on_overflow = on_overflow
+        self._on_shutdown = on_shutdown
+        self._asked: float | None = None
         self._loop = asyncio.get_running_loop()
         self._outbox: Outbox[_Waiting] | None = None  # most clients never need one
         self._skipped = 0
@@ -138,6 +144,7 @@ class UvicornTransport:
         protocol.pause_writing = self._pause
         protocol.resume_writing = self._resume
         protocol.connection_lost = self._lost
+        protocol.shutdown = self._shut_down
         if not isinstance(protocol.queue, Inbox):
             inbox = Inbox(transport, paused=protocol.read_paused)
             while not protocol.queue.empty():
@@ -201,19 +208,28 @@ class UvicornTransport:
                 return False
         return self._is_open()
 
+    async def leave(self, timeout: float) -> None:
+        """Flush, and let uvicorn close it; then it also waits for nobody to answer."""
+        self._loop.call_later(timeout, self._transport.abort)  # does nothing if it is closed
+        await self.flush()
+        self._say_goodbye()
+
     def stop(self) -> None:
         """Drop what waits, and give uvicorn its methods back."""
         if self._stopped:
             return
         self._stopped = True
         self.direct = None
-        for method in ("pause_writing", "resume_writing", "connection_lost"):
+        for method in ("pause_writing", "resume_writing", "connection_lost", "shutdown"):
             vars(self._protocol).pop(method, None)
         vars(self._conn).pop(_MAKES_BYTES[type(self._protocol).__name__], None)
         if self._outbox is not None:
             for _, taken in self._outbox.clear():
                 if taken is not None and not taken.done():
                     taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        if self._asked is not None:  # the server waits for this connection to close
+            self._loop.call_later(self._asked, self._transport.abort)
+            self._say_goodbye()
 
     def abort(self) -> bool:
         """Cut the TCP connection; uvicorn then tells the endpoint that its client is gone."""
@@ -268,8 +284,24 @@ class UvicornTransport:
 
     def _lost(self, exc: Exception | None) -> None:
         protocol = self._protocol
+        self._asked = None
         self.stop()
         protocol.connection_lost(exc)
+
+    def _shut_down(self) -> None:
+        """The server is stopping, and would close this connection at once, with all others."""
+        self._asked = self._on_shutdown(self._protocol.config.timeout_graceful_shutdown)
+        if self._asked is None:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Close with 1012 as uvicorn does, unless a close frame has come or gone before."""
+        self._asked = None
+        protocol = self._protocol
+        if protocol.close_sent or self._conn.state is self._open:
+            type(protocol).shutdown(protocol)
+        else:
+            self._transport.close()
 
     def _write_some(self, outbox: Outbox[_Waiting]) -> None:
         frames = []
@@ -303,7 +335,7 @@ class _Reader:
         max_size = getattr(getattr(protocol, "config", None), "ws_max_size", None)
         if (
             type(protocol).__name__ == "WebSocketsSansIOProtocol"
-            and _tested_parser()
+            and tested_parser()
             and "data_received" not in vars(protocol)
             and isinstance(getattr(protocol, "frames", None), list)
             and getattr(protocol.conn, "debug", None) is False  # else it logs every frame
@@ -364,28 +396,3 @@ def _is_plain(websocket: WebSocket) -> bool:
 def _is_uvloops(transport: object) -> bool:
     """Transports of uvloop behave as asyncio's do, and are not registered as such."""
     return type(transport).__module__ in ("uvloop.loop", "uvloop.sslproto")
-
-
-def _tested_parser() -> bool:
-    """Whether the parser that uvicorn uses is one the tests have run on."""
-    version = _version_of("websockets")
-    return (OLDEST_PARSER,) <= version[:1] <= (NEWEST_PARSER,)
-
-
-def _tested_version() -> bool:
-    """Whether the uvicorn that runs this process is one the tests have run on."""
-    return OLDEST <= _version_of("uvicorn") <= NEWEST
-
-
-def _version_of(module: str) -> tuple[int, ...]:
-    """The first two numbers of a version, if there are such, of a module that is imported."""
-    return _numbers_of(str(getattr(sys.modules.get(module), "__version__", "")))
-
-
-@cache
-def _numbers_of(version: str) -> tuple[int, ...]:
-    try:
-        major, minor = version.split(".")[:2]
-        return int(major), int(minor)
-    except ValueError:
-        return ()

@@ -16,7 +16,7 @@ import pytest
 from fastapi import FastAPI
 from playwright.async_api import expect
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -157,6 +157,28 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
             assert client.get("/health/live").status_code == 200
             redis.start()
             wait_until(lambda: client.get("/health/ready").status_code == 200)
+
+
+@shows("docs/howto/deployment.md", "drain.py")
+def test_draining(example: ModuleType) -> None:
+    rooms = RoomManager()
+    example.app.dependency_overrides[example.rooms] = lambda: rooms
+    example.app.router.lifespan_context = rooms.lifespan
+
+    async def chat(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            async for _ in socket.iter_text():
+                pass
+
+    example.app.add_api_websocket_route("/chat", chat)
+    with TestClient(example.app) as client, client.websocket_connect("/chat") as ann:
+        assert client.post("/drain").status_code == 200
+        assert ann.receive() == {
+            "type": "websocket.close",
+            "code": 1012,
+            "reason": "service restart",
+        }
+        assert not rooms.health.ready
 
 
 SESSION = {"cookie": "session=s3cret", "origin": "https://chat.example.com"}

@@ -34,8 +34,9 @@ OTHERS_NAMES = {
     # Starlette's, FastAPI's
     *("FastAPI", "HTTPConnection", "HTTPException", "Request", "TestClient", "WebSocket"),
     *("WebSocketDisconnect", "WebSocketException", "TrustedHostMiddleware"),
-    # Python's, the browser's, Kubernetes'
+    # Python's, the browser's, Kubernetes', systemd's
     *("CancelledError", "EventSource", "ExceptionGroup", "None", "True", "False"),
+    "TimeoutStopSec",
     # of the examples
     *("ConnectionManager", "Broadcast", "AsyncServer", "AsyncRedisManager"),
 }

@@ -37,7 +37,13 @@ if "QUIET" not in os.environ:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 
 outbox = OutboxPolicy(max_bytes=int(os.environ.get("OUTBOX_BYTES", str(64 * 1024 * 1024))))
-rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"), outbox=outbox, linger=0.1)
+rooms = RoomManager(
+    os.environ.get("ROOMS_URL", "memory://"),
+    outbox=outbox,
+    linger=0.1,
+    close_window=float(os.environ.get("CLOSE_WINDOW", "5")),
+    close_timeout=float(os.environ.get("CLOSE_TIMEOUT", "3")),
+)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
 gaps: list[Gap] = []
@@ -197,6 +203,11 @@ async def state(rooms: Rooms) -> dict[str, Any]:
 async def announce(room: str, text: str, rooms: Rooms) -> dict[str, int]:
     await rooms.to(room).send_text(text)
     return {"worker": os.getpid()}
+
+
+@app.post("/drain")
+async def drain(rooms: Rooms) -> None:
+    await rooms.drain()
 
 
 @app.get("/listen/{room}")

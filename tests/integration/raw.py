@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import RoomManager, Socket
+from fastapi_rooms import RoomManager, ShuttingDown, Socket
 
 Endpoint = Callable[[RoomManager, Socket], Awaitable[None]]
 
@@ -115,6 +115,17 @@ class RawClient:
         self._buffer += data
 
 
+class Port(int):
+    """Where a server listens."""
+
+    server: uvicorn.Server
+    stopped: Callable[[], bool]
+
+    def stop(self) -> None:
+        """Have it begin to stop, as a signal would."""
+        self.server.should_exit = True
+
+
 @contextmanager
 def serving(
     endpoint: Endpoint,
@@ -122,7 +133,7 @@ def serving(
     *,
     wrap: Callable[[Any], Any] = lambda app: app,
     **options: Any,
-) -> Iterator[int]:
+) -> Iterator[Port]:
     """Serve `endpoint` at `/ws`, inside `rooms.connect` and the room `room`.
 
     Gives the port. What an endpoint raises, a failed assertion above all, is raised here when the
@@ -136,7 +147,7 @@ def serving(
             await member.join("room")
             try:
                 await endpoint(manager, member)
-            except WebSocketDisconnect:
+            except (WebSocketDisconnect, ShuttingDown):
                 raise
             except Exception as failure:  # noqa: BLE001 -- raised below
                 failures.append(failure)
@@ -151,8 +162,10 @@ def serving(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
     listener.listen()  # so that clients may come before the server has got that far
     thread.start()
+    port = Port(listener.getsockname()[1])
+    port.server, port.stopped = server, lambda: not thread.is_alive()
     try:
-        yield int(listener.getsockname()[1])
+        yield port
     finally:
         server.should_exit = True
         thread.join(TIMEOUT)

@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect as websockets_connect
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms import connection as connection_module
 from fastapi_rooms.transports import uvicorn as direct
+from fastapi_rooms.transports import uvicorn_server
 from tests.integration.raw import Frame, RawClient, serving
 from tests.integration.servers import wait_until
 
@@ -316,14 +317,14 @@ def test_the_connection_is_as_it_was_when_the_block_is_over(ws: str, loop: str) 
 
     async def endpoint(rooms: RoomManager, socket: Socket) -> None:
         protocol = socket.websocket._receive.__self__  # type: ignore[attr-defined]
-        hooks = {"pause_writing", "resume_writing", "connection_lost"}
+        hooks = {"pause_writing", "resume_writing", "connection_lost", "shutdown"}
         inside = hooks & set(vars(protocol))
         socket._transport.stop()
         seen.append((inside, hooks & set(vars(protocol))))
 
     with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
         client.read_to_close()
-    assert seen == [({"pause_writing", "resume_writing", "connection_lost"}, set())]
+    assert seen == [({"pause_writing", "resume_writing", "connection_lost", "shutdown"}, set())]
 
 
 def test_it_works_over_tls(ws: str, loop: str, tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ Doubt = Callable[[pytest.MonkeyPatch], dict[str, Any]]
 
 
 def untested_version(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(direct, "NEWEST", (0, 1))
+    monkeypatch.setattr(uvicorn_server, "NEWEST", (0, 1))
     return {}
 
 

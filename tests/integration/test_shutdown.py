@@ -6,15 +6,18 @@ import asyncio
 import os
 import re
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from fastapi_rooms.departures import FEW, PACE
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.integration.clients import Client, heard, server_sent_events, talk_until_given_up
+from tests.integration.clients import Client, heard, http, server_sent_events, talk_until_given_up
 from tests.integration.servers import (
     WEBSOCKETS,
     WITHOUT_ROOMS,
@@ -27,9 +30,12 @@ from tests.integration.servers import (
 from tests.integration.workers import Connect, Workers
 
 GOING_AWAY, SERVICE_RESTART = 1001, 1012
+WEBSOCKETS_OF_OURS = ["websockets-sansio", "wsproto"]
+"""Those whose connections are written to directly."""
 
 SERVERS: dict[str, tuple[int, Callable[..., Callable[[int], list[str]]], tuple[str, ...]]] = {
     **{f"uvicorn {ws}": (1, uvicorn, ("--ws", ws)) for ws in WEBSOCKETS},
+    "uvicorn --reload": (1, uvicorn, ("--reload", "--reload-dir", "tests/integration")),
     "uvicorn two workers": (2, uvicorn, ("--workers", "2")),
     "gunicorn": (2, gunicorn, ("-w", "2")),
     "gunicorn --preload": (2, gunicorn, ("-w", "2", "--preload")),
@@ -161,7 +167,7 @@ async def test_what_endpoints_say_at_the_end_still_reaches_the_other_workers(
     assert leaving.complaints == []
 
 
-@pytest.mark.parametrize("websockets", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
 async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
     websockets: str, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
@@ -177,14 +183,199 @@ async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
     assert server.complaints == []
 
 
-async def test_a_listener_that_is_cut_off_leaves_nothing(start: Start, redis: RedisServer) -> None:
-    server = start(uvicorn("--timeout-graceful-shutdown", "1"), ROOMS_URL=redis.url)
+MANY = 200
+SPAN = (MANY - FEW) / PACE
+"""How long so many clients are closed over."""
+
+
+async def closings(server: Server, sig: signal.Signals, clients: list[Client]) -> list[float]:
+    """Seconds from a signal to the end of each client's connection, in ascending order."""
+    clock = asyncio.get_running_loop().time
+    begin = clock()
+
+    async def closing(client: Client) -> float:
+        assert await client.closed() == SERVICE_RESTART
+        return clock() - begin
+
+    server.send(sig)
+    return sorted(await asyncio.gather(*map(closing, clients)))
+
+
+def are_spread_over(span: float, closings: list[float]) -> bool:
+    """Whether nobody was closed before the slot that is that client's at the earliest.
+
+    It may be noticed later, on a slow machine.
+    """
+    slot = span / len(closings)
+    return all(when >= number * slot for number, when in enumerate(closings))
+
+
+@pytest.mark.parametrize("kind", ["uvicorn websockets-sansio", "uvicorn wsproto", "gunicorn"])
+async def test_many_clients_are_closed_one_after_the_other_behind_what_they_were_sent(
+    kind: str, start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    _, command, options = SERVERS[kind]
+    if command is gunicorn:
+        options = ("-w", "1")
+    server = start(command(*options), ROOMS_URL=redis.url)
     server.wait_for_workers()
+    members = [await connect(server) for _ in range(MANY)]
+    for member in members:
+        await member.socket.join("tea")
+    await members[0].app.burst_at_once("tea", 50)
+    await members[0].rooms.to("tea").send_text("mark the end")
+    assert are_spread_over(SPAN, await closings(server, signal.SIGTERM, members))
+    for member in members[1:]:
+        assert await member.until("mark the end") == [str(number) for number in range(50)]
+    assert await asyncio.to_thread(server.wait) in {0, -signal.SIGTERM}
+    assert server.complaints == []
+    await nothing_is_left_in(redis)
+
+
+async def test_a_server_that_waits_for_a_short_time_only_is_left_in_that_time(
+    start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    server = start(uvicorn("--timeout-graceful-shutdown", "2"), ROOMS_URL=redis.url)
+    server.wait_for_workers()
+    members = [await connect(server) for _ in range(2 * MANY)]  # who would take twice that time
+    assert are_spread_over(1, await closings(server, signal.SIGTERM, members))
+    assert await asyncio.to_thread(server.wait) == -signal.SIGTERM
+    assert server.complaints == []
+    await nothing_is_left_in(redis)
+
+
+async def test_many_clients_are_closed_at_once_when_the_window_is_nothing(
+    start: Start, connect: Connect
+) -> None:
+    server = start(uvicorn(), CLOSE_WINDOW="0")
+    server.wait_for_workers()
+    members = [await connect(server) for _ in range(MANY)]
+    assert not are_spread_over(SPAN, await closings(server, signal.SIGTERM, members))
+
+
+async def test_a_worker_is_not_ready_while_it_leaves_and_sends_newcomers_elsewhere(
+    start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    server = start(uvicorn(), ROOMS_URL=redis.url)
+    server.wait_for_workers()
+    before = (await http(server, "/state"))["connections"]
+    members = [await connect(server) for _ in range(FEW + 5)]
+    mute = await connect(server, buffer=4096)
+    await mute.socket.join("tea")
+    mute.stop_reading()
+    await members[0].app.burst("tea", 64, 128 * 1024)
+    draining = asyncio.create_task(http(server, "/drain", "POST"))
+    for member in members:
+        assert await member.closed() == SERVICE_RESTART
+    assert (await http(server, "/health"))["ready"] is False
+    with pytest.raises(ConnectionClosed) as turned_away:
+        await connect(server)
+    assert turned_away.value.rcvd is not None
+    assert turned_away.value.rcvd.code == SERVICE_RESTART
+    mute.vanish()
+    await draining
+    assert (await http(server, "/state"))["connections"] == before
+    assert await asyncio.to_thread(server.stop) == -signal.SIGTERM
+    assert server.complaints == []
+
+
+@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
+async def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_end(
+    websockets: str, start: Start, connect: Connect
+) -> None:
+    server = start(uvicorn("--ws", websockets), CLOSE_TIMEOUT="60")
+    server.wait_for_workers()
+    ann, slow = await connect(server), await connect(server, buffer=4096)
+    await slow.socket.join("tea")
+    slow.stop_reading()
+    await ann.app.burst("tea", 64, 128 * 1024)
+    server.send(signal.SIGTERM)
+    assert await ann.closed() == SERVICE_RESTART
+    slow.read_on()
+    assert await slow.closed() == SERVICE_RESTART
+    heard = [await slow.next() for _ in range(64)]
+    assert [int(str(message).rstrip(".")) for message in heard] == list(range(64))
+    assert await asyncio.to_thread(server.wait) == -signal.SIGTERM
+    assert server.complaints == []
+
+
+@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
+    websockets: str, start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    server = start(uvicorn("--ws", websockets), ROOMS_URL=redis.url, CLOSE_TIMEOUT="0.2")
+    server.wait_for_workers()
+    ann, mute = await connect(server), await connect(server, buffer=4096)
+    await mute.socket.join("tea")
+    mute.stop_reading()
+    await ann.app.burst("tea", 64, 128 * 1024)
+    try:
+        assert await asyncio.to_thread(server.stop) == -signal.SIGTERM
+    finally:
+        mute.vanish()
+    assert server.complaints == []
+    await nothing_is_left_in(redis)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn websockets-sansio", "gunicorn"])
+@pytest.mark.parametrize("clients", [0, 1])
+async def test_event_streams_end_by_themselves(
+    kind: str, clients: int, start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    _, command, options = SERVERS[kind]
+    server = start(command(*options), ROOMS_URL=redis.url)
+    server.wait_for_workers()
+    members = [await connect(server) for _ in range(clients)]
     async with server_sent_events(server, "tea") as events:
         server.send(signal.SIGTERM)
         async for _ in events:
             pytest.fail("nobody said anything")
+        assert await asyncio.to_thread(server.wait) in {0, -signal.SIGTERM}
+    for member in members:
+        assert await member.closed() == SERVICE_RESTART
+    assert server.complaints == []
+    await nothing_is_left_in(redis)
+
+
+async def test_a_change_of_the_source_reloads_a_worker_and_closes_its_clients_at_once(
+    start: Start, redis: RedisServer, connect: Connect, tmp_path: Path
+) -> None:
+    source = tmp_path / "watched.py"
+    source.write_text("")
+    options = ("--reload", "--reload-dir", str(tmp_path), "--reload-delay", "0.05")
+    server = start(uvicorn(*options), ROOMS_URL=redis.url)
+    old = frozenset(server.wait_for_workers())
+    members = [await connect(server) for _ in range(FEW)]
+    await eventually(lambda: "Started reloader process" in server.log)
+    source.write_text("changed = True")
+    os.utime(source, (time.time() + 60, time.time() + 60))  # later, however coarse the clock is
+    for member in members:
+        assert await member.closed() == SERVICE_RESTART
+    await asyncio.to_thread(server.wait_for_workers, other_than=old)
+    assert await asyncio.to_thread(server.stop, signal.SIGINT) in {0, -signal.SIGINT}
+    assert [line for line in server.complaints if "detected changes" not in line] == []
+    await nothing_is_left_in(redis)
+
+
+async def test_a_handshake_that_is_under_way_when_the_end_comes_makes_no_noise(
+    start: Start, redis: RedisServer
+) -> None:
+    server = start(uvicorn(), ROOMS_URL=redis.url)
+    server.wait_for_workers()
+    redis.freeze()
+    try:
+        late = asyncio.create_task(Client.connect(server, "/ws?sid=ann"))
+        await eventually(lambda: "[accepted]" in server.log)
+        server.send(signal.SIGTERM)
+        await eventually(lambda: "Shutting down" in server.log)
+    finally:
+        redis.thaw()
+    with pytest.raises(ConnectionClosed) as turned_away:
+        await late
+    assert turned_away.value.rcvd is not None
+    assert turned_away.value.rcvd.code == SERVICE_RESTART
     assert await asyncio.to_thread(server.wait) == -signal.SIGTERM
+    assert server.complaints == []
     await nothing_is_left_in(redis)
 
 

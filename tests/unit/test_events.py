@@ -122,7 +122,26 @@ async def test_a_handler_that_has_ended_is_not_kept() -> None:
     assert ended() is None
 
 
-async def test_close_cancels_the_handlers_that_still_run_and_waits_for_them() -> None:
+async def test_close_lets_the_handlers_that_still_run_finish() -> None:
+    events = Events()
+    may_finish = asyncio.Event()
+    finished: list[str] = []
+
+    @events.on("disconnect")
+    async def slow(socket: str) -> None:
+        await may_finish.wait()
+        finished.append(socket)
+
+    events.emit("disconnect", "ann")
+    closing = asyncio.create_task(events.close(600))
+    await asyncio.sleep(0)
+    may_finish.set()
+    await closing
+    assert finished == ["ann"]
+    assert not other_tasks()
+
+
+async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them() -> None:
     events = Events()
     cleaned_up: list[str] = []
 
@@ -138,10 +157,10 @@ async def test_close_cancels_the_handlers_that_still_run_and_waits_for_them() ->
     events.emit("connect", "bob")
     await eventually(lambda: len(other_tasks()) == 2)
     await asyncio.sleep(0)  # both have begun
-    await events.close()
+    await events.close(0.01)
     assert sorted(cleaned_up) == ["ann", "bob"]
     assert not other_tasks()
 
 
 async def test_closing_with_nothing_running_is_harmless() -> None:
-    await Events().close()
+    await Events().close(600)

@@ -265,7 +265,7 @@ async def test_an_error_in_the_block_closes_it_and_goes_on() -> None:
 
 async def test_a_close_that_is_cancelled_closes_the_adapter_all_the_same() -> None:
     adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
+    rooms = RoomManager(adapter, close_timeout=0.01)
     cancelled, may_end = asyncio.Event(), asyncio.Event()
 
     @rooms.on("connect")
@@ -319,7 +319,7 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
 ) -> None:
     monkeypatch.setattr(fanout_module, "SLICE", 1)
     bus = MemoryBus()
-    rooms = RoomManager(MemoryAdapter(bus))
+    rooms = RoomManager(MemoryAdapter(bus), close_timeout=0.01)
 
     @rooms.on("join-room")
     async def endless(room: str, sid: str) -> None:

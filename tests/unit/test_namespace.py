@@ -852,7 +852,7 @@ async def test_a_gap_tells_the_rooms_that_had_members_or_listeners_here(
 async def test_closing_the_manager_forgets_everyone_and_stops_their_handlers(
     adapter: FakeAdapter,
 ) -> None:
-    rooms = RoomManager(adapter)
+    rooms = RoomManager(adapter, close_timeout=0.01)
 
     @rooms.on("connect")
     async def endless(socket: object) -> None:

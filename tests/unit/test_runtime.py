@@ -14,6 +14,7 @@ from fastapi_rooms.cluster import Pace
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
 from fastapi_rooms.frames import Payload
+from fastapi_rooms.leaving import Guest
 from fastapi_rooms.names import Channels, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import TURN_BYTES, Runtime, Settings
@@ -40,6 +41,9 @@ class _Heard(Nowhere):
 
     def gap(self, outage: Outage) -> None:
         self.outages.append(outage)
+
+    def guests(self) -> list[Guest]:
+        return []
 
 
 class _Lonely(FakeAdapter):
