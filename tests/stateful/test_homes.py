@@ -168,3 +168,26 @@ def test_what_a_node_gives_up_that_should_have_it_waits_for_the_next_look() -> N
     assert homes.taken(one, [b"one"]) == {}
     assert homes.homeless == 1
     assert homes.learn(topology_of(dict.fromkeys(CHANNELS, two))) == {two: [b"one"]}
+
+
+def test_a_node_cannot_take_what_is_at_another() -> None:
+    homes = Homes()
+    one, two = NODES[:2]
+    homes.learn(topology_of(dict.fromkeys(CHANNELS, two)))
+    homes.want([b"one"])
+    assert homes.taken(one, [b"one"]) == {}
+    assert homes.home(b"one") == two
+
+
+def test_what_is_wanted_anew_while_it_is_left_stays() -> None:
+    homes = Homes()
+    one, two = NODES[:2]
+    homes.learn(topology_of(dict.fromkeys(CHANNELS, one)))
+    homes.want([b"one"])
+    homes.learn(topology_of(dict.fromkeys(CHANNELS, two)))
+    homes.leave([b"one"])
+    assert homes.unwant([b"one"]) == {one: [b"one"]}
+    homes.learn(topology_of(dict.fromkeys(CHANNELS, one)))
+    assert homes.want([b"one"]) == {one: [b"one"]}
+    assert homes.let_go(one, [b"one"]) == {}
+    assert homes.home(b"one") == one

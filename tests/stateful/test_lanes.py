@@ -33,7 +33,22 @@ class FakeLink(Link):
         self.writable = True
         self.arrived: deque[list[bytes]] = deque()
         self.answers: deque[Any] = deque()
+        self.outcomes: deque[tuple[bytes, bool]] = deque()  # of the commands with these answers
         self._commands = hiredis.Reader()
+
+    @property
+    def has_taken_a_later_one(self) -> bool:
+        """Whether it has refused one message of a channel and taken the next, and not yet said so.
+
+        If the connection is lost by that, nobody can know.
+        """
+        refused = set()
+        for channel, taken in self.outcomes:
+            if taken and channel in refused:
+                return True
+            if not taken:
+                refused.add(channel)
+        return False
 
     def write(self, data: bytes) -> None:
         self._commands.feed(data)
@@ -130,6 +145,8 @@ class LanesMachine(RuleBasedStateMachine):
             if link is None or not link.arrived:
                 return
             _, channel, message = link.arrived.popleft()
+            taken = channel not in self.down and self.owners[channel] == node
+            link.outcomes.append((channel, taken))
             if channel in self.down:
                 link.answers.append(hiredis.ReplyError("CLUSTERDOWN Hash slot not served"))
             elif self.owners[channel] != node:
@@ -148,6 +165,7 @@ class LanesMachine(RuleBasedStateMachine):
         link = self.links.get(node)
         for _ in range(count):
             if link is not None and link.answers:
+                link.outcomes.popleft()
                 self.in_loop(self.publishers[node].reply, link.answers.popleft())
 
     @rule(channel=st.sampled_from(CHANNELS), node=st.sampled_from(NODES))
@@ -162,7 +180,7 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def cut(self, node: Node) -> None:
         """The connection is lost, with what is on it, and made again."""
-        if node in self.links:
+        if node in self.links and not self.links[node].has_taken_a_later_one:
             self.in_loop(self.publishers[node].link_down, "cut")
             self.in_loop(self.connect, node)
 
@@ -170,6 +188,8 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(node=st.sampled_from(NODES))
     def die(self, node: Node) -> None:
         """A node goes for good, and the other has its slots."""
+        if self.links[node].has_taken_a_later_one:
+            return
         (other,) = set(NODES) - {node}
         self.owners = dict.fromkeys(CHANNELS, other)
         del self.links[node], self.publishers[node]
@@ -209,3 +229,47 @@ class LanesMachine(RuleBasedStateMachine):
 
 LanesMachine.TestCase.settings = UNHURRIED
 TestLanes = LanesMachine.TestCase
+
+
+def test_what_would_come_after_its_successors_is_refused_instead() -> None:
+    one, (a, _) = CHANNELS[0], NODES
+    lanes = LanesMachine()
+    lanes.publish(one, 3)
+    lanes.turn_down(one)
+    lanes.work(a, 1)
+    lanes.turn_down(one)
+    lanes.work(a, 2)
+    lanes.answer(a, 3)
+    lanes.teardown()
+    assert lanes.heard == {2, 3}
+    assert isinstance(lanes.sent[1].exception(), AdapterUnavailable)
+
+
+def test_what_is_new_waits_for_what_is_still_on_its_way_to_the_old_node() -> None:
+    one, (a, b) = CHANNELS[0], NODES
+    lanes = LanesMachine()
+    lanes.publish(one, 3)
+    lanes.move(one, b)
+    lanes.learn()
+    lanes.publish(one, 2)
+    lanes.learn()
+    lanes.work(b, 4)
+    lanes.work(a, 3)
+    lanes.teardown()
+    assert lanes.heard == {1, 2, 3, 4, 5}
+
+
+def test_one_message_goes_ahead_and_the_rest_follows() -> None:
+    one, (a, b) = CHANNELS[0], NODES
+    lanes = LanesMachine()
+    lanes.move(one, b)
+    lanes.publish(one, 4)
+    lanes.work(a, 4)
+    lanes.answer(a, 4)
+    lanes.learn()
+    assert [message for _, _, message in lanes.links[b].arrived] == [b"1"]
+    lanes.work(b, 1)
+    lanes.answer(b, 1)
+    assert [message for _, _, message in lanes.links[b].arrived] == [b"2", b"3", b"4"]
+    lanes.teardown()
+    assert lanes.heard == {1, 2, 3, 4}

@@ -7,7 +7,8 @@ way is answered. Then its oldest message goes ahead alone, and the rest follows 
 accepted: so a cluster that is just coming back cannot take the second message and not the first.
 
 If that has happened all the same, the first would arrive after the second, and be taken for one
-that was seen already. So it is not sent again, and its sender is told.
+that was seen already. So it is not sent again, and its sender is told. (It cannot be known if in
+that very moment the connection is lost, with both answers: what is unanswered is sent again.)
 """
 
 from __future__ import annotations

@@ -85,7 +85,6 @@ class Survey:
                 pause = min(pause * 2, self._interval)
             elif self._believed in (None, topology) or topology == doubted:
                 self._believed, doubted = topology, None
-                self._turn = {n: turn for n, turn in self._turn.items() if n in topology.masters}
                 self._learned(topology)
                 self.confirmed = begun
                 pause = min(pause * 2, self._interval)
@@ -99,7 +98,8 @@ class Survey:
 
     async def _look(self) -> Topology | None:
         """What the first node says that answers; who did not answer comes last the next time."""
-        known = sorted(self._known(), key=lambda node: self._turn.get(node, 0))
+        self._turn = {node: self._turn.get(node, 0) for node in self._known()}
+        known = sorted(self._turn, key=self._turn.__getitem__)
         reason, refused = "there is no node to ask", False
         for ask, nodes in ((self._ask, known), (self._ask_anew, list(self._others()))):
             for node in nodes:
