@@ -100,6 +100,25 @@ async def test_a_replica_takes_over_and_every_message_that_was_lost_is_in_a_gap(
         assert not any(other in gap.rooms for gap in gaps)
 
 
+async def test_a_planned_failover_doubles_nothing_and_keeps_the_order(
+    cluster: RedisCluster,
+) -> None:
+    near, far = manager(cluster), manager(cluster)
+    (node, room), (_, other), _ = rooms_by_node(cluster)
+    async with near, far, Member(far, room) as there, Member(far, other) as elsewhere:
+        gaps = gaps_of(far)
+        async with talking(near, room) as talk, talking(near, other) as undisturbed:
+            cluster.replica_of(node).command("CLUSTER", "FAILOVER")
+            await eventually(lambda: cluster.taken_over(node, channel(room)), 20)
+            await eventually(lambda: any(room in gap.rooms for gap in gaps))
+            await ready(near, far)
+            await flows_again(talk, there)
+            await flows_again(undisturbed, elsewhere)
+        assert talk.refused == undisturbed.refused == []
+        assert elsewhere.unread == undisturbed.accepted
+        assert_none_twice_and_in_order(there.unread)
+
+
 async def test_what_a_dead_node_did_not_answer_goes_to_the_one_that_takes_over(
     cluster: RedisCluster,
 ) -> None:

@@ -31,6 +31,8 @@ class FakeLink(Link):
 
     def __init__(self) -> None:
         self.writable = True
+        self.address, self.peer = "a node", None
+        self.last_received = 0.0
         self.arrived: deque[list[bytes]] = deque()
         self.answers: deque[Any] = deque()
         self.outcomes: deque[tuple[bytes, bool]] = deque()  # of the commands with these answers

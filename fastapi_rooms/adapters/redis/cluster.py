@@ -111,6 +111,10 @@ class RedisClusterAdapter:
         """Send it if the node of its slot is there to take it."""
         self._running().publish_volatile(channel, data)
 
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the node of its slot has confirmed it, and it is still wanted."""
+        return self._fleet is not None and self._fleet.is_live(channel)
+
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Return when every channel is confirmed by the node of its slot."""
         await self._running().subscribe(channels)

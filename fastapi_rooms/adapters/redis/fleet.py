@@ -78,6 +78,8 @@ class Fleet:
         self._why = ""
         self._refused = False
         self._leaving: asyncio.TimerHandle | None = None
+        self._afterwards: list[asyncio.TimerHandle] = []
+        self._loop = asyncio.get_running_loop()
         self._last_received: float | None = None
         self._missed = False
         self._reconnects = 0
@@ -130,8 +132,8 @@ class Fleet:
 
         While slots move, a subscriber may be on its way: then nobody there says nothing.
         """
-        receivers = await self._lanes.publish(channel, data) - self._is_live(channel)
-        if receivers <= 0 and asyncio.get_running_loop().time() < self._calm_from:
+        receivers = await self._lanes.publish(channel, data) - self.is_live(channel)
+        if receivers <= 0 and self._loop.time() < self._calm_from:
             return None
         return max(receivers, 0)
 
@@ -147,7 +149,7 @@ class Fleet:
         """Want channels and return when all of them are live."""
         wanted = set(channels)
         self.want(wanted)
-        missing = {channel for channel in wanted if not self._is_live(channel)}
+        missing = {channel for channel in wanted if not self.is_live(channel)}
         if not missing:
             return
         for channel in missing:  # one that was refused is asked for again
@@ -168,7 +170,10 @@ class Fleet:
         """Close every connection, and fail whoever still waits."""
         if self._leaving is not None:
             self._leaving.cancel()
+        for later in self._afterwards:
+            later.cancel()
         for master in self._masters.values():
+            master.subscriber.stop()
             self._tasks.update(master.tasks)
         for task in self._tasks:
             task.cancel()
@@ -183,7 +188,7 @@ class Fleet:
         self._why, self._refused = "", False
         if topology != self._topology:
             self._moved_since = self._survey.confirmed
-            self._calm_from = asyncio.get_running_loop().time() + UNREST
+            self._calm_from = self._loop.time() + UNREST
         self._topology = topology
         for node in topology.masters - self._masters.keys():
             self._add(node)
@@ -194,8 +199,7 @@ class Fleet:
         for master in self._masters.values():
             self._place_probe(master)
         if self._leaving is None and self._homes.astray():
-            loop = asyncio.get_running_loop()
-            self._leaving = loop.call_later(LET_GO, self._leave)
+            self._leaving = self._loop.call_later(LET_GO, self._leave)
         self._changed()
 
     def _not_learned(self, reason: str, refused: bool) -> None:
@@ -246,8 +250,13 @@ class Fleet:
         self._probes.pop(master.round_trip.channel or b"", None)
         self._last_received = self.health.last_received
         self._missed = True
-        since = min(subscriber.last_received or self._moved_since, self._moved_since)
-        self._losses.lose(self._homes.at(node, subscriber.is_live), since)
+        since = min(subscriber.sure_until or self._moved_since, self._moved_since)
+        live = self._homes.at(node, subscriber.is_live)
+        self._losses.lose(live, since)
+        if live:  # it answers still, and some may not know yet that it is no master any more
+            delay = 2 * self._options.refresh_interval
+            later = self._loop.call_later(delay, self._report_again, live, since)
+            self._afterwards.append(later)
         for task in master.stop(f"{node} is no master any more"):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -264,10 +273,19 @@ class Fleet:
             del self._probes[channel]
             master.subscriber.unsubscribe((channel,))
         channel = channel_at(self._topology, master.node, self._probe_stem)
-        round_trip.channel = channel
+        round_trip.use(channel)
         if channel is not None:
             self._probes[channel] = round_trip
             master.subscriber.want((channel,))
+
+    def _report_again(self, channels: list[Channel], since: float) -> None:
+        """By now everyone has left the old node; what was published there meanwhile is lost."""
+        self._afterwards = [t for t in self._afterwards if t.when() > self._loop.time()]
+        self._losses.lose((c for c in channels if c in self._homes), since)
+        live = {channel for channel in channels if self.is_live(channel)}
+        regained = self._losses.regain(live)
+        if regained is not None:  # the others are reported when they are live
+            self.gap(Outage(regained[0], time.time(), regained[1]))
 
     # Channels move.
 
@@ -275,7 +293,8 @@ class Fleet:
         for node, channels in placed.items():
             self._masters[node].subscriber.want(channels)
 
-    def _is_live(self, channel: Channel) -> bool:
+    def is_live(self, channel: Channel) -> bool:
+        """Whether it is wanted, and confirmed by the node it is at."""
         home = self._homes.home(channel)
         return home is not None and self._masters[home].subscriber.is_live(channel)
 
@@ -321,7 +340,7 @@ class Fleet:
         round_trip = self._masters[node].round_trip
         if round_trip.channel in channels:
             del self._probes[round_trip.channel]
-            round_trip.channel = None  # the next look chooses another
+            round_trip.use(None)  # the next look chooses another
         self._missed = True
         self._losses.lose((c for c in live if c in self._homes), self._survey.confirmed)
         self._subscribe(self._homes.taken(node, channels))

@@ -192,8 +192,10 @@ class Lanes:
                 hold.trial = None
             self._park(publisher.take_unsent(lambda c: c.slot == slot), reason)
             if command.given_up:
-                return False
-            hold.parked.put([command])
+                self._budget.used -= len(command.data)
+                self._dropped += command.accepted is None
+            else:
+                hold.parked.put([command])
             return True
         if hold is not None:
             if error is None:

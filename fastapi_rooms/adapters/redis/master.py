@@ -42,6 +42,7 @@ class Master:
 
     def stop(self, reason: str) -> list[asyncio.Task[None]]:
         """Give both connections up at once. Returns what is about to end."""
+        self.subscriber.stop()
         self.subscriber.abort(reason)
         self.publisher.abort(reason)
         for task in self.tasks:

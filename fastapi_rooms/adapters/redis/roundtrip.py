@@ -66,6 +66,12 @@ class RoundTrip:
         self.refused = False
         """Whether we lack the right to publish it."""
 
+    def use(self, channel: Channel | None) -> None:
+        """Send them on another channel from now on; what is on its way means nothing."""
+        self.channel = channel
+        self._sent.clear()
+        self._settled.set()
+
     def links_changed(self) -> None:
         """A connection came or went, or refuses: what was proven of it is so no more."""
         publisher, subscriber = self._publisher, self._subscriber

@@ -144,6 +144,11 @@ class Subscriber:
         if self._link is not None:
             self._link.abort(reason)
 
+    @property
+    def sure_until(self) -> float | None:
+        """Until when all that was published has been received, in seconds since the epoch."""
+        return self.last_received if self._proven is None else self._proven
+
     def prove(self, until: float) -> None:
         """Note that all that Redis took before that time has been received."""
         self._proven = until
@@ -370,8 +375,12 @@ class Subscriber:
             self._give_up(sorted(asked.channels))
         self._after_confirmation()
 
-    def close(self) -> None:
-        """Fail whoever still waits."""
+    def stop(self) -> None:
+        """Ask for nothing any more; whoever waits may be served elsewhere."""
         if self._retry is not None:
             self._retry.cancel()
+
+    def close(self) -> None:
+        """Fail whoever still waits."""
+        self.stop()
         self._waiters.close()
