@@ -19,6 +19,7 @@ from fastapi_rooms.adapters import (
     RedisClusterAdapter,
 )
 from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, Emitter
 from fastapi_rooms.errors import (
     AdapterError,
     AdapterUnavailable,
@@ -66,6 +67,11 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "RedisClusterAdapter",
     # .broadcast
     "BroadcastOperator",
+    # .emitter
+    "AsyncEmitter",
+    "EmitNamespace",
+    "EmitOperator",
+    "Emitter",
     # .errors
     "AdapterError",
     "AdapterUnavailable",

@@ -70,7 +70,7 @@ class MessageTooLarge(UsageError, ValueError):
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
             f"This message has {size} bytes, the limit is {limit} "
-            "(`max_message_bytes` of the RoomManager). Nothing was sent."
+            "(`max_message_bytes`). Nothing was sent."
         )
         self.size = size
         """How many bytes it has."""

@@ -29,6 +29,7 @@ LAYERS = {
     "frames": 0,
     "envelope": 0,
     "codec": 0,
+    "emission": 0,
     "membership": 0,
     "interest": 0,
     "duplicates": 0,
@@ -61,7 +62,7 @@ LAYERS = {
     "verbs": 2,
     "namespace": 2,
     "manager": 2,
-    "emitter": 3,
+    "emitter": 2,
     "cli": 3,
     "testing": 3,
 }
@@ -222,6 +223,6 @@ def test_no_module_has_grown_past_four_hundred_lines() -> None:
 
 
 def test_every_layer_that_is_named_is_there_or_has_a_place_kept() -> None:
-    kept = {"cluster", "emitter", "cli"}  # the verbs over every worker, and other ways in
+    kept = {"cli"}  # another way in
     present = {m.removeprefix(f"{PACKAGE}.") for m in MODULES}
     assert LAYERS.keys() - present <= kept

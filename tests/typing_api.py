@@ -7,13 +7,14 @@ have changed, and mypy says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, assert_type
 
 from fastapi import APIRouter, Depends, FastAPI, Response, WebSocket
 from fastapi.responses import StreamingResponse
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
@@ -21,8 +22,12 @@ from fastapi_rooms import (
     Adapter,
     AdapterUnavailable,
     AllowedOrigins,
+    AsyncEmitter,
     BroadcastOperator,
     ClientError,
+    EmitNamespace,
+    EmitOperator,
+    Emitter,
     Gap,
     Health,
     Listener,
@@ -205,6 +210,32 @@ async def is_async(socket: Socket, room: str) -> bool:
 joined("lobby", "ann")
 is_plain("lobby")  # type: ignore[call-arg, arg-type]
 joined("lobby")  # type: ignore[call-arg]
+
+
+# Emitters.
+
+
+def task() -> None:
+    with Emitter("redis://localhost:6379") as emitter:
+        assert_type(emitter, Emitter)
+        assert_type(emitter.of("/chat"), EmitNamespace[None])
+        assert_type(emitter.to("lobby").except_("muted").volatile, EmitOperator[None])
+        emitter.to("lobby").send_json({"report": 1})
+        emitter.server_side_emit("reload", 1)
+        emitter.to("lobby").disconnect_sockets(4000, "closing time")
+    Emitter(BlockingRedis()).close()
+    Emitter(Redis())  # type: ignore[arg-type]
+
+
+async def async_task() -> None:
+    async with AsyncEmitter(Redis()) as emitter:
+        assert_type(emitter, AsyncEmitter)
+        sent = emitter.to("lobby").send_text("hello")
+        await assert_type(sent, Coroutine[Any, Any, None])
+        await emitter.of("/chat").to("lobby").send_bytes(b"hello")
+        await asyncio.create_task(emitter.sockets_join("lobby"))
+        emitter.to("lobby").send_text("not awaited")  # type: ignore[unused-coroutine]
+    AsyncEmitter(BlockingRedis())  # type: ignore[arg-type]
 
 
 # What is wrong is an error before it runs.

@@ -32,6 +32,7 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 SHOWN: list[Block] = []
 
 RUN_ELSEWHERE = {
+    "docs/howto/emitting.md": "test_emitting.py",
     "docs/howto/testing.md": "test_test_files.py",
     "docs/howto/deployment.md-worker.py": "test_commands.py",
     "docs/tutorial/first-chat.md-two_workers.py": "test_commands.py",

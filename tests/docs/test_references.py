@@ -27,6 +27,7 @@ KNOWN_OBJECTS = {
     "health": fastapi_rooms.Health,
     "rooms.health": fastapi_rooms.Health,
     "websocket": starlette.websockets.WebSocket,
+    "emitter": fastapi_rooms.Emitter,
 }
 """What a name means where a page says `name.attribute`."""
 

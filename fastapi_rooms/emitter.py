@@ -1,0 +1,335 @@
+"""Emitters: send to rooms from a process that has no manager, a task queue's worker or a script.
+
+Strategy: [fastapi_rooms.emission][] writes what is to be said, and `EmitOperator` has it said, by
+whatever it was given for that. Whether a verb blocks or has to be awaited is the only difference
+between the two emitters, so it is the only thing that each of them says for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+
+from fastapi_rooms.adapters.redis.emitting import (
+    AsyncClient,
+    AsyncLine,
+    SyncClient,
+    SyncLine,
+    async_access,
+    sync_access,
+)
+from fastapi_rooms.checks import check_count, check_positive
+from fastapi_rooms.codec import MAX_NAMES
+from fastapi_rooms.emission import Draft, Drafts
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.errors import AdapterUnavailable, UsageError
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.names import Channels, check_namespace, check_rooms
+from fastapi_rooms.types import Room
+from fastapi_rooms.verbs import check_close
+
+R = TypeVar("R")
+Sent: TypeAlias = Coroutine[Any, Any, None]
+"""What has to be awaited for it to happen."""
+
+
+class Voice(NamedTuple, Generic[R]):
+    """What the operators of one emitter share."""
+
+    drafts: Drafts
+    say: Callable[[Draft | None], R]
+    """Publishes a draft; does nothing where there is none."""
+
+
+class EmitOperator(Generic[R]):
+    """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
+
+        emitter.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
+
+    A socket in several of the rooms gets the message once. Without `to`, everyone in the
+    namespace gets it. Each verb returns when Redis has accepted it; that of an `AsyncEmitter` has
+    to be awaited. Nobody answers: what workers make of it, and whether there are any, is not known.
+
+    All verbs raise:
+
+    * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not accept it in time.
+    * `UsageError`, or one of its kinds, for what cannot be sent.
+    """
+
+    __slots__ = ("_namespace", "_target", "_voice", "_volatile")
+
+    def __init__(
+        self,
+        voice: Voice[R],
+        namespace: str,
+        target: Target = Target(),  # noqa: B008 -- immutable
+        *,
+        volatile: bool = False,
+    ) -> None:
+        self._voice = voice
+        self._namespace = namespace
+        self._target = target
+        self._volatile = volatile
+
+    def to(self, *names: Room) -> EmitOperator[R]:
+        """Address these rooms, or sids, too.
+
+        No names address nobody: a computed list that comes out empty must not reach everyone.
+
+        Raises:
+            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            UsageError: these are more than 65,535 names.
+        """
+        return self._at(self._target.to(check_rooms(names)))
+
+    def except_(self, *names: Room) -> EmitOperator[R]:
+        """Leave out every socket that is in one of these rooms, or has one of these sids.
+
+        Raises:
+            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            UsageError: these are more than 65,535 names.
+        """
+        return self._at(self._target.excluding(check_rooms(names)))
+
+    @property
+    def volatile(self) -> EmitOperator[R]:
+        """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`."""
+        return EmitOperator(self._voice, self._namespace, self._target, volatile=True)
+
+    def send_text(self, data: str) -> R:
+        """Send text. Raises `MessageTooLarge` for what is over the emitter's limit."""
+        return self._send(Payload.of_text(data))
+
+    def send_bytes(self, data: bytes | bytearray | memoryview) -> R:
+        """Send bytes, as `send_text` does text."""
+        return self._send(Payload.of_bytes(data))
+
+    def send_json(self, data: Any) -> R:
+        """Send what orjson makes of `data`, as a text message, as `send_text` does."""
+        return self._send(Payload.of_json(data))
+
+    def sockets_join(self, *names: Room) -> R:
+        """Put the sockets into rooms, once each worker gets to it.
+
+        A message to such a room that is sent next may be too early for them: send it to where they
+        are already.
+        """
+        return self._request("join", {"rooms": list(check_rooms(names))})
+
+    def sockets_leave(self, *names: Room) -> R:
+        """Take the sockets out of rooms, once each worker gets to it."""
+        return self._request("leave", {"rooms": list(check_rooms(names))})
+
+    def disconnect_sockets(self, code: int = 1000, reason: str = "") -> R:
+        """Close the sockets, once they have what was sent to them before.
+
+        Raises `UsageError` for a code or reason that cannot be sent.
+        """
+        check_close(code, reason)
+        return self._request("disconnect", {"code": code, "reason": reason})
+
+    def _send(self, payload: Payload) -> R:
+        drafts, say = self._voice
+        return say(
+            drafts.broadcast(self._namespace, self._target, payload, volatile=self._volatile)
+        )
+
+    def _request(self, verb: str, arguments: dict[str, Any]) -> R:
+        drafts, say = self._voice
+        return say(drafts.request(self._namespace, self._target, verb, arguments))
+
+    def _at(self, target: Target) -> EmitOperator[R]:
+        if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
+            raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
+        return EmitOperator(self._voice, self._namespace, target, volatile=self._volatile)
+
+    def __repr__(self) -> str:
+        words = [f"of={self._namespace}", f"to={self._target.rooms}"]
+        words += [f"except_={self._target.except_}"] + ["volatile"] * self._volatile
+        return f"<{type(self).__name__} {' '.join(words)}>"
+
+
+class EmitNamespace(EmitOperator[R]):
+    """Everyone in one namespace: `emitter.of("/chat")`."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """Its name, with the leading slash."""
+        return self._namespace
+
+    def server_side_emit(self, event: str, *args: Any) -> R:
+        """Have every worker call its handler of an event with these JSON values.
+
+        That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
+        """
+        drafts, say = self._voice
+        arguments = {"event": event, "args": list(args)}
+        return say(drafts.to_workers(self._namespace, Target(()), "emit", arguments))
+
+
+class _Emitter(EmitNamespace[R]):
+    """What both emitters have."""
+
+    __slots__ = ("_line", "_timeout")
+
+    def __init__(
+        self,
+        say: Callable[[Draft | None], R],
+        *,
+        prefix: str,
+        timeout: float,
+        max_message_bytes: int,
+    ) -> None:
+        check_positive("timeout", timeout)
+        check_count("max_message_bytes", max_message_bytes, "bytes")
+        self._timeout = timeout
+        super().__init__(Voice(Drafts(Channels(prefix), max_message_bytes), say), "/")
+
+    def of(self, namespace: str) -> EmitNamespace[R]:
+        """Another namespace. `of("/")` is the emitter's own.
+
+        Raises:
+            InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
+        """
+        return EmitNamespace(self._voice, check_namespace(namespace))
+
+
+class Emitter(_Emitter[None]):
+    """Sends to rooms from a process without a manager, and blocks until Redis has accepted it.
+
+        emitter = Emitter("redis://localhost:6379")
+        emitter.to("lobby").send_json({"report": "ready"})
+
+    Making one opens nothing, so it may stand at the top of a module. Threads can share it; what
+    they send goes out one by one. It survives a fork (Celery's prefork pool, multiprocessing):
+    the child sends by a connection of its own, as an origin of its own.
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
+            or a `redis.Redis` or `redis.RedisCluster` of your own, which is used as it is and never
+            closed here.
+        prefix: that of the workers' manager.
+        timeout: seconds that connecting, and each answer of Redis, may take; and seconds to wait
+            for the turn, where threads share the emitter. A client of your own has its own limits
+            for the former.
+        max_message_bytes: the longest message that may be sent, in bytes.
+
+    Raises:
+        ConfigurationError: for a URL or client that cannot be used, or these settings.
+    """
+
+    __slots__ = ("_access",)
+
+    def __init__(
+        self,
+        redis: str | SyncClient,
+        *,
+        prefix: str = "rooms",
+        timeout: float = 5.0,
+        max_message_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
+        super().__init__(
+            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+        )
+        self._access = sync_access(redis, timeout)
+        self._line: SyncLine = SyncLine(self._access, timeout)
+
+    def _say(self, draft: Draft | None) -> None:
+        if draft is None:
+            return
+        line = self._line
+        if line.home != os.getpid():
+            line = self._line = SyncLine(self._access, self._timeout)
+        with suppress(*[AdapterUnavailable] * draft.volatile):
+            line.say(draft)
+
+    def close(self) -> None:
+        """Close its connection. It opens another when it is used again."""
+        if self._line.home == os.getpid():
+            self._line.close()
+
+    def __enter__(self) -> Self:
+        """Itself; `close` comes at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+class AsyncEmitter(_Emitter[Sent]):
+    """Sends to rooms from a process without a manager: an `Emitter` whose verbs are awaited.
+
+        async with AsyncEmitter("redis://localhost:6379") as emitter:
+            await emitter.to("lobby").send_json({"report": "ready"})
+
+    Making one opens nothing, so it may stand at the top of a module. Tasks can share it; what they
+    send goes out in the order in which they call. In another event loop, or after a fork, it opens
+    a connection of its own there.
+
+    Args:
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
+            or a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` of your own, which is used as
+            it is and never closed here.
+        prefix: that of the workers' manager.
+        timeout: seconds that Redis has to accept a message, those before it included.
+        max_message_bytes: the longest message that may be sent, in bytes.
+
+    Raises:
+        ConfigurationError: for a URL or client that cannot be used, or these settings.
+    """
+
+    __slots__ = ("_access",)
+
+    def __init__(
+        self,
+        redis: str | AsyncClient,
+        *,
+        prefix: str = "rooms",
+        timeout: float = 5.0,
+        max_message_bytes: int = 16 * 1024 * 1024,
+    ) -> None:
+        super().__init__(
+            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+        )
+        self._access = async_access(redis, timeout)
+        self._line: AsyncLine | None = None
+
+    async def _say(self, draft: Draft | None) -> None:
+        if draft is None:
+            return
+        line = self._line
+        if line is None or line.home != (os.getpid(), asyncio.get_running_loop()):
+            line = self._line = AsyncLine(self._access, self._timeout)
+        with suppress(*[AdapterUnavailable] * draft.volatile):
+            await line.say(draft)
+
+    async def close(self) -> None:
+        """Close its connection. It opens another when it is used again."""
+        line, self._line = self._line, None
+        if line is not None and line.home == (os.getpid(), asyncio.get_running_loop()):
+            await line.close()
+
+    async def __aenter__(self) -> Self:
+        """Itself; `close` comes at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()

@@ -1,0 +1,78 @@
+"""The scripts and the Celery task that send from elsewhere, run beside a worker that delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastapi_rooms import RedisAdapter
+from fastapi_rooms.testing import Cluster, RedisServer
+from tests.docs.conftest import write_files
+from tests.docs.pages import ROOT, blocks, files_of
+from tests.integration.servers import Start
+
+PAGE = "docs/howto/emitting.md"
+
+
+@pytest.fixture
+def directory(tmp_path: Path, own_redis: RedisServer) -> Path:
+    write_files(tmp_path, files_of(PAGE), own_redis)
+    return tmp_path
+
+
+async def run(directory: Path, *arguments: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, *arguments],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+async def test_the_script_for_cron_closes_the_bar(directory: Path, own_redis: RedisServer) -> None:
+    async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
+        (rooms,) = cluster
+        guest = await cluster.member(rooms.of("/bar"))
+        waiter = await cluster.member(rooms.of("/bar"), "staff")
+        elsewhere = await cluster.member(rooms)
+        await run(directory, "closing_time.py")
+        assert await guest.receive() == "We are closing."
+        assert await guest.wait_closed() == 4000
+        assert await waiter.receive() == "We are closing."
+        assert (waiter.close_code, elsewhere.close_code, elsewhere.unread) == (None, None, [])
+
+
+async def test_the_script_with_asyncio_reports(directory: Path, own_redis: RedisServer) -> None:
+    async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
+        member = await cluster.member(cluster[0], "tea")
+        await run(directory, "watch.py")
+        assert [await member.receive_json() for _ in "123"] == [
+            {"degrees": degrees} for degrees in (80, 90, 100)
+        ]
+
+
+async def test_tasks_of_celerys_forked_workers_reach_the_room(
+    directory: Path, own_redis: RedisServer, start: Start
+) -> None:
+    (line,) = [b.code for b in blocks("sh", page=PAGE) if b.code.startswith("celery")]
+    command = [sys.executable, "-m", *shlex.split(line), "--concurrency", "2"]
+    async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
+        member = await cluster.member(cluster[0], "tea")
+        server = start(lambda _: command, PYTHONPATH=f"{directory}:{ROOT}", PYTHONWARNINGS="")
+        await run(directory, "-c", "import tasks; [tasks.report.delay('tea') for _ in '12345678']")
+        reports = [json.loads(await member.receive_text(60)) for _ in "12345678"]
+        assert reports == [{"report": "ready", "rows": 1234}] * 8
+        assert member.unread == []
+        await asyncio.to_thread(server.stop)
