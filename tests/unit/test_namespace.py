@@ -849,6 +849,32 @@ async def test_a_gap_tells_the_rooms_that_had_members_or_listeners_here(
     assert elsewhere == [], "nobody is there to have missed anything"
 
 
+class _Shards(FakeAdapter):
+    """An adapter whose channels can be lost one by one."""
+
+    def shard_of(self, channel: bytes) -> int:
+        return hash(channel)
+
+
+async def test_where_shards_are_lost_one_by_one_a_gap_is_of_the_rooms_it_concerns() -> None:
+    adapter = _Shards()
+    rooms = RoomManager(adapter)
+    told: list[Gap] = []
+    rooms.on("gap")(told.append)
+    async with rooms, Member(rooms, "lobby", "bar") as member:
+        node = f"rooms#{member.sid.partition('.')[0]}#".encode()
+        receiver = adapter.receiver
+        assert receiver is not None
+        for lost in (channel_of("lobby"), b"rooms#/#", node, b"rooms#/#elsewhere#"):
+            receiver.gap(Outage(10.0, 20.0, frozenset({lost})))
+    receiver.gap(Outage(10.0, 20.0, frozenset({channel_of("lobby")})))
+    assert [gap.rooms for gap in told] == [
+        {"lobby"},
+        {"lobby", "bar"},  # any of which a message to several may have been for
+        set(),  # what was sent to single sockets
+    ]
+
+
 async def test_closing_the_manager_forgets_everyone_and_stops_their_handlers(
     adapter: FakeAdapter,
 ) -> None:
