@@ -162,23 +162,29 @@ async def test_a_slot_that_moves_and_moves_back_loses_nothing_silently(
         await ready(near, far)
 
 
-async def test_a_node_that_does_not_know_that_it_lost_a_slot_is_left(plain: RedisCluster) -> None:
-    near, far = manager(plain), manager(plain)
-    (source, room), (target, _), (third, _) = rooms_by_node(plain)
-    slot = plain.slot_of(channel(room))
-    async with near, far, Member(far, room) as there:
-        word = ("CLUSTER", "SETSLOT", str(slot))
-        source.command(*word, "MIGRATING", target.id)
-        for node in (target, third):
-            node.command(*word, "IMPORTING", source.id) if node is target else None
-            node.command(*word, "NODE", target.id)
-        await eventually(lambda: target.shard_numsub(channel(room)) == 1)
-        assert source.shard_numsub(channel(room)) == 0
-        await near.to(room).send_text("hello")
-        assert await there.receive() == "hello"
-        assert far.health.reconnects > 0
-        await asyncio.to_thread(plain.move, slot, source)
-        await eventually(lambda: source.shard_numsub(channel(room)) == 1)
+@pytest.mark.parametrize("late", [True, False], ids=["late", "never"])
+async def test_a_node_that_learns_late_or_never_that_it_lost_a_slot_is_left(late: bool) -> None:
+    async with RedisCluster() as cluster:
+        near, far = manager(cluster), manager(cluster)
+        (source, room), (target, _), (third, _) = rooms_by_node(cluster)
+        slot = cluster.slot_of(channel(room))
+        async with near, far, Member(far, room) as there:
+            gaps = gaps_of(far)
+            for node in (target, third):
+                source.command("CLUSTER", "FORGET", node.id)  # now nobody can tell it anything
+            target.command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", source.id)
+            for node in (target, third):
+                node.command("CLUSTER", "SETSLOT", str(slot), "NODE", target.id)
+            if late:
+                fleet = far._runtime.adapter._fleet  # type: ignore[attr-defined]
+                await eventually(lambda: fleet._topology.owner(slot).port == target.port)
+                assert source.shard_numsub(channel(room)) == 1
+                source.command("CLUSTER", "DELSLOTS", str(slot))
+            await eventually(lambda: target.shard_numsub(channel(room)) == 1)
+            assert source.shard_numsub(channel(room)) == 0
+            await eventually(lambda: any(room in gap.rooms for gap in gaps))
+            await near.to(room).send_text("hello")
+            assert await there.receive() == "hello"
 
 
 async def test_joins_and_messages_that_go_to_the_wrong_node_find_the_right_one(
