@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fastapi_rooms.adapters.redis.homes import Homes, Placed
+from fastapi_rooms.adapters.redis.cluster.homes import Homes, Placed
 from fastapi_rooms.adapters.redis.slots import Node, Range, Topology, slot_of
 from tests.stateful.settings import UNHURRIED
 

@@ -14,7 +14,7 @@ import hiredis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from fastapi_rooms.adapters.redis.lanes import Lanes
+from fastapi_rooms.adapters.redis.cluster.lanes import Lanes
 from fastapi_rooms.adapters.redis.link import Link
 from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
 from fastapi_rooms.adapters.redis.slots import Node, Range, Topology, slot_of

@@ -30,8 +30,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fastapi_rooms.adapters.redis import role
-from fastapi_rooms.adapters.redis.access import SCHEMES as CLUSTER_SCHEMES
-from fastapi_rooms.adapters.redis.access import access_of
+from fastapi_rooms.adapters.redis.cluster.access import SCHEMES as CLUSTER_SCHEMES
+from fastapi_rooms.adapters.redis.cluster.access import access_of
 from fastapi_rooms.adapters.redis.urls import (
     SCHEMES,
     SENTINEL_SCHEMES,

@@ -8,7 +8,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import SSLConnection
 
 from fastapi_rooms import ConfigurationError, RedisClusterAdapter, RoomManager
-from fastapi_rooms.adapters.redis.access import access_of
+from fastapi_rooms.adapters.redis.cluster.access import access_of
 from fastapi_rooms.adapters.redis.slots import Node
 
 

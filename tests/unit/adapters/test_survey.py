@@ -9,8 +9,8 @@ from typing import Any
 
 from redis.exceptions import AuthenticationError
 
+from fastapi_rooms.adapters.redis.cluster.survey import Survey
 from fastapi_rooms.adapters.redis.slots import Node, Topology
-from fastapi_rooms.adapters.redis.survey import Survey
 from fastapi_rooms.testing import eventually
 
 A, B, SEED = Node("a", 1), Node("b", 2), Node("seed", 3)

@@ -4,9 +4,9 @@ Strategy: three machines decide, and this file does what they say. [Homes][] kno
 each channel is subscribed, [Lanes][] publishes and keeps every slot's order, and [Survey][] says
 when slots have changed hands.
 
-[Homes]: fastapi_rooms.adapters.redis.homes
-[Lanes]: fastapi_rooms.adapters.redis.lanes
-[Survey]: fastapi_rooms.adapters.redis.survey
+[Homes]: fastapi_rooms.adapters.redis.cluster.homes
+[Lanes]: fastapi_rooms.adapters.redis.cluster.lanes
+[Survey]: fastapi_rooms.adapters.redis.cluster.survey
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
-from fastapi_rooms.adapters.redis.access import Access
-from fastapi_rooms.adapters.redis.homes import Homes, Placed
-from fastapi_rooms.adapters.redis.lanes import Lanes
-from fastapi_rooms.adapters.redis.master import TOPOLOGY, Master, ask_anew
+from fastapi_rooms.adapters.redis.cluster.access import Access
+from fastapi_rooms.adapters.redis.cluster.homes import Homes, Placed
+from fastapi_rooms.adapters.redis.cluster.lanes import Lanes
+from fastapi_rooms.adapters.redis.cluster.master import TOPOLOGY, Master, ask_anew
+from fastapi_rooms.adapters.redis.cluster.survey import Survey
 from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
 from fastapi_rooms.adapters.redis.roundtrip import RoundTrip
 from fastapi_rooms.adapters.redis.slots import Node, Topology, channel_at, slot_of
 from fastapi_rooms.adapters.redis.source import NodeSource
 from fastapi_rooms.adapters.redis.standing import Standing
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
-from fastapi_rooms.adapters.redis.survey import Survey
 from fastapi_rooms.adapters.redis.waiters import Waiters
 from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.types import Channel

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
-from fastapi_rooms.adapters.redis.access import access_of
-from fastapi_rooms.adapters.redis.fleet import Fleet, Options
+from fastapi_rooms.adapters.redis.cluster.access import access_of
+from fastapi_rooms.adapters.redis.cluster.fleet import Fleet, Options
 from fastapi_rooms.adapters.redis.slots import slot_of
 from fastapi_rooms.adapters.redis.standing import Standing
 from fastapi_rooms.checks import check_count, check_positive
