@@ -33,10 +33,12 @@ help: ## List the targets and what they take
 .PHONY: demo
 demo: $(READY)-example ## Run the example chat, in memory, without Redis
 	@$(BIN)/python scripts/check-port $(HOST) '$(PORT)'
-	@echo
-	@echo "  The chat is at http://$(HOST):$(PORT); open it in two tabs. Ctrl+C ends it."
-	@echo
-	@ROOMS_URL=memory:// $(BIN)/python -m uvicorn example_app.main:app --host $(HOST) --port '$(PORT)' --workers 1
+	@token="$${ADMIN_TOKEN:-$$($(BIN)/python -c 'import secrets; print(secrets.token_hex(4))')}"; \
+	echo; \
+	echo "  The chat is at http://$(HOST):$(PORT); open it in two tabs. Ctrl+C ends it."; \
+	echo "  An admin's page is at http://$(HOST):$(PORT)/?admin; its token is $$token"; \
+	echo; \
+	ROOMS_URL=memory:// ADMIN_TOKEN="$$token" exec $(BIN)/python -m uvicorn example_app.main:app --host $(HOST) --port '$(PORT)' --workers 1
 
 # --- Check it -------------------------------------------------------------------------------------
 

@@ -5,63 +5,38 @@ Two workers, over Redis:   ROOMS_URL=redis://localhost:6379 uvicorn example_app.
 """
 
 import asyncio
-import os
-import platform
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, HTTPException, WebSocket
+from fastapi import Body, FastAPI, HTTPException, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 
+from example_app import admin, people
 from example_app import protocol as page
-from fastapi_rooms import AdapterUnavailable, Gap, RoomManager, Socket
+from example_app.hub import Rooms, key, rooms, worker
+from fastapi_rooms import AdapterUnavailable, RoomManager, Socket
 
 STATIC = Path(__file__).parent / "static"
-HEARTBEAT = 10.0  # seconds; after three without one, pages let a worker's people go
 MAX_ROOMS = 20  # per socket
-rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"))
-Rooms = Annotated[RoomManager, Depends(rooms)]
 Announced = Annotated[page.Text, Body(embed=True)]
-
-
-def worker() -> str:
-    """This process. Asked for late: `gunicorn --preload` imports us before it forks."""
-    return f"{platform.node()}:{os.getpid()}"
-
-
-def key(room: str) -> str:
-    """The library's name for a chat room. A sid is a room too: the prefix keeps people out."""
-    return f"room:{room}"
-
-
-async def heartbeat() -> None:
-    """Tell every page, on every worker, that this worker lives."""
-    while True:
-        await rooms.volatile.send_json({"type": "worker", "worker": worker()})
-        await asyncio.sleep(HEARTBEAT)
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async with rooms:
-        beating = asyncio.create_task(heartbeat())
+        watching = asyncio.create_task(people.watch_workers())
         yield
-        beating.cancel()
+        watching.cancel()
 
 
 app = FastAPI(title="Interchange", lifespan=lifespan)
+app.include_router(admin.router)
 app.mount("/static", StaticFiles(directory=STATIC))
-
-
-@rooms.on("gap")
-async def after_gap(gap: Gap) -> None:
-    """Messages may have been missed: this worker's pages say so, and ask again who is there."""
-    await rooms.local.to(*gap.rooms).send_json({"type": "gap"})
 
 
 @app.get("/", include_in_schema=False)
@@ -71,49 +46,39 @@ async def index() -> FileResponse:
 
 @app.websocket("/ws")
 async def chat(websocket: WebSocket, name: page.Name, rooms: Rooms) -> None:
-    async with rooms.connect(websocket, data={"name": name, "rooms": []}) as socket:
-        await socket.send_json({"type": "welcome", "sid": socket.sid, "worker": worker()})
-        try:
-            async for text in socket.iter_text():
-                try:
-                    await handle(socket, rooms, page.incoming.validate_json(text))
-                except ValidationError as problem:
-                    wrong = problem.errors()[0]
-                    await refuse(socket, f"{wrong['msg']} in {wrong['loc'] or 'the message'}")
-        finally:
-            gone = {"type": "gone", "sid": socket.sid}
-            with suppress(AdapterUnavailable):
-                await socket.to(*map(key, socket.data["rooms"])).send_json(gone)
+    async with rooms.connect(websocket, data={"name": name, "worker": worker()}) as socket:
+        await socket.send_json({"type": "welcome", **people.person(socket)})
+        async for text in socket.iter_text():
+            try:
+                await handle(socket, rooms, page.incoming.validate_json(text))
+            except ValidationError as problem:
+                wrong = problem.errors()[0]
+                await refuse(socket, f"{wrong['msg']} in {wrong['loc'] or 'the message'}")
 
 
 async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> None:
-    me = {"sid": socket.sid, "name": socket.data["name"], "worker": worker()}
-    inside: list[str] = socket.data["rooms"]
+    me = people.person(socket)
+    inside = socket.rooms - {socket.sid}
     try:
         match message:
             case page.Rename(name=name):
-                socket.data["name"] = name
-                await socket.to(*map(key, inside)).send_json(dict(me, type="renamed", name=name))
-            case page.Join(room=room) if room in inside or len(inside) < MAX_ROOMS:
-                await socket.join(key(room))  # so that no answer to what follows is missed
-                socket.data["rooms"] = sorted({*inside, room})
-                await socket.to(key(room)).send_json(dict(me, type="here", room=room, new=True))
+                socket.data["name"] = name  # what `fetch_sockets` sees, too
+                for each in inside:
+                    await socket.to(each).send_json(people.here(socket, each))
+            case page.Join(room=room) if key(room) in inside or len(inside) < MAX_ROOMS:
+                await socket.join(key(room))  # people.py tells the room, and the page who is there
                 await socket.send_json({"type": "joined", "room": room})
             case page.Join():
                 await refuse(socket, f"{MAX_ROOMS} rooms are enough: leave one first", message)
-            case _ if message.room not in inside:
+            case _ if key(message.room) not in inside:
                 await refuse(socket, "Join the room first", message)
-            case page.Here(room=room, to=newcomer):
-                await rooms.to(newcomer).send_json(dict(me, type="here", room=room))
             case page.Say(room=room, text=text, ref=ref):
                 said = dict(me, type="say", room=room, text=text, ref=ref, at=time.time())
                 await rooms.to(key(room)).send_json(said)
             case page.Typing(room=room):
                 await socket.to(key(room)).volatile.send_json(dict(me, type="typing", room=room))
             case page.Leave(room=room):
-                inside.remove(room)
                 await socket.leave(key(room))
-                await socket.to(key(room)).send_json(dict(me, type="gone", room=room))
     except AdapterUnavailable:
         await refuse(socket, "The other workers cannot be reached just now", message)
 
@@ -143,8 +108,8 @@ async def events(room: page.RoomName, rooms: Rooms) -> StreamingResponse:
         async with rooms.listen(key(room)) as messages:
             yield f": listening on {worker()}\n\n"
             async for message in messages:
-                if message.json()["type"] in {"say", "announcement"}:
-                    yield f"data: {message.text}\n\n"
+                if said := page.said(message):
+                    yield f"data: {said}\n\n"
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -1,8 +1,15 @@
-"""What a page may say to its endpoint. Anything else is answered with an error, not a traceback."""
+"""What a page may say to its endpoint. Anything else is answered with an error, not a traceback.
 
+What a page is told is in JSON too, with a `type`. Other programs can speak to a room as well, by an
+emitter or the command line: what is not in our words, plain text say, is shown as an announcement.
+"""
+
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
+
+from fastapi_rooms import RoomMessage
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=24)]
 RoomName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=32)]
@@ -16,14 +23,8 @@ class Rename(BaseModel):
 
 
 class Join(BaseModel):
-    type: Literal["join"]  # let me in: the room is told, and its members answer with `Here`
+    type: Literal["join"]  # let me in, and tell me who is there
     room: RoomName
-
-
-class Here(BaseModel):
-    type: Literal["here"]  # the answer to one newcomer: I am in this room too
-    room: RoomName
-    to: Token
 
 
 class Say(BaseModel):
@@ -43,5 +44,18 @@ class Leave(BaseModel):
     room: RoomName
 
 
-Incoming = Rename | Join | Here | Say | Typing | Leave
+Incoming = Rename | Join | Say | Typing | Leave
 incoming: TypeAdapter[Incoming] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
+
+
+def said(message: RoomMessage) -> str | None:
+    """What a listener is told of a message, in JSON: nothing, if there are no words in it."""
+    if message.binary:
+        return None
+    try:
+        content = message.json()
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or "type" not in content:
+        return json.dumps({"type": "announcement", "text": message.text})
+    return message.text if content["type"] in {"say", "announcement"} else None

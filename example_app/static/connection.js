@@ -3,16 +3,20 @@
 // Events:  "state"    whenever `state` or `retryAt` changed
 //          "message"  detail is one decoded message; "welcome" is the first of every connection
 //
+// It does not come back from "ended": an admin has closed it, and `reason` says so. Then it is for the person to `open`.
+//
 // Nothing is queued: `send` answers false when there is no connection, and the caller says so to its person.
 
 const FIRST_DELAY = 400;
 const LONGEST_DELAY = 15_000;
 const STEADY_AFTER = 5_000; // a connection that lived this long starts the delays anew
-const SILENCE = 35_000; // the worker's heartbeat comes every 10 s: after this much silence the line is dead, open or not
+const SILENCE = 20_000; // the worker's heartbeat comes every 5 s: after this much silence the line is dead, open or not
+const DISCONNECTED = 4003; // by an admin
 
 export class Connection extends EventTarget {
-  state = "idle"; // idle | connecting | online | waiting | offline
+  state = "idle"; // idle | connecting | online | waiting | offline | ended
   retryAt = 0;
+  reason = "";
   #url;
   #socket = null;
   #attempt = 0;
@@ -41,7 +45,7 @@ export class Connection extends EventTarget {
     socket.onmessage = ({ data }) => {
       if (socket !== this.#socket) return;
       this.#lastHeard = performance.now();
-      const message = JSON.parse(data);
+      const message = decoded(data);
       if (message.type === "welcome") {
         clearTimeout(giveUp);
         this.#steady = setTimeout(() => (this.#attempt = 0), STEADY_AFTER);
@@ -49,9 +53,10 @@ export class Connection extends EventTarget {
       }
       this.dispatchEvent(new CustomEvent("message", { detail: message }));
     };
-    socket.onclose = () => {
+    socket.onclose = ({ code, reason }) => {
       clearTimeout(giveUp);
-      this.#lost(socket);
+      if (code === DISCONNECTED) this.#ended(socket, reason);
+      else this.#lost(socket);
     };
   }
 
@@ -76,6 +81,13 @@ export class Connection extends EventTarget {
     this.#become(navigator.onLine ? "waiting" : "offline");
   }
 
+  #ended(socket, reason) {
+    if (socket !== this.#socket) return;
+    this.#drop();
+    this.reason = reason;
+    this.#become("ended");
+  }
+
   #drop() {
     clearTimeout(this.#steady);
     const socket = this.#socket;
@@ -87,4 +99,16 @@ export class Connection extends EventTarget {
     this.state = state;
     this.dispatchEvent(new Event("state"));
   }
+}
+
+/** A program's message need not be in our words, nor in JSON: then it is the text of an announcement. */
+function decoded(data) {
+  if (typeof data !== "string") return { type: "bytes" };
+  try {
+    const message = JSON.parse(data);
+    if (typeof message?.type === "string") return message;
+  } catch {
+    // Plain text, then.
+  }
+  return { type: "announcement", text: data };
 }

@@ -1,5 +1,6 @@
 // The page's own logic: what the endpoint says goes into rooms.js and onto the page, what the person does goes out.
 
+import { Admin } from "./admin.js";
 import { Connection } from "./connection.js";
 import { names, theme, visited } from "./memory.js";
 import { Room, Workers } from "./rooms.js";
@@ -25,6 +26,7 @@ const connection = new Connection(() => {
   url.searchParams.set("name", me.name);
   return url;
 });
+const admin = new Admin();
 const thread = new Thread(workers, { resend, discard });
 const roomList = new RoomList(open, leave);
 let current = null;
@@ -52,9 +54,7 @@ function visit(name) {
 }
 
 function join(room) {
-  if (!room.visited) return;
-  room.forgetPeople(); // the room's members answer, one by one
-  connection.send({ type: "join", room: room.name });
+  if (room.visited) connection.send({ type: "join", room: room.name });
 }
 
 function open(name) {
@@ -80,7 +80,7 @@ function leave(name) {
   const room = rooms.get(name);
   connection.send({ type: "leave", room: name });
   Object.assign(room, { visited: false, joined: false, unread: 0 });
-  room.people.clear();
+  room.forgetPeople();
   if (!TOPICS.has(name)) rooms.delete(name);
   visited.keep([...rooms.values()].filter((each) => each.visited).map((each) => each.name));
   drawNow();
@@ -99,8 +99,6 @@ function fromHash() {
 const incoming = {
   welcome({ sid, worker }) {
     Object.assign(me, { sid, worker });
-    workers.heardAll();
-    workers.heard(worker);
     for (const room of new Set([current, ...rooms.values()])) join(room);
   },
 
@@ -108,27 +106,36 @@ const incoming = {
     if (room) room.joined = true;
   },
 
-  /** Somebody is in the room: just now (`new`), or in answer to our own coming. */
-  here({ room, sid, name, worker, new: isNew }) {
+  /** Somebody is in the room: just come, or by a new name. */
+  here({ room, sid, name, worker }) {
     if (!room || sid === me.sid) return;
-    if (isNew) {
-      connection.send({ type: "here", room: room.name, to: sid });
-      if (room.joined && !room.people.has(sid) && !room.hasName(name) && !room.expects(name)) came(room, name);
-    }
-    room.people.set(sid, { name, worker });
+    const before = room.people.get(sid);
+    if (!before && room.met && !room.hasName(name)) came(room, name);
+    if (before && before.name !== name) event(room, `${before.name} is now ${name}`);
+    room.note(sid, { name, worker });
   },
 
   gone({ room, sid }) {
-    for (const each of room ? [room] : rooms.values()) remove(each, sid);
+    if (!room) return;
+    const person = room.people.get(sid);
+    room.note(sid, null);
+    room.stoppedTyping(sid);
+    if (person && !room.hasName(person.name)) left(room, person.name);
   },
 
-  renamed({ sid, name }) {
-    for (const room of rooms.values()) {
-      const person = room.people.get(sid);
-      if (!person || person.name === name) continue;
-      event(room, `${person.name} is now ${name}`);
-      person.name = name;
-    }
+  /** From now on people are noted apart, until the workers have answered who is in the room. */
+  roll({ room, roll }) {
+    room?.rollBegins(roll);
+  },
+
+  people({ room, roll, people }) {
+    if (!room) return;
+    const { met } = room;
+    const before = room.names;
+    for (const { worker } of people) workers.heard(worker);
+    if (!room.rollEnds(roll, people.filter(({ sid }) => sid !== me.sid)) || !met) return;
+    for (const name of before) if (!room.hasName(name)) left(room, name);
+    for (const name of room.names) if (!before.has(name)) came(room, name);
   },
 
   say({ room, sid, name, worker, text, at, ref }) {
@@ -144,21 +151,24 @@ const incoming = {
     news(room, { kind: "say", state: "sent", own: sid === me.sid, sid, name, worker, text, at, ref });
   },
 
-  announcement({ room, worker, text, at }) {
-    if (room) news(room, { kind: "announcement", worker, text, at });
+  /** Of our own route, or of any program: then there may be no more than a text, which is for whoever reads it. */
+  announcement({ room, to, worker, text, at }) {
+    if (to === undefined) room = current;
+    if (room) news(room, { kind: "announcement", worker, text: String(text), at: Number.isFinite(at) ? at : Date.now() / 1000 });
   },
 
   typing({ room, sid, name }) {
     room?.typed(sid, name);
   },
 
-  worker() {}, // a heartbeat: every message's worker has been noted already
+  /** The heartbeat. */
+  workers({ workers: alive }) {
+    workers.areNow(alive);
+  },
 
   gap() {
     for (const room of rooms.values()) {
-      if (!room.visited) continue;
-      event(room, "Your worker lost touch with the others for a moment: messages may be missing here");
-      join(room);
+      if (room.visited) event(room, "Your worker lost touch with the others for a moment: messages may be missing here");
     }
   },
 
@@ -177,7 +187,7 @@ const incoming = {
 connection.addEventListener("message", ({ detail }) => {
   if (detail.worker) workers.heard(detail.worker);
   const room = rooms.get(detail.room ?? detail.about?.room);
-  incoming[detail.type]?.({ ...detail, room: room?.visited ? room : undefined });
+  incoming[detail.type]?.({ ...detail, to: detail.room, room: room?.visited ? room : undefined });
   draw();
 });
 
@@ -220,31 +230,18 @@ function came(room, name) {
   }
 }
 
-function remove(room, sid) {
-  const person = room.people.get(sid);
-  room.stoppedTyping(sid);
-  if (!room.people.delete(sid) || room.hasName(person.name)) return;
-  const key = JSON.stringify([room.name, person.name]);
+function left(room, name) {
+  const key = JSON.stringify([room.name, name]);
   const said = () => {
     leaving.delete(key);
-    event(room, `${person.name} left`);
+    event(room, `${name} left`);
     draw();
   };
   clearTimeout(leaving.get(key));
   leaving.set(key, setTimeout(said, LEFT_FOR_GOOD));
 }
 
-/** Every second: what has lasted too long is over. A killed worker says no goodbye for its people. */
-setInterval(() => {
-  if (connection.state === "online") {
-    for (const worker of workers.forgetGone()) {
-      for (const room of rooms.values()) {
-        for (const [sid, person] of room.people) if (person.worker === worker) remove(room, sid);
-      }
-    }
-  }
-  draw();
-}, 1_000);
+setInterval(draw, 1_000); // typing ends, and the seconds to the next attempt are counted down
 
 // ── what goes out ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -329,6 +326,10 @@ document.addEventListener("visibilitychange", () => {
   draw();
 });
 
+$("come-back").onclick = () => {
+  connection.open();
+  composer.focus();
+};
 $("retry").onclick = () => connection.open();
 $("reconnect").onclick = () => {
   closePanels();
@@ -366,6 +367,65 @@ function begin() {
   for (const name of visited.all()) visit(name);
   connection.open();
   open(fromHash() || "lobby");
+  if (admin.wanted) beginAsAdmin();
+}
+
+// ── the admin ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function beginAsAdmin() {
+  if (admin.hasToken && (await signIn())) return;
+  closePanels();
+  $("admin-dialog").showModal();
+}
+
+async function signIn(token) {
+  try {
+    await admin.signIn(token);
+  } catch (problem) {
+    put("admin-wrong", problem.message);
+    return false;
+  }
+  draw();
+  return true;
+}
+
+$("admin-form").addEventListener("submit", async (submitted) => {
+  submitted.preventDefault();
+  put("admin-wrong", "");
+  if (await signIn($("admin-input").value.trim())) $("admin-dialog").close();
+  else $("admin-input").select();
+});
+
+$("admin-cancel").onclick = () => $("admin-dialog").close();
+$("admin-dialog").addEventListener("close", () => {
+  $("admin-input").value = "";
+  if (!admin.signedIn) admin.signOut();
+});
+$("admin-sign-out").onclick = () => {
+  admin.signOut();
+  drawNow();
+  $("people").focus();
+};
+
+$("people").addEventListener("click", ({ target }) => {
+  const { sid, name } = target.closest("[data-testid=disconnect]")?.closest("li").dataset ?? {};
+  if (!sid) return;
+  const dialog = $("disconnect-dialog");
+  put("disconnect-heading", `Disconnect ${name}?`);
+  dialog.returnValue = "";
+  dialog.onclose = () => dialog.returnValue && disconnect(sid, name);
+  dialog.showModal();
+});
+
+async function disconnect(sid, name) {
+  const room = current;
+  $("people").focus(); // the button goes with the person
+  try {
+    await admin.disconnect(sid);
+    event(room, `You have disconnected ${name}`);
+  } catch (problem) {
+    event(room, `${name} is not disconnected: ${problem.message}`);
+  }
 }
 
 // ── the page around it ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -400,7 +460,7 @@ for (const button of document.querySelectorAll(".copy")) {
 }
 
 /** For screen readers: the changes, without the seconds. */
-const SPOKEN = { connecting: "", online: "Connected", waiting: "Connection lost, reconnecting", offline: "Offline" };
+const SPOKEN = { connecting: "", online: "Connected", waiting: "Connection lost, reconnecting", offline: "Offline", ended: "" };
 
 function statusText() {
   const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
@@ -409,6 +469,7 @@ function statusText() {
     online: "Connected",
     waiting: `Reconnecting in ${seconds} s`,
     offline: `Offline, trying again in ${seconds} s`,
+    ended: "Disconnected",
   }[connection.state];
 }
 
@@ -420,6 +481,7 @@ function typingText(typists) {
 
 function noteText() {
   const left = composer.maxLength - composer.value.length;
+  if (connection.state === "ended") return "You are disconnected. What you write stays here.";
   if (connection.state !== "online") return "Not connected. What you write stays here, and is not sent until you send it.";
   if (!current.joined) return "Entering the room…";
   return left <= 100 ? `${left} characters left` : "";
@@ -429,9 +491,13 @@ function put(id, text) {
   if ($(id).textContent !== String(text)) $(id).textContent = text; // live regions speak at every change
 }
 
+/** What is the same stays, so that focus does too. */
 function fill(list, made) {
-  const same = made.length === list.children.length && made.every((each, n) => each.isEqualNode(list.children[n]));
-  if (!same) list.replaceChildren(...made);
+  for (const old of [...list.children]) if (!made.some((each) => each.isEqualNode(old))) old.remove();
+  for (const [n, each] of made.entries()) {
+    if (!list.children[n]?.isEqualNode(each)) list.insertBefore(each, list.children[n] ?? null);
+  }
+  while (list.children.length > made.length) list.lastElementChild.remove();
 }
 
 let drawing = false;
@@ -463,6 +529,8 @@ function drawNow() {
   put("status", statusText());
   put("status-spoken", SPOKEN[state]);
   $("retry").hidden = state !== "waiting" && state !== "offline";
+  $("ended").hidden = state !== "ended";
+  put("ended-reason", state === "ended" ? `${connection.reason || "You have been disconnected"}.` : "");
   const badge = $("worker-badge");
   badge.dataset.worker = me.worker;
   badge.title = me.worker && `This tab is served by worker ${me.worker}`;
@@ -473,6 +541,7 @@ function drawNow() {
   const people = [...current.people].map(([sid, person]) => ({ sid, ...person })).sort((a, b) => a.name.localeCompare(b.name));
   if (current.joined) people.unshift({ ...me, self: true });
   fill($("people"), people.map(personElement));
+  $("admin-bar").hidden = !admin.signedIn;
   $("aside").toggleAttribute("data-cut-off", state !== "online");
   put("people-count", people.length);
   put("people-count-small", people.length);
@@ -485,20 +554,21 @@ function drawNow() {
   composer.placeholder = `Say something in ${current.name}`;
   $("send").disabled = !canSend() || !composer.value.trim();
 
-  const at = (route) => `${location.href.split("#")[0]}${route}`;
+  const at = (route) => new URL(route, location.href);
   const room = encodeURIComponent(current.name);
   put("curl-events", `curl -N ${at(`events/${room}`)}`);
   put("curl-announce", `curl ${at(`announce/${room}`)} --json '{"text": "The kettle is on"}'`);
   put("curl-health", `curl ${at("health")}`);
 }
 
-function personElement({ name, worker, self = false }) {
-  const stale = !self && workers.quiet(worker);
+function personElement({ sid, name, worker, self = false }) {
+  const disconnect = element("button", { class: "text", type: "button", "data-testid": "disconnect", "aria-label": `Disconnect ${name}` }, "Disconnect");
   return element(
     "li",
-    { "data-testid": "person", "data-name": name, "data-worker": worker, "data-self": String(self), "data-stale": String(stale), title: stale ? "Their worker has gone quiet" : null },
+    { "data-testid": "person", "data-sid": sid, "data-name": name, "data-worker": worker, "data-self": String(self) },
     element("bdi", {}, name),
-    self ? element("span", { class: "you" }, "you") : null,
+    self && element("span", { class: "you" }, "you"),
+    admin.signedIn && !self && disconnect,
     bullet(workers, worker, `On worker ${worker}`),
   );
 }
@@ -507,7 +577,7 @@ function workerElement(worker, people) {
   const here = people.filter((person) => person.worker === worker).length;
   return element(
     "li",
-    { "data-testid": "worker", "data-worker": worker, "data-stale": String(workers.quiet(worker)) },
+    { "data-testid": "worker", "data-worker": worker },
     bullet(workers, worker, worker),
     worker === me.worker && element("span", { class: "you" }, "this tab"),
     element("span", {}, here ? `${here} in this room` : "nobody in this room"),

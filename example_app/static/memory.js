@@ -1,4 +1,4 @@
-// What the page remembers. A tab's own session: its name, rooms and messages. The browser: the last name, the theme.
+// What the page remembers. A tab's own session: its name, rooms, messages and admin's token. The browser: the last name, the theme.
 
 const PREFIX = "interchange.";
 const MESSAGES_KEPT = 200; // per room
@@ -34,6 +34,11 @@ export const names = {
 export const visited = {
   all: () => read(session, "visited", []),
   keep: (rooms) => write(session, "visited", rooms),
+};
+
+export const adminToken = {
+  kept: () => read(session, "admin", ""),
+  keep: (token) => write(session, "admin", token),
 };
 
 const unsaved = new Map();

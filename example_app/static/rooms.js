@@ -2,8 +2,6 @@
 
 import { history } from "./memory.js";
 
-const QUIET_AFTER = 15_000; // a worker's heartbeat comes every 10 s
-const GONE_AFTER = 30_000;
 const TYPING_LASTS = 4_000;
 const COLOURS = 8;
 
@@ -14,8 +12,9 @@ export class Room {
   draft = "";
   unsent = []; // own messages that the room has not echoed yet
   people = new Map(); // sid → {name, worker}, without ourselves
+  met = false; // whether we have ever been told who is here
+  #roll = null; // the one under way: {number, since: sid → person or null}
   #typing = new Map(); // sid → {name, until}
-  #expected = { names: new Set(), until: 0 };
 
   constructor(name) {
     this.name = name;
@@ -35,15 +34,33 @@ export class Room {
     this.#typing.delete(sid);
   }
 
-  /** Before the roll is called anew: nobody counts as here, and who was here does not count as just come. */
-  forgetPeople() {
-    if (this.people.size) this.#expected = { names: new Set([...this.people.values()].map(({ name }) => name)), until: performance.now() + GONE_AFTER };
-    this.people.clear();
-    this.#typing.clear();
+  /** Somebody is here, or has gone (null). */
+  note(sid, person) {
+    this.#roll?.since.set(sid, person);
+    if (person) this.people.set(sid, person);
+    else this.people.delete(sid);
   }
 
-  expects(name) {
-    return this.#expected.names.has(name) && performance.now() < this.#expected.until;
+  rollBegins(number) {
+    this.#roll = { number, since: new Map() };
+  }
+
+  /** The answer to the latest roll; what was noted since that began is newer. Tells whether it was the latest. */
+  rollEnds(number, people) {
+    if (number !== this.#roll?.number) return false;
+    this.people = new Map(people.map(({ sid, name, worker }) => [sid, { name, worker }]));
+    const { since } = this.#roll;
+    this.#roll = null;
+    for (const [sid, person] of since) this.note(sid, person);
+    this.met = true;
+    return true;
+  }
+
+  forgetPeople() {
+    this.people.clear();
+    this.#typing.clear();
+    this.#roll = null;
+    this.met = false;
   }
 
   get typing() {
@@ -52,38 +69,30 @@ export class Room {
     return [...this.#typing.values()].map(({ name }) => name);
   }
 
+  get names() {
+    return new Set([...this.people.values()].map(({ name }) => name));
+  }
+
   hasName(name) {
-    return [...this.people.values()].some((person) => person.name === name);
+    return this.names.has(name);
   }
 }
 
-/** The workers this page has heard of: when, and in which colour it draws them. */
+/** The workers that live, as far as this page has heard, and the colour in which it draws each. */
 export class Workers {
-  #heard = new Map(); // worker → time
+  #alive = new Set();
   #colours = new Map(); // worker → 0…7; kept when the worker is gone, for its messages are still on the page
 
   heard(worker) {
-    this.#heard.set(worker, performance.now());
+    this.#alive.add(worker);
   }
 
-  /** After a pause of our own, nobody's silence means anything. */
-  heardAll() {
-    for (const worker of this.#heard.keys()) this.heard(worker);
-  }
-
-  /** The workers whose silence has lasted too long, now forgotten. */
-  forgetGone() {
-    const gone = [...this.#heard.keys()].filter((worker) => this.#silence(worker) > GONE_AFTER);
-    for (const worker of gone) this.#heard.delete(worker);
-    return gone;
-  }
-
-  quiet(worker) {
-    return this.#silence(worker) > QUIET_AFTER;
+  areNow(workers) {
+    this.#alive = new Set(workers);
   }
 
   get all() {
-    return [...this.#heard.keys()].sort();
+    return [...this.#alive].sort();
   }
 
   /** The same colour in every tab, as far as the process ids allow: two workers never share one while there are others. */
@@ -103,9 +112,5 @@ export class Workers {
     const host = worker.slice(0, at);
     const alone = [...this.#colours.keys()].every((other) => other.startsWith(`${host}:`));
     return alone ? worker.slice(at + 1) : worker;
-  }
-
-  #silence(worker) {
-    return performance.now() - (this.#heard.get(worker) ?? -Infinity);
   }
 }

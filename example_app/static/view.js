@@ -62,8 +62,8 @@ export function entryElement(entry, workers, { resend, discard }) {
   if (entry.kind === "announcement") {
     return element(
       "li",
-      { class: "announcement", "data-testid": "announcement", "data-worker": entry.worker, "data-colour": workers.colour(entry.worker) },
-      element("header", {}, element("strong", {}, "Announcement"), origin, time(entry.at)),
+      { class: "announcement", "data-testid": "announcement", "data-worker": entry.worker, "data-colour": entry.worker && workers.colour(entry.worker) },
+      element("header", {}, element("strong", {}, "Announcement"), origin || element("span", { class: "quiet" }, "from outside the workers"), time(entry.at)),
       words,
     );
   }
@@ -181,7 +181,7 @@ export class Thread {
     const entry = this.#entries.get(li);
     const before = li.previousElementSibling && this.#entries.get(li.previousElementSibling);
     if (entry?.kind !== "say") {
-      if (!entry?.worker) li.dataset.colour = li.previousElementSibling?.dataset.colour ?? ""; // the line runs on
+      if (entry?.kind !== "announcement") li.dataset.colour = li.previousElementSibling?.dataset.colour ?? ""; // the line runs on
       return;
     }
     const continues =

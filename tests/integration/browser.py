@@ -97,6 +97,16 @@ class Tab:
         await expect(self.at("status")).to_have_attribute("data-state", "online")
         await expect(self.current_room).to_have_attribute("data-joined", "true")
 
+    async def sign_in(self, token: str) -> None:
+        """Answer the question for the admin's token, which `/?admin` asks."""
+        await self.at("admin-input").fill(token)
+        await self.at("admin-submit").click()
+
+    async def disconnect(self, name: str) -> None:
+        """As an admin, disconnect somebody in the room that is open."""
+        await self.person(name).get_by_test_id("disconnect").click()
+        await self.at("disconnect-confirm").click()
+
     @property
     def current_room(self) -> Locator:
         return self.page.locator('[data-testid="room-item"][data-current]')
@@ -127,5 +137,8 @@ class Tab:
         """Wait until those people, and nobody else, are in the room."""
         await expect(self.at("person")).to_have_count(len(names))
         for name in names:
-            person = self.page.locator(f'[data-testid="person"][data-name="{name}"]')
-            await expect(person).to_have_count(1)
+            await expect(self.person(name)).to_have_count(1)
+
+    def person(self, name: str) -> Locator:
+        """Somebody in the list of who is in the room."""
+        return self.page.locator(f'[data-testid="person"][data-name="{name}"]')

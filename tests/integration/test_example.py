@@ -1,21 +1,32 @@
-"""The example application in a real browser: two tabs, on two different workers."""
+"""The example application in a real browser: tabs on two different workers."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPMethod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from playwright.async_api import BrowserContext, expect
+from playwright.async_api import Error as BrowserError
+from websockets.asyncio.client import ClientConnection, connect
 
-from fastapi_rooms.testing import RedisServer
+from fastapi_rooms import RoomManager
+from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.browser import Tab, browser
+from tests.integration.clients import TIMEOUT
 from tests.integration.servers import Server, Start, gunicorn, uvicorn
 
 EXAMPLE = "example_app.main:app"
+TOKEN = "open sesame"
 COMMANDS = {
     "uvicorn": uvicorn("--workers", "2", app=EXAMPLE),
     "gunicorn --preload": gunicorn("-w", "2", "--preload", app=EXAMPLE),
@@ -35,12 +46,15 @@ class Scene(NamedTuple):
     bob: Tab
 
 
+on_uvicorn = pytest.mark.parametrize("scene", ["uvicorn"], indirect=True)
+
+
 @pytest.fixture(params=COMMANDS)
 async def scene(
     request: pytest.FixtureRequest, start: Start, redis: RedisServer, window: BrowserContext
 ) -> AsyncIterator[Scene]:
     """Ann and Bob, each in a tab of their own, on two different workers."""
-    server = start(COMMANDS[request.param], ROOMS_URL=redis.url)
+    server = start(COMMANDS[request.param], ROOMS_URL=redis.url, ADMIN_TOKEN=TOKEN)
     server.wait_for_workers(2)
     ann = await Tab.open(window, server.url("/", "http"), "Ann")
     bob = await Tab.open(window, server.url("/", "http"), "Bob")
@@ -113,16 +127,232 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
     assert again.complaints == []
 
 
-async def announce(server: Server, room: str, text: str) -> None:
-    """What a program says to the room, by HTTP."""
-    request = urllib.request.Request(
-        server.url(f"/announce/{room}", "http"),
-        data=b'{"text": "%s"}' % text.encode(),
-        headers={"Content-Type": "application/json"},
+@on_uvicorn
+async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -> None:
+    server, ann, bob = scene
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob")
+        for other in (ann, bob):
+            worker = await other.worker()
+            await expect(tab.person(other.name)).to_have_attribute("data-worker", worker)
+
+    await bob.at("rename").click()
+    await bob.at("name-input").fill("Robert")
+    await bob.at("name-submit").click()
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Robert")
+    await ann.page.reload()  # the list is asked for anew, by which he has his new name
+    await ann.sees("Ann", "Robert")
+
+    await bob.go_to("tea")
+    await bob.page.locator('[data-room="lobby"]').get_by_test_id("room-leave").click()
+    await ann.sees("Ann")
+    await bob.go_to("lobby")
+    await ann.sees("Ann", "Robert")
+    await bob.sees("Ann", "Robert")
+    assert server.complaints == []
+
+
+@on_uvicorn
+async def test_who_crashes_is_not_listed_any_more(scene: Scene) -> None:
+    server, ann, bob = scene
+    await ann.sees("Ann", "Bob")
+    with pytest.raises(BrowserError, match="crash"):
+        await bob.page.goto("chrome://crash")
+    await ann.sees("Ann")
+    assert server.complaints == []
+
+
+@on_uvicorn
+async def test_the_people_of_a_killed_worker_are_not_listed_any_more(scene: Scene) -> None:
+    server, ann, bob = scene
+    there = await bob.worker()
+    await bob.page.close()
+    async with program(server, there, "Cid") as cid:
+        await cid.send(json.dumps({"type": "join", "room": "lobby"}))
+        await ann.sees("Ann", "Cid")
+        os.kill(int(there.split(":")[-1]), signal.SIGKILL)
+        await ann.sees("Ann")
+    await expect(ann.page.locator(f'[data-testid="worker"][data-worker="{there}"]')).to_have_count(
+        0
     )
 
-    def post() -> int:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return int(response.status)
 
-    assert await asyncio.to_thread(post) == 202
+@on_uvicorn
+async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
+    scene: Scene, redis: RedisServer
+) -> None:
+    server, ann, bob = scene
+    for tab in (ann, bob):
+        await knows_both_workers(server, await tab.worker())
+    missed = {"type": "here", "room": "lobby", "sid": "1", "name": "Gus", "worker": "w:1"}
+    async with RoomManager(redis.url, observer=True) as outside:
+        await outside.to("room:lobby").send_json(missed)  # as if he had gone unheard since
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob", "Gus")
+    one = await cut_off_a_worker(redis)
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob")
+    told = [await tab.at("event").filter(has_text="lost touch").count() for tab in (ann, bob)]
+    assert sorted(told) == [0, 1], one
+
+
+async def test_what_happens_during_a_roll_outranks_its_answer(
+    window: BrowserContext, start: Start
+) -> None:
+    server = start(uvicorn(app=EXAMPLE))
+    server.wait_for_workers()
+    page = await window.new_page()
+    await page.goto(server.url("/", "http"))
+    names = await page.evaluate(
+        """async () => {
+            const { Room } = await import("/static/rooms.js");
+            const person = (name) => ({ name, worker: "w:1" });
+            const row = (sid) => ({ sid, ...person(sid) });
+            const room = new Room("tea");
+            room.note("before", person("before"));
+            room.rollBegins(1);
+            room.note("came", person("came"));
+            room.note("left", null);
+            const first = room.rollEnds(1, ["left", "stayed"].map(row));
+            const after = [...room.names].sort();
+            room.rollBegins(2);
+            room.rollBegins(3);
+            const outdated = room.rollEnds(2, []);
+            const meanwhile = [...room.names].sort();
+            const latest = room.rollEnds(3, [row("stayed")]);
+            return [first, after, outdated, meanwhile, latest, [...room.names]];
+        }"""
+    )
+    assert names == [True, ["came", "stayed"], False, ["came", "stayed"], True, ["stayed"]]
+
+
+@on_uvicorn
+async def test_an_admin_disconnects_somebody_on_another_worker(
+    scene: Scene, window: BrowserContext
+) -> None:
+    server, ann, bob = scene
+    ada = await Tab.open(window, server.url("/?admin", "http"), "Ada")
+    other = bob if await ada.worker() == await ann.worker() else ann
+    stays = ann if other is bob else bob
+    await ada.sees("Ada", "Ann", "Bob")
+    await ada.sign_in("open barley")
+    await expect(ada.at("admin-wrong")).to_have_text("That is not the token")
+    await expect(ada.at("disconnect")).to_have_count(0)
+    await ada.sign_in(TOKEN)
+    await expect(ada.at("disconnect")).to_have_count(2)
+    await expect(ann.at("disconnect")).to_have_count(0)
+
+    await ada.disconnect(other.name)
+    await expect(other.at("ended")).to_contain_text("An admin has disconnected you")
+    await ada.sees("Ada", stays.name)
+    await stays.sees("Ada", stays.name)
+    await other.page.evaluate('dispatchEvent(new Event("online"))')  # ends any waiting at once
+    await expect(other.at("status")).to_have_attribute("data-state", "ended")
+
+    await other.at("come-back").click()
+    await other.is_online()
+    await expect(other.at("ended")).to_be_hidden()
+    await ada.sees("Ada", "Ann", "Bob")
+    assert ada.errors == []
+    assert server.complaints == []
+
+
+@on_uvicorn
+async def test_only_who_has_the_token_disconnects_anybody(scene: Scene) -> None:
+    server, ann, _ = scene
+    sid = await ann.person("Bob").get_attribute("data-sid")
+    path = f"/admin/disconnect/{sid}"
+    assert await post(server, path) == 401
+    assert await post(server, path, token="open barley") == 401
+    assert await post(server, "/admin/disconnect/room:lobby", token=TOKEN) == 422
+    assert await post(server, "/admin/disconnect/nobody", token=TOKEN) == 404
+    await ann.sees("Ann", "Bob")
+
+
+async def test_without_a_token_there_is_no_admin(start: Start) -> None:
+    server = start(uvicorn(app=EXAMPLE), ADMIN_TOKEN="")
+    server.wait_for_workers()
+    for token in ("", "guess"):
+        assert await post(server, "/admin/disconnect/nobody", token=token) == 403
+
+
+@on_uvicorn
+async def test_other_programs_announce_in_words_or_plain_text(
+    scene: Scene, redis: RedisServer
+) -> None:
+    server, ann, bob = scene
+    stream = await asyncio.to_thread(
+        urllib.request.urlopen, server.url("/events/lobby", "http"), timeout=20
+    )
+    with stream:
+        assert (await asyncio.to_thread(stream.readline)).startswith(b": listening")
+        news = {"type": "announcement", "room": "lobby", "text": "We close\nat noon"}
+        async with RoomManager(redis.url, observer=True) as outside:
+            lobby = outside.to("room:lobby")
+            await lobby.send_bytes(b"\xff is for other ears")
+            await lobby.send_text("The kettle is on")
+            await lobby.send_json(news)
+        for tab in (ann, bob):
+            words = tab.at("announcement").get_by_test_id("message-text")
+            await expect(words).to_have_text(["The kettle is on", "We close\nat noon"])
+        lines = [await asyncio.to_thread(stream.readline) for _ in range(4)]
+        told = [
+            json.loads(line.removeprefix(b"data: ")) for line in lines if line.startswith(b"data")
+        ]
+        assert told == [{"type": "announcement", "text": "The kettle is on"}, news]
+
+
+async def cut_off_a_worker(redis: RedisServer) -> str:
+    """Close the connection by which one of the workers listens; returns what Redis says of it."""
+    await eventually(lambda: len(redis.admin.client_list(_type="pubsub")) == 2)
+    one, _ = redis.admin.client_list(_type="pubsub")
+    redis.admin.client_kill_filter(_id=one["id"])
+    return str(one)
+
+
+async def announce(server: Server, room: str, text: str) -> None:
+    """What a program says to the room, by HTTP."""
+    assert await post(server, f"/announce/{room}", {"text": text}) == 202
+
+
+async def post(server: Server, path: str, body: Any = None, token: str | None = None) -> int:
+    """Post JSON; returns the status."""
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(
+        server.url(path, "http"), json.dumps(body).encode(), headers, method=HTTPMethod.POST
+    )
+
+    def send() -> int:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code
+
+    return await asyncio.to_thread(send)
+
+
+@asynccontextmanager
+async def program(server: Server, worker: str, name: str) -> AsyncIterator[ClientConnection]:
+    """A connection to that worker which does not come back if it ends."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            connection = await connect(server.url(f"/ws?name={name}"))
+            if json.loads(await connection.recv())["worker"] == worker:
+                break
+            await connection.close()
+    yield connection
+    await connection.close()
+
+
+async def knows_both_workers(server: Server, worker: str) -> None:
+    """Wait until that worker has seen that there are two, and has called the roll for it."""
+    async with program(server, worker, "Eve") as connection, asyncio.timeout(TIMEOUT):
+        async for message in connection:
+            told = json.loads(message)
+            if told["type"] == "workers" and len(told["workers"]) == 2:
+                return

@@ -1,0 +1,29 @@
+"""What the parts of this application share: the manager, and the names of workers and rooms."""
+
+import os
+import platform
+from typing import Annotated
+
+from fastapi import Depends
+
+from fastapi_rooms import RoomManager
+
+rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"))
+Rooms = Annotated[RoomManager, Depends(rooms)]
+
+PREFIX = "room:"
+
+
+def key(room: str) -> str:
+    """The library's name for a chat room. A sid is a room too: the prefix keeps people out."""
+    return PREFIX + room
+
+
+def room_of(key: str) -> str:
+    """The chat room that the library knows by this name."""
+    return key.removeprefix(PREFIX)
+
+
+def worker() -> str:
+    """This process. Asked for late: `gunicorn --preload` imports us before it forks."""
+    return f"{platform.node()}:{os.getpid()}"
