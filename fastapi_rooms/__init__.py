@@ -1,6 +1,6 @@
 """Rooms for native FastAPI WebSocket endpoints, across any number of workers.
 
-Start reading at `manager.py` for what a user touches, `namespace.py` for the path of a broadcast,
+Start reading at `manager.py` for what a user touches, `everywhere.py` for the path of a broadcast,
 `adapters/base.py` for what lies between workers.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from fastapi_rooms.codec import MAX_NAMES
@@ -126,12 +125,8 @@ class Everyone(Reach):
     """What may be done with everyone in a namespace, and how to address fewer."""
 
     @property
-    def _asker(self) -> Asker:
-        raise NotImplementedError
-
-    @cached_property
     def _everyone(self) -> BroadcastOperator:
-        return BroadcastOperator(self._asker)
+        raise NotImplementedError
 
     def to(self, *names: Room) -> BroadcastOperator:
         """Address rooms or sids: see `BroadcastOperator.to`."""

@@ -46,6 +46,9 @@ class Guards:
     def __init__(self) -> None:
         self._guards: list[tuple[str, Callable[[Socket, Room], bool | Awaitable[bool]]]] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._guards)
+
     def add(self, pattern: str, guard: Callable[[Socket, Room], bool | Awaitable[bool]]) -> None:
         """Have `guard` asked about the rooms that `pattern` stands for."""
         self._guards.append((pattern, guard))

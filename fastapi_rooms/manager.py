@@ -20,7 +20,8 @@ from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import MAX_ROOMS_PER_SOCKET, Health, Runtime, Settings
+from fastapi_rooms.runtime import Health, Runtime
+from fastapi_rooms.settings import MAX_ROOMS_PER_SOCKET, Settings
 from fastapi_rooms.workers import count_workers_here
 
 logger = logging.getLogger("fastapi_rooms")
@@ -182,7 +183,7 @@ class RoomManager(Namespace):
             if self._starts == 0:
                 try:
                     await self._runtime.see_out()
-                    namespaces = (self, *self._named.values())
+                    namespaces = self._runtime.namespaces.values()
                     await asyncio.gather(*(namespace.close() for namespace in namespaces))
                 finally:
                     await self._runtime.close()
@@ -197,7 +198,7 @@ class RoomManager(Namespace):
                     "This RoomManager is running in another event loop. Make one for each; "
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
-            for namespace in (self, *self._named.values()):
+            for namespace in self._runtime.namespaces.values():
                 namespace.forget()
             self._runtime.abandon()
             self._starts = 0

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter, KnowsLive, MayBeAlone, Outage, Sharded
-from fastapi_rooms.checks import check_count, check_not_negative, check_positive
-from fastapi_rooms.cluster import Cluster, Pace
-from fastapi_rooms.departures import Departures
+from fastapi_rooms.cluster import Cluster
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import (
@@ -22,58 +20,20 @@ from fastapi_rooms.errors import (
     MessageTooLarge,
     NotStarted,
     ShuttingDown,
-    TooManyRooms,
 )
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.interest import Interest
 from fastapi_rooms.leaving import Guest, Leaving
 from fastapi_rooms.names import Channels, new_node_id
-from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.settings import Settings
 from fastapi_rooms.transports import on_server_shutdown
-from fastapi_rooms.types import Channel, NodeId, Room
+from fastapi_rooms.types import Channel, NodeId
 from fastapi_rooms.verbs import Place
 
 logger = logging.getLogger("fastapi_rooms")
 
 TURN_BYTES = 64 * 1024
 """How much may be sent in one turn of the event loop before the sender steps aside for a turn."""
-
-MAX_ROOMS_PER_SOCKET = 1000
-"""Far more than a client needs, and few enough that one client cannot do harm by joining."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a `RoomManager` is told, for its namespaces to go by.
-
-    Raises:
-        ConfigurationError: a number that its setting cannot have.
-    """
-
-    outbox: OutboxPolicy
-    join_timeout: float
-    linger: float
-    max_message_bytes: int
-    direct: bool
-    request_timeout: float = 5.0
-    pace: Pace = Pace()  # noqa: RUF009 -- immutable
-    max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
-    departures: Departures = field(default_factory=Departures)
-
-    def __post_init__(self) -> None:
-        check_positive("join_timeout", self.join_timeout)
-        check_not_negative("linger", self.linger)
-        check_count("max_message_bytes", self.max_message_bytes, "bytes")
-        check_positive("request_timeout", self.request_timeout)
-        check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")
-
-    def check_rooms(self, mine: Collection[Room], new: Collection[Room]) -> None:
-        """Raise `TooManyRooms` if a socket in some rooms may not be in some more."""
-        limit = self.max_rooms_per_socket
-        if len(mine) + len(new) > limit:  # its own is one of these, and not counted
-            rooms = len({*mine, *new}) - 1
-            if rooms > limit:
-                raise TooManyRooms(rooms, limit)
 
 
 class Health(NamedTuple):
@@ -108,6 +68,12 @@ class Local(Place[Any], Protocol):
 
     def guests(self) -> list[Guest]:
         """Everyone inside, to be seen out."""
+
+    async def close(self) -> None:
+        """Forget those who could not be seen out."""
+
+    def forget(self) -> None:
+        """Forget everyone of an event loop that is gone."""
 
 
 @dataclass

@@ -25,8 +25,9 @@ class Home(Protocol):
 
     name: str
 
-    guarded: bool
-    """Whether anyone asked to be asked before a socket joins."""
+    @property
+    def guarded(self) -> bool:
+        """Whether anyone asked to be asked before a socket joins."""
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
@@ -40,8 +41,8 @@ class Home(Protocol):
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take the socket out of rooms."""
 
-    def except_(self, *names: Room) -> BroadcastOperator:
-        """Address everyone but these."""
+    everyone: BroadcastOperator
+    """Addresses everyone in it."""
 
 
 class Socket:
@@ -119,7 +120,7 @@ class Socket:
     @property
     def broadcast(self) -> BroadcastOperator:
         """Address everyone in the namespace but this socket."""
-        return self._namespace.except_(self.sid)
+        return self._namespace.everyone.except_(self.sid)
 
     async def send_text(self, data: str) -> None:
         """Send text to this client, in order with the broadcasts it gets.

@@ -248,7 +248,7 @@ async def test_a_socket_that_is_in_enough_rooms_does_not_keep_others_out(
     rooms = RoomManager(adapter, linger=0, max_rooms_per_socket=1)
     async with rooms, Member(rooms, "a", sid="ann") as ann, Member(rooms, sid="bob") as bob:
         with pytest.raises(TooManyRooms):
-            await rooms.put([ann.socket, bob.socket], ("b",))
+            await rooms.local.sockets_join("b")
         assert (ann.socket.rooms, bob.socket.rooms) == ({"ann", "a"}, {"bob", "b"})
         await bob.socket.leave("b")
         await eventually(lambda: channel_of("b") not in adapter.subscribed)

@@ -17,7 +17,8 @@ from fastapi_rooms.frames import Payload
 from fastapi_rooms.leaving import Guest
 from fastapi_rooms.names import Channels, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import TURN_BYTES, Runtime, Settings
+from fastapi_rooms.runtime import TURN_BYTES, Runtime
+from fastapi_rooms.settings import Settings
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.verbs import Nowhere
 from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
@@ -41,6 +42,10 @@ class _Heard(Nowhere):
 
     def gap(self, outage: Outage) -> None:
         self.outages.append(outage)
+
+    async def close(self) -> None: ...
+
+    def forget(self) -> None: ...
 
     def guests(self) -> list[Guest]:
         return []

@@ -40,6 +40,7 @@ class _Home(FakeAsker):
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.targets: list[Target] = []
+        self.everyone = BroadcastOperator(self)
 
     async def admit(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("admit", rooms))
@@ -52,9 +53,6 @@ class _Home(FakeAsker):
 
     def rooms_of(self, socket: Socket) -> frozenset[str]:
         return self.sids.get(socket.sid, frozenset())
-
-    def except_(self, *names: str) -> BroadcastOperator:
-        return BroadcastOperator(self).except_(*names)
 
     async def deliver(
         self, target: Target, payload: Payload, *, local: bool, volatile: bool

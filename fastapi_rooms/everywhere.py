@@ -1,0 +1,80 @@
+"""Sending to, and asking, the sockets of a namespace on all workers: this one first."""
+
+from __future__ import annotations
+
+import asyncio
+from inspect import isawaitable
+from typing import Any, Protocol
+
+import orjson
+
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.fanout import Delivery
+from fastapi_rooms.frames import Payload
+from fastapi_rooms.question import Question
+from fastapi_rooms.remote import Answer, Ask, Part, T, conclude
+from fastapi_rooms.runtime import Runtime
+from fastapi_rooms.verbs import VERBS, Place
+
+
+class Here(Place[Any], Protocol):
+    """The namespace on this worker."""
+
+    name: str
+
+    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
+        """Deliver to this worker's members and listeners."""
+
+
+class Everywhere:
+    """A namespace on all workers, as far as operators need it."""
+
+    __slots__ = ("_here", "_runtime")
+
+    def __init__(self, here: Here, runtime: Runtime) -> None:
+        self._here = here
+        self._runtime = runtime
+
+    async def deliver(
+        self, target: Target, payload: Payload, *, local: bool, volatile: bool
+    ) -> None:
+        """Deliver here first, then to the other workers."""
+        runtime = self._runtime
+        runtime.check(payload)
+        if target.rooms == ():
+            return
+        delivery = self._here.deliver_here(target, payload, volatile=volatile)
+        try:
+            if local or runtime.alone:
+                pass
+            elif volatile:
+                runtime.publish_volatile(self._here.name, target, payload)
+            else:
+                await runtime.publish(self._here.name, target, payload)
+        finally:
+            if delivery is not None:
+                await delivery.written()
+        if runtime.uses_up_turn(payload):
+            await asyncio.sleep(0)
+
+    async def ask(self, ask: Ask, answer: Answer[Part, T], timeout: float | None) -> T:
+        """Ask this worker and the others, and make one answer of theirs."""
+        runtime = self._runtime
+        if timeout is None:
+            timeout = runtime.settings.request_timeout
+        cluster = runtime.cluster
+        mine = None
+        if ask.here and ask.node in (None, runtime.node):
+            done = VERBS[ask.verb](self._here, ask.target, ask.arguments)
+            mine = orjson.dumps(await done if isawaitable(done) else done)
+        if ask.elsewhere and ask.node != runtime.node:
+            question = await cluster.ask(self._here.name, ask, timeout)
+        else:
+            question = Question(())
+        if mine is not None:
+            question.answers[runtime.node] = mine
+        return conclude(ask, answer, question, timeout)
+
+    async def tell(self, ask: Ask) -> None:
+        """Ask the other workers without wanting to know what becomes of it."""
+        await self._runtime.cluster.tell(self._here.name, ask)
