@@ -73,7 +73,12 @@ function open(name) {
   }
   closePanels();
   drawNow();
-  if (matchMedia("(pointer: fine)").matches && !$("name-dialog").open) $("composer").focus();
+  if (!$("name-dialog").open) focusComposer();
+}
+
+/** Not where it would bring up a keyboard that nobody asked for. */
+function focusComposer() {
+  if (matchMedia("(pointer: fine)").matches) $("composer").focus();
 }
 
 function leave(name) {
@@ -400,6 +405,7 @@ $("admin-cancel").onclick = () => $("admin-dialog").close();
 $("admin-dialog").addEventListener("close", () => {
   $("admin-input").value = "";
   if (!admin.signedIn) admin.signOut();
+  focusComposer();
 });
 $("admin-sign-out").onclick = () => {
   admin.signOut();

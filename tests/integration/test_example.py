@@ -19,7 +19,7 @@ from playwright.async_api import BrowserContext, expect
 from playwright.async_api import Error as BrowserError
 from websockets.asyncio.client import ClientConnection, connect
 
-from fastapi_rooms import RoomManager
+from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.browser import Tab, browser
 from tests.integration.clients import TIMEOUT
@@ -186,7 +186,7 @@ async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
     for tab in (ann, bob):
         await knows_both_workers(server, await tab.worker())
     missed = {"type": "here", "room": "lobby", "sid": "1", "name": "Gus", "worker": "w:1"}
-    async with RoomManager(redis.url, observer=True) as outside:
+    async with AsyncEmitter(redis.url) as outside:
         await outside.to("room:lobby").send_json(missed)  # as if he had gone unheard since
     for tab in (ann, bob):
         await tab.sees("Ann", "Bob", "Gus")
@@ -288,7 +288,7 @@ async def test_other_programs_announce_in_words_or_plain_text(
     with stream:
         assert (await asyncio.to_thread(stream.readline)).startswith(b": listening")
         news = {"type": "announcement", "room": "lobby", "text": "We close\nat noon"}
-        async with RoomManager(redis.url, observer=True) as outside:
+        async with AsyncEmitter(redis.url) as outside:
             lobby = outside.to("room:lobby")
             await lobby.send_bytes(b"\xff is for other ears")
             await lobby.send_text("The kettle is on")
