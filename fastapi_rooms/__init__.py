@@ -19,6 +19,9 @@ from fastapi_rooms.adapters import (
     RedisClusterAdapter,
 )
 from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.cluster.remote import RemoteSocket, ServerReply
+from fastapi_rooms.door.origins import AllowedOrigins
+from fastapi_rooms.door.ratelimit import RateLimit
 from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, Emitter
 from fastapi_rooms.errors import (
     AdapterError,
@@ -48,10 +51,7 @@ from fastapi_rooms.events import Gap
 from fastapi_rooms.listener import Listener, RoomMessage
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.origins import AllowedOrigins
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.ratelimit import RateLimit
-from fastapi_rooms.remote import RemoteSocket, ServerReply
 from fastapi_rooms.runtime import Health
 from fastapi_rooms.socket import Socket
 
@@ -67,6 +67,12 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "RedisClusterAdapter",
     # .broadcast
     "BroadcastOperator",
+    # .cluster
+    "RemoteSocket",
+    "ServerReply",
+    # .door
+    "AllowedOrigins",
+    "RateLimit",
     # .emitter
     "AsyncEmitter",
     "EmitNamespace",
@@ -104,15 +110,8 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "RoomManager",
     # .namespace
     "Namespace",
-    # .origins
-    "AllowedOrigins",
     # .outbox
     "OutboxPolicy",
-    # .ratelimit
-    "RateLimit",
-    # .remote
-    "RemoteSocket",
-    "ServerReply",
     # .runtime
     "Health",
     # .socket

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi_rooms.cluster.remote import Answer, Ask, Asker, Part, Reach, T
 from fastapi_rooms.codec import MAX_NAMES
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import UsageError
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import check_rooms
-from fastapi_rooms.remote import Answer, Ask, Asker, Part, Reach, T
 from fastapi_rooms.types import Room
 
 

@@ -23,6 +23,7 @@ from fastapi_rooms.adapters.redis.emitting import (
     sync_access,
 )
 from fastapi_rooms.checks import check_count, check_positive
+from fastapi_rooms.cluster.verbs import check_close
 from fastapi_rooms.codec import MAX_NAMES
 from fastapi_rooms.emission import Draft, Drafts
 from fastapi_rooms.envelope import Target
@@ -30,7 +31,6 @@ from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import Channels, check_namespace, check_rooms
 from fastapi_rooms.types import Room
-from fastapi_rooms.verbs import check_close
 
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]

@@ -61,7 +61,7 @@ class Request(NamedTuple):
     """Drawn at random for the replies to name; 0 when none are wanted."""
 
     verb: str
-    """What is asked: one of `fastapi_rooms.verbs`, or a word that a newer version knows."""
+    """What is asked: one of `fastapi_rooms.cluster.verbs`, or a word that a newer version knows."""
 
     arguments: dict[str, Any]
     """What the verb needs, as JSON has it. Untrusted until the verb has looked at it."""

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import orjson
 
+from fastapi_rooms.cluster.question import Question
+from fastapi_rooms.cluster.remote import Answer, Ask, Part, T, conclude
+from fastapi_rooms.cluster.verbs import VERBS, Place
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.fanout import Delivery
 from fastapi_rooms.frames import Payload
-from fastapi_rooms.question import Question
-from fastapi_rooms.remote import Answer, Ask, Part, T, conclude
 from fastapi_rooms.runtime import Runtime
-from fastapi_rooms.verbs import VERBS, Place
 
 
 class Here(Place[Any], Protocol):

@@ -15,13 +15,13 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.door.guards import Guards
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import SidInUse, SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.events import Events, Gap
 from fastapi_rooms.everywhere import Everywhere
 from fastapi_rooms.fanout import Delivery, Fanout
 from fastapi_rooms.frames import Payload
-from fastapi_rooms.guards import Guards
 from fastapi_rooms.leaving import Farewells, Guest
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.membership import Left, Membership

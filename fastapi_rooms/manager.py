@@ -14,7 +14,7 @@ from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.checks import check_positive
-from fastapi_rooms.cluster import Pace
+from fastapi_rooms.cluster.cluster import Pace
 from fastapi_rooms.departures import Departures
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace

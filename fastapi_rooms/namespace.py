@@ -10,17 +10,17 @@ from typing import Any, Self
 from starlette.websockets import WebSocket
 
 from fastapi_rooms.broadcast import BroadcastOperator, Everyone
+from fastapi_rooms.cluster.remote import REPLIES, ROOMS, Ask, ServerReply
 from fastapi_rooms.connection import Connection
+from fastapi_rooms.door.guards import Guard, check_pattern
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
 from fastapi_rooms.events import EventName, Handler
 from fastapi_rooms.everywhere import Everywhere
-from fastapi_rooms.guards import Guard, check_pattern
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.local import LocalNamespace
 from fastapi_rooms.names import check_room, check_rooms, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.remote import REPLIES, ROOMS, Ask, ServerReply
 from fastapi_rooms.runtime import Runtime
 from fastapi_rooms.types import NodeId, Room, Sid
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter, KnowsLive, MayBeAlone, Outage, Sharded
-from fastapi_rooms.cluster import Cluster
+from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.verbs import Place
 from fastapi_rooms.duplicates import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.errors import (
@@ -28,7 +29,6 @@ from fastapi_rooms.names import Channels, new_node_id
 from fastapi_rooms.settings import Settings
 from fastapi_rooms.transports import on_server_shutdown
 from fastapi_rooms.types import Channel, NodeId
-from fastapi_rooms.verbs import Place
 
 logger = logging.getLogger("fastapi_rooms")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from fastapi_rooms import codec
+from fastapi_rooms.cluster.verbs import VERBS
 from fastapi_rooms.envelope import Beat, Broadcast, Reply, Request, Sign, Target
 from fastapi_rooms.frames import Payload
-from fastapi_rooms.verbs import VERBS
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 from tests.unit.support import OTHER_NODE, channel_of
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms import MalformedEnvelope, RoomManager, codec
-from fastapi_rooms.cluster import MAX_RUNNING
+from fastapi_rooms.cluster.cluster import MAX_RUNNING
+from fastapi_rooms.cluster.peers import MAX_PEERS
 from fastapi_rooms.envelope import Beat, Broadcast, Request, Sign, Target
-from fastapi_rooms.peers import MAX_PEERS
 from fastapi_rooms.testing import Member
 from tests.fuzz.strategies import between_workers, envelopes
 from tests.unit.support import FakeAdapter, broadcast, channel_of

@@ -11,10 +11,10 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterHealth, Receiver, RoomManager, codec
+from fastapi_rooms.cluster.remote import Answer, Ask, Part, T
 from fastapi_rooms.envelope import Broadcast, Target
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import Channels
-from fastapi_rooms.remote import Answer, Ask, Part, T
 from fastapi_rooms.testing import eventually
 
 OTHER_NODE = "fedcba9876543210"

@@ -10,7 +10,8 @@ import pytest
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import AdapterHealth, Outage
-from fastapi_rooms.cluster import Pace
+from fastapi_rooms.cluster.cluster import Pace
+from fastapi_rooms.cluster.verbs import Nowhere
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
 from fastapi_rooms.frames import Payload
@@ -20,7 +21,6 @@ from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import TURN_BYTES, Runtime
 from fastapi_rooms.settings import Settings
 from fastapi_rooms.testing import eventually
-from fastapi_rooms.verbs import Nowhere
 from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
 
 LOBBY, BAR = channel_of("lobby"), channel_of("bar")

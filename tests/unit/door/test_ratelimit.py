@@ -8,7 +8,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import ConfigurationError, RateLimit, RateLimited, RoomManager, UsageError
-from fastapi_rooms import ratelimit as module
+from fastapi_rooms.door import ratelimit as module
 from fastapi_rooms.testing import WebSocketClient
 from tests.unit.support import all_is_over, app_of
 

@@ -20,7 +20,7 @@ from fastapi_rooms import (
     Socket,
     SocketClosed,
 )
-from fastapi_rooms.guards import check_pattern, matches
+from fastapi_rooms.door.guards import check_pattern, matches
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from tests.unit.strategies import room_names
 from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of

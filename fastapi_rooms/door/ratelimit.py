@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from fastapi_rooms.bucket import TokenBucket
 from fastapi_rooms.checks import check_positive
+from fastapi_rooms.door.bucket import TokenBucket
 from fastapi_rooms.errors import ConfigurationError, RateLimited, UsageError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers
+from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers
 
 
 def test_a_worker_lives_until_it_has_missed_several_beats() -> None:

@@ -1,7 +1,6 @@
 """This worker among the others: who lives, what they ask, what they answer.
 
-Strategy: [fastapi_rooms.peers][] says who lives and [fastapi_rooms.question][] who has answered;
-this file sends, listens and waits. Three things make a request end as soon as it can:
+Strategy: `peers` says who lives and `question` who has answered; this file sends, listens and waits. Three things make a request end as soon as it can:
 
 * A worker that starts, or was cut off, greets the others and they answer at once. How many should,
   the carrier says when it takes the greeting; until then nobody is asked anything.
@@ -27,14 +26,14 @@ import orjson
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.checks import check_positive
+from fastapi_rooms.cluster.peers import MAX_PEERS, Peers
+from fastapi_rooms.cluster.question import Question, pieces_of
+from fastapi_rooms.cluster.remote import Ask
+from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign
 from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
 from fastapi_rooms.names import Channels
-from fastapi_rooms.peers import MAX_PEERS, Peers
-from fastapi_rooms.question import Question, pieces_of
-from fastapi_rooms.remote import Ask
 from fastapi_rooms.types import Channel, NodeId
-from fastapi_rooms.verbs import NOWHERE, VERBS, Place
 
 logger = logging.getLogger("fastapi_rooms")
 

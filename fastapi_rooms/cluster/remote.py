@@ -7,13 +7,13 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
+from fastapi_rooms.cluster.question import Question
+from fastapi_rooms.cluster.verbs import check_close
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import check_rooms
-from fastapi_rooms.question import Question
 from fastapi_rooms.types import NodeId, Room, Sid
-from fastapi_rooms.verbs import check_close
 
 T = TypeVar("T")
 Part = TypeVar("Part")

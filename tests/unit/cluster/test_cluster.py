@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import AdapterHealth, AdapterUnavailable, Receiver, cluster, codec
-from fastapi_rooms.cluster import Cluster, Pace
+from fastapi_rooms import AdapterHealth, AdapterUnavailable, Receiver, codec
+from fastapi_rooms.cluster import cluster
+from fastapi_rooms.cluster.cluster import Cluster, Pace
+from fastapi_rooms.cluster.question import PIECE_BYTES
+from fastapi_rooms.cluster.remote import Ask
+from fastapi_rooms.cluster.verbs import Nowhere
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign, Target
 from fastapi_rooms.names import Channels
-from fastapi_rooms.question import PIECE_BYTES
-from fastapi_rooms.remote import Ask
 from fastapi_rooms.testing import eventually
-from fastapi_rooms.verbs import Nowhere
 from tests.unit.support import other_tasks
 
 ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.bucket import TokenBucket
+from fastapi_rooms.door.bucket import TokenBucket
 
 rates = st.floats(0.01, 1000)
 bursts = st.floats(1, 1000)

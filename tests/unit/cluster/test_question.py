@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms import question
+from fastapi_rooms.cluster import question
+from fastapi_rooms.cluster.question import PIECE_BYTES, Question, pieces_of
 from fastapi_rooms.envelope import Reply
-from fastapi_rooms.question import PIECE_BYTES, Question, pieces_of
 
 
 def reply(
