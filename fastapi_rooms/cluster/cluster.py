@@ -3,7 +3,6 @@
 Strategy: `peers` says who lives and `question` who has answered; this file sends, listens and
 waits. Three things make a request end as soon as it can:
 
-
 * A worker that starts, or was cut off, greets the others and they answer at once. How many should,
   the carrier says when it takes the greeting; until then nobody is asked anything.
 * A worker that leaves says so. One that died does not, but the carrier gives a message on its own
