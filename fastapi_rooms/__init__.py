@@ -19,6 +19,7 @@ from fastapi_rooms.adapters import (
     RedisClusterAdapter,
 )
 from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.cluster.description import Worker
 from fastapi_rooms.cluster.remote import RemoteSocket, ServerReply
 from fastapi_rooms.door.origins import AllowedOrigins
 from fastapi_rooms.door.ratelimit import RateLimit
@@ -70,6 +71,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .cluster
     "RemoteSocket",
     "ServerReply",
+    "Worker",
     # .door
     "AllowedOrigins",
     "RateLimit",

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.broadcast import BroadcastOperator
+from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.door.guards import Guards
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import SidInUse, SocketClosed, TooManyRooms, UsageError
@@ -145,6 +146,10 @@ class LocalNamespace:
         if handler is None:
             raise UsageError(f"There is no handler of {event!r} here.")
         return handler(*args)
+
+    def describe(self) -> dict[str, Any]:
+        """What there is to know of this worker, in JSON values."""
+        return describe(self._runtime.cluster.uptime, self._runtime.namespaces.values())
 
     # What connections and sockets call.
 

@@ -15,7 +15,10 @@ from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.checks import check_positive
 from fastapi_rooms.cluster.cluster import Pace
+from fastapi_rooms.cluster.description import WORKERS, Worker
+from fastapi_rooms.cluster.remote import Ask
 from fastapi_rooms.departures import Departures
+from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
@@ -125,6 +128,14 @@ class RoomManager(Namespace):
         if name not in self._named:
             self._named[name] = Namespace(name, self._runtime)
         return self._named[name]
+
+    async def workers(self, *, timeout: float | None = None) -> list[Worker]:
+        """What every worker that lives says of itself.
+
+        Raises what `fetch_sockets` does: `partial` is what the others say where one does not.
+        """
+        here = not self._runtime.settings.pace.observer
+        return await self._asker.ask(Ask("describe", Target(), {}, here=here), WORKERS, timeout)
 
     @property
     def health(self) -> Health:

@@ -81,6 +81,7 @@ class Cluster:
         self._number = number
         self._places = places
         self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
         self._peers = Peers()
         self._questions: dict[int, tuple[Question, asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,6 +95,11 @@ class Cluster:
     def nodes(self) -> frozenset[NodeId]:
         """The workers that live, this one among them."""
         return frozenset(self._peers) | (frozenset() if self._pace.observer else {self._node})
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start of the manager."""
+        return self._loop.time() - self._since
 
     @property
     def own_channels(self) -> list[Channel]:

@@ -65,6 +65,9 @@ class Place(Protocol[S]):
     def handle(self, event: str, args: list[Any]) -> Any:
         """Call the handler of a server-side event; returns what it does, or an awaitable."""
 
+    def describe(self) -> dict[str, Any]:
+        """What there is to know of this worker, as JSON values."""
+
 
 class Nowhere:
     """A namespace that this worker has never made: it has no sockets, rooms or handlers."""
@@ -91,6 +94,10 @@ class Nowhere:
     def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
         """There is no handler."""
         raise UsageError(f"There is no handler of {event!r} here.")
+
+    def describe(self) -> dict[str, Any]:
+        """A place that is not there knows of no worker."""
+        raise UsageError("A worker is described by its namespace `/` only.")
 
 
 NOWHERE: Place[Any] = Nowhere()
@@ -143,8 +150,13 @@ def emit(place: Place[Any], target: Target, arguments: Arguments) -> Any | Await
             raise UsageError("A server-side event needs a name and a list of arguments.")
 
 
+def describe(place: Place[Any], target: Target, arguments: Arguments) -> dict[str, Any]:  # noqa: ARG001
+    """What there is to know of this worker."""
+    return place.describe()
+
+
 VERBS: Mapping[str, Verb] = {
-    verb.__name__: verb for verb in (fetch, count, join, leave, disconnect, rooms, emit)
+    verb.__name__: verb for verb in (fetch, count, join, leave, disconnect, rooms, emit, describe)
 }
 
 

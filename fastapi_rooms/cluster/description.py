@@ -1,0 +1,69 @@
+"""What workers say of themselves, for whoever looks after them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+from fastapi_rooms.cluster.remote import Answer
+from fastapi_rooms.cluster.verbs import Place
+from fastapi_rooms.envelope import Target
+from fastapi_rooms.types import NodeId
+
+
+class Worker(NamedTuple):
+    """What a worker says of itself."""
+
+    node: NodeId
+    """Its id, new at every start."""
+    version: str
+    """Of this package, as it is installed there."""
+    host: str
+    """The name of its machine, or container."""
+    pid: int
+    """Of its process."""
+    uptime: float
+    """Seconds since its manager was started."""
+    sockets: int
+    """How many are connected to it, in all namespaces."""
+
+
+@cache
+def version_here() -> str:
+    """The version of this package."""
+    try:
+        return version("fastapi-rooms")
+    except PackageNotFoundError:  # used from a checkout that is not installed
+        return "0+unknown"
+
+
+def describe(uptime: float, namespaces: Iterable[Place[Any]]) -> dict[str, Any]:
+    """This worker, in JSON values."""
+    return {
+        "version": version_here(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "uptime": uptime,
+        "sockets": sum(len(namespace.sockets(Target())) for namespace in namespaces),
+    }
+
+
+def _read(node: NodeId, answer: Any) -> Worker:
+    match answer:
+        case {
+            "version": str(version),
+            "host": str(host),
+            "pid": int(pid),
+            "uptime": int() | float() as uptime,
+            "sockets": int(sockets),
+        }:
+            return Worker(node, version, host, pid, float(uptime), sockets)
+        case _:
+            raise ValueError("not a worker")
+
+
+WORKERS: Answer[Worker, list[Worker]] = Answer(_read, sorted)

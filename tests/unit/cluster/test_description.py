@@ -1,0 +1,61 @@
+"""What workers say of themselves, and what is believed of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from fastapi_rooms import RoomManager, UsageError, Worker, __version__
+from fastapi_rooms.cluster.description import WORKERS
+from fastapi_rooms.testing import Cluster, eventually
+from fastapi_rooms.cluster.verbs import NOWHERE
+
+SAID = {"version": "1.2.3", "host": "box", "pid": 7, "uptime": 1.5, "sockets": 2}
+
+
+async def test_a_worker_describes_itself() -> None:
+    async with Cluster(1) as cluster:
+        (rooms,) = cluster
+        await cluster.member(rooms)
+        await cluster.member(rooms.of("/chat"))
+        (worker,) = await rooms.workers()
+        assert rooms.nodes() == {worker.node}
+        assert (worker.version, worker.pid, worker.sockets) == (__version__, os.getpid(), 2)
+
+        async def older() -> bool:
+            return (await rooms.workers())[0].uptime > worker.uptime > 0
+
+        await eventually(older)
+
+
+async def test_an_observer_is_no_worker() -> None:
+    async with RoomManager(observer=True) as rooms:
+        assert await rooms.workers() == []
+
+
+def test_what_a_worker_says_is_read() -> None:
+    worker = WORKERS.read("node", {**SAID, "newer": "than this"})
+    assert worker == Worker("node", "1.2.3", "box", 7, 1.5, 2)
+    assert WORKERS.read("node", {**SAID, "uptime": 3}).uptime == 3.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {},
+        *({name: value for name, value in SAID.items() if name != left_out} for left_out in SAID),
+        *({**SAID, name: None} for name in SAID),
+    ],
+)
+def test_what_makes_no_sense_is_not_believed(answer: Any) -> None:
+    with pytest.raises(ValueError, match="not a worker"):
+        WORKERS.read("node", answer)
+
+
+def test_a_place_that_is_not_there_describes_nobody() -> None:
+    with pytest.raises(UsageError):
+        NOWHERE.describe()
