@@ -1,0 +1,7 @@
+"""The command as `python -m fastapi_rooms.cli`."""
+
+from __future__ import annotations
+
+from fastapi_rooms.cli import main
+
+main()

@@ -1,0 +1,445 @@
+"""The command line, beside workers in this process and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from fastapi_rooms import RedisAdapter, __version__
+from fastapi_rooms.cli.app import app
+from fastapi_rooms.cli.doctor import encryption
+from fastapi_rooms.testing import Cluster, RedisServer, eventually
+from fastapi_rooms.verbs import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+class Output(NamedTuple):
+    """What a command has written, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def run(*arguments: str, url: str = "", given: str = "") -> Output:
+    """Run a command as a program does that reads its output."""
+    environment = {"ROOMS_URL": url} if url else {"ROOMS_URL": None}
+    runner = CliRunner()
+    result = await asyncio.to_thread(
+        lambda: runner.invoke(app, arguments, input=given, env=environment)
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Output(result.exit_code, result.stdout, result.stderr)
+
+
+async def at_a_terminal(*arguments: str, url: str, typed: str = "") -> Output:
+    """Run a command in a process of its own, at a terminal of 80 columns."""
+    return await asyncio.to_thread(_at_a_terminal, arguments, url, typed)
+
+
+def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastapi_rooms.cli", *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        env={
+            **os.environ,
+            "ROOMS_URL": url,
+            "COLUMNS": "80",
+            "TERM": "dumb",
+            "PYTHONPATH": str(ROOT),
+        },
+        text=True,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    os.write(controller, typed.encode())
+    _, err = process.communicate(timeout=60)
+    shown = b""
+    with suppress(OSError):  # so Linux says that the other end is closed
+        while more := os.read(controller, 65536):
+            shown += more
+    os.close(controller)
+    return Output(process.returncode, shown.decode().replace("\r\n", "\n"), err)
+
+
+@pytest.fixture
+async def workers(own_redis: RedisServer) -> AsyncIterator[Cluster]:
+    async with Cluster(2, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def url(own_redis: RedisServer, workers: Cluster) -> str:
+    return own_redis.url
+
+
+# rooms, sockets, nodes
+
+
+async def test_rooms_are_listed_with_the_number_of_their_sockets(
+    workers: Cluster, url: str
+) -> None:
+    one, two = workers
+    ann = await workers.member(one, "tea", "kitchen")
+    await workers.member(two, "tea")
+    await workers.member(two.of("/chat"), "coffee")
+    assert (await run("rooms", url=url)).json == [
+        {"room": "kitchen", "sockets": 1},
+        {"room": "tea", "sockets": 2},
+    ]
+    assert {"room": ann.sid, "sockets": 1} in (await run("rooms", "--all", url=url)).json
+    elsewhere = await run("rooms", "--namespace", "/chat", url=url)
+    assert elsewhere.json == [{"room": "coffee", "sockets": 1}]
+    assert (await run("rooms", "--prefix", "other", url=url)).json == []
+
+
+async def test_sockets_are_listed_with_their_rooms_and_data(workers: Cluster, url: str) -> None:
+    one, two = workers
+    ann = await workers.member(one, "tea", data={"user": "ann"})
+    bob = await workers.member(two, "coffee", sid="bob")
+    found = (await run("sockets", url=url)).json
+    assert {socket["sid"] for socket in found} == {ann.sid, "bob"}
+    (of_ann,) = (await run("sockets", "tea", url=url)).json
+    assert of_ann == {
+        "sid": ann.sid,
+        "node": ann.sid.partition(".")[0],
+        "rooms": sorted(["tea", ann.sid]),
+        "data": {"user": "ann"},
+    }
+    assert (await run("sockets", bob.sid, url=url)).json[0]["rooms"] == ["bob", "coffee"]
+
+
+async def test_nodes_say_where_they_run(workers: Cluster, url: str) -> None:
+    await workers.member(workers[0].of("/chat"))
+    found = (await run("nodes", url=url)).json
+    assert {node["node"] for node in found} == workers[0].nodes()
+    assert {node["pid"] for node in found} == {os.getpid()}
+    assert {node["version"] for node in found} == {__version__}
+    assert sorted(node["sockets"] for node in found) == [0, 1]
+
+
+async def test_a_worker_describes_itself_to_another(workers: Cluster) -> None:
+    one, two = workers
+    await workers.member(one)
+    assert [w._replace(uptime=0) for w in await one.workers()] == [
+        w._replace(uptime=0) for w in await two.workers()
+    ]
+    assert sum(worker.sockets for worker in await two.workers()) == 1
+
+
+async def test_a_node_of_an_older_version_is_unknown(
+    workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = workers[0].nodes()
+    monkeypatch.delitem(VERBS, "describe")
+    done = await run("nodes", url=url)
+    assert done.code == 0
+    assert {(n["node"], n["version"], n["pid"]) for n in done.json} == {
+        (node, "unknown", None) for node in nodes
+    }
+    checked = await run("doctor", url=url)
+    (versions,) = [f for f in checked.json if f["subject"] == "versions"]
+    assert (checked.code, versions["grade"]) == (0, "note")
+
+
+async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
+    workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await workers.member(workers[0], "tea")
+    runtime = workers[1]._runtime
+    silent = runtime.node
+    monkeypatch.setattr(runtime.cluster, "_requested", lambda request: None)
+    for command in ("rooms", "sockets"):
+        done = await run(command, "--timeout", "1", url=url)
+        assert done.code == 1
+        assert len(done.json) == 1
+        assert f"did not answer: {silent}" in done.err
+    done = await run("nodes", "--timeout", "1", url=url)
+    assert done.code == 1
+    assert {n["node"]: n["version"] for n in done.json} == {
+        workers[0]._runtime.node: __version__,
+        silent: "no answer",
+    }
+    code, found = await findings(url, "--timeout", "1")
+    assert code == 1
+    assert [f["text"] for f in found.values() if f["grade"] == "wrong"] == [
+        "1 worker did not answer"
+    ]
+
+
+# emit, tail, disconnect
+
+
+async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str) -> None:
+    member = await workers.member(workers[0], "tea")
+    muted = await workers.member(workers[1], "tea", "muted")
+    chatting = await workers.member(workers[1].of("/chat"), "tea")
+    for done in (
+        await run("emit", "tea", "coffee", "hello", url=url),
+        await run("emit", "tea", '{"a":  [1]}', "--json", "--except", "muted", url=url),
+        await run("emit", "tea", "-", url=url, given="täxt\n"),
+        await run("emit", "--everyone", "last", url=url),
+        await run("--namespace", "chat", "emit", "tea", "chat", f"--url={url}"),
+    ):
+        assert done == Output(0, "", "")
+    assert await member.receive_until("last") == ["hello", '{"a":[1]}', "täxt"]
+    assert await muted.receive_until("last") == ["hello", "täxt"]
+    assert await chatting.receive() == "chat"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["emit", "hello"], "To whom?"),
+        (["emit", "--everyone", "tea", "hello"], "To whom?"),
+        (["emit", "tea", "{", "--json"], "not JSON"),
+        (["emit", "", "hello"], "A room name must be"),
+        (["rooms", "--prefix", "a#b"], "A prefix must be"),
+        (["rooms", "--namespace", "a#b"], "A namespace must be"),
+        (["disconnect", "tea", "--code", "1006"], "close code"),
+        (["rooms", "--url", ""], "Which Redis?"),
+        (["emit", "tea", "hello", "--url", "memory://"], "another process"),
+        (["rooms", "--url", "http://localhost"], "http://…"),
+        (["doctor", "--url", "redis://localhost:port"], "Redis URL cannot be used"),
+        (["brew"], "No such command"),
+        (["tail", "tea", "--count", "0"], "Invalid value for '--count'"),
+    ],
+)
+async def test_what_makes_no_sense_ends_with_2(arguments: list[str], why: str, url: str) -> None:
+    done = await run(*arguments, url=url)
+    assert (done.code, done.out) == (2, "")
+    assert why in done.err
+
+
+async def test_tail_shows_what_is_sent(workers: Cluster, own_redis: RedisServer) -> None:
+    tail = asyncio.ensure_future(run("tail", "tea", "milk", "--count", "3", url=own_redis.url))
+    await eventually(lambda: own_redis.numsub("rooms#/#milk#") == 1)
+    await workers[0].to("tea").send_text("hel\nlo")
+    await workers[0].to("milk").send_bytes(b"\x00\xff")
+    await workers[0].to("tea", "milk").send_json({})
+    done = await tail
+    assert [json.loads(line) for line in done.out.splitlines()] == [
+        {"room": "tea", "text": "hel\nlo"},
+        {"room": "milk", "bytes": "AP8="},
+        {"room": "tea", "text": "{}"},
+    ]
+    assert done.code == 0
+
+
+async def test_disconnect_closes_one_socket_without_asking(workers: Cluster, url: str) -> None:
+    ann = await workers.member(workers[0], "tea")
+    bob = await workers.member(workers[1], "tea")
+    done = await run("disconnect", ann.sid, "--code", "4000", "--reason", "bye", url=url)
+    assert (done.code, done.json) == (0, {"disconnected": 1})
+    assert (await ann.wait_closed(), ann.close_reason) == (4000, "bye")
+    assert bob.close_code is None
+
+
+async def test_disconnect_asks_before_it_closes_several(workers: Cluster, url: str) -> None:
+    members = [await workers.member(worker, "tea") for worker in workers]
+    done = await run("disconnect", "tea", url=url)
+    assert (done.code, done.out) == (2, "")
+    assert "say --yes" in done.err
+    done = await at_a_terminal("disconnect", "tea", url=url, typed="n\n")
+    assert done.code == 1
+    assert "Disconnect 2 sockets?" in done.err
+    assert "nothing was done" in done.err
+    assert [member.close_code for member in members] == [None, None]
+    done = await at_a_terminal("disconnect", "tea", url=url, typed="y\n")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "Disconnected: 2")
+    assert [await member.wait_closed() for member in members] == [1000, 1000]
+
+
+async def test_disconnect_can_be_told_not_to_ask(workers: Cluster, url: str) -> None:
+    members = [await workers.member(worker, "tea") for worker in workers]
+    assert (await run("disconnect", "tea", "--yes", url=url)).json == {"disconnected": 2}
+    assert [await member.wait_closed() for member in members] == [1000, 1000]
+
+
+# at a terminal
+
+
+async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_with(
+    workers: Cluster, url: str
+) -> None:
+    data = {"user": "ann", "says": "\x1b[2J" + "x" * 60}
+    ann = await workers.member(workers[0], "tea", "\x1b[31m[bold]red", data=data)
+    for arguments, shown in (
+        (["sockets"], ann.sid),
+        (["rooms"], "\\x1b[31m[bold]red"),
+        (["nodes"], __version__),
+        (["doctor"], "2 workers answered, with 1 sockets"),
+    ):
+        done = await at_a_terminal(*arguments, url=url)
+        assert (done.code, done.err) == (0, "")
+        assert shown in done.out
+        assert "\x1b" not in done.out
+        assert max(map(len, done.out.splitlines())) <= 80
+    done = await at_a_terminal("sockets", "--json", url=url)
+    assert done.json[0]["data"] == data
+
+
+async def test_a_person_is_told_that_there_is_nothing(url: str) -> None:
+    done = await at_a_terminal("sockets", "tea", url=url)
+    assert done == Output(0, "There are no sockets.\n", "")
+
+
+async def test_a_person_sees_a_message_in_one_line(
+    workers: Cluster, own_redis: RedisServer
+) -> None:
+    tail = asyncio.ensure_future(at_a_terminal("tail", "tea", "--count", "2", url=own_redis.url))
+    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
+    await workers[0].to("tea").send_text("one\x1b[2J\ntwo")
+    await workers[0].to("tea").send_bytes(b"\xff")
+    done = await tail
+    assert done.out == "tea  one\\x1b[2J\\ntwo\ntea  b'\\xff'\n"
+    assert "Ctrl+C ends it" in done.err
+
+
+# doctor
+
+
+async def findings(url: str, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = await run("doctor", *arguments, url=url)
+    found: dict[str, dict[str, str]] = {}
+    for finding in done.json:
+        found.setdefault(finding["subject"], finding)
+    return done.code, found
+
+
+async def test_doctor_finds_nothing_wrong_where_nothing_is(url: str) -> None:
+    code, found = await findings(url)
+    assert code == 0
+    assert {finding["grade"] for finding in found.values()} == {"ok"}
+    assert list(found) == [
+        *("connection", "encryption", "server", "output buffer"),
+        *("round trip", "workers", "versions"),
+    ]
+
+
+async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
+    own_redis: RedisServer,
+) -> None:
+    own_redis.command("ACL", "SETUSER", "deaf", "on", ">x", "&rooms#*", "+publish")
+    own_redis.command("ACL", "SETUSER", "mute", "on", ">x", "&rooms#*", "+subscribe")
+    own_redis.command("ACL", "SETUSER", "other", "on", ">x", "&other#*", "+@all")
+    own_redis.command("CONFIG", "SET", "requirepass", "secret")
+    for url, advice in (
+        ("redis://127.0.0.1:1", "See that Redis runs"),
+        (own_redis.url, "Put the user and the password"),
+        (own_redis.url.replace("//", "//:wrong@"), "Put the user and the password"),
+        *(
+            (own_redis.url.replace("//", f"//{user}:x@"), "ACL SETUSER")
+            for user in ("deaf", "mute", "other")
+        ),
+    ):
+        code, found = await findings(url, "--timeout", "1")
+        assert (code, list(found)) == (1, ["connection"])
+        assert found["connection"]["grade"] == "wrong"
+        assert advice in found["connection"]["advice"]
+
+
+async def test_doctor_notes_a_small_output_buffer_and_that_there_are_no_workers(
+    own_redis: RedisServer,
+) -> None:
+    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
+    code, found = await findings(own_redis.url)
+    assert code == 0
+    assert found["output buffer"]["grade"] == found["workers"]["grade"] == "note"
+    assert "CONFIG SET" in found["output buffer"]["advice"]
+    assert "'rooms'" in found["workers"]["advice"]
+
+
+async def test_doctor_with_the_rights_of_a_worker_does_not_know_everything(
+    own_redis: RedisServer,
+) -> None:
+    rights = ("+publish", "+subscribe", "+unsubscribe")
+    own_redis.command("ACL", "SETUSER", "rooms", "on", ">x", "resetchannels", "&rooms#*", *rights)
+    code, found = await findings(own_redis.url.replace("//", "//rooms:x@"))
+    assert code == 0
+    assert found["output buffer"]["grade"] == "?"
+    assert found["server"]["grade"] == found["round trip"]["grade"] == "ok"
+
+
+async def test_doctor_asks_no_single_server_where_there_are_several(
+    sentinel_servers: Any,
+) -> None:
+    code, found = await findings(sentinel_servers.url)
+    assert (code, found["server"]["grade"]) == (0, "?")
+    assert found["round trip"]["grade"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("url", "grade"),
+    [
+        ("rediss://redis.example.com", "ok"),
+        ("rediss+sentinel://a.example.com/name", "ok"),
+        ("unix:///run/redis.sock", "ok"),
+        ("redis://user:p%40ss@localhost:6379/1", "ok"),
+        ("redis://[::1]:6379", "ok"),
+        ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", "ok"),
+        ("redis+cluster://127.0.0.1:7000,redis.example.com:7001", "note"),
+        ("redis://redis.example.com", "note"),
+    ],
+)
+def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:
+    assert encryption(url).grade.value == grade
+
+
+# the program
+
+
+def program(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *(python or ("-m", "fastapi_rooms.cli")), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_program_tells_its_version_and_how_to_use_it() -> None:
+    assert program("--version").stdout.strip() == __version__
+    for arguments in ([], ["emit", "--help"], ["tail", "-h"]):
+        done = program(*arguments)
+        assert "Usage: fastapi-rooms" in done.stdout + done.stderr
+        assert done.returncode == (0 if arguments else 2)
+
+
+def test_without_typer_the_program_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['typer'] = None; from fastapi_rooms.cli import main; main()"
+    done = program(python=("-c", code))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'pip install "fastapi-rooms[cli]"' in done.stderr
+
+
+async def test_the_program_ends_with_1_where_redis_is_out_of_reach() -> None:
+    done = program("rooms", "--url", "redis://127.0.0.1:1", "--timeout", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("fastapi-rooms: ")
+    assert "127.0.0.1:1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = program("emit", "tea", "hello", "--url", "redis://127.0.0.1:1")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
