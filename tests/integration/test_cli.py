@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,22 +17,11 @@ from typer.testing import CliRunner
 from fastapi_rooms import RedisAdapter, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
+from fastapi_rooms.cluster.verbs import VERBS
 from fastapi_rooms.testing import Cluster, RedisServer, eventually
-from fastapi_rooms.verbs import VERBS
+from tests.integration.terminal import Output, at_a_terminal
 
 ROOT = Path(__file__).parents[2]
-
-
-class Output(NamedTuple):
-    """What a command has written, and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 async def run(*arguments: str, url: str = "", given: str = "") -> Output:
@@ -47,39 +34,6 @@ async def run(*arguments: str, url: str = "", given: str = "") -> Output:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Output(result.exit_code, result.stdout, result.stderr)
-
-
-async def at_a_terminal(*arguments: str, url: str, typed: str = "") -> Output:
-    """Run a command in a process of its own, at a terminal of 80 columns."""
-    return await asyncio.to_thread(_at_a_terminal, arguments, url, typed)
-
-
-def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
-    controller, terminal = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fastapi_rooms.cli", *arguments],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=subprocess.PIPE,
-        env={
-            **os.environ,
-            "ROOMS_URL": url,
-            "COLUMNS": "80",
-            "TERM": "dumb",
-            "PYTHONPATH": str(ROOT),
-        },
-        text=True,
-        start_new_session=True,
-    )
-    os.close(terminal)
-    os.write(controller, typed.encode())
-    _, err = process.communicate(timeout=60)
-    shown = b""
-    with suppress(OSError):  # so Linux says that the other end is closed
-        while more := os.read(controller, 65536):
-            shown += more
-    os.close(controller)
-    return Output(process.returncode, shown.decode().replace("\r\n", "\n"), err)
 
 
 @pytest.fixture

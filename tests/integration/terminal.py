@@ -1,0 +1,60 @@
+"""The command line at a terminal, as a person has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+
+class Output(NamedTuple):
+    """What a command has written, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def at_a_terminal(*arguments: str, url: str, typed: str = "") -> Output:
+    """Run a command in a process of its own, at a terminal of 80 columns."""
+    return await asyncio.to_thread(_at_a_terminal, arguments, url, typed)
+
+
+def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastapi_rooms.cli", *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        env={
+            **os.environ,
+            "ROOMS_URL": url,
+            "COLUMNS": "80",
+            "TERM": "dumb",
+            "PYTHONPATH": str(ROOT),
+        },
+        text=True,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    os.write(controller, typed.encode())
+    _, err = process.communicate(timeout=60)
+    shown = b""
+    with suppress(OSError):  # so Linux says that the other end is closed
+        while more := os.read(controller, 65536):
+            shown += more
+    os.close(controller)
+    return Output(process.returncode, shown.decode().replace("\r\n", "\n"), err)
