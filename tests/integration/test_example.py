@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import signal
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
@@ -23,7 +26,7 @@ from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.browser import Tab, browser
 from tests.integration.clients import TIMEOUT
-from tests.integration.servers import Server, Start, gunicorn, uvicorn
+from tests.integration.servers import ROOT, Server, Start, gunicorn, uvicorn
 
 EXAMPLE = "example_app.main:app"
 TOKEN = "open sesame"
@@ -301,6 +304,34 @@ async def test_other_programs_announce_in_words_or_plain_text(
             json.loads(line.removeprefix(b"data: ")) for line in lines if line.startswith(b"data")
         ]
         assert told == [{"type": "announcement", "text": "The kettle is on"}, news]
+
+
+@on_uvicorn
+async def test_the_command_line_announces_as_the_readme_says(
+    scene: Scene, redis: RedisServer
+) -> None:
+    server, ann, bob = scene
+    readme = (ROOT / "example_app" / "README.md").read_text()
+    commands = re.findall("^fastapi-rooms (emit .*)$", readme, re.MULTILINE)
+    for tab in (ann, bob):
+        await tab.go_to("tea")
+    for command in commands:
+        await command_line(redis, *shlex.split(command))
+    for tab in (ann, bob):
+        words = tab.at("announcement").get_by_test_id("message-text")
+        told = ["The kettle is on", "The kettle is on", "We restart at noon"]
+        await expect(words).to_have_text(told)
+    assert server.complaints == []
+
+
+async def command_line(redis: RedisServer, *arguments: str) -> None:
+    """Run `fastapi-rooms`, which has to succeed."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", *arguments),
+        cwd=ROOT,
+        env=os.environ | {"ROOMS_URL": redis.url},
+    )
+    assert await program.wait() == 0
 
 
 async def cut_off_a_worker(redis: RedisServer) -> str:
