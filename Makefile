@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?=
+# Two processes halve the time where there are two cores. Empty: all in one process.
+PYTEST_WORKERS ?= 2
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -23,7 +24,7 @@ help: ## List the targets and what they take
 	@echo
 	@echo "  PORT=8000          where demo and docs-serve listen"
 	@echo "  PYTEST_ARGS=…      passed on to pytest, as in: make test PYTEST_ARGS='--no-cov -k redis'"
-	@echo "  PYTEST_WORKERS=2   run tests in that many processes"
+	@echo "  PYTEST_WORKERS=    run the tests in one process, not in two; or in so many"
 	@echo "  BENCH=fanout-1000,node-ws  measure some scenarios, some servers, or both"
 	@echo "  PYTHON=python3.13  the Python to use; give it an environment of its own: VENV=.venv-3.13"
 
