@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import sys
 from collections import Counter
@@ -31,7 +30,7 @@ from fastapi_rooms.cli.output import (
     show,
     to_person,
 )
-from fastapi_rooms.cli.session import FAILED, Group, Session, check_connected, run
+from fastapi_rooms.cli.session import FAILED, WRONG_USAGE, Group, Session, check_connected, run
 
 T = TypeVar("T")
 
@@ -276,7 +275,7 @@ def tail(
                     if heard == count:
                         return
 
-    run(work())
+    run(work(), endless=True)
 
 
 def _line_of(message: RoomMessage, *, as_json: bool) -> str:
@@ -308,25 +307,29 @@ def disconnect(
     """
     session: Session = ctx.obj
 
+    async def count() -> int:
+        async with session.rooms() as rooms:
+            return await rooms.to(*name).count()
+
     async def work() -> None:
         async with session.rooms() as rooms:
-            target = rooms.to(*name)
-            number = await target.count()
-            if number > 1 and not yes:
-                await _confirm(f"Disconnect {number} sockets?")
-            await target.disconnect_sockets(code, reason)
-        if to_person(False):
-            typer.echo(f"Disconnected: {number}")
-        else:
-            typer.echo(json_line({"disconnected": number}))
+            await rooms.to(*name).disconnect_sockets(code, reason)
 
+    number = run(count())
+    if number > 1 and not yes:
+        _confirm(f"Disconnect {number} sockets?")
     run(work())
+    if to_person(False):
+        typer.echo(f"Disconnected: {number}")
+    else:
+        typer.echo(json_line({"disconnected": number}))
 
 
-async def _confirm(question: str) -> None:
+def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        raise UsageError(f"{question} Nobody is there to ask: say --yes.")
-    if not await asyncio.to_thread(typer.confirm, question, err=True):
+        complain(f"{question} Nobody is there to ask: say --yes.")
+        raise typer.Exit(WRONG_USAGE)
+    if not typer.confirm(question, err=True):
         complain("nothing was done")
         raise typer.Exit(FAILED)
 

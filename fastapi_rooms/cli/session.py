@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -23,7 +23,9 @@ from fastapi_rooms import (
 )
 from fastapi_rooms.cli.output import complain
 
-FAILED, WRONG_USAGE = 1, 2
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+T = TypeVar("T")
 
 COMMON = ("--url", "--prefix", "--namespace", "--timeout")
 
@@ -101,11 +103,14 @@ def check_connected(manager: RoomManager) -> None:
         raise AdapterUnavailable(health.reason or "Redis was not reached in time")
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command, and turn what it raises into a sentence and an exit code."""
+def run(work: Coroutine[Any, Any, T], *, endless: bool = False) -> T:
+    """Run a command, and turn what it raises into a sentence and an exit code.
+
+    One that is `endless` is meant to be ended by Ctrl+C.
+    """
     logging.getLogger("fastapi_rooms").addHandler(logging.NullHandler())  # we say it ourselves
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except UsageError as error:
         complain(str(error))
         raise typer.Exit(WRONG_USAGE) from None
@@ -116,4 +121,4 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         complain(str(error))
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # `tail` is ended in this way, and nothing else takes long
+        raise typer.Exit(0 if endless else INTERRUPTED) from None

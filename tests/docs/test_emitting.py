@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis as redis_py
 
-from fastapi_rooms import RedisAdapter
-from fastapi_rooms.testing import Cluster, RedisServer
+from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter
+from fastapi_rooms.testing import Cluster, RedisCluster, RedisServer
 from tests.docs.conftest import write_files
 from tests.docs.pages import ROOT, blocks, files_of
 from tests.integration.servers import Start
@@ -61,6 +62,46 @@ async def test_the_script_with_asyncio_reports(directory: Path, own_redis: Redis
         assert [await member.receive_json() for _ in "123"] == [
             {"degrees": degrees} for degrees in (80, 90, 100)
         ]
+
+
+def rule_with(right: str) -> list[str]:
+    (block,) = [b for b in blocks("text", page=PAGE) if right in b.code.split()]
+    return shlex.split(block.code)
+
+
+LOGIN = "://emitter:a-long-password@"
+
+
+async def test_the_acl_rule_shown_is_enough_and_no_more(own_redis: RedisServer) -> None:
+    own_redis.command(*rule_with("+publish"))
+    url = own_redis.url.replace("://", LOGIN)
+    async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
+        member = await cluster.member(cluster[0], "tea")
+        with Emitter(url) as emitter:
+            emitter.to("tea").send_text("hello")
+        assert await member.receive() == "hello"
+    with redis_py.Redis.from_url(url) as client:
+        for command in ("GET rooms", "PUBLISH other hello", "SUBSCRIBE rooms#/#"):
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+
+
+async def test_the_acl_rule_shown_for_a_cluster_is_enough() -> None:
+    async with RedisCluster() as servers:
+        for node in servers.nodes:
+            node.command(*rule_with("+spublish"))
+        url = servers.url.replace("://", LOGIN)
+        async with (
+            Cluster(1, adapter=lambda: RedisClusterAdapter(servers.url)) as cluster,
+            AsyncEmitter(url) as async_emitter,
+        ):
+            member = await cluster.member(cluster[0], "tea", "coffee", "water")
+            with Emitter(url) as emitter:
+                for room in ("tea", "coffee", "water"):
+                    emitter.to(room).send_text(room)
+                    await async_emitter.to(room).send_text(room)
+            heard = [await member.receive_text() for _ in range(6)]
+            assert sorted(heard) == ["coffee", "coffee", "tea", "tea", "water", "water"]
 
 
 async def test_tasks_of_celerys_forked_workers_reach_the_room(

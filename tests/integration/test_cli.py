@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from fastapi_rooms import RedisAdapter, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cluster.verbs import VERBS
-from fastapi_rooms.testing import Cluster, RedisServer, eventually
+from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
 from tests.integration.terminal import Output, at_a_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -361,6 +362,35 @@ def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:
 
 
 # the program
+
+
+async def test_ctrl_c_is_how_tail_ends(own_redis: RedisServer) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", "tail", "tea", "--url", own_redis.url),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
+    process.send_signal(signal.SIGINT)
+    assert await process.communicate() == (b"", b"")
+    assert process.returncode == 0
+    await eventually(lambda: not own_redis.connections())
+
+
+async def test_ctrl_c_ends_anything_else_as_a_shell_expects(wire: Proxy) -> None:
+    wire.stall()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", "rooms"),
+        *("--url", f"redis://{wire.host}:{wire.port}"),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    await eventually(lambda: wire.accepted)
+    process.send_signal(signal.SIGINT)
+    assert await process.communicate() == (b"", b"")
+    assert process.returncode == 130
 
 
 def program(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
