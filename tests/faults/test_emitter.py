@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RedisAdapter
+from fastapi_rooms.adapters.redis import emitting
 from fastapi_rooms.testing import Cluster, Direction, Proxy, RedisServer, eventually
 
 KINDS = [Emitter, AsyncEmitter]
@@ -122,6 +123,25 @@ async def test_a_replica_is_refused_as_its_master_would_never_hear_of_it(
     own_redis.command("ACL", "SETUSER", "default", hello)
     own_redis.command("REPLICAOF", "127.0.0.1", "1")
     emitter = kind(f"{own_redis.url}?protocol=2")
+    with pytest.raises(AdapterUnavailable, match="it is a replica"):
+        await done(emitter.send_text("hello"))
+    own_redis.command("REPLICAOF", "NO", "ONE")
+    await done(emitter.send_text("hello"))
+    await done(emitter.close())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_master_that_becomes_a_replica_is_noticed_in_time(
+    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(emitting, "monotonic", lambda: now)
+    emitter = kind(own_redis.url)
+    await done(emitter.send_text("hello"))
+    own_redis.command("REPLICAOF", "127.0.0.1", "1")
+    now = 9.9
+    await done(emitter.send_text("nobody can tell"))
+    now = 10.0
     with pytest.raises(AdapterUnavailable, match="it is a replica"):
         await done(emitter.send_text("hello"))
     own_redis.command("REPLICAOF", "NO", "ONE")

@@ -14,6 +14,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Generator
+from time import monotonic
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import redis
@@ -45,6 +46,9 @@ SyncClient: TypeAlias = "redis.Redis | redis.RedisCluster"
 AsyncClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
 
 _Command: TypeAlias = tuple[bytes | str, ...]
+
+SOUND: Final = 10.0
+"""Seconds until a node is asked again whether it is a master, as a worker asks its own."""
 
 FAILURES: Final = (RedisError, RedisClusterException, OSError)
 """What redis-py raises when it could not do it."""
@@ -172,11 +176,16 @@ class _Line:
         self._timeout = timeout
         self._origin = Origin()
         self._client: Any = None
-        self._is_master = access.sharded
+        self._sound_until = 0.0
+        """Until when the node is believed to be a master, by `monotonic`."""
 
     def _conversation(self, draft: Draft) -> Generator[_Command, Any, None]:
-        """Publish, on a node that is no replica."""
-        if not self._is_master:
+        """Publish, on a node that is no replica.
+
+        It may become one, and redis-py makes a lost connection again without a word; so the node is
+        asked from time to time.
+        """
+        if not self._access.sharded and monotonic() >= self._sound_until:
             for command in (("HELLO",), ("ROLE",)):  # without a number HELLO changes nothing
                 try:
                     reply = yield command
@@ -185,12 +194,12 @@ class _Line:
                 if problem := role.trouble(reply):
                     raise AdapterUnavailable(f"Redis is no use: {problem}")
                 break
+            self._sound_until = monotonic() + SOUND
         verb = "SPUBLISH" if self._access.sharded else "PUBLISH"
         yield verb, draft.channel, self._origin.sign(draft)
-        self._is_master = True
 
     def _failure(self, error: BaseException) -> AdapterUnavailable:
-        self._is_master = self._access.sharded  # it may be another node the next time
+        self._sound_until = 0.0  # it may be another node the next time
         why = str(error) or type(error).__name__
         if isinstance(error, ResponseError):
             return AdapterUnavailable(f"Redis refused to publish: {why}")
