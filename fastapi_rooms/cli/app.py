@@ -111,20 +111,25 @@ def emit(
         if bool(to) == everyone:
             raise UsageError("To whom? Name rooms before the message, or say --everyone.")
         async with session.emitter() as emitter:
-            message = sys.stdin.buffer.read().decode().removesuffix("\n") if text == "-" else text
-            if as_json:
-                message = _json_of(message)
+            message = _message(text, as_json=as_json)
             target = emitter.of(session.namespace).except_(*except_ or ())
             await (target.to(*to) if to else target).send_text(message)
 
     run(work())
 
 
-def _json_of(text: str) -> str:
+def _message(text: str, *, as_json: bool) -> str:
+    """The message, just as it was given."""
     try:
-        return json_line(orjson.loads(text))
+        message = sys.stdin.buffer.read().decode().removesuffix("\n") if text == "-" else text
+        message.encode()
+        if as_json:
+            orjson.loads(message)
+    except UnicodeError:
+        raise UsageError("The message is not UTF-8 text.") from None
     except orjson.JSONDecodeError as error:
         raise UsageError(f"The message is not JSON: {error}") from None
+    return message
 
 
 @app.command()

@@ -151,13 +151,13 @@ async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str
     chatting = await workers.member(workers[1].of("/chat"), "tea")
     for done in (
         await run("emit", "tea", "coffee", "hello", url=url),
-        await run("emit", "tea", '{"a":  [1]}', "--json", "--except", "muted", url=url),
+        await run("emit", "tea", '{"a":  [1e2]}', "--json", "--except", "muted", url=url),
         await run("emit", "tea", "-", url=url, given="täxt\n"),
         await run("emit", "--everyone", "last", url=url),
         await run("--namespace", "chat", "emit", "tea", "chat", f"--url={url}"),
     ):
         assert done == Output(0, "", "")
-    assert await member.receive_until("last") == ["hello", '{"a":[1]}', "täxt"]
+    assert await member.receive_until("last") == ["hello", '{"a":  [1e2]}', "täxt"]
     assert await muted.receive_until("last") == ["hello", "täxt"]
     assert await chatting.receive() == "chat"
 
@@ -169,6 +169,8 @@ async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str
         (["emit", "--everyone", "tea", "hello"], "To whom?"),
         (["emit", "tea", "{", "--json"], "not JSON"),
         (["emit", "", "hello"], "A room name must be"),
+        (["emit", "tea", "\udcff"], "not UTF-8"),
+        (["disconnect", "tea", "--reason", "\udcff"], "A close reason"),
         (["rooms", "--prefix", "a#b"], "A prefix must be"),
         (["rooms", "--namespace", "a#b"], "A namespace must be"),
         (["disconnect", "tea", "--code", "1006"], "close code"),
@@ -223,6 +225,20 @@ async def test_disconnect_asks_before_it_closes_several(workers: Cluster, url: s
     done = await at_a_terminal("disconnect", "tea", url=url, typed="y\n")
     assert (done.code, done.out.splitlines()[-1]) == (0, "Disconnected: 2")
     assert [await member.wait_closed() for member in members] == [1000, 1000]
+
+
+async def test_what_is_no_text_is_not_sent(url: str) -> None:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "fastapi_rooms.cli", "emit", "tea", "-", "--url", url],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=b"\xff",
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"fastapi-rooms: The message is not UTF-8 text.\n"
 
 
 async def test_disconnect_can_be_told_not_to_ask(workers: Cluster, url: str) -> None:
