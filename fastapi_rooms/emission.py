@@ -45,8 +45,7 @@ class Drafts:
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
     ) -> Draft | None:
         """A message to sockets. Raises `MessageTooLarge`."""
-        if len(payload.data) > self._max_message_bytes:
-            raise MessageTooLarge(len(payload.data), self._max_message_bytes)
+        self._check(payload)
         if target.rooms == ():
             return None
         channel = self._channels.of_target(namespace, target.rooms)
@@ -58,14 +57,23 @@ class Drafts:
         """Something to be done with sockets, on every worker."""
         if target.rooms == ():
             return None
-        return self.to_workers(namespace, target, verb, arguments)
+        return self._to_workers(namespace, target, verb, arguments)
 
-    def to_workers(
+    def event(self, namespace: str, event: str, args: tuple[Any, ...]) -> Draft:
+        """A server-side event, for every worker. Raises `MessageTooLarge`."""
+        arguments = {"event": event, "args": list(args)}
+        self._check(Payload.of_json(arguments))
+        return self._to_workers(namespace, Target(()), "emit", arguments)
+
+    def _to_workers(
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
     ) -> Draft:
-        """Something to be done by every worker, whether or not it has such sockets."""
         message = Request(*_UNSIGNED, namespace, target, NO_ANSWER, verb, arguments)
         return Draft(self._channels.of_workers(), message)
+
+    def _check(self, payload: Payload) -> None:
+        if len(payload.data) > self._max_message_bytes:
+            raise MessageTooLarge(len(payload.data), self._max_message_bytes)
 
 
 class Origin:

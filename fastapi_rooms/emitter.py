@@ -169,8 +169,7 @@ class EmitNamespace(EmitOperator[R]):
         That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
         """
         drafts, say = self._voice
-        arguments = {"event": event, "args": list(args)}
-        return say(drafts.to_workers(self._namespace, Target(()), "emit", arguments))
+        return say(drafts.event(self._namespace, event, args))
 
 
 class _Emitter(EmitNamespace[R]):

@@ -17,6 +17,7 @@ from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
 from fastapi_rooms.events import EventName, Handler
 from fastapi_rooms.everywhere import Everywhere
+from fastapi_rooms.frames import Payload
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.local import LocalNamespace
 from fastapi_rooms.names import check_room, check_rooms, new_sid
@@ -196,10 +197,10 @@ class Namespace(Everyone):
         """Have every other worker call its handler of an event with these JSON values.
 
         Returns when the adapter has accepted it. Raises `AdapterUnavailable` when it did not in
-        time, `TypeError` for what is not JSON.
+        time, `MessageTooLarge` for values over the manager's limit, `TypeError` for what is not
+        JSON.
         """
-        arguments = {"event": event, "args": list(args)}
-        await self._asker.tell(Ask("emit", Target(()), arguments))
+        await self._asker.tell(Ask("emit", Target(()), self._event(event, args)))
 
     async def server_side_emit_with_ack(
         self, event: str, *args: Any, timeout: float = 5.0
@@ -211,8 +212,9 @@ class Namespace(Everyone):
         Raises:
             RequestTimeout: workers did not reply in `timeout` seconds; `partial` holds the others'.
             AdapterUnavailable: the adapter did not accept it in time.
+            MessageTooLarge: the values are over the manager's limit; nobody has them.
         """
-        ask = Ask("emit", Target(()), {"event": event, "args": list(args)}, here=False)
+        ask = Ask("emit", Target(()), self._event(event, args), here=False)
         try:
             return await self._asker.ask(ask, REPLIES, timeout)
         except RequestError as error:
@@ -221,6 +223,11 @@ class Namespace(Everyone):
             if isinstance(error, RequestTimeout):
                 raise
             return list(error.partial)
+
+    def _event(self, event: str, args: tuple[Any, ...]) -> dict[str, Any]:
+        arguments = {"event": event, "args": list(args)}
+        self._runtime.check(Payload.of_json(arguments))
+        return arguments
 
     @property
     def _asker(self) -> Everywhere:

@@ -148,6 +148,8 @@ def test_what_cannot_be_sent_is_refused_and_not_published(notebook: Notebook) ->
     with pytest.raises(MessageTooLarge) as caught:
         emitter.send_text("äbc")
     assert (caught.value.size, caught.value.limit) == (4, 3)
+    with pytest.raises(MessageTooLarge):
+        emitter.server_side_emit("event", "x")
     with pytest.raises(InvalidRoomName):
         emitter.to("")
     with pytest.raises(InvalidRoomName):
