@@ -120,6 +120,8 @@ class LocalNamespace:
         Those that would be in too many rooms are left out as well, and then it raises
         `TooManyRooms`, after the others are in.
         """
+        if not sockets:
+            return  # so that nothing is subscribed to here, where nobody is to join
         channels = self._channels_of(rooms)
         full: TooManyRooms | None = None
         await self._runtime.acquire(channels)

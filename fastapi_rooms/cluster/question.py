@@ -15,7 +15,7 @@ PIECE_BYTES = 256 * 1024
 """The most that one reply carries."""
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-"""An answer of one worker that is longer than this is refused."""
+"""The answers to one request may be this long together; what passes it is refused."""
 
 
 def pieces_of(answer: bytes) -> list[bytes]:

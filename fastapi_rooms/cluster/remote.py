@@ -12,7 +12,7 @@ from fastapi_rooms.cluster.verbs import check_close
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.frames import Payload
-from fastapi_rooms.names import check_rooms
+from fastapi_rooms.names import check_room, check_rooms
 from fastapi_rooms.types import NodeId, Room, Sid
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ def sockets_for(asker: Asker) -> Answer[list[RemoteSocket], list[RemoteSocket]]:
             match row:
                 case [str(sid), list(rooms), dict(data)]:
                     names = frozenset(check_rooms(tuple(rooms)))
-                    sockets.append(RemoteSocket(asker, node, sid, names, data))
+                    sockets.append(RemoteSocket(asker, node, check_room(sid), names, data))
                 case _:
                     raise ValueError("not a socket")
         return sockets

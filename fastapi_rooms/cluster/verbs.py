@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from fastapi_rooms.envelope import Target
-from fastapi_rooms.errors import ShuttingDown, UsageError
+from fastapi_rooms.errors import RoomsError, ShuttingDown, UsageError
 from fastapi_rooms.names import check_room, check_rooms
 from fastapi_rooms.outbox import check_close_code
 from fastapi_rooms.types import Room, Sid
@@ -115,11 +115,19 @@ def count(place: Place[Any], target: Target, arguments: Arguments) -> int:
     return len(_addressed(place, target, arguments))
 
 
-async def join(place: Place[Any], target: Target, arguments: Arguments) -> None:
-    """Put the sockets into rooms; done when they are in. Those of a leaving worker are as gone."""
+def join(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
+    """Put the sockets into rooms; done when they are in.
+
+    Who they are is found out at once: the next request may be that they leave what they are
+    addressed by.
+    """
     rooms = _rooms(arguments)
-    with suppress(ShuttingDown):
-        await place.put(_addressed(place, target, arguments), rooms)
+    return _put(place, _addressed(place, target, arguments), rooms)
+
+
+async def _put(place: Place[Any], sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+    with suppress(ShuttingDown):  # the sockets of a leaving worker are as gone
+        await place.put(sockets, rooms)
 
 
 def leave(place: Place[Any], target: Target, arguments: Arguments) -> None:
@@ -162,9 +170,18 @@ VERBS: Mapping[str, Verb] = {
 
 def check_close(code: object, reason: object) -> tuple[int, str]:
     """A close code and reason that can be sent, or `UsageError`."""
-    if not isinstance(reason, str) or len(reason.encode()) > MAX_REASON_BYTES:
+    try:
+        fits = isinstance(reason, str) and len(reason.encode()) <= MAX_REASON_BYTES
+    except UnicodeEncodeError:  # a lone surrogate
+        fits = False
+    if not isinstance(reason, str) or not fits:
         raise UsageError(f"A close reason is text of at most {MAX_REASON_BYTES} UTF-8 bytes.")
     return check_close_code(code), reason
+
+
+def reason_of(error: Exception) -> str:
+    """Why a verb could not be done, for whoever asked."""
+    return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
 
 
 def _addressed(place: Place[Any], target: Target, arguments: Arguments) -> list[Any]:
