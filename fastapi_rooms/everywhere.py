@@ -10,8 +10,9 @@ import orjson
 
 from fastapi_rooms.cluster.question import Question
 from fastapi_rooms.cluster.remote import Answer, Ask, Part, T, conclude
-from fastapi_rooms.cluster.verbs import VERBS, Place
+from fastapi_rooms.cluster.verbs import VERBS, Place, reason_of
 from fastapi_rooms.envelope import Target
+from fastapi_rooms.errors import ClientError
 from fastapi_rooms.fanout import Delivery
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.runtime import Runtime
@@ -63,16 +64,21 @@ class Everywhere:
         if timeout is None:
             timeout = runtime.settings.request_timeout
         cluster = runtime.cluster
-        mine = None
+        mine = refusal = None
         if ask.here and ask.node in (None, runtime.node):
-            done = VERBS[ask.verb](self._here, ask.target, ask.arguments)
-            mine = orjson.dumps(await done if isawaitable(done) else done)
+            try:
+                done = VERBS[ask.verb](self._here, ask.target, ask.arguments)
+                mine = orjson.dumps(await done if isawaitable(done) else done)
+            except (ClientError, TypeError) as error:  # one socket's, as on any other worker
+                refusal = reason_of(error)
         if ask.elsewhere and ask.node != runtime.node:
             question = await cluster.ask(self._here.name, ask, timeout)
         else:
             question = Question(())
         if mine is not None:
             question.answers[runtime.node] = mine
+        if refusal is not None:
+            question.refusals[runtime.node] = refusal
         return conclude(ask, answer, question, timeout)
 
     async def tell(self, ask: Ask) -> None:

@@ -54,8 +54,8 @@ class RoomManager(Namespace):
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
             every room that someone is in costs memory here and a subscription in the adapter.
         request_timeout: seconds that other workers have to answer `fetch_sockets` and the like.
-        heartbeat: seconds between the signs of life that workers give each other. One that misses
-            three is taken for dead.
+        heartbeat: seconds between the signs of life that workers give each other, up to 3600. One
+            that misses three is taken for dead.
         observer: take part without being counted as a worker, for a tool that only looks, or asks.
         close_window: seconds over which the clients of a leaving worker are closed when there are
             many of them: up to 100 in a second, or faster where the window would not be enough.

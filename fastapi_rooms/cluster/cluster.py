@@ -27,12 +27,12 @@ import orjson
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.checks import check_positive
-from fastapi_rooms.cluster.peers import MAX_PEERS, Peers
+from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers
 from fastapi_rooms.cluster.question import Question, pieces_of
 from fastapi_rooms.cluster.remote import Ask
-from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place
+from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place, reason_of
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign
-from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
+from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, RoomsError, UsageError
 from fastapi_rooms.names import Channels
 from fastapi_rooms.types import Channel, NodeId
 
@@ -44,8 +44,14 @@ GREETING = 1.0
 LATE = 0.5
 """Every so many seconds it is looked into whether workers that have not answered still live."""
 
+LOOKS = 4
+"""So many times in the span between two beats it is looked for workers that have gone silent."""
+
 GOODBYE = 1.0
 """Seconds that a goodbye may take."""
+
+SHORTEST = 0.001
+"""Seconds; a beat says in whole milliseconds when to expect the next."""
 
 MAX_RUNNING = 1024
 """Requests of others that may be under way here at a time; more are refused."""
@@ -60,6 +66,11 @@ class Pace:
 
     def __post_init__(self) -> None:
         check_positive("heartbeat", self.heartbeat)
+        if not SHORTEST <= self.heartbeat <= MAX_INTERVAL:
+            raise ConfigurationError(
+                f"heartbeat must be {SHORTEST:g} to {MAX_INTERVAL:g} seconds, "
+                f"not {self.heartbeat!r}."
+            )
 
 
 class Cluster:
@@ -89,7 +100,8 @@ class Cluster:
         self._greeted = asyncio.Event()
         self._answered_greeting: set[NodeId] = set()
         self._expected: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._looked_into: set[tuple[NodeId, bool]] = set()
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
 
     @property
     def nodes(self) -> frozenset[NodeId]:
@@ -115,6 +127,7 @@ class Cluster:
         """
         self.greet()
         self._schedule_beat()
+        self._schedule_look()
         if self._adapter.health.connected:
             with suppress(TimeoutError):
                 async with asyncio.timeout(GREETING):
@@ -131,8 +144,8 @@ class Cluster:
 
     async def close(self) -> None:
         """Leave no task behind, and say goodbye."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         tasks = [*self._tasks, *([self._greeting] if self._greeting is not None else [])]
         for task in tasks:
             task.cancel()
@@ -168,7 +181,7 @@ class Cluster:
                 await asyncio.wait((answered,), timeout=min(LATE, left))
                 if not answered.done():
                     for node in question.missing:
-                        self._spawn(self._look_into(node))
+                        self._look_into(node)
         finally:
             del self._questions[number]
         return question
@@ -233,9 +246,9 @@ class Cluster:
         try:
             if isawaitable(answer):
                 answer = await answer
-            data = answer.encode() if refused else orjson.dumps(answer)
+            data = answer if refused else orjson.dumps(answer)
         except Exception as error:  # noqa: BLE001 -- as above
-            data, refused = _reason(request, error).encode(), True
+            data, refused = _reason(request, error), True
         if not request.id:
             return
         to = self._channels.of_node(request.origin)
@@ -291,24 +304,47 @@ class Cluster:
 
     def _schedule_beat(self) -> None:
         delay = self._pace.heartbeat * random.uniform(0.9, 1)  # noqa: S311 -- no secret
-        self._timer = self._loop.call_later(delay, self._let_hear)
+        self._timers[self._let_hear] = self._loop.call_later(delay, self._let_hear)
 
     def _let_hear(self) -> None:
         self._schedule_beat()
         if not self._adapter.health.connected:
-            return  # nobody hears us, and that we hear nobody says nothing of them
+            return  # nobody hears us
         sign = Sign.LOOK if self._pace.observer else Sign.ALIVE
         self._publish_volatile(self._channels.of_workers(), self._beat(sign))
-        for node in self._peers.expire(self._loop.time()):
-            self._spawn(self._look_into(node, silent=True))
 
-    async def _look_into(self, node: NodeId, *, silent: bool = False) -> None:
-        """A worker is late with an answer, or has let nothing hear: is there anybody at all?"""
+    def _schedule_look(self) -> None:
+        delay = self._pace.heartbeat / LOOKS
+        self._timers[self._look] = self._loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._schedule_look()
+        if not self._adapter.health.connected or not self._greeted.is_set():
+            return  # that we hear nobody says nothing of them, or they are about to answer
+        for node in self._peers.expire(self._loop.time()):
+            self._look_into(node, silent=True)
+
+    def _look_into(self, node: NodeId, *, silent: bool = False) -> None:
+        """A worker is late with an answer, or has let nothing hear: is there anybody at all?
+
+        One question at a time: while the adapter is down they would pile up, for every request.
+        """
+        doubt = (node, silent)
+        if doubt not in self._looked_into:
+            self._looked_into.add(doubt)
+            self._spawn(self._is_anybody_there(doubt))
+
+    async def _is_anybody_there(self, doubt: tuple[NodeId, bool]) -> None:
+        node, silent = doubt
         sign = Sign.LOOK if self._pace.observer else Sign.HELLO
-        with suppress(AdapterUnavailable):
+        try:
             receivers = await self._publish(self._channels.of_node(node), self._beat(sign))
             if receivers == 0 or (receivers is None and silent):
                 self._gone(node)
+        except AdapterUnavailable:
+            pass
+        finally:
+            self._looked_into.discard(doubt)
 
     def _gone(self, node: NodeId) -> None:
         self._peers.left(node)
@@ -336,9 +372,8 @@ class Cluster:
         task.add_done_callback(self._tasks.discard)
 
 
-def _reason(request: Request, error: Exception) -> str:
+def _reason(request: Request, error: Exception) -> bytes:
     """Why a request is refused, for whoever asks; for our own log, if it is not their fault."""
-    if isinstance(error, RoomsError):
-        return str(error)
-    logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)
-    return f"{type(error).__name__}: {error}"
+    if not isinstance(error, RoomsError):
+        logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)
+    return reason_of(error).encode(errors="backslashreplace")

@@ -48,6 +48,14 @@ def test_a_timeout_is_a_finite_number_above_zero(
     make(**{name: 1})
 
 
+@pytest.mark.parametrize("value", [0, -1, 0.0004, 3601, 1e9, *NO_NUMBER], ids=repr)
+def test_a_heartbeat_is_one_that_others_can_be_told(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^heartbeat must be "):
+        RoomManager(heartbeat=value)
+    RoomManager(heartbeat=0.001)
+    RoomManager(heartbeat=3600)
+
+
 @pytest.mark.parametrize("value", [-1, -0.001, *NO_NUMBER], ids=repr)
 def test_a_linger_is_zero_or_more(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^linger must be seconds, zero or more, not "):

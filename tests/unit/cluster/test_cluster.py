@@ -203,6 +203,18 @@ async def test_one_that_has_gone_silent_is_not_counted_any_more(
     await here.close()
 
 
+async def test_one_that_has_gone_silent_is_noticed_between_two_beats(
+    carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LOOKS", 10_000)
+    here = make(carrier, heartbeat=60)
+    await here.start()
+    hear(here, ANN, Sign.ALIVE, interval=0.001)
+    await eventually(lambda: here.nodes == {ME}, what="it is given up")
+    assert carrier.volatile == []
+    await here.close()
+
+
 async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) -> None:
     carrier.down = True
     here = make(carrier, heartbeat=0.01)
@@ -310,6 +322,17 @@ async def test_who_is_late_is_looked_into_until_the_carrier_can_tell(
     assert here.nodes == {ME}
 
 
+async def test_who_is_late_with_many_answers_is_looked_into_once_at_a_time(
+    carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LATE", 0.005)
+    asked = [asyncio.ensure_future(here.ask("/", COUNT, 0.1)) for _ in range(3)]
+    await eventually(lambda: len(carrier.requests()) == 3, what="three requests")
+    carrier.stuck = True
+    assert [(await question).missing for question in asked] == [{ANN}] * 3
+    assert carrier.signs().count((CHANNELS.of_node(ANN), Sign.HELLO)) == 1
+
+
 async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
     here = make(carrier)
     await here.start()
@@ -349,17 +372,21 @@ async def test_what_goes_wrong_here_is_told_and_logged(
     async def fails() -> None:
         raise ValueError("later")
 
-    place.answers = [object(), fails(), ValueError("at once")]
-    for _ in range(3):
+    async def fails_in_no_words() -> None:
+        raise OSError("a file's name: \udcff")
+
+    place.answers = [object(), fails(), ValueError("at once"), fails_in_no_words()]
+    for _ in range(4):
         ask(here)
-    await eventually(lambda: len(carrier.replies()) == 3, what="three refusals")
+    await eventually(lambda: len(carrier.replies()) == 4, what="four refusals")
     assert all(reply.refused for reply in carrier.replies())
     assert sorted(reply.data.decode().split(":")[0] for reply in carrier.replies()) == [
+        "OSError",
         "TypeError",
         "ValueError",
         "ValueError",
     ]
-    assert sum("asked for by another worker" in record.message for record in caplog.records) == 3
+    assert sum("asked for by another worker" in record.message for record in caplog.records) == 4
 
 
 async def test_a_request_that_wants_no_answer_gets_none(
