@@ -107,6 +107,7 @@ class UvicornTransport:
             or transport.is_closing()
             or transport.get_write_buffer_size()
             or not isinstance(getattr(protocol, "queue", None), asyncio.Queue | Inbox)
+            or getattr(protocol.queue, "_getters", None)  # a task waits at the one we would replace
             or not isinstance(getattr(protocol, "read_paused", None), bool)
             or not isinstance(getattr(protocol, "close_sent", None), bool)
             or not hasattr(getattr(protocol, "config", None), "timeout_graceful_shutdown")

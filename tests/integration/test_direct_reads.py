@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms import RoomManager, Socket
 from tests.integration.raw import RawClient, serving
@@ -93,3 +94,31 @@ def test_an_application_that_has_its_own_receive_sees_every_message(ws: str, loo
         client.send_all(frame(1, b"1"))
         assert client.read_frame().data == b"1"
     assert seen[:2] == ["websocket.connect", "websocket.receive"]
+
+
+def test_a_task_that_began_to_read_before_goes_on_reading(ws: str, loop: str) -> None:
+    rooms = RoomManager()
+
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        reading = asyncio.create_task(websocket.receive_text())
+        await asyncio.sleep(0)  # it waits for a message now
+        async with rooms.connect(websocket) as socket:
+            await socket.send_text("welcome")
+            await socket.send_text(await reading)
+
+    def wrap(app: Any) -> Any:
+        async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await endpoint(WebSocket(scope, receive, send))
+            else:
+                await app(scope, receive, send)
+
+        return wrapped
+
+    async def none(rooms: RoomManager, socket: Socket) -> None: ...
+
+    with serving(none, rooms, wrap=wrap, ws=ws, loop=loop) as port, RawClient(port) as client:
+        assert client.read_frame().data == b"welcome"
+        client.send_all(frame(1, b"hello"))
+        assert client.read_frame().data == b"hello"
