@@ -62,7 +62,7 @@ class Listener(AsyncIterator[RoomMessage]):
 
     def offer(self, target: Target, payload: Payload) -> None:
         """Take a message that was sent to one of the rooms."""
-        if self._overflowed:
+        if self._overflowed or self._closed:  # a busy room would never let it end
             return
         room = next(name for name in target.rooms or () if name in self.rooms)
         verdict = self._waiting.offer(RoomMessage(room, payload), len(payload.data))

@@ -84,6 +84,14 @@ async def test_close_ends_the_iteration_after_what_has_arrived() -> None:
     assert await _rest(listener) == []
 
 
+async def test_a_busy_room_does_not_keep_a_closed_listener_from_ending() -> None:
+    listener = _listener()
+    listener.offer(NEWS, _text("last"))
+    listener.close()
+    listener.offer(NEWS, _text("too late"))
+    assert await _rest(listener) == ["last"]
+
+
 async def test_close_ends_the_iteration_of_a_reader_that_waits() -> None:
     listener = _listener()
     waiting = asyncio.ensure_future(_rest(listener))
