@@ -12,6 +12,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import Message
@@ -23,7 +24,8 @@ from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART
 
 logger = logging.getLogger("fastapi_rooms")
 
-_Waiting = tuple[Payload, asyncio.Future[None] | None]
+_Waiting = tuple[Payload | None, asyncio.Future[None] | None]
+"""A message, or the nothing that `flush` waits for; and whoever waits until it is sent."""
 
 # From Python 3.12 on a task can run its first step at once: a client that keeps up then costs no
 # further turn of the event loop.
@@ -96,13 +98,23 @@ class AsgiTransport:
 
     @property
     def settled(self) -> bool:
-        """Whether no drainer is at work."""
-        return self._drainer is None
+        """Whether nothing is being sent, and nothing waits."""
+        return self._drainer is None and not self._sending and not self._outbox
 
     async def flush(self) -> bool:
-        """Wait for the drainer, unless it writes for a client that was given up."""
-        while self._drainer is not None and not self._stopped:
-            await asyncio.wait((self._drainer,))
+        """Wait for the drainer, unless it writes for a client that was given up.
+
+        Where the endpoint's own task is sending there is none yet: wait in line until there is.
+        """
+        while not (self.settled or self._stopped):
+            if self._drainer is not None:
+                await asyncio.wait((self._drainer,))
+                continue
+            emptied: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((None, emptied), 0)
+            self._start_draining()
+            with suppress(WebSocketDisconnect):
+                await emptied
         return not self._stopped
 
     async def leave(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot cut it
@@ -140,7 +152,7 @@ class AsgiTransport:
             payload, taken = self._outbox.pop()
             sent = False
             try:
-                sent = await self._send(payload)
+                sent = payload is None or await self._send(payload)
             finally:
                 if taken is not None and not taken.done():
                     if sent:

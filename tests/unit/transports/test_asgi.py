@@ -98,6 +98,39 @@ async def test_nothing_counts_as_running_once_the_last_message_is_sent(client: C
     assert client.received == ["1", "2", "3"]
 
 
+async def test_flushing_waits_for_what_waits_behind_the_endpoints_own_send(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    transport.write(text("2"))
+    assert not transport.settled
+    flushing = asyncio.ensure_future(transport.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    client.reading.set()
+    assert await flushing
+    assert sending.done()
+    assert client.received == ["1", "2"]
+    assert transport.settled
+
+
+async def test_flushing_ends_with_the_client_that_the_endpoint_was_sending_to(
+    client: Client,
+) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    flushing = asyncio.ensure_future(transport.flush())
+    await asyncio.sleep(0)
+    client.gone = True
+    client.reading.set()
+    assert not await flushing
+    with pytest.raises(WebSocketDisconnect):
+        await sending
+
+
 async def test_writing_never_waits_for_a_client_that_does_not_read(client: Client) -> None:
     transport = await transport_to(client)
     client.reading.clear()
