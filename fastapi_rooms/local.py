@@ -199,7 +199,10 @@ class LocalNamespace:
         """Ask the handlers of `authorize` about the rooms the socket is not in yet."""
         self._check_in(socket)
         mine = self.rooms_of(socket)
-        await self.guards.ask(socket, [r for r in dict.fromkeys(rooms) if r not in mine])
+        new = [room for room in dict.fromkeys(rooms) if room not in mine]
+        if new:
+            self._runtime.settings.check_rooms(mine, new)  # before a client has us ask for nothing
+            await self.guards.ask(socket, new)
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms once the adapter has confirmed all of them."""

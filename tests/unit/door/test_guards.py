@@ -19,6 +19,7 @@ from fastapi_rooms import (
     RoomManager,
     Socket,
     SocketClosed,
+    TooManyRooms,
 )
 from fastapi_rooms.door.guards import check_pattern, matches
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
@@ -136,6 +137,17 @@ async def test_a_refused_join_joins_nothing_and_asks_the_adapter_for_nothing(
     assert adapter.subscribed == before
     assert channel_of("open") not in adapter.subscribed
     await ann.join("open")
+
+
+async def test_nobody_is_asked_about_more_rooms_than_a_socket_can_be_in() -> None:
+    asked: list[str] = []
+    async with RoomManager(max_rooms_per_socket=2) as rooms, Member(rooms, "tea") as ann:
+        rooms.authorize()(lambda socket, room: not asked.append(room))  # type: ignore[func-returns-value]
+        with pytest.raises(TooManyRooms):
+            await ann.socket.join("tea", *map(str, range(1000)))
+        assert asked == []
+        await ann.socket.join("tea", "coffee")
+        assert asked == ["coffee"]
 
 
 async def test_every_handler_that_matches_has_to_allow_it(rooms: RoomManager, ann: Socket) -> None:
