@@ -244,10 +244,12 @@ class Subscriber:
             self._last_received = self._link.last_received
             self._link = None
             self._complete = False
-            if not self._lost:
-                self._lost = True
-                since = self._last_received if self._proven is None else self._proven
-                self._losses.lose(self._subscriptions.wanted, since)
+            since = self._last_received if self._proven is None else self._proven
+            lost: Iterable[Channel] = self._subscriptions.wanted
+            if self._lost:  # again, before all was confirmed: some had come to be live meanwhile
+                lost = filter(self._subscriptions.is_live, lost)
+            self._losses.lose(lost, since)
+            self._lost = True
             self._subscriptions.reset()
             if self._elsewhere is not None:
                 self._elsewhere.lost(self)
