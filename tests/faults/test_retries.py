@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -120,3 +120,44 @@ async def test_a_cancellation_that_opening_swallows_ends_it_all_the_same() -> No
         await asyncio.wait_for(asyncio.shield(task), 5)
     assert task.cancelled()
     assert user.attempts == 1
+
+
+class Clumsy:
+    """A user of links that fails whenever it is told of one, as a handler of the log may."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.closed = 0
+
+    async def open(self) -> Any:
+        if len(self.told) == 2:
+            raise ConnectionError("nobody is there")
+        if len(self.told) > 2:
+            raise asyncio.CancelledError
+        return self
+
+    def link_up(self, link: Link) -> None:
+        if not self.told:
+            raise ValueError("clumsy")
+
+    def link_down(self, reason: str, *, refused: bool = False) -> None:
+        self.told.append(reason)
+        raise ValueError("clumsy")
+
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        lost = asyncio.Future[str]()
+        lost.set_result("lost")
+        return lost
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_whatever_its_user_raises_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    user = Clumsy()
+    with pytest.raises(asyncio.CancelledError):
+        await supervisor.supervise(user)
+    assert user.told == ["ValueError('clumsy')", "lost", "nobody is there"]
+    assert user.closed == 2
+    assert len(caplog.records) == 4

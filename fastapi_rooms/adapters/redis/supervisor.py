@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from asyncio import CancelledError, current_task
 from typing import Protocol
@@ -10,6 +11,8 @@ from typing import Protocol
 from redis.exceptions import AuthenticationError, AuthorizationError
 
 from fastapi_rooms.adapters.redis.link import Link
+
+logger = logging.getLogger("fastapi_rooms")
 
 FIRST_DELAY = 0.05
 MAX_DELAY = 1.0
@@ -44,18 +47,31 @@ async def supervise(user: LinkUser) -> None:
             link = await user.open()
         except Exception as error:  # noqa: BLE001 -- whatever it is, it may be mended
             refused = isinstance(error, AuthenticationError | AuthorizationError)
-            user.link_down(str(error) or type(error).__name__, refused=refused)
+            _tell(user, str(error) or type(error).__name__, refused=refused)
             delay = min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
             continue
         opened = clock()
         try:
             _raise_if_cancelled()
-            user.link_up(link)
-            user.link_down(await link.lost)
+            try:
+                user.link_up(link)
+                reason = await link.lost
+            except Exception as error:
+                logger.exception("A connection to Redis is given up")
+                reason = repr(error)
+            _tell(user, reason)
         finally:
             await link.close()
         lasted = clock() - opened > MAX_DELAY
         delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+
+
+def _tell(user: LinkUser, reason: str, *, refused: bool = False) -> None:
+    """Whatever comes of it, the log's own handlers included, ends no loop."""
+    try:
+        user.link_down(reason, refused=refused)
+    except Exception:
+        logger.exception("That a connection to Redis is lost could not be told")
 
 
 def _raise_if_cancelled() -> None:
