@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from fastapi_rooms import AdapterUnavailable
+from fastapi_rooms.adapters.redis import roundtrip
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from tests.faults.support import QUICK, behind, manager, ready, talking
 
@@ -132,6 +133,17 @@ async def test_an_idle_publisher_that_gets_no_answer_is_found_by_the_probe(
         await eventually(lambda: wire.accepted == 3)
         await ready(near)
         await near.to("lobby").send_text("accepted")
+
+
+async def test_a_publisher_whose_messages_may_wait_for_long_is_found_as_soon(
+    own_redis: RedisServer, wire: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roundtrip, "PATIENCE", 0.2)
+    near = manager(own_redis, wire, publish_timeout=3600, probe_interval=0.1)
+    async with near:
+        behind(wire, own_redis, "normal").stall()
+        await near.to("lobby").send_text("goes out again on the next connection")
+        assert near.health.dropped == 0
 
 
 async def test_a_full_buffer_raises_at_once_and_keeps_what_is_in_it(

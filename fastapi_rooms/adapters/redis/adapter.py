@@ -36,9 +36,9 @@ class RedisAdapter:
         connect_timeout: seconds that opening a connection may take.
         max_buffered_bytes: how much may wait to be accepted, in an outage above all.
         probe_interval: every so many seconds the adapter asks whether it is still at a master, and
-            if Redis has not said a word meanwhile it publishes a message to itself. If that does
-            not come back within as many seconds again, both connections are made anew, however
-            healthy their sockets look.
+            publishes a message to itself. If that does not come back within as many seconds again,
+            both connections are made anew, however healthy their sockets look; if other messages
+            do come, only when it is the third in a row.
 
     Raises:
         ConfigurationError: for a URL or client that cannot be used, or a number that a setting

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import hiredis
 
@@ -24,11 +25,17 @@ from fastapi_rooms.adapters.redis.subscriber import Subscriber
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
+T = TypeVar("T")
+
 RETRY = 1.0
 """Seconds after which what was refused is tried again: rights can be given back."""
 
 SOON = 1.0
 """Seconds that a connection which outlived the other one has to prove that it is not dead too."""
+
+PATIENCE = 5.0
+"""Seconds without an answer after which a publishing connection is given up, or the interval if
+that is longer: who lets messages wait for long means an outage, not a connection that is dead."""
 
 TOLERATED = 2
 """Messages in a row that may be missing while others arrive: Redis may only lag behind."""
@@ -124,11 +131,16 @@ class RoundTrip:
         self._publisher.refusal = ""
         problem = refused = None
         try:
-            problem = await self._publisher.trouble()
+            problem = await self._answer(self._publisher.trouble())
             if not problem and self.channel is not None:
                 refused = await self._send(self.channel)
             elif not problem:
                 self._sent.clear()
+        except TimeoutError:
+            if links[0] is self._publisher.link:
+                self._unproven.clear()
+                self._publisher.abort("no answer comes")
+            return
         except AdapterUnavailable:  # it has given up its own connection, or has too much to send
             await asyncio.sleep(min(RETRY, self._interval))
             return
@@ -164,8 +176,8 @@ class RoundTrip:
         self._settled.clear()
         self._sent[number] = time.time()
         try:
-            refusal = await self._publisher.try_out(channel, number)
-        except AdapterUnavailable:
+            refusal = await self._answer(self._publisher.try_out(channel, number))
+        except (AdapterUnavailable, TimeoutError):
             self._sent.pop(number, None)
             raise
         if refusal is not None:
@@ -177,3 +189,8 @@ class RoundTrip:
             ):
                 await self._settled.wait()
         return None
+
+    async def _answer(self, answer: Awaitable[T]) -> T:
+        """Wait for Redis' answer, but never for as long as a message may wait in an outage."""
+        async with asyncio.timeout(max(PATIENCE, self._interval)):
+            return await answer

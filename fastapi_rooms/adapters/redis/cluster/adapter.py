@@ -33,9 +33,10 @@ class RedisClusterAdapter:
         publish_timeout: seconds a message may take to be accepted, outages included.
         connect_timeout: seconds that opening a connection may take.
         max_buffered_bytes: how much may wait to be accepted, over all nodes.
-        probe_interval: after so many seconds without a word from a node, the adapter publishes a
-            message to itself there. If it does not come back within as many seconds again, the
-            subscribing connection is made anew, however healthy its socket looks.
+        probe_interval: every so many seconds the adapter publishes a message to itself at each
+            master. If it does not come back within as many seconds again, both connections there
+            are made anew, however healthy their sockets look; if other messages do come, only when
+            it is the third in a row.
         refresh_interval: at least so often, in seconds, one of the nodes is asked who serves what.
             It is asked at once when a node is lost or says that a slot has moved.
 
