@@ -240,7 +240,8 @@ from fastapi_rooms import AsyncEmitter, Emitter
 with Emitter(sys.argv[1]) as emitter:
     emitter.to("tea").send_text("blocking")
 async def main():
-    await shared.to("tea").send_text("awaited")
+    async with shared:
+        await shared.to("tea").send_text("awaited")
 shared = AsyncEmitter(sys.argv[1])
 asyncio.run(main())
 """

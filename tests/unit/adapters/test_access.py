@@ -33,7 +33,7 @@ def test_login_and_options_go_to_every_node() -> None:
         options = access.pool(node).connection_kwargs
         assert (options["host"], options["port"]) == node
         assert (options["username"], options["password"]) == ("ann", "p@ss")
-        assert (options["protocol"], options["client_name"]) == (3, "me")
+        assert (int(options["protocol"]), options["client_name"]) == (3, "me")
 
 
 def test_tls_is_a_scheme_of_its_own() -> None:

@@ -69,7 +69,8 @@ def access_of(redis: str | RedisCluster) -> Access:
 
 
 def _of_client(client: RedisCluster) -> Access:
-    nodes = client.startup_nodes
+    # redis-py 5 keeps them at its manager of nodes only.
+    nodes = list(getattr(client, "startup_nodes", client.nodes_manager.startup_nodes.values()))
     options = {k: v for k, v in nodes[0].connection_kwargs.items() if k not in _NOT_OURS}
     return Access(
         tuple(Node(node.host, int(node.port)) for node in nodes),
