@@ -181,15 +181,19 @@ class RequestTimeout(RequestError, TimeoutError):
         silent: frozenset[str],
         partial: Any,
         refusals: Mapping[str, str],
+        strangers: int = 0,
     ) -> None:
+        who = ", ".join([*sorted(silent), *[f"{strangers} not known by id"] * bool(strangers)])
         super().__init__(
-            f"No answer to {verb!r} in {timeout:g} s from {', '.join(sorted(silent))}; "
+            f"No answer to {verb!r} in {timeout:g} s from {who}; "
             "`partial` is what the others answered.",
             partial,
             refusals,
         )
         self.silent = silent
         """The ids of the workers that did not answer."""
+        self.strangers = strangers
+        """How many more got the request, without having said yet who they are."""
 
 
 class RequestRefused(RequestError):

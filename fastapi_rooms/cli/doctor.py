@@ -200,7 +200,8 @@ async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
         workers = await manager.workers()
     except RequestError as error:
         workers, refused = error.partial, len(error.refusals)
-        silent = len(error.silent) if isinstance(error, RequestTimeout) else 0
+        if isinstance(error, RequestTimeout):
+            silent = len(error.silent) + error.strangers
     if not workers and not refused and not silent:
         advice = f"If there should be: have they this Redis, and the prefix {session.prefix!r}?"
         return [Finding("workers", Grade.NOTE, "there are none", advice)]

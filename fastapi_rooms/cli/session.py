@@ -115,7 +115,8 @@ def run(work: Coroutine[Any, Any, T], *, endless: bool = False) -> T:
         complain(str(error))
         raise typer.Exit(WRONG_USAGE) from None
     except RequestTimeout as error:
-        complain(f"{len(error.silent)} workers did not answer: {', '.join(sorted(error.silent))}")
+        silent = [*sorted(error.silent), *["not known by id"] * error.strangers]
+        complain(f"{len(silent)} workers did not answer: {', '.join(silent)}")
         raise typer.Exit(FAILED) from None
     except (RequestError, RoomsError) as error:
         complain(str(error))

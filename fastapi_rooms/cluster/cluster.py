@@ -4,9 +4,12 @@ Strategy: `peers` says who lives and `question` who has answered; this file send
 waits. Three things make a request end as soon as it can:
 
 * A worker that starts, or was cut off, greets the others and they answer at once. How many should,
-  the carrier says when it takes the greeting; until then nobody is asked anything.
+  the carrier says when it takes the greeting; until then nobody is asked anything. One that is too
+  busy to answer gets requests all the same: the carrier says to how many it gave them, so nothing
+  is complete without it.
 * A worker that leaves says so. One that died does not, but the carrier gives a message on its own
-  channel to nobody: that is looked into when an answer is late.
+  channel to nobody: that is looked into when an answer is late. (Nobody but those who watch
+  everything by a pattern; how many these are, a message shows that is for no worker at all.)
 * A worker that is merely frozen still has its subscriptions. So it is waited for, to the timeout.
 """
 
@@ -27,19 +30,19 @@ import orjson
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.checks import check_positive
-from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers
+from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers, Strangers
 from fastapi_rooms.cluster.question import Question, pieces_of
 from fastapi_rooms.cluster.remote import Ask
 from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place, reason_of
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError, RoomsError, UsageError
-from fastapi_rooms.names import Channels
+from fastapi_rooms.names import Channels, new_node_id
 from fastapi_rooms.types import Channel, NodeId
 
 logger = logging.getLogger("fastapi_rooms")
 
 GREETING = 1.0
-"""Seconds that others have to answer a greeting before requests go out without them."""
+"""Seconds that others have to answer a greeting before requests go out."""
 
 LATE = 0.5
 """Every so many seconds it is looked into whether workers that have not answered still live."""
@@ -94,6 +97,8 @@ class Cluster:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._peers = Peers()
+        self._strangers = Strangers()
+        self._dead_strangers = 0
         self._questions: dict[int, tuple[Question, asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._greeting: asyncio.Task[None] | None = None
@@ -168,34 +173,47 @@ class Cluster:
         """
         deadline = self._loop.time() + timeout
         await self._know_who_is_there(timeout)
-        asked = set(self._peers) if ask.node is None else {ask.node} & set(self._peers)
-        question = Question(asked)
-        if question.is_done():
-            return question
+        asked = self._peers if ask.node is None else (ask.node,)
+        question = Question(asked, everyone=ask.node is None)
         number = secrets.randbits(63) + 1
         answered: asyncio.Future[None] = self._loop.create_future()
         self._questions[number] = (question, answered)
         try:
-            await self._request(namespace, ask, number)
+            receivers = await self._request(namespace, ask, number)
+            if ask.node is None:
+                question.reached(receivers or 0)
+                if question.strangers:
+                    question.reached(await self._workers_among(receivers) or 0)
+            elif receivers == 0:
+                self._gone(ask.node)
+            _settle(question, answered)
             while not answered.done() and (left := deadline - self._loop.time()) > 0:
                 await asyncio.wait((answered,), timeout=min(LATE, left))
                 if not answered.done():
-                    for node in question.missing:
-                        self._look_into(node)
+                    await self._look_into_late(question)
+                    _settle(question, answered)
         finally:
             del self._questions[number]
         return question
+
+    async def _look_into_late(self, question: Question) -> None:
+        for node in question.missing:
+            self._look_into(node)
+        if question.strangers:
+            with suppress(AdapterUnavailable):  # it is tried again, as long as there is time
+                receivers = await self._count(Sign.LOOK)
+                if receivers is not None:
+                    question.counted(receivers)
 
     async def tell(self, namespace: str, ask: Ask) -> None:
         """Ask for something without wanting to know what becomes of it."""
         await self._request(namespace, ask, 0)
 
-    async def _request(self, namespace: str, ask: Ask, number: int) -> None:
+    async def _request(self, namespace: str, ask: Ask, number: int) -> int | None:
         to = self._channels.of_workers() if ask.node is None else self._channels.of_node(ask.node)
         arguments = dict(ask.arguments)
-        await self._publish(
-            to, Request(self._node, 0, namespace, ask.target, number, ask.verb, arguments)
-        )
+        request = Request(self._node, 0, namespace, ask.target, number, ask.verb, arguments)
+        return await self._publish(to, request)
 
     async def _know_who_is_there(self, timeout: float) -> None:
         if self._greeted.is_set():
@@ -260,25 +278,35 @@ class Cluster:
                 await self._publish(to, reply)
 
     def _replied(self, reply: Reply) -> bool:
-        question, answered = self._questions.get(reply.request, (None, None))
-        if question is None:
+        if reply.request not in self._questions:
             return True  # late: nobody waits for it any more
+        question, answered = self._questions[reply.request]
         fits = question.answered(reply)
-        if question.is_done() and answered is not None and not answered.done():
-            answered.set_result(None)
+        if fits and reply.origin not in self._peers:
+            self._met(reply.origin, self._pace.heartbeat, new=False)
+        _settle(question, answered)
         return fits
 
     def _heard(self, beat: Beat) -> None:
         if beat.sign is Sign.BYE:
-            self._gone(beat.origin)
+            self._gone(beat.origin, left=True)
             return
         if beat.sign is not Sign.LOOK:
+            if beat.origin not in self._peers:
+                self._met(beat.origin, beat.interval, new=beat.sign is Sign.HELLO)
             self._peers.heard(beat.origin, self._loop.time(), beat.interval)
             if not self._greeted.is_set() and len(self._answered_greeting) < MAX_PEERS:
                 self._answered_greeting.add(beat.origin)
                 self._check_greeted()
         if beat.sign in (Sign.HELLO, Sign.LOOK) and not self._pace.observer:
             self._publish_volatile(self._channels.of_node(beat.origin), self._beat(Sign.ALIVE))
+
+    def _met(self, node: NodeId, interval: float, *, new: bool) -> None:
+        """A worker that was not known lets hear of itself."""
+        self._peers.heard(node, self._loop.time(), interval)
+        self._strangers.introduced()
+        for question, _ in self._questions.values():
+            question.met(node, new=new)
 
     # Who lives.
 
@@ -288,7 +316,7 @@ class Cluster:
         while True:
             try:
                 await self._adapter.subscribe(self.own_channels)
-                self._expected = await self._publish(self._channels.of_workers(), self._beat(sign))
+                self._expected = await self._count(sign)
                 break
             except AdapterUnavailable:
                 await asyncio.sleep(self._pace.heartbeat)
@@ -311,7 +339,48 @@ class Cluster:
         if not self._adapter.health.connected:
             return  # nobody hears us
         sign = Sign.LOOK if self._pace.observer else Sign.ALIVE
-        self._publish_volatile(self._channels.of_workers(), self._beat(sign))
+        if self._strangers:
+            self._spawn(self._count_strangers(sign))
+        else:
+            self._publish_volatile(self._channels.of_workers(), self._beat(sign))
+
+    async def _count(self, sign: Sign) -> int | None:
+        """Let all workers hear of this one, and return how many others do: see `_workers_among`."""
+        receivers = await self._publish(self._channels.of_workers(), self._beat(sign))
+        return await self._workers_among(receivers)
+
+    async def _count_strangers(self, sign: Sign) -> None:
+        with suppress(AdapterUnavailable):
+            await self._count(sign)
+
+    async def _workers_among(self, receivers: int | None) -> int | None:
+        """How many of those who receive what goes to all workers are other workers that may live.
+
+        Who has been silent for too long is taken for dead.
+        """
+        if receivers is None:
+            return None
+        if receivers > len(self._peers):
+            receivers -= await self._watchers()
+        now = self._loop.time()
+        self._strangers.counted(max(receivers - len(self._peers), 0), now)
+        dead = self._strangers.dead(now, self._pace.heartbeat)
+        if dead > self._dead_strangers:
+            logger.warning(
+                "Requests to all workers reach %d that never let hear of themselves, and go on "
+                "without them: connections that died without Redis noticing, or workers that hang",
+                dead,
+            )
+        self._dead_strangers = dead
+        return max(receivers - dead, 0)
+
+    async def _watchers(self) -> int:
+        """How many receive everything, by a pattern, as `redis-cli PSUBSCRIBE 'rooms#*'` does.
+
+        They also receive what is sent to a worker that never was.
+        """
+        nobody = self._channels.of_node(new_node_id())
+        return await self._publish(nobody, self._beat(Sign.LOOK)) or 0
 
     def _schedule_look(self) -> None:
         delay = self._pace.heartbeat / LOOKS
@@ -336,22 +405,23 @@ class Cluster:
 
     async def _is_anybody_there(self, doubt: tuple[NodeId, bool]) -> None:
         node, silent = doubt
-        sign = Sign.LOOK if self._pace.observer else Sign.HELLO
         try:
-            receivers = await self._publish(self._channels.of_node(node), self._beat(sign))
-            if receivers == 0 or (receivers is None and silent):
+            to = self._channels.of_node(node)
+            receivers = await self._publish(to, self._beat(Sign.LOOK))
+            if receivers:
+                receivers -= await self._watchers()
+            if (receivers is not None and receivers <= 0) or (receivers is None and silent):
                 self._gone(node)
         except AdapterUnavailable:
             pass
         finally:
             self._looked_into.discard(doubt)
 
-    def _gone(self, node: NodeId) -> None:
+    def _gone(self, node: NodeId, *, left: bool = False) -> None:
         self._peers.left(node)
         for question, answered in self._questions.values():
-            question.gone(node)
-            if question.is_done() and not answered.done():
-                answered.set_result(None)
+            question.gone(node, left=left)
+            _settle(question, answered)
 
     def _beat(self, sign: Sign) -> Beat:
         return Beat(self._node, 0, sign, self._pace.heartbeat)
@@ -370,6 +440,12 @@ class Cluster:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _settle(question: Question, answered: asyncio.Future[None]) -> None:
+    """Wake up whoever asked, if that was the last answer."""
+    if question.is_done() and not answered.done():
+        answered.set_result(None)
 
 
 def _reason(request: Request, error: Exception) -> bytes:

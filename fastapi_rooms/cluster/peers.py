@@ -3,6 +3,10 @@
 Strategy: every sign of a worker says when to expect the next. One that has let several of them
 pass is taken for dead; one that says goodbye is gone at once. Nothing here waits or knows a clock:
 the caller says what time it is.
+
+The carrier says how many receive what goes to all workers. More than are known are strangers: a
+worker too busy to answer, which is soon heard of; or nobody who will ever answer, a connection that
+died without the carrier noticing. The rule is the same: silent for so long, and taken for dead.
 """
 
 from __future__ import annotations
@@ -54,3 +58,27 @@ class Peers:
     def clear(self) -> None:
         """Know nobody any more."""
         self._until.clear()
+
+
+class Strangers:
+    """How many receive what goes to all workers without having said who they are."""
+
+    def __init__(self) -> None:
+        self._since: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def counted(self, number: int, now: float) -> None:
+        """There are so many now. Where some have gone, those who came last are taken to be left."""
+        number = min(number, MAX_PEERS)
+        del self._since[: max(len(self._since) - number, 0)]
+        self._since += [now] * (number - len(self._since))
+
+    def introduced(self) -> None:
+        """One of them, if there are any, has said who it is."""
+        del self._since[:1]
+
+    def dead(self, now: float, interval: float) -> int:
+        """How many have been silent for so long that any worker would have been heard of."""
+        return sum(since + MISSED * interval <= now for since in self._since)

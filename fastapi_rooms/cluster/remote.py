@@ -57,9 +57,9 @@ def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: flo
         except Exception as error:  # noqa: BLE001 -- it is told to the caller
             refusals[node] = f"its answer makes no sense: {error}"
     result = answer.merge(parts)
-    if question.missing:
+    if question.missing or question.strangers:
         silent = frozenset(question.missing)
-        raise RequestTimeout(ask.verb, timeout, silent, result, refusals)
+        raise RequestTimeout(ask.verb, timeout, silent, result, refusals, question.strangers)
     if refusals:
         raise RequestRefused(ask.verb, result, refusals)
     return result

@@ -74,11 +74,12 @@ class Mute(Station):
 
 @asynccontextmanager
 async def mute_worker(backplane: Backplane, *known_by: RoomManager) -> AsyncIterator[Mute]:
-    """A mute worker that some workers know of."""
+    """A mute worker that some workers know of; without any, it has not said that it is there."""
     mute = Mute(backplane)
     await mute.start(mute.names.of_node(mute.node), mute.names.of_workers())
     try:
-        await mute.say(Sign.ALIVE)
+        if known_by:
+            await mute.say(Sign.ALIVE)
         for worker in known_by:
             await eventually(partial(mute.is_known_by, worker), what="it is known")
         yield mute
@@ -134,6 +135,22 @@ class SilenceSuite(ManagerBench):
             assert dead.node in one.nodes()
             assert await one.count(timeout=60) == 0
             assert dead.node not in one.nodes()
+
+    async def test_one_that_never_said_that_it_is_there_is_waited_for(
+        self, cluster: Cluster, backplane: Backplane
+    ) -> None:
+        one, two, _ = cluster
+        await cluster.member(two)
+        async with mute_worker(backplane) as mute:
+            asked = asyncio.ensure_future(one.count(timeout=60))
+            request = await mute.request()
+            await mute.answer(request.origin, request.id, b"5")
+            assert await asked == 6
+            assert mute.node in one.nodes()
+        async with mute_worker(backplane):
+            with pytest.raises(RequestTimeout, match="1 not known by id") as caught:
+                await two.count(timeout=SOON)
+            assert caught.value.partial == 1
 
     async def test_one_that_comes_in_mid_request_is_not_waited_for(
         self, cluster: Cluster, backplane: Backplane

@@ -110,6 +110,21 @@ class TestRedisItself:
                 assert message is not None
                 assert message["data"].endswith(b"hello watcher")
 
+    async def test_who_watches_by_a_pattern_is_taken_for_no_worker(
+        self, redis_server: RedisServer
+    ) -> None:
+        one, adapter = RoomManager(redis_server.url), RedisAdapter(redis_server.url)
+        dead = RoomManager(adapter)
+        with redis_server.admin.pubsub() as watcher:  # type: ignore[no-untyped-call]
+            watcher.psubscribe("rooms#*")
+            assert watcher.get_message(timeout=5)["type"] == "psubscribe"
+            async with one, Member(one, "lobby"):
+                async with dead, Member(dead, "lobby"):
+                    assert await one.count(timeout=60) == 2
+                    await adapter.close()  # without a word
+                    assert await one.count(timeout=60) == 1
+                assert await one.count(timeout=60) == 1
+
     async def test_redis_keeps_no_key(self, redis_server: RedisServer) -> None:
         async with RoomManager(redis_server.url) as rooms, Member(rooms, "lobby", sid="ann"):
             await rooms.to("lobby").send_text("hello")

@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import AdapterHealth, AdapterUnavailable, Receiver, UsageError, codec
+from fastapi_rooms import (
+    AdapterHealth,
+    AdapterUnavailable,
+    Receiver,
+    RequestTimeout,
+    UsageError,
+    codec,
+)
 from fastapi_rooms.cluster import cluster
 from fastapi_rooms.cluster.cluster import Cluster, Pace
 from fastapi_rooms.cluster.question import PIECE_BYTES
-from fastapi_rooms.cluster.remote import Ask
+from fastapi_rooms.cluster.remote import COUNT as COUNTED
+from fastapi_rooms.cluster.remote import Ask, conclude
 from fastapi_rooms.cluster.verbs import Nowhere
 from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign, Target
 from fastapi_rooms.names import Channels
@@ -234,7 +242,7 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
     carrier.receivers[b"rooms#workers#"] = 2
     here.greet()
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
-    await eventually(lambda: len(carrier.signs()) == 2, what="another greeting")
+    await eventually(lambda: len(carrier.signs()) >= 2, what="another greeting")
     hear(here, ANN, Sign.ALIVE)
     assert carrier.requests() == []
     hear(here, BOB, Sign.ALIVE)
@@ -251,6 +259,7 @@ async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
     carrier.receivers[b"rooms#workers#"] = 5
     here = make(carrier)
     await here.start()
+    carrier.receivers[b"rooms#workers#"] = 0
     assert (await here.ask("/", COUNT, 60)).is_done()
     await here.close()
 
@@ -279,6 +288,7 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
 
 async def test_one_worker_alone_can_be_asked(carrier: _Carrier, here: Cluster) -> None:
     hear(here, BOB, Sign.ALIVE)
+    carrier.receivers[CHANNELS.of_node(BOB)] = 1
     asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=BOB), 60))
     request = await request_of(carrier)
     assert carrier.sent[-1][0] == CHANNELS.of_node(BOB)
@@ -301,9 +311,14 @@ async def test_a_request_that_is_not_accepted_is_an_error_and_leaves_nothing(
 async def test_an_answer_that_fits_nothing_is_told(carrier: _Carrier, here: Cluster) -> None:
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     request = await request_of(carrier)
-    assert not answer(here, BOB, request, b"1")
     assert not here.received(Reply(ANN, 1, request.id, 1, last=True, refused=False, data=b""))
     assert answer(here, ANN, request, b"1")
+    assert (await asked).answers == {ANN: b"1"}
+    carrier.receivers[CHANNELS.of_node(ANN)] = 1
+    asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=ANN), 60))
+    await eventually(lambda: len(carrier.requests()) == 2, what="another request")
+    assert not answer(here, BOB, carrier.requests()[-1], b"1")
+    assert answer(here, ANN, carrier.requests()[-1], b"1")
     assert (await asked).answers == {ANN: b"1"}
 
 
@@ -314,8 +329,8 @@ async def test_who_is_late_is_looked_into_until_the_carrier_can_tell(
     own = CHANNELS.of_node(ANN)
     carrier.receivers[own] = None
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
-    await eventually(lambda: carrier.signs().count((own, Sign.HELLO)) >= 2, what="two looks")
-    carrier.receivers[own] = 0
+    await eventually(lambda: carrier.signs().count((own, Sign.LOOK)) >= 2, what="two looks")
+    pattern_watchers(carrier, 2)  # and nobody else
     question = await asked
     assert question.is_done()
     assert question.answers == {}
@@ -330,7 +345,7 @@ async def test_who_is_late_with_many_answers_is_looked_into_once_at_a_time(
     await eventually(lambda: len(carrier.requests()) == 3, what="three requests")
     carrier.stuck = True
     assert [(await question).missing for question in asked] == [{ANN}] * 3
-    assert carrier.signs().count((CHANNELS.of_node(ANN), Sign.HELLO)) == 1
+    assert carrier.signs().count((CHANNELS.of_node(ANN), Sign.LOOK)) == 1
 
 
 async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
@@ -341,6 +356,111 @@ async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
     await request_of(carrier)
     await here.close()
     assert (await asked).missing == {ANN}
+
+
+# Strangers: workers that are not known, and get what goes to all of them.
+
+
+EVERYONE = CHANNELS.of_workers()
+
+
+def pattern_watchers(carrier: _Carrier, number: int, *others: str) -> None:
+    """Have every channel received by so many, beside those who are there."""
+
+    class Receivers(dict[bytes, int | None]):
+        def get(self, channel: bytes, default: Any = None) -> int:
+            return number + (len(others) if channel == EVERYONE else 0)
+
+    carrier.receivers = Receivers()
+
+
+async def test_a_worker_that_never_answered_the_greeting_is_waited_for(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    assert answer(here, ANN, request, b"1")
+    assert here.nodes == {ME, ANN}
+    assert answer(here, BOB, request, b"2")
+    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+    assert here.nodes == {ME, ANN, BOB}  # now it is known
+
+
+async def test_an_answer_without_a_stranger_is_not_complete_and_says_so(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
+    assert answer(here, ANN, await request_of(carrier), b"1")
+    question = await asked
+    assert (question.answers, question.missing, question.strangers) == ({ANN: b"1"}, set(), 1)
+    with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
+        conclude(COUNT, COUNTED, question, 0.1)
+    assert (caught.value.partial, caught.value.strangers) == (1, 1)
+    assert not caught.value.silent
+
+
+async def test_one_that_gets_its_name_out_but_no_answer_is_named(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
+    assert answer(here, ANN, await request_of(carrier), b"1")
+    await eventually(lambda: len(carrier.signs()) == 2, what="it has been counted")
+    hear(here, BOB, Sign.ALIVE)
+    question = await asked
+    assert (question.missing, question.strangers) == ({BOB}, 0)
+
+
+async def test_one_that_left_while_it_was_asked_is_no_stranger(
+    carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LATE", 0.005)
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    assert answer(here, ANN, await request_of(carrier), b"1")
+    await eventually(lambda: (EVERYONE, Sign.LOOK) in carrier.signs(), what="it is counted again")
+    assert not asked.done()
+    carrier.down = True
+    looks = len(carrier.signs())
+    await eventually(lambda: len(carrier.signs()) > looks + 1, what="it is tried again")
+    carrier.down = False
+    carrier.receivers[EVERYONE] = 1
+    assert (await asked).is_done()
+
+
+async def test_who_watches_by_a_pattern_is_not_waited_for(carrier: _Carrier, here: Cluster) -> None:
+    pattern_watchers(carrier, 3, ANN)
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    assert answer(here, ANN, await request_of(carrier), b"1")
+    assert (await asked).is_done()
+
+
+async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
+    carrier: _Carrier, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = make(carrier, heartbeat=0.01)
+    await here.start()
+    hear(here, ANN, Sign.ALIVE)
+    carrier.receivers[EVERYONE] = 2
+    assert (await here.ask("/", COUNT._replace(verb="rooms"), 0.02)).strangers == 1
+    await eventually(lambda: "never let hear of themselves" in caplog.text, what="it is given up")
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await eventually(lambda: len(carrier.requests()) == 2, what="another request")
+    assert answer(here, ANN, carrier.requests()[-1], b"1")
+    assert (await asked).is_done()
+    assert caplog.text.count("never let hear of themselves") == 1
+    await here.close()
+
+
+async def test_where_the_carrier_does_not_tell_who_is_known_is_waited_for(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[EVERYONE] = None
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    assert answer(here, ANN, await request_of(carrier), b"1")
+    assert (await asked).answers == {ANN: b"1"}
 
 
 # Being asked.

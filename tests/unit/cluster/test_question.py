@@ -34,10 +34,10 @@ def test_with_nobody_to_ask_it_is_done() -> None:
 def test_one_that_dies_is_not_waited_for_and_its_half_answer_is_none() -> None:
     asked = Question(["ann", "bob"])
     asked.answered(reply("ann", b"[1,", last=False))
-    asked.gone("ann")
-    asked.gone("nobody")
+    asked.gone("ann", left=False)
+    asked.gone("nobody", left=True)
     assert asked.missing == {"bob"}
-    assert not asked.answered(reply("ann", b"2]", piece=1))
+    assert asked.answered(reply("ann", b"2]", piece=1))  # too late, and no nonsense
     asked.answered(reply("bob", b"1"))
     assert asked.is_done()
     assert asked.answers == {"bob": b"1"}
@@ -78,3 +78,77 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked.answered(reply("bob", b"12345", last=False))
     assert asked.missing == {"ann"}
     assert "longer than 10 bytes" in asked.refusals["bob"]
+    assert asked.answered(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
+    assert not asked.answered(reply("ann", b"8", piece=7))
+
+
+# Strangers: workers that we do not know, and that have the request.
+
+
+def test_whoever_got_it_is_waited_for_known_or_not() -> None:
+    asked = Question(["ann"], everyone=True)
+    asked.answered(reply("ann", b"1"))
+    assert not asked.is_done()  # nobody has said yet how many got it
+    asked.reached(2)
+    assert asked.strangers == 1
+    assert not asked.is_done()
+    assert asked.answered(reply("eve", b"[2", last=False))
+    assert (asked.strangers, asked.missing) == (0, {"eve"})
+    assert asked.answered(reply("eve", b"]", piece=1))
+    assert asked.is_done()
+    assert asked.answers == {"ann": b"1", "eve": b"[2]"}
+
+
+def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
+    asked = Question(["ann"], everyone=True)
+    asked.reached(2)
+    asked.met("dan", new=True)
+    assert (asked.strangers, asked.missing) == (1, {"ann"})
+    asked.met("eve", new=False)
+    asked.met("fay", new=False)  # more than there are strangers
+    assert (asked.strangers, asked.missing) == (0, {"ann", "eve"})
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
+    asked = Question(["ann", "bob"], everyone=True)
+    asked.reached(3 if left else 2)  # a dead one did not get it
+    asked.answered(reply("ann", b"1"))
+    asked.gone("bob", left=left)
+    asked.counted(2)  # Ann, and somebody else
+    assert asked.strangers == 1
+    asked.answered(reply("eve", b"2"))
+    assert asked.is_done()
+
+
+def test_strangers_that_have_gone_are_not_waited_for() -> None:
+    asked = Question(["ann", "bob"], everyone=True)
+    asked.reached(3)
+    asked.answered(reply("ann", b"1"))
+    asked.answered(reply("bob", b"2"))
+    asked.met("new", new=True)
+    asked.gone("bob", left=False)  # it has answered
+    asked.counted(3)
+    assert asked.strangers == 1
+    asked.counted(2)  # Ann and the new one
+    assert asked.is_done()
+    assert asked.answers == {"ann": b"1", "bob": b"2"}
+
+
+def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
+    asked = Question(["ann", "bob"], everyone=True)
+    asked.reached(2)
+    asked.gone("ann", left=False)
+    assert asked.answered(reply("ann", b"1"))
+    assert asked.answers == {"ann": b"1"}
+    assert asked.missing == {"bob"}
+
+
+def test_no_more_strangers_are_believed_in_than_there_can_be_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(question, "MAX_PEERS", 2)
+    asked = Question([], everyone=True)
+    assert asked.answered(reply("ann", b"1"))
+    assert asked.answered(reply("bob", b"1", last=False))
+    assert not asked.answered(reply("eve", b"1"))
