@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.tasks import Tasks
 from fastapi_rooms.types import Room
 
 logger = logging.getLogger("fastapi_rooms")
@@ -45,7 +46,7 @@ class Events:
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """A decorator that registers a handler. Raises `ConfigurationError` for no such event."""
@@ -69,24 +70,21 @@ class Events:
                 logger.exception("A handler of %r raised", event)
                 continue
             if inspect.iscoroutine(result):
-                task = asyncio.ensure_future(result)
-                self._tasks.add(task)
+                task = self._tasks.create(result, f"A handler of {event!r}")
                 task.add_done_callback(partial(self._ended, event))
 
     def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A handler of %r raised", event, exc_info=error)
 
     def forget(self) -> None:
         """Forget the handlers that ran in an event loop that is gone."""
-        self._tasks.clear()
+        self._tasks.forget()
 
     async def close(self, timeout: float) -> None:
-        """Let the handlers that still run finish, and cancel those that do not in time."""
-        if self._tasks:
-            await asyncio.wait([*self._tasks], timeout=timeout)
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Let the handlers that still run finish, and cancel those that do not in time.
+
+        They have as much time again to end by that.
+        """
+        await self._tasks.over(timeout)
+        await self._tasks.end(timeout)

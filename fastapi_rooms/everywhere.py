@@ -12,7 +12,7 @@ from fastapi_rooms.cluster.question import Question
 from fastapi_rooms.cluster.remote import Answer, Ask, Part, T, conclude
 from fastapi_rooms.cluster.verbs import VERBS, Place, reason_of
 from fastapi_rooms.envelope import Target
-from fastapi_rooms.errors import ClientError
+from fastapi_rooms.errors import AdapterUnavailable, ClientError
 from fastapi_rooms.fanout import Delivery
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.runtime import Runtime
@@ -64,15 +64,23 @@ class Everywhere:
         if timeout is None:
             timeout = runtime.settings.request_timeout
         cluster = runtime.cluster
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         mine = refusal = None
         if ask.here and ask.node in (None, runtime.node):
             try:
-                done = VERBS[ask.verb](self._here, ask.target, ask.arguments)
-                mine = orjson.dumps(await done if isawaitable(done) else done)
+                async with asyncio.timeout_at(deadline):
+                    done = VERBS[ask.verb](self._here, ask.target, ask.arguments)
+                    mine = orjson.dumps(await done if isawaitable(done) else done)
+            except TimeoutError:
+                raise AdapterUnavailable(
+                    f"The adapter did not confirm {ask.verb!r} here in {timeout:g} s. "
+                    "The other workers were not asked."
+                ) from None
             except (ClientError, TypeError) as error:  # one socket's, as on any other worker
                 refusal = reason_of(error)
         if ask.elsewhere and ask.node != runtime.node:
-            question = await cluster.ask(self._here.name, ask, timeout)
+            question = await cluster.ask(self._here.name, ask, deadline - loop.time())
         else:
             question = Question(())
         if mine is not None:

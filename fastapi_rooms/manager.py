@@ -14,8 +14,8 @@ from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.checks import check_positive
-from fastapi_rooms.cluster.cluster import Pace
 from fastapi_rooms.cluster.description import WORKERS, Worker
+from fastapi_rooms.cluster.discovery import Pace
 from fastapi_rooms.cluster.remote import Ask
 from fastapi_rooms.departures import Departures
 from fastapi_rooms.envelope import Target

@@ -204,7 +204,7 @@ class Runtime:
                     run.leaving.cancel()
                 if run.unhook is not None:
                     run.unhook()
-                await run.cluster.close()
+                await run.cluster.close(self.settings.departures.timeout)
         finally:
             await self.adapter.close()
 

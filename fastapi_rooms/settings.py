@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fastapi_rooms.checks import check_count, check_not_negative, check_positive
-from fastapi_rooms.cluster.cluster import Pace
+from fastapi_rooms.cluster.discovery import Pace
 from fastapi_rooms.departures import Departures
 from fastapi_rooms.errors import TooManyRooms
 from fastapi_rooms.outbox import OutboxPolicy

@@ -51,6 +51,7 @@ LAYERS = {
     "connection": 2,
     "fanout": 2,
     "workers": 2,
+    "tasks": 2,
     "leaving": 2,
     "runtime": 2,
     "settings": 2,

@@ -200,8 +200,12 @@ class Reach:
     * `RequestTimeout` when workers did not answer in time: it has their ids and what the others
       answered.
     * `RequestRefused` when workers would not or could not do it, and why.
-    * `AdapterUnavailable` when the adapter did not accept the request in time; what was to be done
-      on this worker is done.
+    * `AdapterUnavailable` when the adapter did not confirm a join on this worker in time, and then
+      nobody else was asked; or did not accept the request in time, and then what was to be done on
+      this worker is done.
+    * `NotStarted` when the manager is not running, or is closed meanwhile.
+
+    None takes longer than its `timeout`, whatever the manager's other timeouts are.
     """
 
     __slots__ = ()

@@ -135,7 +135,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
                 adapter.receiver.received(channel_of("lobby"), codec.encode(message))
         assert len(asyncio.all_tasks()) - before <= 2 * MAX_RUNNING
         assert len(rooms.nodes()) <= MAX_PEERS + 1
-        assert len(cluster._answered_greeting) <= MAX_PEERS
+        assert len(cluster._discovery._answered_greeting) <= MAX_PEERS
         adapter.let_go()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 import pytest
@@ -160,6 +161,26 @@ async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them(
     await events.close(0.01)
     assert sorted(cleaned_up) == ["ann", "bob"]
     assert not other_tasks()
+
+
+async def test_a_handler_that_will_not_end_is_named_and_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = Events()
+    go = asyncio.Event()
+
+    @events.on("connect")
+    async def stubborn(socket: str) -> None:
+        while not go.is_set():
+            with suppress(asyncio.CancelledError):
+                await go.wait()
+
+    events.emit("connect", "ann")
+    await asyncio.sleep(0)
+    await events.close(0.01)
+    assert "A handler of 'connect' was cancelled and has not ended" in caplog.text
+    go.set()
+    await eventually(lambda: not other_tasks(), what="it has ended")
 
 
 async def test_closing_with_nothing_running_is_harmless() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fastapi_rooms import codec
 from fastapi_rooms.adapters.base import AdapterHealth, Outage
-from fastapi_rooms.cluster.cluster import Pace
+from fastapi_rooms.cluster.discovery import Pace
 from fastapi_rooms.cluster.verbs import Nowhere
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ import pytest
 from fastapi_rooms import (
     AdapterHealth,
     AdapterUnavailable,
+    NotStarted,
     Receiver,
     RequestTimeout,
     UsageError,
     codec,
 )
-from fastapi_rooms.cluster import cluster
-from fastapi_rooms.cluster.cluster import Cluster, Pace
+from fastapi_rooms.cluster import cluster, discovery
+from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.discovery import Pace
 from fastapi_rooms.cluster.question import PIECE_BYTES
 from fastapi_rooms.cluster.remote import COUNT as COUNTED
 from fastapi_rooms.cluster.remote import Ask, conclude
@@ -31,6 +34,7 @@ from tests.unit.support import other_tasks
 ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16
 COUNT = Ask("count", Target(), {})
 CHANNELS = Channels("rooms")
+EVERYONE = CHANNELS.of_workers()
 FAR = 3600.0
 
 
@@ -46,13 +50,14 @@ class _Carrier:
         self.receivers: dict[bytes, int | None] = {}
         self.down = False
         self.stuck = False
+        self.go_on = asyncio.Event()
 
     async def start(self, receiver: Receiver, channels: Iterable[bytes]) -> None: ...
 
     async def publish(self, channel: bytes, data: bytes) -> int | None:
         self.sent.append((channel, codec.decode(data)))
         if self.stuck:
-            await asyncio.Event().wait()
+            await self.go_on.wait()
         if self.down:
             raise AdapterUnavailable("down")
         return self.receivers.get(channel, 0)
@@ -116,7 +121,7 @@ async def here(carrier: _Carrier, place: _Place) -> AsyncIterator[Cluster]:
     await here.start()
     hear(here, ANN, Sign.ALIVE)
     yield here
-    await here.close()
+    await here.close(1)
     assert other_tasks() == set()
 
 
@@ -151,7 +156,7 @@ async def test_a_worker_greets_all_and_is_answered_on_its_own_channel(carrier: _
     assert carrier.volatile[-1][0] == f"rooms#{BOB}#".encode()
     hear(here, ANN, Sign.BYE)
     assert here.nodes == {ME}
-    await here.close()
+    await here.close(1)
     assert carrier.signs()[-1] == (b"rooms#workers#", Sign.BYE)
 
 
@@ -165,7 +170,7 @@ async def test_an_observer_looks_and_neither_counts_nor_answers_nor_says_goodbye
     hear(here, ANN, Sign.HELLO)
     assert here.nodes == {ANN}
     assert carrier.volatile == []
-    await here.close()
+    await here.close(1)
     assert len(carrier.signs()) == 1
 
 
@@ -188,8 +193,8 @@ async def test_it_lets_hear_of_itself_while_it_is_connected(
     await eventually(lambda: len(clock.volatile) >= 5, what="time goes by")
     assert len(carrier.volatile) == before
     assert ANN in here.nodes  # that we hear nobody says nothing of them
-    await here.close()
-    await other.close()
+    await here.close(1)
+    await other.close(1)
 
 
 @pytest.mark.parametrize("receivers", [0, None, 1])
@@ -208,19 +213,19 @@ async def test_one_that_has_gone_silent_is_not_counted_any_more(
     assert question.answers == {BOB: b"1"}
     # Whoever still has its subscription is frozen, and was waited for to the end.
     assert question.missing == ({ANN} if receivers == 1 else set())
-    await here.close()
+    await here.close(1)
 
 
 async def test_one_that_has_gone_silent_is_noticed_between_two_beats(
     carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LOOKS", 10_000)
+    monkeypatch.setattr(discovery, "LOOKS", 10_000)
     here = make(carrier, heartbeat=60)
     await here.start()
     hear(here, ANN, Sign.ALIVE, interval=0.001)
     await eventually(lambda: here.nodes == {ME}, what="it is given up")
     assert carrier.volatile == []
-    await here.close()
+    await here.close(1)
 
 
 async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) -> None:
@@ -233,7 +238,7 @@ async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) ->
     carrier.down = False
     assert (await here.ask("/", COUNT, 60)).is_done()
     assert carrier.signs()[-1] == (b"rooms#workers#", Sign.HELLO)
-    await here.close()
+    await here.close(1)
 
 
 async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
@@ -255,13 +260,13 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
 async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
     carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "GREETING", 0.02)
+    monkeypatch.setattr(discovery, "GREETING", 0.02)
     carrier.receivers[b"rooms#workers#"] = 5
     here = make(carrier)
     await here.start()
     carrier.receivers[b"rooms#workers#"] = 0
     assert (await here.ask("/", COUNT, 60)).is_done()
-    await here.close()
+    await here.close(1)
 
 
 async def test_closing_says_goodbye_only_if_that_can_be_said(
@@ -270,15 +275,15 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
     here = make(carrier)
     await here.start()
     carrier.health = carrier.health._replace(connected=False)
-    await here.close()
+    await here.close(1)
     assert carrier.signs() == [(b"rooms#workers#", Sign.HELLO)]
     carrier.health = carrier.health._replace(connected=True)
-    monkeypatch.setattr(cluster, "GOODBYE", 0.02)
+    monkeypatch.setattr(discovery, "GOODBYE", 0.02)
     for trouble in ("down", "stuck"):
         here = make(carrier)
         await here.start()
         setattr(carrier, trouble, True)
-        await here.close()
+        await here.close(1)
         setattr(carrier, trouble, False)
     assert other_tasks() == set()
 
@@ -354,14 +359,58 @@ async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
     hear(here, ANN, Sign.ALIVE)
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     await request_of(carrier)
-    await here.close()
-    assert (await asked).missing == {ANN}
+    await here.close(1)
+    with pytest.raises(NotStarted):
+        await asked
+    with pytest.raises(NotStarted):
+        await here.ask("/", COUNT, 60)
+
+
+async def test_closing_ends_the_wait_for_the_adapter(carrier: _Carrier, here: Cluster) -> None:
+    carrier.stuck = True
+    here.greet()
+    waits = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await eventually(lambda: len(carrier.signs()) == 2, what="another greeting")
+    await here.close(1)
+    with pytest.raises(NotStarted):
+        await waits
+
+
+async def test_a_request_that_fails_by_the_closing_says_so(carrier: _Carrier) -> None:
+    here = make(carrier)
+    await here.start()
+    carrier.stuck = True
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    await request_of(carrier)
+    closing = asyncio.ensure_future(here.close(1))
+    await asyncio.sleep(0)
+    carrier.down = True
+    carrier.go_on.set()
+    with pytest.raises(NotStarted):
+        await asked
+    await closing
+
+
+async def test_a_request_that_is_not_accepted_in_its_time_is_an_error(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.stuck = True
+    with pytest.raises(AdapterUnavailable, match=r"in 0.02 s"):
+        await here.ask("/", COUNT, 0.02)
+
+
+async def test_finding_out_who_strangers_are_takes_no_longer_than_the_request_may(
+    carrier: _Carrier, here: Cluster
+) -> None:
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.05))
+    await request_of(carrier)
+    carrier.stuck = True
+    question = await asked
+    assert (question.missing, question.strangers) == ({ANN}, 1)
 
 
 # Strangers: workers that are not known, and get what goes to all of them.
-
-
-EVERYONE = CHANNELS.of_workers()
 
 
 def pattern_watchers(carrier: _Carrier, number: int, *others: str) -> None:
@@ -451,7 +500,7 @@ async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
     assert answer(here, ANN, carrier.requests()[-1], b"1")
     assert (await asked).is_done()
     assert caplog.text.count("never let hear of themselves") == 1
-    await here.close()
+    await here.close(1)
 
 
 async def test_where_the_carrier_does_not_tell_who_is_known_is_waited_for(
@@ -553,6 +602,29 @@ async def test_closing_ends_what_it_is_asked(carrier: _Carrier, place: _Place) -
     place.answers = [endless()]
     ask(here)
     await asyncio.sleep(0)
-    await here.close()
+    await here.close(1)
     assert ended.is_set()
     assert carrier.replies() == []
+
+
+async def test_a_handler_that_will_not_end_does_not_hold_up_the_closing(
+    carrier: _Carrier, place: _Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = make(carrier, place)
+    await here.start()
+    go = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not go.is_set():
+            with suppress(asyncio.CancelledError):
+                await go.wait()
+
+    place.answers = [stubborn()]
+    ask(here, event="reload")
+    await asyncio.sleep(0)
+    await here.close(0.01)
+    assert "event 'reload' was cancelled and has not ended" in caplog.text
+    assert carrier.signs()[-1] == (EVERYONE, Sign.BYE)
+    go.set()
+    await eventually(lambda: not other_tasks(), what="it has ended")
+    assert carrier.replies() == []  # there is nobody left who could send it

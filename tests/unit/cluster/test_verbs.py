@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import MessageTooLarge, RoomManager, UsageError, codec
+from fastapi_rooms import AdapterUnavailable, MessageTooLarge, RoomManager, UsageError, codec
 from fastapi_rooms.cluster.remote import sockets_for
 from fastapi_rooms.cluster.verbs import check_close
 from fastapi_rooms.envelope import Request, Target
@@ -37,6 +37,17 @@ async def test_where_nobody_is_to_join_nothing_is_subscribed_to() -> None:
         assert channel_of("coffee") not in adapter.subscribed
         await rooms.to("tea").sockets_join("coffee")
         assert channel_of("coffee") in adapter.subscribed
+
+
+async def test_a_verb_takes_no_longer_than_its_timeout() -> None:
+    adapter = FakeAdapter()
+    rooms = RoomManager(adapter, join_timeout=600)
+    async with rooms, Member(rooms, "tea"):
+        adapter.hold_up()
+        with pytest.raises(AdapterUnavailable, match=r"'join' here in 0.01 s"):
+            await rooms.sockets_join("coffee", timeout=0.01)
+        adapter.let_go()
+        assert "coffee" not in rooms.rooms
 
 
 async def test_an_event_is_no_longer_than_a_message_may_be() -> None:
