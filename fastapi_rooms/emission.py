@@ -14,7 +14,7 @@ from fastapi_rooms import codec
 from fastapi_rooms.envelope import Broadcast, Request, Target
 from fastapi_rooms.errors import MessageTooLarge
 from fastapi_rooms.frames import Payload
-from fastapi_rooms.names import Channels, new_node_id
+from fastapi_rooms.names import Channels, check_event, new_node_id
 from fastapi_rooms.types import Channel
 
 _UNSIGNED = ("", 0)
@@ -60,8 +60,8 @@ class Drafts:
         return self._to_workers(namespace, target, verb, arguments)
 
     def event(self, namespace: str, event: str, args: tuple[Any, ...]) -> Draft:
-        """A server-side event, for every worker. Raises `MessageTooLarge`."""
-        arguments = {"event": event, "args": list(args)}
+        """A server-side event, for every worker. Raises `UsageError` or `MessageTooLarge`."""
+        arguments = {"event": check_event(event), "args": list(args)}
         self._check(Payload.of_json(arguments))
         return self._to_workers(namespace, Target(()), "emit", arguments)
 

@@ -167,6 +167,7 @@ class EmitNamespace(EmitOperator[R]):
         """Have every worker call its handler of an event with these JSON values.
 
         That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
+        Raises `UsageError` for an event that is no string, `TypeError` for what is not JSON.
         """
         drafts, say = self._voice
         return say(drafts.event(self._namespace, event, args))

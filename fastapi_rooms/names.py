@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 
-from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName
+from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName, UsageError
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
 MAX_NAME_BYTES = 255
@@ -66,6 +66,15 @@ def check_namespace(name: str) -> str:
     if problem:
         raise InvalidNamespace(f"A namespace must be {_RULE}, without '#'; {problem}.")
     return name
+
+
+def check_event(event: object) -> str:
+    """Return the name of a server-side event, or raise `UsageError` for what is no string."""
+    if not isinstance(event, str):
+        raise UsageError(
+            f"A server-side event is named by a string; {event!r} is a {type(event).__name__}."
+        )
+    return event
 
 
 _RULE = f"a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"

@@ -20,7 +20,7 @@ from fastapi_rooms.everywhere import Everywhere
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.listener import Listener
 from fastapi_rooms.local import LocalNamespace
-from fastapi_rooms.names import check_room, check_rooms, new_sid
+from fastapi_rooms.names import check_event, check_room, check_rooms, new_sid
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import Runtime
 from fastapi_rooms.types import NodeId, Room, Sid
@@ -182,8 +182,10 @@ class Namespace(Everyone):
         """Decorate the handler, plain or async, of what other workers `server_side_emit`.
 
         What it returns is the reply to `server_side_emit_with_ack`; if it raises, its error is.
-        Raises `ConfigurationError` if the event has a handler already.
+        Raises `ConfigurationError` if the event has a handler already, `UsageError` if it is no
+        string.
         """
+        check_event(event)
 
         def register(handler: Handler) -> Handler:
             if event in self._local.handlers:
@@ -198,7 +200,7 @@ class Namespace(Everyone):
 
         Returns when the adapter has accepted it. Raises `AdapterUnavailable` when it did not in
         time, `MessageTooLarge` for values over the manager's limit, `TypeError` for what is not
-        JSON.
+        JSON, `UsageError` for an event that is no string.
         """
         await self._asker.tell(Ask("emit", Target(()), self._event(event, args)))
 
@@ -225,7 +227,7 @@ class Namespace(Everyone):
             return list(error.partial)
 
     def _event(self, event: str, args: tuple[Any, ...]) -> dict[str, Any]:
-        arguments = {"event": event, "args": list(args)}
+        arguments = {"event": check_event(event), "args": list(args)}
         self._runtime.check(Payload.of_json(arguments))
         return arguments
 

@@ -170,6 +170,8 @@ def test_what_cannot_be_sent_is_refused_and_not_published(notebook: Notebook) ->
         emitter.send_json(object())
     with pytest.raises(TypeError):
         emitter.server_side_emit("event", object())
+    with pytest.raises(UsageError, match="named by a string"):
+        emitter.server_side_emit(123)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         emitter.send_text(b"bytes")  # type: ignore[arg-type]
     assert len(notebook.published) == 1

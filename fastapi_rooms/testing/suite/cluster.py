@@ -295,3 +295,7 @@ class ClusterSuite(ManagerBench):
         for emit in (one.server_side_emit, one.server_side_emit_with_ack):
             with pytest.raises(TypeError):
                 await emit("once", object())
+            with pytest.raises(UsageError, match="named by a string; 123 is a int"):
+                await emit(123)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="named by a string"):
+            one.on_server_side(print)  # type: ignore[arg-type]
