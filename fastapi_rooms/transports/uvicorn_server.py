@@ -1,7 +1,8 @@
 """The uvicorn that runs this process: which one it is, and when it begins to stop.
 
 What this leans on: uvicorn installs a method of its `Server` as the handler of `SIGTERM`, in the
-main thread, before the application's lifespan begins. The server calls its `shutdown`, a coroutine
+main thread, before the application's lifespan begins, and runs the lifespan in a task of its own,
+whose coroutine is a method of the server's `lifespan`. The server calls its `shutdown`, a coroutine
 method, when it begins to stop, for whatever reason, and `config.timeout_graceful_shutdown` says for
 how long it then waits. We put ours before this method, on the one instance; any doubt means that
 nobody tells us but our connections (see `uvicorn.py`), and the end of the lifespan.
@@ -9,6 +10,7 @@ nobody tells us but our connections (see `uvicorn.py`), and the end of the lifes
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import signal
 import sys
@@ -56,6 +58,7 @@ def on_server_shutdown(on_shutdown: OnShutdown) -> Callable[[], None] | None:
         threading.current_thread() is not threading.main_thread()
         or (type(server).__module__, type(server).__name__) != ("uvicorn.server", "Server")
         or not tested_version()
+        or not _is_being_started_by(server)
         or not hasattr(getattr(server, "config", None), "timeout_graceful_shutdown")
         or not inspect.iscoroutinefunction(getattr(type(server), "shutdown", None))
     ):
@@ -65,6 +68,14 @@ def on_server_shutdown(on_shutdown: OnShutdown) -> Callable[[], None] | None:
         return None
     shutdown.told.append(on_shutdown)
     return lambda: shutdown.told.remove(on_shutdown)
+
+
+def _is_being_started_by(server: Any) -> bool:
+    """Whether this is its lifespan: of two servers in a process, one alone handles signals."""
+    task = asyncio.current_task()
+    frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+    lifespan = getattr(server, "lifespan", None)
+    return lifespan is not None and frame is not None and frame.f_locals.get("self") is lifespan
 
 
 def tested_parser() -> bool:
