@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+
+logger = logging.getLogger("fastapi_rooms")
 
 OLDEST, NEWEST = (0, 53), (0, 54)
 """The uvicorn releases, inclusive, that the tests of this file have run on.
@@ -44,7 +47,10 @@ class _Shutdown:
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
         for on_shutdown in [*self.told]:
-            on_shutdown(self._server.config.timeout_graceful_shutdown)
+            try:
+                on_shutdown(self._server.config.timeout_graceful_shutdown)
+            except Exception:  # the server stops, whatever becomes of us
+                logger.exception("Clients could not be seen out: leaving did not begin")
         await type(self._server).shutdown(self._server, *args, **kwargs)
 
 

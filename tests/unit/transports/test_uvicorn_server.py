@@ -1,13 +1,15 @@
-"""Which uvicorn tells us that it begins to stop."""
+"""Which uvicorn tells us that it begins to stop, and that it stops whatever we do."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
@@ -108,3 +110,16 @@ async def test_a_server_of_ones_own_kind_is_left_alone() -> None:
         assert app.hooked is False
         assert "shutdown" not in vars(server)
     assert app.told == []
+
+
+async def test_a_server_stops_though_leaving_cannot_begin(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(within: float | None) -> None:
+        raise RuntimeError("no")
+
+    app = Application(fail)
+    with caplog.at_level(logging.ERROR, "fastapi_rooms"):
+        async with serving(app):
+            assert app.hooked
+    assert app.ended, "the server's own shutdown has run"
+    [record] = [r for r in caplog.records if r.name == "fastapi_rooms"]
+    assert record.exc_info is not None
