@@ -50,24 +50,24 @@ class Standing:
     def update(self, connected: bool, why: str) -> None:
         """A connection came or went; `why` it is down, or nothing if that is still open.
 
-        Logs an outage when it begins, when it ends, and seldom in between.
+        Logs an outage when it begins, when it ends, and seldom in between. That comes last: a
+        handler of the log may raise.
         """
         now = time.time()
-        if connected:
+        lasted = now - self.since
+        self.reason = "" if connected else why or self.reason
+        if connected is not self.connected:
+            self.connected, self.since = connected, now
+        if connected or why:
             self._first_attempt.set()
+        if connected:
             if self._logged is not None:
                 self._logged = None
-                logger.warning(
-                    "Redis is back after %.1f s; rooms are complete again", now - self.since
-                )
+                logger.warning("Redis is back after %.1f s; rooms are complete again", lasted)
         elif why:
-            self._first_attempt.set()
             if self._logged is None:
                 self._logged = (why, time.monotonic())
                 logger.error("%s until it is back: %s", self._outage, why)
             elif why != self._logged[0] and time.monotonic() - self._logged[1] > REPEAT:
                 self._logged = (why, time.monotonic())
                 logger.error("%s still: %s", self._outage, why)
-        self.reason = "" if connected else why or self.reason
-        if connected is not self.connected:
-            self.connected, self.since = connected, now

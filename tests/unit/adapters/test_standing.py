@@ -62,6 +62,26 @@ def test_a_long_outage_is_told_again_when_its_reason_changes(
     assert told(caplog) == []  # not every change, but one now and then
 
 
+def test_what_is_known_does_not_depend_on_the_handlers_of_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    stand = Standing()
+    stand.update(True, "")
+    for method in ("error", "warning"):
+        monkeypatch.setattr(standing.logger, method, fail)
+    PASSED[0] = 1.0
+    with pytest.raises(OSError, match="no space"):
+        stand.update(False, "closed")
+    assert (stand.connected, stand.since, stand.reason) == (False, 1.0, "closed")
+    PASSED[0] = 2.0
+    with pytest.raises(OSError, match="no space"):
+        stand.update(True, "")
+    assert (stand.connected, stand.since, stand.reason) == (True, 2.0, "")
+
+
 def test_the_present_reason_is_kept_until_it_is_connected() -> None:
     stand = Standing()
     assert stand.reason == ""
