@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -220,3 +220,31 @@ async def test_a_user_who_may_not_publish_is_told_at_the_start(own_redis: RedisS
         async with RoomManager(url):
             pytest.fail("it started")
     await eventually(lambda: not own_redis.connections())
+
+
+class Full(logging.Handler):
+    """A handler of the log that raises, as one may that writes to a disk."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("no space left on device")
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    handler = Full()
+    logger = logging.getLogger("fastapi_rooms")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_log_that_cannot_be_written_ends_no_watch(own_redis: RedisServer) -> None:
+    url = url_of_user(own_redis, "rooms", "resetchannels", "&rooms#*", "+@all")
+    near, far = RoomManager(RedisAdapter(url, probe_interval=0.1)), RoomManager(own_redis.url)
+    async with near, far, Member(near, "lobby") as here:
+        for _ in range(2):
+            own_redis.command("ACL", "SETUSER", "rooms", "-publish")
+            await outage_and_recovery(
+                near, far, here, lambda: own_redis.command("ACL", "SETUSER", "rooms", "+publish")
+            )

@@ -22,6 +22,7 @@ import hiredis
 
 from fastapi_rooms.adapters.redis.publisher import Publisher
 from fastapi_rooms.adapters.redis.subscriber import Subscriber
+from fastapi_rooms.adapters.redis.supervisor import complain
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
@@ -36,6 +37,9 @@ SOON = 1.0
 PATIENCE = 5.0
 """Seconds without an answer after which a publishing connection is given up, or the interval if
 that is longer: who lets messages wait for long means an outage, not a connection that is dead."""
+
+AFTER_A_FAULT = 1.0
+"""Seconds after a fault of our own, or of a handler of the log, until it goes on."""
 
 TOLERATED = 2
 """Messages in a row that may be missing while others arrive: Redis may only lag behind."""
@@ -113,7 +117,15 @@ class RoundTrip:
             self._settled.set()
 
     async def run(self) -> None:
-        """Prove it again and again, until cancelled."""
+        """Prove it again and again, until cancelled: nothing else notices a mute connection."""
+        while True:
+            try:
+                await self._run()
+            except Exception as error:  # noqa: BLE001
+                complain("Whether messages arrive could not be proven; it is tried again", error)
+                await asyncio.sleep(min(AFTER_A_FAULT, self._interval))
+
+    async def _run(self) -> None:
         publisher, subscriber = self._publisher, self._subscriber
         while True:
             with suppress(TimeoutError):

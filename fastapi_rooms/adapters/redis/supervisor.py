@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from asyncio import CancelledError, current_task
+from contextlib import suppress
 from typing import Protocol
 
 from redis.exceptions import AuthenticationError, AuthorizationError
@@ -56,8 +57,8 @@ async def supervise(user: LinkUser) -> None:
             try:
                 user.link_up(link)
                 reason = await link.lost
-            except Exception as error:
-                logger.exception("A connection to Redis is given up")
+            except Exception as error:  # noqa: BLE001
+                complain("A connection to Redis is given up", error)
                 reason = repr(error)
             _tell(user, reason)
         finally:
@@ -70,8 +71,14 @@ def _tell(user: LinkUser, reason: str, *, refused: bool = False) -> None:
     """Whatever comes of it, the log's own handlers included, ends no loop."""
     try:
         user.link_down(reason, refused=refused)
-    except Exception:
-        logger.exception("That a connection to Redis is lost could not be told")
+    except Exception as error:  # noqa: BLE001
+        complain("That a connection to Redis is lost could not be told", error)
+
+
+def complain(what: str, error: Exception) -> None:
+    """Log what was raised; a handler of the log that raises in its turn ends no loop."""
+    with suppress(Exception):
+        logger.error(what, exc_info=error)
 
 
 def _raise_if_cancelled() -> None:
