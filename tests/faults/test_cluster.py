@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
@@ -296,3 +297,27 @@ async def test_closing_in_an_outage_leaves_no_task(cluster: RedisCluster) -> Non
     for node in cluster.nodes:
         node.thaw()
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_a_new_master_that_cannot_be_followed_is_an_outage_until_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with RedisCluster(masters=1) as cluster, RedisClusterNode() as added:
+        [first] = cluster.nodes
+        added.command("CLUSTER", "MEET", first.host, str(first.port), str(first.bus_port))
+        await eventually(lambda: {n.knows("cluster_known_nodes") for n in (first, added)} == {"2"})
+        cluster.nodes.append(added)
+        known: dict[tuple[str, int], tuple[str, int]] = {}
+        client = Client.from_url(first.url, address_remap=lambda address: known[address])
+        near, far = RoomManager(RedisClusterAdapter(client)), manager(cluster)
+        async with near, far:
+            await ready(near)
+            cluster.move(cluster.slot_of(channel("lobby")), added)
+            await eventually(lambda: "KeyError" in near.health.reason)
+            assert not near.health.ready
+            known[added.host, added.port] = added.host, added.port
+            await ready(near, far)
+            async with Member(near, "lobby") as here:
+                await far.to("lobby").send_text("here we are")
+                assert await here.receive() == "here we are"
+    assert len([record for record in caplog.records if record.exc_info]) == 1, "not with every look"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from redis.exceptions import AuthenticationError
 
 from fastapi_rooms.adapters.redis.cluster.survey import Survey
@@ -26,6 +27,7 @@ class Nodes:
         self.known = [A, B]
         self.asked: list[Node] = []
         self.learned: list[Topology] = []
+        self.fault: Exception | None = None
         self.failed: list[tuple[str, bool]] = []
 
     async def ask(self, node: Node) -> Any:
@@ -36,6 +38,11 @@ class Nodes:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def note(self, topology: Topology) -> None:
+        self.learned.append(topology)
+        if self.fault is not None:
+            raise self.fault
 
     def note_failure(self, reason: str, refused: bool) -> None:
         self.failed.append((reason, refused))
@@ -48,7 +55,7 @@ async def looking(nodes: Nodes, interval: float = 0.1) -> AsyncIterator[Survey]:
         others=lambda: [SEED],
         ask=nodes.ask,
         ask_anew=nodes.ask,
-        learned=nodes.learned.append,
+        learned=nodes.note,
         failed=nodes.note_failure,
         interval=interval,
         patience=0.05,
@@ -121,3 +128,23 @@ async def test_it_looks_soon_when_it_is_told_to() -> None:
         before = survey.confirmed
         survey.soon()
         await eventually(lambda: survey.confirmed > before)
+
+
+async def test_what_could_not_be_followed_is_told_once_and_tried_again_with_every_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nodes = Nodes(a=AT_A, b=AT_A)
+    nodes.fault = KeyError("a")
+    async with looking(nodes) as survey:
+        before = survey.confirmed
+        await eventually(lambda: len(nodes.learned) == 4)
+        assert survey.confirmed == before, "what depends on it has not been done"
+        nodes.fault = None
+        await eventually(lambda: survey.confirmed > before)
+        failed = len(nodes.failed)
+        assert set(nodes.failed) == {("its nodes could not be followed: KeyError('a')", False)}
+        nodes.fault = KeyError("a")
+        await eventually(lambda: len(nodes.failed) > failed)
+    assert {topology.owner(0) for topology in nodes.learned} == {A}
+    assert len(caplog.records) == 2, "one for each time that it began"
+    assert all(record.exc_info for record in caplog.records)

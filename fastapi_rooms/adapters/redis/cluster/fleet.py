@@ -203,7 +203,7 @@ class Fleet:
         self._changed()
 
     def _not_learned(self, reason: str, refused: bool) -> None:
-        """Nobody says who serves what."""
+        """Nobody says who serves what, or it could not be followed."""
         self._why, self._refused = reason, refused
         self._changed()
 
@@ -225,7 +225,6 @@ class Fleet:
         )
 
     def _add(self, node: Node) -> None:
-        publisher = self._lanes.add(node)
         subscriber = Subscriber(
             NodeSource(self._access.pool(node)),
             self,
@@ -235,6 +234,7 @@ class Fleet:
             losses=self._losses,
             elsewhere=self,
         )
+        publisher = self._lanes.add(node)  # the last that can raise
         round_trip = RoundTrip(
             publisher, subscriber, None, self._changed, interval=self._options.probe_interval
         )
@@ -360,9 +360,10 @@ class Fleet:
             master.round_trip.links_changed()
         down = [master for master in self._masters.values() if not master.connected]
         uncovered = self._topology.uncovered
-        whole = not (down or uncovered or self._homes.homeless)
+        missing = self._topology.masters - self._masters.keys()
+        whole = not (down or uncovered or missing or self._homes.homeless)
         why = next((master.why_down for master in down if master.why_down), "")
-        if not self._masters:
+        if missing or not self._masters:
             why = self._why
         elif uncovered and not down:
             why = f"nobody serves {uncovered} of its slots"

@@ -17,6 +17,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError, AuthorizationError
 
 from fastapi_rooms.adapters.redis.slots import Node, Topology, parse_topology
+from fastapi_rooms.adapters.redis.supervisor import complain
 
 PAUSE = 0.1
 """Seconds between two looks, at least."""
@@ -35,8 +36,9 @@ class Survey:
         ask: asks a known node, over its connection.
         ask_anew: asks any node, over a connection of its own.
         learned: what is believed now. Called after every look that is believed, and before
-            `confirmed` rises to the time of that look.
-        failed: nobody answers: why, and whether it is the login.
+            `confirmed` rises to the time of that look. If it raises, it is called again after the
+            next look.
+        failed: nobody answers, or `learned` raised: why, and whether it is the login.
         interval: seconds between two looks while all is well, at most.
         patience: seconds that one node has to answer.
     """
@@ -63,6 +65,8 @@ class Survey:
         self._patience = patience
         self._wanted = asyncio.Event()
         self._believed: Topology | None = None
+        self._doubted: Topology | None = None
+        self._fault = ""
         self.confirmed = time.time()
         """When what is believed was last seen to be so, in seconds since the epoch."""
         self._looks = 0
@@ -75,26 +79,40 @@ class Survey:
     async def run(self) -> None:
         """Look again and again."""
         pause = PAUSE
-        doubted: Topology | None = None
         while True:
             self._wanted.clear()
-            begun = time.time()
-            topology = await self._look()
-            if topology is None:
-                doubted = None
-                pause = min(pause * 2, self._interval)
-            elif self._believed in (None, topology) or topology == doubted:
-                self._believed, doubted = topology, None
-                self._learned(topology)
-                self.confirmed = begun
-                pause = min(pause * 2, self._interval)
-            else:
-                doubted, pause = topology, PAUSE
+            try:
+                await self._look_and_learn()
+            except Exception as error:  # noqa: BLE001 -- an application's `address_remap`, say
+                self._complain(error)
+            pause = PAUSE if self._doubted else min(pause * 2, self._interval)
             await asyncio.sleep(min(PAUSE, pause))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause - PAUSE):
                     await self._wanted.wait()
                 pause = PAUSE
+
+    async def _look_and_learn(self) -> None:
+        """Look once, and see whether that is to be believed."""
+        begun = time.time()
+        topology = await self._look()
+        if topology is None:
+            self._doubted = None
+        elif self._believed in (None, topology) or topology == self._doubted:
+            self._believed, self._doubted = topology, None
+            self._learned(topology)
+            self.confirmed = begun
+            self._fault = ""
+        else:
+            self._doubted = topology
+
+    def _complain(self, error: Exception) -> None:
+        """Say what is wrong, in the log once for all looks at which it is the same."""
+        fault, self._fault = self._fault, repr(error)
+        if self._fault != fault:
+            complain("What Redis Cluster says could not be followed; it is tried again", error)
+        with suppress(Exception):
+            self._failed(f"its nodes could not be followed: {error!r}", False)
 
     async def _look(self) -> Topology | None:
         """What the first node says that answers; who did not answer comes last the next time."""
