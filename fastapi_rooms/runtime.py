@@ -42,7 +42,7 @@ class Health(NamedTuple):
     ready: bool
     """Whether it runs and is not leaving, and messages reach and leave this worker."""
     connected: bool
-    """Whether the adapter is connected and has confirmed every room."""
+    """Whether the adapter is connected and has confirmed every room that it may have."""
     since: float
     """Since when `connected` has been what it is."""
     last_received: float | None
@@ -55,6 +55,8 @@ class Health(NamedTuple):
     """Messages that could not be published, or came in and were not understood."""
     reason: str
     """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
+    forbidden: int
+    """Rooms with members here that Redis has come to forbid: they hear this worker only."""
 
 
 class Local(Place[Any], Protocol):
@@ -144,6 +146,7 @@ class Runtime:
             buffered=adapter.buffered,
             dropped=adapter.dropped + (run.malformed if run is not None else 0),
             reason=adapter.reason,
+            forbidden=adapter.forbidden,
         )
 
     async def start(self) -> None:

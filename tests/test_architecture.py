@@ -41,6 +41,7 @@ LAYERS = {
     "departures": 0,
     "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
     "adapters.redis.slots": 0,
+    "adapters.redis.asked": 0,
     "adapters.redis.cluster.homes": 0,
     "adapters": 1,
     "transports": 1,

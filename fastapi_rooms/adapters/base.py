@@ -40,7 +40,7 @@ class AdapterHealth(NamedTuple):
     """What an adapter knows of itself. Times are seconds since the epoch."""
 
     connected: bool
-    """Whether every connection is up and every wanted channel confirmed."""
+    """Whether every connection is up and every wanted channel confirmed that is allowed."""
     since: float
     """Since when `connected` has been what it is."""
     last_received: float | None
@@ -53,6 +53,8 @@ class AdapterHealth(NamedTuple):
     """Messages that were not accepted in time, or not understood."""
     reason: str = ""
     """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
+    forbidden: int = 0
+    """Channels that were confirmed once, are wanted still, and that the carrier forbids now."""
 
 
 class Receiver(Protocol):

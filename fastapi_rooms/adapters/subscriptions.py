@@ -33,6 +33,7 @@ class Subscriptions:
         self._states: dict[Channel, _State] = {}
         self._due: dict[Channel, None] = {}
         self._refused: set[Channel] = set()
+        self._forbidden: set[Channel] = set()
         self._unconfirmed = 0
 
     def want(self, channels: Iterable[Channel]) -> None:
@@ -53,8 +54,17 @@ class Subscriptions:
 
     @property
     def settled(self) -> bool:
-        """Whether every wish is confirmed."""
+        """Whether every wish is confirmed, but for those that are forbidden."""
         return not (self._due or self._unconfirmed or self._refused)
+
+    @property
+    def forbidden(self) -> AbstractSet[Channel]:
+        """What the carrier will not do, as far as that is known on this connection."""
+        return self._forbidden
+
+    def is_under_way(self, channel: Channel) -> bool:
+        """Whether the carrier has the channel, or was asked for or about it."""
+        return channel in self._states
 
     def take_due(self) -> tuple[list[Channel], list[Channel]]:
         """The channels to subscribe to and to unsubscribe from now; they count as asked for."""
@@ -84,12 +94,14 @@ class Subscriptions:
             self._unconfirmed -= 1
         self._consider(channel)
 
-    def refused(self, channels: Iterable[Channel]) -> list[Channel]:
+    def refused(self, channels: Iterable[Channel], *, forbidden: bool = False) -> list[Channel]:
         """The carrier will not: no channel is asked for again unless wished anew, or retried.
 
-        Returns those that are live by that: they were to be left, and are wanted again.
+        What is `forbidden` is not expected to be had: the rest settles without it. Returns those
+        that are live by that: they were to be left, and are wanted again.
         """
         live = []
+        refused = self._forbidden if forbidden else self._refused
         for channel in channels:
             state = self._states.pop(channel, None)
             if state is not None:
@@ -100,13 +112,18 @@ class Subscriptions:
             if wanted and state is _State.UNSUBSCRIBING:
                 live.append(channel)
             elif wanted or state is _State.UNSUBSCRIBING:
-                self._refused.add(channel)
+                refused.add(channel)
         return live
 
     def retry_refused(self) -> None:
         """What was refused is due again."""
         self._due.update(dict.fromkeys(self._refused))
         self._refused.clear()
+
+    def retry_forbidden(self) -> None:
+        """What is forbidden is due again: it may be so no more."""
+        self._due.update(dict.fromkeys(self._forbidden))
+        self._forbidden.clear()
 
     def drop(self, channels: Collection[Channel]) -> list[Channel]:
         """The carrier has these no more, and they are to be had elsewhere if they are wanted.
@@ -126,11 +143,13 @@ class Subscriptions:
         """The connection is gone: nothing is confirmed, and all that is wanted is due."""
         self._states.clear()
         self._refused.clear()
+        self._forbidden.clear()
         self._unconfirmed = 0
         self._due = dict.fromkeys(self.wanted)
 
     def _consider(self, channel: Channel) -> None:
         self._refused.discard(channel)
+        self._forbidden.discard(channel)
         state = self._states.get(channel)
         due_from = None if channel in self.wanted else _State.LIVE
         if state is due_from:
@@ -148,6 +167,9 @@ class Losses:
     def __init__(self) -> None:
         self._since: dict[Channel, float] = {}
 
+    def __contains__(self, channel: Channel) -> bool:
+        return channel in self._since
+
     def lose(self, channels: Iterable[Channel], since: float) -> None:
         """Messages may be missed from then on; what was lost before stays so."""
         for channel in channels:
@@ -158,11 +180,13 @@ class Losses:
         for channel in channels:
             self._since.pop(channel, None)
 
-    def regain(self, live: AbstractSet[Channel]) -> tuple[float, frozenset[Channel]] | None:
-        """These are live. Returns which of them were lost, and the earliest loss, if any were."""
+    def regain(
+        self, live: AbstractSet[Channel], but: AbstractSet[Channel] = frozenset()
+    ) -> tuple[float, frozenset[Channel]] | None:
+        """These are live, `but` those. Returns which were lost, and the earliest loss, if any."""
         if not self._since:
             return None
-        regained = frozenset(self._since.keys() & live)
+        regained = frozenset(self._since.keys() & live).difference(but)
         if not regained:
             return None
         return min(self._since.pop(channel) for channel in regained), regained

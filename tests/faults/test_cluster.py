@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
+from fastapi_rooms.adapters.redis import subscriber
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
 from tests.faults.support import Talk, ready, talking
 
@@ -297,6 +298,55 @@ async def test_closing_in_an_outage_leaves_no_task(cluster: RedisCluster) -> Non
     for node in cluster.nodes:
         node.thaw()
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_a_user_who_may_not_subscribe_to_what_a_worker_needs_is_told_at_the_start(
+    plain: RedisCluster,
+) -> None:
+    for node in plain.nodes:
+        rules = ("on", ">secret", "+@all", "resetchannels", "&rooms#probe*")
+        node.command("ACL", "SETUSER", "stranger", *rules)
+    url = plain.url.replace("//", "//stranger:secret@")
+    with pytest.raises(AdapterUnavailable, match="permission"):
+        async with RoomManager(url):
+            pytest.fail("it started")
+
+
+def has_forbidden(node: RedisClusterNode, name: str) -> bool:
+    entries: list[Any] = node.admin.acl_log()
+    return any(entry["object"] == name for entry in entries)
+
+
+async def test_a_forbidden_room_follows_its_slot_and_comes_back_with_a_gap(
+    plain: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber, "FORBIDDEN_DELAY", 0.05)
+    allowed = [f"&rooms#{kind}" for kind in ("[0-9a-f]*", "workers#", "probe*", "/#", "/#a*")]
+    some = ("ACL", "SETUSER", "some")
+
+    def rule(*rules: str) -> None:
+        for node in plain.nodes:
+            node.command(*some, *rules)
+
+    rule("on", ">secret", "+@all", "resetchannels", "&rooms#*")
+    url = plain.url.replace("//", "//some:secret@")
+    near, far = RoomManager(RedisClusterAdapter(url), linger=0.05), manager(plain)
+    gaps = gaps_of(near)
+    async with near, far, Member(near, "allowed", "bar") as here:
+        rule("resetchannels", *allowed)
+        await ready(near, after=1)
+        await eventually(lambda: near.health.forbidden == 1)
+        old = plain.master_of(channel("bar"))
+        new = next(node for node in plain.nodes if node is not old)
+        plain.move(plain.slot_of(channel("bar")), new)
+        await eventually(lambda: has_forbidden(new, channel("bar")), what="it is asked for there")
+        rule("&rooms#*")
+        await eventually(lambda: gaps[-1].rooms == {"bar"})
+        assert near.health.ready
+        assert near.health.forbidden == 0
+        assert new.shard_numsub(channel("bar")) == 1
+        await far.to("bar").send_text("back again")
+        assert await here.receive() == "back again"
 
 
 async def test_a_new_master_that_cannot_be_followed_is_an_outage_until_it_can(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
+from fastapi_rooms import AdapterUnavailable, Gap, RedisAdapter, RoomManager
+from fastapi_rooms.adapters.redis import subscriber
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.faults.support import ready
 
@@ -149,6 +151,83 @@ async def test_one_forbidden_channel_fails_no_other_join(own_redis: RedisServer)
         assert await members[-1].receive() == "last"
         for member in members:
             await member.close()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is forbidden is asked for again soon."""
+    monkeypatch.setattr(subscriber, "FORBIDDEN_DELAY", 0.05)
+
+
+def refusals(server: RedisServer) -> int:
+    """How often Redis has refused something."""
+    entries: list[Any] = server.admin.acl_log()
+    return sum(entry["count"] for entry in entries)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, bool]]:
+    """The levels of our lines in the log, and whether they are about what is forbidden."""
+    ours = (record for record in caplog.records if record.name == "fastapi_rooms")
+    return [(record.levelno, "forbids" in record.getMessage()) for record in ours]
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_room_whose_right_is_withdrawn_takes_no_other_along_and_comes_back_with_a_gap(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = url_of_user(own_redis, "some", "resetchannels", *ALLOWED, "&rooms#/#bar#", "+@all")
+    near, far = RoomManager(url, linger=0.01), RoomManager(own_redis.url)
+    gaps: list[Gap] = []
+    near.on("gap")(gaps.append)
+    async with near, far, Member(near, "allowed") as here, Member(near, "bar") as there:
+        own_redis.command("ACL", "SETUSER", "some", "resetchannels", *ALLOWED)
+        await ready(near, after=1)
+        await eventually(lambda: gaps)
+        assert gaps[0].rooms == {"allowed"}
+        assert near.health.forbidden == 1
+        await far.to("allowed", "bar").send_text("to each in its rooms")
+        await far.to("allowed").send_text("to some")
+        await far.to("bar").send_text("this is lost")
+        assert [await here.receive() for _ in range(2)] == ["to each in its rooms", "to some"]
+        assert await there.receive() == "to each in its rooms"
+        with pytest.raises(AdapterUnavailable, match="permission"):
+            await here.socket.join("bar")
+        asked = refusals(own_redis)
+        await eventually(lambda: refusals(own_redis) > asked + 2, what="it is asked for again")
+        assert near.health.ready
+        assert lines(caplog) == [
+            (logging.ERROR, False),
+            (logging.ERROR, True),
+            (logging.WARNING, False),
+        ], "each is told once"
+
+        own_redis.command("ACL", "SETUSER", "some", "&rooms#/#bar#")
+        await eventually(lambda: len(gaps) == 2)
+        assert gaps[1].rooms == {"bar"}
+        assert gaps[1].since == gaps[0].since, "it was lost when all were"
+        assert near.health.forbidden == 0
+        await far.to("bar").send_text("back again")
+        assert await there.receive() == "back again"
+        assert lines(caplog)[3:] == [(logging.WARNING, True)]
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_forbidden_room_that_nobody_is_in_any_more_is_forgotten(
+    own_redis: RedisServer,
+) -> None:
+    url = url_of_user(own_redis, "some", "resetchannels", *ALLOWED, "&rooms#/#b*", "+@all")
+    near = RoomManager(url, linger=0.01)
+    async with near, Member(near, "bar", "bowl") as here:
+        own_redis.command("ACL", "SETUSER", "some", "resetchannels", *ALLOWED)
+        await ready(near, after=1)
+        assert near.health.forbidden == 2
+        await here.socket.leave("bar")
+        await eventually(lambda: near.health.forbidden == 1)
+        asked = refusals(own_redis)
+        await eventually(lambda: refusals(own_redis) > asked + 2)
+        assert near.health.forbidden == 1
+        await here.socket.leave("bowl")
+        await eventually(lambda: near.health.forbidden == 0)
 
 
 async def outage_and_recovery(near: RoomManager, far: RoomManager, here: Member, mend: Mend) -> str:

@@ -33,6 +33,7 @@ class Answer(NamedTuple):
     subscribed: bool
     channels: list[bytes]
     refused: bool = False
+    forbidden: bool = False
 
 
 class Waiter:
@@ -55,6 +56,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.commands: deque[Command] = deque()
         self.answers: deque[Answer] = deque()
         self.refused: set[bytes] = set()  # on this connection, and not wished for since
+        self.forbidden: set[bytes] = set()  # those of them
         self.waiters: list[Waiter] = []
 
     # The application.
@@ -63,6 +65,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     def want(self, channels: list[bytes]) -> None:
         self.wanted |= set(channels)
         self.refused -= set(channels)
+        self.forbidden -= set(channels)
         self.subscriptions.want(channels)
         for channel in channels:  # the wish alone revives what was to be left and is not yet
             if not self.subscriptions.is_live(channel):
@@ -72,6 +75,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     def unwant(self, channels: list[bytes]) -> None:
         self.wanted -= set(channels)
         self.refused -= set(channels)
+        self.forbidden -= set(channels)
         self.waiters = [w for w in self.waiters if w.channel not in channels]
         self.subscriptions.unwant(channels)
 
@@ -90,6 +94,7 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.connected = False
         self.subscribed.clear()
         self.refused.clear()
+        self.forbidden.clear()
         self.commands.clear()
         self.answers.clear()
         self.subscriptions.reset()
@@ -98,7 +103,14 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     @rule()
     def retry(self) -> None:
         self.subscriptions.retry_refused()
-        self.refused.clear()
+        self.refused &= self.forbidden
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def retry_forbidden(self) -> None:
+        self.subscriptions.retry_forbidden()
+        self.refused -= self.forbidden
+        self.forbidden.clear()
 
     @precondition(lambda self: self.connected)
     @rule()
@@ -125,10 +137,11 @@ class SubscriptionsMachine(RuleBasedStateMachine):
             self.answers.append(Answer(command.subscribe, [channel]))
 
     @precondition(lambda self: self.commands)
-    @rule()
-    def refuse(self) -> None:
+    @rule(forbidden=st.booleans())
+    def refuse(self, forbidden: bool) -> None:
         command = self.commands.popleft()
-        self.answers.append(Answer(command.subscribe, command.channels, refused=True))
+        answer = Answer(command.subscribe, command.channels, refused=True, forbidden=forbidden)
+        self.answers.append(answer)
 
     @precondition(lambda self: self.connected and not self.commands and not self.answers)
     @rule(channel=st.sampled_from(CHANNELS))
@@ -144,12 +157,14 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         answer = self.answers.popleft()
         [*channels] = answer.channels
         if answer.refused:
-            revived = self.subscriptions.refused(channels)
+            revived = self.subscriptions.refused(channels, forbidden=answer.forbidden)
             for channel in revived:
                 assert not answer.subscribed
                 self.tell(channel)
-            self.refused |= set(channels) & self.wanted if answer.subscribed else set(channels)
-            self.refused -= set(revived)
+            refused = set(channels) & self.wanted if answer.subscribed else set(channels)
+            self.refused |= refused.difference(revived)
+            if answer.forbidden:
+                self.forbidden |= refused.difference(revived)
             self.waiters = [w for w in self.waiters if w.channel not in self.refused]
         elif answer.subscribed:
             live = self.subscriptions.confirm_subscribed(channels[0])
@@ -189,7 +204,8 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     @invariant()
     def it_is_settled_only_when_all_is_as_wanted(self) -> None:
         if self.connected and self.subscriptions.settled and not self.answers:
-            assert self.subscribed == self.wanted
+            allowed = self.wanted - self.forbidden
+            assert allowed <= self.subscribed <= allowed | self.forbidden
 
     def teardown(self) -> None:
         """Left alone with a carrier that answers, it settles, and live is what is wanted."""
@@ -205,7 +221,8 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         live = {channel for channel in CHANNELS if self.subscriptions.is_live(channel)}
         assert live == self.wanted - self.refused
         assert self.subscribed == live | self.refused - self.wanted, "what may not be left stays"
-        assert self.subscriptions.settled == (not self.refused)
+        assert self.subscriptions.forbidden == self.forbidden
+        assert self.subscriptions.settled == (self.refused == self.forbidden)
         assert not self.waiters, "a waiter is never told"
 
 

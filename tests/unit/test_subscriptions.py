@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from fastapi_rooms.adapters.subscriptions import Subscriptions
 
 
@@ -222,6 +226,55 @@ def test_what_was_refused_is_due_again_when_it_is_retried() -> None:
     assert subscriptions.take_due() == ([b"a"], [])
     assert subscriptions.confirm_subscribed(b"a")
     assert _settled(subscriptions)
+
+
+def test_the_rest_settles_without_what_is_forbidden() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.want([b"a", b"b"])
+    subscriptions.take_due()
+    subscriptions.refused([b"a"], forbidden=True)
+    assert not _settled(subscriptions)
+    subscriptions.confirm_subscribed(b"b")
+    assert _settled(subscriptions)
+    assert subscriptions.forbidden == {b"a"}
+    assert not subscriptions.is_live(b"a")
+    subscriptions.retry_refused()
+    assert subscriptions.take_due() == ([], [])
+
+
+def test_what_is_forbidden_is_so_until_it_is_asked_for_again_and_confirmed() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.want([b"a"])
+    subscriptions.take_due()
+    subscriptions.refused([b"a"], forbidden=True)
+    subscriptions.retry_forbidden()
+    assert not _settled(subscriptions)
+    assert subscriptions.take_due() == ([b"a"], [])
+    assert subscriptions.confirm_subscribed(b"a")
+    assert _settled(subscriptions)
+    assert not subscriptions.forbidden
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda subscriptions: subscriptions.want([b"a"]),
+        lambda subscriptions: subscriptions.unwant([b"a"]),
+        lambda subscriptions: subscriptions.drop([b"a"]),
+        lambda subscriptions: subscriptions.reset(),
+    ],
+    ids=["wanted anew", "unwanted", "had elsewhere", "a new connection"],
+)
+def test_what_was_forbidden_is_not_known_to_be_so(what: Callable[[Subscriptions], object]) -> None:
+    subscriptions = Subscriptions()
+    subscriptions.want([b"a"])
+    subscriptions.take_due()
+    subscriptions.refused([b"a"], forbidden=True)
+    what(subscriptions)
+    assert not subscriptions.forbidden
+    subscriptions.retry_forbidden()
+    subscribe, _ = subscriptions.take_due()
+    assert subscribe == [c for c in [b"a"] if c in subscriptions.wanted]
 
 
 def test_a_channel_that_could_not_be_left_is_left_when_it_is_retried() -> None:

@@ -90,6 +90,7 @@ class RedisAdapter:
             self._budget.used,
             publisher.dropped,
             self._standing.reason,
+            len(subscriber.forbidden),
         )
 
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
@@ -111,8 +112,9 @@ class RedisAdapter:
             timeout=self._publish_timeout,
             budget=self._budget,
         )
+        needed = frozenset((self._probe_channel, self._moved_channel, *channels))
         self._subscriber = Subscriber(
-            source, self, self._changed, connect_timeout=self._connect_timeout
+            source, self, self._changed, connect_timeout=self._connect_timeout, needed=needed
         )
         self._round_trip = RoundTrip(
             self._publisher,
@@ -121,7 +123,7 @@ class RedisAdapter:
             self._changed,
             interval=self._probe_interval,
         )
-        self._subscriber.want((self._probe_channel, self._moved_channel, *channels))
+        self._subscriber.want(needed)
         self._tasks = [
             asyncio.create_task(supervise(self._publisher), name="fastapi_rooms publisher"),
             asyncio.create_task(supervise(self._subscriber), name="fastapi_rooms subscriber"),

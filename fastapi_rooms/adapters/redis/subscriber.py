@@ -9,39 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Set as AbstractSet
+from typing import Any, Protocol
 
 import hiredis
 
 from fastapi_rooms.adapters.base import Outage, Receiver
+from fastapi_rooms.adapters.redis.asked import PLAIN, SHARDED, Asked, Command, commands_for
+from fastapi_rooms.adapters.redis.forbidden import Forbidden
 from fastapi_rooms.adapters.redis.link import Link, pack
-from fastapi_rooms.adapters.redis.slots import NO_SLOT, group_by_slot, is_redirection, slot_in
+from fastapi_rooms.adapters.redis.slots import is_redirection, slot_in
 from fastapi_rooms.adapters.redis.source import Source
 from fastapi_rooms.adapters.redis.waiters import Waiters
 from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
 from fastapi_rooms.types import Channel
 
-BATCH = 512
-"""Channels per command, so that Redis never works on ours for long."""
-
 RETRY_DELAY = 0.5
 """Seconds until channels that Redis would not take are asked for again."""
 
-
-class Dialect(NamedTuple):
-    """The words of one kind of pub/sub."""
-
-    subscribe: bytes
-    unsubscribe: bytes
-    message: bytes
-    subscribed: bytes
-    unsubscribed: bytes
-
-
-PLAIN = Dialect(b"SUBSCRIBE", b"UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
-SHARDED = Dialect(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
+FORBIDDEN_DELAY = 5.0
+"""Seconds until channels that we have no right to are asked for again: rights can be given back."""
 
 
 class Elsewhere(Protocol):
@@ -57,18 +45,11 @@ class Elsewhere(Protocol):
         """The link is lost, and with it every subscription here."""
 
 
-class _Asked(NamedTuple):
-    """A command that is not fully answered: there is a confirmation for each channel."""
-
-    verb: bytes
-    channels: set[Channel]
-    slot: int
-
-
 class Subscriber:
     """Keeps the wanted channels subscribed over one supervised link.
 
-    With `elsewhere` it speaks to one node of a cluster.
+    A channel that Redis forbids is reported and asked for now and then, but counts as down only if
+    it is one of those `needed`. With `elsewhere` it speaks to one node of a cluster.
     """
 
     def __init__(
@@ -81,6 +62,7 @@ class Subscriber:
         waiters: Waiters | None = None,
         losses: Losses | None = None,
         elsewhere: Elsewhere | None = None,
+        needed: AbstractSet[Channel] = frozenset(),
     ) -> None:
         self._source = source
         self._receiver = receiver
@@ -89,11 +71,12 @@ class Subscriber:
         self._waiters = Waiters() if waiters is None else waiters
         self._losses = Losses() if losses is None else losses
         self._elsewhere = elsewhere
+        self._needed = needed
         self._words = PLAIN if elsewhere is None else SHARDED
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._subscriptions = Subscriptions()
-        self._asked: deque[_Asked] = deque()
+        self._asked = Asked()
         self._last_progress = 0.0
         self._flush_scheduled = False
         self._lost = False
@@ -102,6 +85,9 @@ class Subscriber:
         """When all that is wanted was confirmed on this link, in seconds since the epoch."""
         self._proven: float | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._retry_forbidden: asyncio.TimerHandle | None = None
+        self._forbidden = Forbidden()
+        self._why_forbidden = ""
         self._last_received: float | None = None
         self.why_down = ""
         self.refused = False
@@ -110,8 +96,13 @@ class Subscriber:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a link on which all that was wanted has been confirmed."""
+        """Whether there is a link on which all that may be wanted has been confirmed."""
         return self._complete
+
+    @property
+    def forbidden(self) -> frozenset[Channel]:
+        """What was live once, is wanted still, and is forbidden now."""
+        return self._forbidden.channels
 
     @property
     def verb(self) -> str:
@@ -122,11 +113,6 @@ class Subscriber:
     def link(self) -> Link | None:
         """The present link."""
         return self._link
-
-    @property
-    def has_link(self) -> bool:
-        """Whether there is a link, confirmed or not."""
-        return self._link is not None
 
     @property
     def last_received(self) -> float | None:
@@ -172,12 +158,21 @@ class Subscriber:
         """Want channels no more."""
         self._subscriptions.unwant(channels)
         self._losses.forget(channels)
+        self._forbidden.forget(channels)
         self._schedule_flush()
 
-    def release(self, channels: Iterable[Channel]) -> None:
-        """Want channels no more here, but at another node."""
+    def release(self, channels: Iterable[Channel]) -> list[Channel]:
+        """Want channels no more here, but at another node. Returns those that are let go by that.
+
+        Of the others it will be said when they are: see `Elsewhere`.
+        """
+        channels = list(channels)
         self._subscriptions.unwant(channels)
+        self._forbidden.forget(channels)
         self._schedule_flush()
+        if self._link is None:
+            return channels
+        return [c for c in channels if not self._subscriptions.is_under_way(c)]
 
     @property
     def wanted(self) -> frozenset[Channel]:
@@ -198,29 +193,20 @@ class Subscriber:
         if self._link is None:
             return
         subscribe, unsubscribe = self._subscriptions.take_due()
+        sharded = self._elsewhere is not None
         commands = [
-            _Asked(verb, set(channels[start : start + BATCH]), slot)
-            for verb, due in (
-                (self._words.subscribe, subscribe),
-                (self._words.unsubscribe, unsubscribe),
-            )
-            for slot, channels in self._by_slot(due)
-            for start in range(0, len(channels), BATCH)
+            *commands_for(self._words.subscribe, subscribe, sharded=sharded),
+            *commands_for(self._words.unsubscribe, unsubscribe, sharded=sharded),
         ]
         if commands:
             self._ask(self._link, *commands)
 
-    def _ask(self, link: Link, *commands: _Asked) -> None:
+    def _ask(self, link: Link, *commands: Command) -> None:
         if not self._asked:
             self._last_progress = self._loop.time()
-        self._asked.extend(commands)
-        link.write(b"".join([pack(asked.verb, *asked.channels) for asked in commands]))
-
-    def _by_slot(self, channels: list[Channel]) -> Iterable[tuple[int, list[Channel]]]:
-        """A cluster takes the channels of one slot in a command, and no others."""
-        return (
-            ((NO_SLOT, channels),) if self._elsewhere is None else group_by_slot(channels).items()
-        )
+        for command in commands:
+            self._asked.add(command)
+        link.write(b"".join([pack(command.verb, *command.channels) for command in commands]))
 
     # What the link and its supervisor call.
 
@@ -270,29 +256,18 @@ class Subscriber:
                 raise hiredis.ProtocolError("a message that is not bytes on a channel of bytes")
             self._receiver.received(channel, data)
         elif kind == words.subscribed:
-            self._answered(words.subscribe, channel)
+            self._last_progress = self._loop.time()
+            self._asked.answered(words.subscribe, channel)
             if self._subscriptions.confirm_subscribed(channel):
                 self._waiters.wake(channel)
             self._after_confirmation()
         elif kind == words.unsubscribed and channel is not None:
-            if self._answered(words.unsubscribe, channel) or self._elsewhere is None:
+            self._last_progress = self._loop.time()
+            if self._asked.answered(words.unsubscribe, channel) or self._elsewhere is None:
                 self._unsubscribed([channel])
             else:  # the node has ended it by itself: the slot moves away
                 self._give_up([channel])
             self._after_confirmation()
-
-    def _answered(self, verb: bytes, channel: Channel) -> bool:
-        """Whether that is an answer: they come in the order of the commands, one for a channel."""
-        self._last_progress = self._loop.time()
-        if not self._asked or self._asked[0].verb != verb:
-            return False
-        missing = self._asked[0].channels
-        if channel not in missing:
-            return False
-        missing.discard(channel)
-        if not missing:
-            self._asked.popleft()
-        return True
 
     def _unsubscribed(self, channels: list[Channel]) -> None:
         """We are not subscribed any more, as we asked."""
@@ -304,6 +279,7 @@ class Subscriber:
     def _give_up(self, channels: list[Channel]) -> None:
         """This node does not serve these: forget them, and say so."""
         live = self._subscriptions.drop(channels)
+        self._forbidden.forget(channels)
         if self._elsewhere is not None:
             self._elsewhere.taken(self, channels, live)
 
@@ -317,7 +293,8 @@ class Subscriber:
         came, self._complete = not self._complete, True
         if came:
             self.complete_since = time.time()
-        regained = self._losses.regain(self._subscriptions.wanted)
+        wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
+        regained = self._losses.regain(wanted, but=forbidden)
         if came and self._lost:
             self._lost = False
             self.reconnects += 1
@@ -326,6 +303,9 @@ class Subscriber:
             self._receiver.gap(Outage(since, time.time(), channels))
         if came:
             self._changed()
+        if forbidden or self._forbidden.channels:
+            lost = frozenset(c for c in forbidden if c in wanted and c in self._losses)
+            self._forbidden.update(lost, self._why_forbidden)
 
     def _refused(self, error: Exception) -> None:
         """Fail the joins that may not be; ask again for what Redis only cannot do just now."""
@@ -334,7 +314,7 @@ class Subscriber:
         if self._elsewhere is not None and is_redirection(reason):
             self._redirected(reason)
             return
-        asked = self._asked.popleft() if self._asked else _Asked(b"", set(), NO_SLOT)
+        asked = self._asked.refused()
         forbidden = reason.startswith(("NOPERM", "NOAUTH"))
         if (
             forbidden
@@ -343,34 +323,43 @@ class Subscriber:
             and self._link is not None
         ):
             # One channel that we have no right to is enough to refuse them all: find out which.
-            channels = sorted(asked.channels)
-            half = len(channels) // 2
-            parts = (set(channels[:half]), set(channels[half:]))
-            self._ask(self._link, *(asked._replace(channels=part) for part in parts))
+            self._ask(self._link, *asked.halves())
             return
-        for channel in self._subscriptions.refused(asked.channels):
+        bearable = forbidden and not (asked.channels & self._needed)  # those rooms' own trouble
+        for channel in self._subscriptions.refused(asked.channels, forbidden=bearable):
             self._waiters.wake(channel)
-        if not self._complete:  # else it is a join's own trouble
-            self.why_down = f"it refused to subscribe: {reason}"
-            self.refused = forbidden
-            self._changed()
-        if self._retry is None and not (forbidden and self._complete):
-            self._retry = self._loop.call_later(RETRY_DELAY, self._ask_again)
+        if bearable:
+            self._why_forbidden = reason
+            if self._retry_forbidden is None:
+                self._retry_forbidden = self._loop.call_later(
+                    FORBIDDEN_DELAY, self._ask_for_forbidden
+                )
+        else:
+            if not self._complete:
+                self.why_down = f"it refused to subscribe: {reason}"
+                self.refused = forbidden
+                self._changed()
+            if self._retry is None:
+                self._retry = self._loop.call_later(RETRY_DELAY, self._ask_again)
         if forbidden:
             self._waiters.fail(asked.channels, f"Redis refused to subscribe: {reason}")
+        self._check_settled()
 
     def _ask_again(self) -> None:
         self._retry = None
         self._subscriptions.retry_refused()
         self._schedule_flush()
 
+    def _ask_for_forbidden(self) -> None:
+        self._retry_forbidden = None
+        self._subscriptions.retry_forbidden()
+        self._schedule_flush()
+
     def _redirected(self, reason: str) -> None:
         """The oldest command of that slot was for another node."""
-        slot = slot_in(reason)
-        asked = next((a for a in self._asked if slot is None or a.slot == slot), None)
+        asked = self._asked.redirected(slot_in(reason))
         if asked is None:
             return  # the node's own `sunsubscribe` was taken for the answer
-        self._asked.remove(asked)
         if asked.verb == self._words.unsubscribe:
             self._unsubscribed(sorted(asked.channels))
         else:
@@ -379,8 +368,9 @@ class Subscriber:
 
     def stop(self) -> None:
         """Ask for nothing any more; whoever waits may be served elsewhere."""
-        if self._retry is not None:
-            self._retry.cancel()
+        for retry in (self._retry, self._retry_forbidden):
+            if retry is not None:
+                retry.cancel()
 
     def close(self) -> None:
         """Fail whoever still waits."""

@@ -92,7 +92,7 @@ class RedisClusterAdapter:
         stem = f"{self.prefix}#probe.{secrets.token_hex(8)}"
         self._fleet = Fleet(self._access, self._options, receiver, self._standing, stem)
         try:
-            self._fleet.want(channels)
+            self._fleet.need(channels)
             await self._standing.first_attempt(self._options.connect_timeout)
             refused = self._fleet.refused
             if refused:

@@ -86,6 +86,7 @@ class Fleet:
         self._homes = Homes()
         self._waiters = Waiters()
         self._losses = Losses()
+        self._needed: set[Channel] = set()
         self._budget = Budget(options.max_buffered_bytes)
         self._survey = Survey(
             known=lambda: [m.node for m in self._masters.values() if m.publisher.connected],
@@ -123,6 +124,7 @@ class Fleet:
             self._budget.used,
             self._lanes.dropped,
             self._standing.reason,
+            sum(len(subscriber.forbidden) for subscriber in subscribers),
         )
 
     # What the adapter is asked for.
@@ -140,6 +142,11 @@ class Fleet:
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if the node of its slot is there to take it."""
         self._lanes.publish_volatile(channel, data)
+
+    def need(self, channels: Iterable[Channel]) -> None:
+        """Want channels without which nothing works."""
+        self._needed.update(channels)
+        self.want(channels)
 
     def want(self, channels: Iterable[Channel]) -> None:
         """Want channels, without waiting."""
@@ -233,6 +240,7 @@ class Fleet:
             waiters=self._waiters,
             losses=self._losses,
             elsewhere=self,
+            needed=self._needed,
         )
         publisher = self._lanes.add(node)  # the last that can raise
         round_trip = RoundTrip(
@@ -247,7 +255,7 @@ class Fleet:
         master = self._masters.pop(node)
         subscriber = master.subscriber
         del self._nodes[subscriber]
-        self._probes.pop(master.round_trip.channel or b"", None)
+        self._forget_probe(master.round_trip.channel)
         self._last_received = self.health.last_received
         self._missed = True
         since = min(subscriber.sure_until or self._moved_since, self._moved_since)
@@ -270,13 +278,19 @@ class Fleet:
         if channel is not None:
             if self._topology.owner(slot_of(channel)) == master.node:
                 return
-            del self._probes[channel]
+            self._forget_probe(channel)
             master.subscriber.unsubscribe((channel,))
         channel = channel_at(self._topology, master.node, self._probe_stem)
         round_trip.use(channel)
         if channel is not None:
             self._probes[channel] = round_trip
+            self._needed.add(channel)
             master.subscriber.want((channel,))
+
+    def _forget_probe(self, channel: Channel | None) -> None:
+        if channel is not None:
+            self._probes.pop(channel, None)
+            self._needed.discard(channel)
 
     def _report_again(self, channels: list[Channel], since: float) -> None:
         """By now everyone has left the old node; what was published there meanwhile is lost."""
@@ -305,9 +319,7 @@ class Fleet:
             subscriber = self._masters[node].subscriber
             self._losses.lose(filter(subscriber.is_live, channels), self._moved_since)
             self._homes.leave(channels)
-            subscriber.release(channels)
-            if not subscriber.has_link:
-                self._subscribe(self._homes.lost(node))
+            self._subscribe(self._homes.let_go(node, subscriber.release(channels)))
 
     # What subscribers call.
 
@@ -339,7 +351,7 @@ class Fleet:
         self._survey.soon()
         round_trip = self._masters[node].round_trip
         if round_trip.channel in channels:
-            del self._probes[round_trip.channel]
+            self._forget_probe(round_trip.channel)
             round_trip.use(None)  # the next look chooses another
         self._missed = True
         self._losses.lose((c for c in live if c in self._homes), self._survey.confirmed)
