@@ -25,12 +25,13 @@ logger = logging.getLogger("fastapi_rooms")
 
 _POLICY_VIOLATION, _FORBIDDEN = 1008, 403
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_FLAGS = re.IGNORECASE | re.ASCII  # else [a-z] has letters like U+212A, KELVIN SIGN, in it
 _HOST = r"\[[0-9a-f:.]+\]|[0-9a-z_-]+(?:\.[0-9a-z_-]+)*\.?"
-_AUTHORITY = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}))?", re.IGNORECASE)
-_ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_AUTHORITY.pattern}", re.IGNORECASE)
+_AUTHORITY = re.compile(rf"(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}))?", _FLAGS)
+_ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_AUTHORITY.pattern}", _FLAGS)
 _PATTERN = re.compile(
     rf"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<any>\*\.)?(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}|\*))?",
-    re.IGNORECASE,
+    _FLAGS,
 )
 
 

@@ -115,6 +115,19 @@ def test_what_is_not_exactly_one_origin_is_refused(origin: str) -> None:
         assert not door.allows(origin, host=host, secure=True)
 
 
+@pytest.mark.parametrize("letter", ["\N{KELVIN SIGN}", "\N{LATIN SMALL LETTER LONG S}"])
+def test_a_letter_that_only_unicode_takes_for_another_is_none_of_a_host(letter: str) -> None:
+    plain = letter.casefold()
+    assert plain in "ks"
+    origin, host = f"https://{letter}.example", f"{letter}.example"
+    assert not allows(f"https://{plain}.example", origin=origin)
+    assert not allows(f"http{plain}://a.example", origin=f"http{letter}://a.example")
+    assert not allows(origin=origin, host=f"{plain}.example")
+    assert not allows(origin=f"https://{plain}.example", host=host)
+    with pytest.raises(ConfigurationError, match="is no origin"):
+        AllowedOrigins(origin)
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "secure", "expected"),
     [
