@@ -165,9 +165,13 @@ class SentinelWatch:
         link.write(pack(b"SUBSCRIBE", b"+switch-master"))
         self._awaited = False
         self._check(link)
+        link.lost.add_done_callback(self._ask_no_more)
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:  # noqa: ARG002
+    def link_down(self, reason: str, *, refused: bool = False) -> None:
         """The others are listened to all the same."""
+
+    def _ask_no_more(self, _: object) -> None:
+        """The link is gone, or closed as the adapter is, of which nobody else tells us."""
         if self._ping is not None:
             self._ping.cancel()
 

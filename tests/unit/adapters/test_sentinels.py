@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.asyncio.connection import ConnectionPool
 
+from fastapi_rooms.adapters.redis.link import pack
 from fastapi_rooms.adapters.redis.role import trouble
-from fastapi_rooms.adapters.redis.sentinels import Answer, answer_of, newest
+from fastapi_rooms.adapters.redis.sentinels import Answer, SentinelWatch, answer_of, newest
+from fastapi_rooms.adapters.redis.supervisor import supervise
+from fastapi_rooms.testing import eventually
 
 HELLO = {b"server": b"redis", b"proto": 3, b"mode": b"standalone", b"role": b"master"}
 
@@ -111,3 +119,25 @@ def said(port: int, epoch: int, *, up: bool = True) -> Answer:
 )
 def test_the_highest_epoch_is_believed(answers: list[Answer], port: int | None) -> None:
     assert newest(answers) == (None if port is None else ("h", port))
+
+
+async def test_nothing_holds_a_watch_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def close() -> None:
+        lost.set_result("closed")
+
+    async def open_link(watch: SentinelWatch) -> Any:
+        return SimpleNamespace(write=written.append, lost=lost, close=close)
+
+    monkeypatch.setattr(SentinelWatch, "open", open_link)
+    pool = ConnectionPool.from_url("redis://nowhere.invalid")
+    watch = SentinelWatch(pool, "mymaster", lambda: None, 3600)
+    task = asyncio.create_task(supervise(watch))
+    await eventually(lambda: pack(b"PING") in written)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    trace = weakref.ref(watch)
+    del watch, task
+    await eventually(lambda: gc.collect() >= 0 and trace() is None, what="it is gone")
