@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio.sentinel import Sentinel
 
 from fastapi_rooms import RedisAdapter, RoomManager
+from fastapi_rooms.adapters.redis.sentinels import Sentinels
 from fastapi_rooms.testing import Certificates, Cluster, Member, SentinelServers, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
 from tests.conformance.silence import SilenceSuite
@@ -82,6 +83,32 @@ async def test_both_kinds_of_connection_hear_each_other(sentinel_servers: Sentin
             await worker.to("lobby").send_text(str(number))
             assert {await member.receive_text() for member in members} == {str(number)}
     await left_clean(sentinel_servers)
+
+
+async def test_a_master_that_sentinels_spell_differently_is_one_and_the_same(
+    sentinel_servers: SentinelServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Sentinels.master
+    spelled: list[str] = []
+
+    async def master(sentinels: Sentinels, timeout: float) -> tuple[str, int]:
+        host, port = await ask(sentinels, timeout)
+        spelled.append("localhost" if spelled and spelled[-1] == host else host)
+        return spelled[-1], port
+
+    def connections() -> set[str]:
+        return {client["id"] for client in sentinel_servers.master.connections()}
+
+    async with RoomManager(sentinel_servers.url) as rooms, Member(rooms, "lobby"):
+        monkeypatch.setattr(Sentinels, "master", master)
+        before = connections()
+        for _ in range(3):  # each time that a sentinel is listened to again, the master is asked
+            asked = len(spelled)
+            sentinel_servers.sentinels[0].kill_connections()
+            await eventually(lambda asked=asked: len(spelled) > asked)  # type: ignore[misc]
+        assert {"localhost", "127.0.0.1"} == {*spelled}
+        assert connections() == before
+        assert rooms.health.reconnects == 0
 
 
 @pytest.mark.parametrize("kind", VARIANTS)

@@ -7,6 +7,7 @@ to a master that is one no more is given up, though it may answer for seconds as
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from fastapi_rooms.adapters.redis.link import Link, plainly
 from fastapi_rooms.adapters.redis.role import ensure_master
 from fastapi_rooms.adapters.redis.sentinels import Address, Sentinels, SentinelWatch
 from fastapi_rooms.adapters.redis.supervisor import supervise
+
+RESOLVE_TIMEOUT = 1.0
+"""Seconds that a name may take to be resolved, to see whether it is where a link leads already."""
 
 
 class Source(Protocol):
@@ -117,13 +121,31 @@ class SentinelSource:
                 master = await self._sentinels.master(self._ping_interval)
             except (RedisError, OSError):
                 continue  # nobody knows better: what is connected stays so
-            for link, address in list(self._links.items()):
-                if address != master:
-                    link.abort(self._moved(address))
             for attempt, address in list(self._attempts.items()):
                 if address != master:
                     del self._attempts[attempt]
                     attempt.reschedule(loop.time())
+            for link, address in list(self._links.items()):
+                if address == master:
+                    continue
+                if not await _leads_to(link, master):  # sentinels may spell it differently
+                    link.abort(self._moved(address))
 
     def _moved(self, address: Address) -> str:
         return f"{address[0]}:{address[1]} is no longer the master of {self._sentinels.name!r}"
+
+
+async def _leads_to(link: Link, address: Address) -> bool:
+    """Whether that is where a link leads, by whatever name."""
+    host, port = address
+    peer = link.peer[:2] if isinstance(link.peer, tuple) else ()
+    if peer[1:] != (port,):
+        return False
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+    except (OSError, UnicodeError):  # a TimeoutError is an OSError
+        return False
+    return peer in {sockaddr[:2] for *_, sockaddr in found}
