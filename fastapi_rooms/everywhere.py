@@ -87,7 +87,7 @@ class Everywhere:
             question.answers[runtime.node] = mine
         if refusal is not None:
             question.refusals[runtime.node] = refusal
-        return conclude(ask, answer, question, timeout)
+        return await conclude(ask, answer, question, timeout)
 
     async def tell(self, ask: Ask) -> None:
         """Ask the other workers without wanting to know what becomes of it."""

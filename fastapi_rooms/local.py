@@ -6,10 +6,10 @@ worker, are delivered; and the verbs that any worker may ask for find here what 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.websockets import WebSocket
 
@@ -29,9 +29,21 @@ from fastapi_rooms.membership import Left, Membership
 from fastapi_rooms.names import new_sid
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.runtime import Runtime
+from fastapi_rooms.slices import in_slices
 from fastapi_rooms.socket import Socket
 from fastapi_rooms.transports import Transport, open_transport
 from fastapi_rooms.types import Channel, Room, Sid
+
+DISMISSED_AT_ONCE = 100
+"""Sockets whose closing begins in one turn of the event loop; each goes on in turns of its own."""
+
+
+class Parting(NamedTuple):
+    """A socket that is in no room any more, and about to be closed."""
+
+    left: Left
+    code: int
+    reason: str
 
 
 class LocalNamespace:
@@ -46,6 +58,7 @@ class LocalNamespace:
         self.everyone = BroadcastOperator(self.everywhere)
         """The operator that all others are made from."""
         self._sockets: dict[Sid, Socket] = {}
+        self._parting: dict[Socket, Parting] = {}
         self._members: Membership[Transport] = Membership()
         self._farewells = Farewells(self._sockets, self._members, self.written)
         self._fanout = Fanout(self._members)
@@ -112,7 +125,8 @@ class LocalNamespace:
 
     def socket(self, sid: Sid) -> Socket | None:
         """The socket here that has a sid."""
-        return self._sockets.get(sid)
+        socket = self._sockets.get(sid)
+        return None if socket is None or socket in self._parting else socket
 
     async def put(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
         """Put sockets into rooms, once for all of them; those that have gone are left out.
@@ -126,21 +140,52 @@ class LocalNamespace:
         full: TooManyRooms | None = None
         await self._runtime.acquire(channels)
         try:
-            for socket in sockets:
-                try:
-                    await self.join(socket, rooms)
-                except SocketClosed:
-                    continue
-                except TooManyRooms as error:
-                    full = error
+            async for some in in_slices(sockets):
+                for socket in some:
+                    try:
+                        await self.join(socket, rooms)
+                    except SocketClosed:
+                        continue
+                    except TooManyRooms as error:
+                        full = error
         finally:
             self._runtime.release(channels)
         if full is not None:
             raise full
 
-    def disconnect(self, socket: Socket, code: int, reason: str) -> None:
-        """Take a socket out of every room, and close it once it has what was sent before."""
-        socket.dismiss(code, reason)
+    def take_out(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
+        """Take sockets out of rooms, but not out of their own."""
+        channel_of = dict(zip(rooms, self._channels_of(rooms), strict=True))
+        released: list[Channel] = []
+        for socket in sockets:
+            if self._is_in(socket):
+                names = [room for room in rooms if room != socket.sid]
+                left = self._members.leave(socket.sid, names)
+                released += [channel_of[room] for room in left.rooms]
+                self._announce_left(socket, left)
+        self._runtime.release(released)
+
+    def disconnect(self, sockets: list[Socket], code: int, reason: str) -> Awaitable[None]:
+        """Take sockets out of every room at once, and close them behind what was sent before.
+
+        What it returns is done when all of them have left the namespace, and are being closed.
+        """
+        parting = [socket for socket in sockets if self._is_in(socket)]
+        for socket in parting:
+            self._parting[socket] = Parting(self._members.remove(socket.sid), code, reason)
+        return self._dismiss(parting)
+
+    async def _dismiss(self, sockets: list[Socket]) -> None:
+        try:
+            async for some in in_slices(sockets, DISMISSED_AT_ONCE):
+                self._dismiss_at_once(some)
+        finally:  # out of every room, and never closed: that must not be, whatever ends us
+            self._dismiss_at_once(sockets)
+
+    def _dismiss_at_once(self, sockets: Iterable[Socket]) -> None:
+        for socket in sockets:
+            if (parting := self._parting.get(socket)) is not None:
+                socket.dismiss(parting.code, parting.reason)
 
     def handle(self, event: str, args: list[Any]) -> Any:
         """Call the handler of a server-side event."""
@@ -180,7 +225,8 @@ class LocalNamespace:
         if self._sockets.get(socket.sid) is not socket:
             return False
         del self._sockets[socket.sid]
-        left = self._members.remove(socket.sid)
+        parting = self._parting.pop(socket, None)
+        left = self._members.remove(socket.sid) if parting is None else parting.left
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
         self._announce_left(socket, left)
         self.events.emit("disconnect", socket)
@@ -193,7 +239,7 @@ class LocalNamespace:
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""
-        return self.sids[socket.sid] if self._sockets.get(socket.sid) is socket else frozenset()
+        return self.sids[socket.sid] if self._is_in(socket) else frozenset()
 
     async def admit(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Ask the handlers of `authorize` about the rooms the socket is not in yet."""
@@ -229,11 +275,7 @@ class LocalNamespace:
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
-        if self._sockets.get(socket.sid) is not socket:
-            return
-        left = self._members.leave(socket.sid, (room for room in rooms if room != socket.sid))
-        self._runtime.release(self._channels_of(left.rooms))
-        self._announce_left(socket, left)
+        self.take_out([socket], rooms)
 
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something.
@@ -257,6 +299,7 @@ class LocalNamespace:
 
     async def close(self) -> None:
         """Forget those who could not be seen out; the manager is closing."""
+        self._dismiss_at_once([*self._parting])
         for transport in self._members.members():
             transport.stop()
         for socket in list(self._sockets.values()):
@@ -271,6 +314,7 @@ class LocalNamespace:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
         self._fanout = Fanout(self._members)
         self._sockets.clear()
+        self._parting.clear()
         self._members.clear()
         self._listeners.clear()
         self.events.forget()
@@ -287,8 +331,11 @@ class LocalNamespace:
         if self._sockets.get(sid) is not None:
             raise SidInUse(f"A socket of this worker in {self.name} has the sid {sid!r} already.")
 
+    def _is_in(self, socket: Socket) -> bool:
+        return self._sockets.get(socket.sid) is socket and socket not in self._parting
+
     def _check_in(self, socket: Socket) -> None:
-        if self._sockets.get(socket.sid) is not socket:
+        if not self._is_in(socket):
             raise SocketClosed(f"{socket} has left: its `connect` block is over.")
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:

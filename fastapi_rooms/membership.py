@@ -78,25 +78,27 @@ class Membership(Generic[M]):
     def leave(self, sid: Sid, rooms: Iterable[Room]) -> Left:
         """Take a member out of rooms; a room that becomes empty is gone at once."""
         mine = self._sids.get(sid, {})
-        left = tuple(room for room in dict.fromkeys(rooms) if room in mine)
-        deleted = []
-        self.version += 1
+        left = [room for room in dict.fromkeys(rooms) if room in mine]
         for room in left:
             del mine[room]
+        return self._left(sid, left)
+
+    def remove(self, sid: Sid) -> Left:
+        """Take a member out of every room and forget it; harmless for one that is gone."""
+        self._members.pop(sid, None)
+        return self._left(sid, self._sids.pop(sid, ()))
+
+    def _left(self, sid: Sid, rooms: Iterable[Room]) -> Left:
+        """Take a member out of rooms that it is in."""
+        self.version += 1
+        deleted = []
+        for room in rooms:
             others = self._rooms[room]
             del others[sid]
             if not others:
                 del self._rooms[room]
                 deleted.append(room)
-        return Left(left, tuple(deleted))
-
-    def remove(self, sid: Sid) -> Left:
-        """Take a member out of every room and forget it; harmless for one that is gone."""
-        left = self.leave(sid, tuple(self._sids.get(sid, ())))
-        self.version += 1
-        self._sids.pop(sid, None)
-        self._members.pop(sid, None)
-        return left
+        return Left(tuple(rooms), tuple(deleted))
 
     def clear(self) -> None:
         """Forget everyone."""

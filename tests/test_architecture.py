@@ -53,6 +53,7 @@ LAYERS = {
     "fanout": 2,
     "workers": 2,
     "tasks": 2,
+    "slices": 2,
     "leaving": 2,
     "runtime": 2,
     "settings": 2,

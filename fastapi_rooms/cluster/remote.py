@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -13,6 +13,7 @@ from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.frames import Payload
 from fastapi_rooms.names import check_room, check_rooms
+from fastapi_rooms.slices import in_slices
 from fastapi_rooms.types import NodeId, Room, Sid
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ class Answer(NamedTuple, Generic[Part, T]):
     """One worker's answer, as JSON has it. May raise anything: then it counts as a refusal."""
     merge: Callable[[list[Part]], T]
     """The answer of all."""
+    in_parts: bool = False
+    """Whether it is a list, which can be read in parts."""
 
 
 class Ask(NamedTuple):
@@ -42,7 +45,7 @@ class Ask(NamedTuple):
     """The one worker that is asked, if it is not all of them."""
 
 
-def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: float) -> T:
+async def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: float) -> T:
     """The answer of all workers, or the error that holds the answer of some.
 
     Raises:
@@ -53,7 +56,7 @@ def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: flo
     refusals = dict(question.refusals)
     for node, data in question.answers.items():
         try:
-            parts.append(answer.read(node, orjson.loads(data)))
+            parts += [part async for part in _read(answer, node, orjson.loads(data))]
         except Exception as error:  # noqa: BLE001 -- it is told to the caller
             refusals[node] = f"its answer makes no sense: {error}"
     result = answer.merge(parts)
@@ -63,6 +66,14 @@ def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: flo
     if refusals:
         raise RequestRefused(ask.verb, result, refusals)
     return result
+
+
+async def _read(answer: Answer[Part, T], node: NodeId, said: Any) -> AsyncIterator[Part]:
+    if answer.in_parts and isinstance(said, list):
+        async for some in in_slices(said):
+            yield answer.read(node, some)
+    else:
+        yield answer.read(node, said)
 
 
 class Asker(Protocol):
@@ -98,7 +109,7 @@ class RemoteSocket:
         self.rooms = rooms
         """The rooms it was in, its sid among them."""
         self.data = data
-        """What the application knew of it: a copy, in JSON values."""
+        """What the application knew of it: a copy, in JSON values; empty if it was no JSON."""
 
     async def join(self, *names: Room, timeout: float | None = None) -> None:
         """Put it into rooms: see `BroadcastOperator.sockets_join`."""
@@ -180,12 +191,14 @@ def sockets_for(asker: Asker) -> Answer[list[RemoteSocket], list[RemoteSocket]]:
                     raise ValueError("not a socket")
         return sockets
 
-    return Answer(read, lambda parts: [socket for part in parts for socket in part])
+    return Answer(read, lambda parts: [socket for part in parts for socket in part], in_parts=True)
 
 
 NOTHING: Answer[None, None] = Answer(_read_nothing, lambda _: None)
 COUNT: Answer[int, int] = Answer(_read_count, sum)
-ROOMS: Answer[Iterable[Room], set[Room]] = Answer(_read_rooms, lambda parts: set().union(*parts))
+ROOMS: Answer[Iterable[Room], set[Room]] = Answer(
+    _read_rooms, lambda parts: set().union(*parts), in_parts=True
+)
 REPLIES: Answer[ServerReply, list[ServerReply]] = Answer(
     lambda node, answer: ServerReply(node, answer, None), list
 )
@@ -224,7 +237,11 @@ class Reach:
         raise NotImplementedError
 
     async def fetch_sockets(self, *, timeout: float | None = None) -> list[RemoteSocket]:
-        """The sockets: their sids, rooms, data, and the workers they are on."""
+        """The sockets: their sids, rooms, data, and the workers they are on.
+
+        Data that is no JSON (what orjson cannot write, or nested deeper than 254 levels) comes as
+        an empty dict, and the log of the socket's worker says so.
+        """
         return await self._ask("fetch", {}, sockets_for(self._asker), timeout)
 
     async def count(self, *, timeout: float | None = None) -> int:

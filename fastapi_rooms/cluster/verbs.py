@@ -2,23 +2,31 @@
 
 Strategy: the asking worker does to its own sockets just what it asks of the others, through the
 same function; so an answer does not depend on where it is asked. A verb returns JSON, or something
-to wait for that gives it. It is begun in the order in which requests and broadcasts arrive.
+to wait for that gives it. It is begun in the order in which requests and broadcasts arrive: whom it
+is about is found out at once, and who leaves or is disconnected is out of the rooms at once. The
+rest, for many sockets, is done in slices, and others have the event loop in between.
 
 Arguments come from the network: each verb says what it needs of them, and refuses the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+import orjson
 
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import RoomsError, ShuttingDown, UsageError
 from fastapi_rooms.names import check_room, check_rooms
 from fastapi_rooms.outbox import check_close_code
+from fastapi_rooms.slices import in_slices
 from fastapi_rooms.types import Room, Sid
+
+logger = logging.getLogger("fastapi_rooms")
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455, section 5.5)."""
@@ -56,11 +64,14 @@ class Place(Protocol[S]):
     async def put(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
         """Put sockets into rooms, those that have gone meanwhile left out."""
 
-    def leave(self, socket: S, rooms: tuple[Room, ...]) -> None:
-        """Take a socket out of rooms."""
+    def take_out(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
+        """Take sockets out of rooms."""
 
-    def disconnect(self, socket: S, code: int, reason: str) -> None:
-        """Take a socket out of every room, and close it once it has what was sent before."""
+    def disconnect(self, sockets: list[S], code: int, reason: str) -> Awaitable[None]:
+        """Take sockets out of every room at once, and close them behind what was sent before.
+
+        What it returns is done when the closing of all has begun.
+        """
 
     def handle(self, event: str, args: list[Any]) -> Any:
         """Call the handler of a server-side event; returns what it does, or an awaitable."""
@@ -85,10 +96,10 @@ class Nowhere:
     async def put(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
         """There are none to put anywhere."""
 
-    def leave(self, socket: Any, rooms: tuple[Room, ...]) -> None:
+    def take_out(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
         """There are none to leave."""
 
-    def disconnect(self, socket: Any, code: int, reason: str) -> None:
+    async def disconnect(self, sockets: list[Any], code: int, reason: str) -> None:
         """There are none to disconnect."""
 
     def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
@@ -102,12 +113,50 @@ class Nowhere:
 
 NOWHERE: Place[Any] = Nowhere()
 
+Row: TypeAlias = tuple[Sid, list[Room], dict[str, Any]]
+"""What is told of a socket."""
+
 Verb: TypeAlias = Callable[[Place[Any], Target, Arguments], Any | Awaitable[Any]]
 
 
-def fetch(place: Place[Any], target: Target, arguments: Arguments) -> list[Any]:
-    """The sid, rooms and data of each socket."""
-    return [[s.sid, list(s.rooms), s.data] for s in _addressed(place, target, arguments)]
+def fetch(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[orjson.Fragment]:
+    """The sid, rooms and data of each socket.
+
+    Who they are, and in which rooms, is found out at once. Data that is no JSON is left out.
+    """
+    return _written([(s.sid, list(s.rooms), s.data) for s in _addressed(place, target, arguments)])
+
+
+async def _written(rows: list[Row]) -> orjson.Fragment:
+    no_json: list[tuple[Sid, TypeError]] = []
+    lists = [_list_of(some, no_json) async for some in in_slices(rows)]
+    if no_json:
+        sid, error = no_json[0]
+        logger.error(
+            "The data of %d sockets is no JSON, and was left out of an answer: %s: %s",
+            len(no_json),
+            sid,
+            error,
+        )
+    return orjson.Fragment(b"[%b]" % b",".join(lists))
+
+
+def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, TypeError]]) -> bytes:
+    """The rows as JSON, one after the other."""
+    try:
+        return orjson.dumps(rows)[1:-1]
+    except TypeError:
+        return b",".join([_row(row, no_json) for row in rows])
+
+
+def _row(row: Row, no_json: list[tuple[Sid, TypeError]]) -> bytes:
+    """A row as JSON, without data that is none."""
+    try:
+        return orjson.dumps(row)
+    except TypeError as error:
+        sid, rooms, _ = row
+        no_json.append((sid, error))
+        return orjson.dumps((sid, rooms, {}))
 
 
 def count(place: Place[Any], target: Target, arguments: Arguments) -> int:
@@ -133,15 +182,13 @@ async def _put(place: Place[Any], sockets: list[Any], rooms: tuple[Room, ...]) -
 def leave(place: Place[Any], target: Target, arguments: Arguments) -> None:
     """Take the sockets out of rooms."""
     rooms = _rooms(arguments)
-    for socket in _addressed(place, target, arguments):
-        place.leave(socket, rooms)
+    place.take_out(_addressed(place, target, arguments), rooms)
 
 
-def disconnect(place: Place[Any], target: Target, arguments: Arguments) -> None:
+def disconnect(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
     """Close the sockets, behind what was sent to them before."""
     code, reason = check_close(arguments.get("code"), arguments.get("reason"))
-    for socket in _addressed(place, target, arguments):
-        place.disconnect(socket, code, reason)
+    return place.disconnect(_addressed(place, target, arguments), code, reason)
 
 
 def rooms(place: Place[Any], target: Target, arguments: Arguments) -> list[Room]:  # noqa: ARG001 -- all verbs are alike

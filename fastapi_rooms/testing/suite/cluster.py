@@ -14,7 +14,6 @@ from fastapi_rooms import (
     ConfigurationError,
     Namespace,
     RemoteSocket,
-    RequestRefused,
     RoomManager,
     UsageError,
 )
@@ -151,15 +150,27 @@ class ClusterSuite(ManagerBench):
         found = await one.fetch_sockets()
         assert {socket.sid: socket.data["text"] for socket in found} == texts
 
-    async def test_data_that_is_no_json_is_refused_with_the_reason(self, cluster: Cluster) -> None:
+    async def test_data_that_is_no_json_is_left_out_and_logged(
+        self, cluster: Cluster, caplog: pytest.LogCaptureFixture
+    ) -> None:
         one, two, _ = cluster
-        bad = await cluster.member(two, data={"what": object()})
-        good = await cluster.member(one)
+        nested: dict[str, Any] = {}
+        for _ in range(300):
+            nested = {"in": nested}
+        bad = await cluster.member(two, "lobby", data={"what": object()})
+        deep = await cluster.member(two, data=nested)
+        good = await cluster.member(two, data={"name": "Ann"})
+        await cluster.member(one)
         for worker in cluster:
-            with pytest.raises(RequestRefused, match="not JSON serializable") as caught:
-                await worker.fetch_sockets()
-            assert sids(caught.value.partial) == {good.sid}
-            assert set(caught.value.refusals) == {bad.sid.split(".")[0]}
+            caplog.clear()
+            found = {socket.sid: socket for socket in await worker.fetch_sockets()}
+            assert len(found) == 4
+            assert found[good.sid].data == {"name": "Ann"}
+            assert found[deep.sid].data == found[bad.sid].data == {}
+            assert found[bad.sid].rooms == {bad.sid, "lobby"}
+            assert f"of 2 sockets is no JSON, and was left out of an answer: {bad.sid}:" in (
+                caplog.text
+            )
 
     # Doing something with sockets.
 

@@ -445,7 +445,7 @@ async def test_an_answer_without_a_stranger_is_not_complete_and_says_so(
     question = await asked
     assert (question.answers, question.missing, question.strangers) == ({ANN: b"1"}, set(), 1)
     with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
-        conclude(COUNT, COUNTED, question, 0.1)
+        await conclude(COUNT, COUNTED, question, 0.1)
     assert (caught.value.partial, caught.value.strangers) == (1, 1)
     assert not caught.value.silent
 
