@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import redis
 
-from fastapi_rooms.testing.redis import RedisServer, free_port
+from fastapi_rooms.testing.redis import Certificates, RedisServer, free_port
 
 SLOTS = 16_384
 _TIMEOUT = 30.0
@@ -34,6 +34,11 @@ class RedisClusterNode(RedisServer):
     def id(self) -> str:
         """Its name in the cluster."""
         return str(self.command("CLUSTER", "MYID").decode())
+
+    @property
+    def client_port(self) -> int:
+        """Where clients are to come to: the one for TLS if there is one."""
+        return self.tls_port if self._certificates else self.port
 
     @property
     def running(self) -> bool:
@@ -62,6 +67,8 @@ class RedisClusterNode(RedisServer):
         yield from super()._settings(directory)
         yield from ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf")
         yield from ("--cluster-port", str(self.bus_port))
+        if self._certificates:
+            yield from ("--tls-cluster", "yes", "--tls-replication", "yes")
 
 
 class RedisCluster:
@@ -73,6 +80,8 @@ class RedisCluster:
         node_timeout: milliseconds without a word after which a node counts as failed, and a
             replica of it is promoted.
         password: what clients have to give; the nodes give it to each other.
+        certificates: with these the nodes speak TLS as well, and among each other only that: `url`
+            is then a `rediss+cluster://` one.
         arguments: further arguments of every redis-server.
 
     Raises:
@@ -86,6 +95,7 @@ class RedisCluster:
         replicas: int = 0,
         node_timeout: int = 5000,
         password: str | None = None,
+        certificates: Certificates | None = None,
         arguments: Sequence[str] = (),
     ) -> None:
         settings = ["--cluster-node-timeout", str(node_timeout), *arguments]
@@ -93,8 +103,9 @@ class RedisCluster:
         if password:
             settings += ["--masterauth", password]
         self._masters = masters
+        self._certificates = certificates
         self.nodes = [
-            RedisClusterNode(password=password, arguments=settings)
+            RedisClusterNode(password=password, certificates=certificates, arguments=settings)
             for _ in range(masters * (1 + replicas))
         ]
         """The masters as they were at the start, then the replicas of the first, of the second…"""
@@ -102,9 +113,13 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """The `redis+cluster://` URL, with the password; it names every node."""
-        first, *others = (node.url for node in self.nodes)
-        hosts = [url.rpartition("@")[2].removeprefix("redis://") for url in others]
-        return ",".join((first.replace("redis://", "redis+cluster://"), *hosts))
+        first, *others = ((n.host, n.client_port) for n in self.nodes)
+        url = self.nodes[0].url_of(*first)
+        hosts = "".join(f",{host}:{port}" for host, port in others)
+        if not self._certificates:
+            return f"{url.replace('redis://', 'redis+cluster://')}{hosts}"
+        secured = url.replace("redis://", "rediss+cluster://")
+        return f"{secured}{hosts}?ssl_ca_certs={self._certificates.authority}"
 
     # Its life.
 
@@ -150,7 +165,11 @@ class RedisCluster:
         for node in self.nodes[1:]:
             first_node = self.nodes[0]
             node.command(
-                "CLUSTER", "MEET", first_node.host, str(first_node.port), str(first_node.bus_port)
+                "CLUSTER",
+                "MEET",
+                first_node.host,
+                str(first_node.client_port),
+                str(first_node.bus_port),
             )
         everyone = str(len(self.nodes))
         self._wait(lambda: all(n.knows("cluster_known_nodes") == everyone for n in self.nodes))

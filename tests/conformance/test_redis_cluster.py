@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import RedisClusterAdapter, RoomManager
-from fastapi_rooms.testing import Cluster, Member, RedisCluster, eventually
+from fastapi_rooms.testing import Certificates, Cluster, Member, RedisCluster, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
 from tests.conformance.silence import SilenceSuite
 
@@ -158,3 +158,20 @@ class TestRedisClusterItself:
                 await rooms.to("lobby").send_text("hello")
                 assert await client.ping()
             assert await client.ping()
+
+    async def test_every_connection_is_by_tls_where_the_url_says_so(
+        self, certificates: Certificates
+    ) -> None:
+        async with RedisCluster(password="p@ss:/?#word", certificates=certificates) as cluster:
+            assert cluster.url.startswith("rediss+cluster://")
+            names = [f"room {number}" for number in range(20)]
+            one, two = RoomManager(cluster.url), RoomManager(cluster.url)
+            async with one, two, Member(two, *names) as member:
+                for name in names:
+                    await one.to(name).send_text(name)
+                assert {await member.receive_text() for _ in names} == {*names}
+                by_tls = {f"{node.host}:{node.tls_port}" for node in cluster.nodes}
+                connections = cluster.connections()
+                assert len(connections) == 2 * 2 * 3
+                assert {client["laddr"] for client in connections} == by_tls
+            await left_clean(cluster)
