@@ -35,6 +35,8 @@ from fastapi_rooms.types import Room
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]
 """What has to be awaited for it to happen."""
+Home: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
+"""A process, and an event loop in it."""
 
 
 class Voice(NamedTuple, Generic[R]):
@@ -176,7 +178,7 @@ class EmitNamespace(EmitOperator[R]):
 class _Emitter(EmitNamespace[R]):
     """What both emitters have."""
 
-    __slots__ = ("_line", "_timeout")
+    __slots__ = ("_timeout",)
 
     def __init__(
         self,
@@ -224,7 +226,7 @@ class Emitter(_Emitter[None]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access",)
+    __slots__ = ("_access", "_line")
 
     def __init__(
         self,
@@ -276,7 +278,7 @@ class AsyncEmitter(_Emitter[Sent]):
 
     Making one opens nothing, so it may stand at the top of a module. Tasks can share it; what they
     send goes out in the order in which they call. In another event loop, or after a fork, it opens
-    a connection of its own there.
+    a connection of its own there, and keeps one for each loop; each loop has to `close` its own.
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
@@ -290,7 +292,7 @@ class AsyncEmitter(_Emitter[Sent]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access",)
+    __slots__ = ("_access", "_lines")
 
     def __init__(
         self,
@@ -304,21 +306,29 @@ class AsyncEmitter(_Emitter[Sent]):
             self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = async_access(redis, timeout)
-        self._line: AsyncLine | None = None
+        self._lines: dict[Home, AsyncLine] = {}
 
     async def _say(self, draft: Draft | None) -> None:
         if draft is None:
             return
-        line = self._line
-        if line is None or line.home != (os.getpid(), asyncio.get_running_loop()):
-            line = self._line = AsyncLine(self._access, self._timeout)
+        home = (os.getpid(), asyncio.get_running_loop())
+        line = self._lines.get(home)
+        if line is None:
+            self._forget_those_that_are_gone()
+            line = self._lines[home] = AsyncLine(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
             await line.say(draft)
 
+    def _forget_those_that_are_gone(self) -> None:
+        for home in list(self._lines):  # other threads may come and go meanwhile
+            pid, loop = home
+            if pid != os.getpid() or loop.is_closed():
+                self._lines.pop(home, None)
+
     async def close(self) -> None:
-        """Close its connection. It opens another when it is used again."""
-        line, self._line = self._line, None
-        if line is not None and line.home == (os.getpid(), asyncio.get_running_loop()):
+        """Close its connection in this event loop. It opens another when it is used again."""
+        line = self._lines.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if line is not None:
             await line.close()
 
     async def __aenter__(self) -> Self:

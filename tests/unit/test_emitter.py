@@ -248,16 +248,39 @@ def test_another_process_is_another_origin(
     assert two.sequence == 1
 
 
+class AsyncNotebook(redis.asyncio.Redis):
+    """A client that writes down what is published."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Broadcast] = []
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        if command[0] == "PUBLISH":
+            message = codec.decode(command[2])
+            assert isinstance(message, Broadcast)
+            self.said.append(message)
+
+
 def test_another_event_loop_is_another_origin() -> None:
-    said: list[tuple[bytes, bytes]] = []
-
-    class AsyncNotebook(redis.asyncio.Redis):
-        async def execute_command(self, *command: Any, **options: Any) -> Any:
-            if command[0] == "PUBLISH":
-                said.append(command[1:])
-
-    emitter = AsyncEmitter(AsyncNotebook())
+    notebook = AsyncNotebook()
+    emitter = AsyncEmitter(notebook)
     for _ in range(2):
         asyncio.run(emitter.send_text("hello"))
-    one, two = (codec.decode(data) for _, data in said)
+    one, two = notebook.said
     assert one.origin != two.origin
+    assert len(emitter._lines) == 1  # what belongs to a loop that is closed is forgotten
+
+
+def test_event_loops_that_run_side_by_side_keep_what_is_their_own() -> None:
+    notebook = AsyncNotebook()
+    emitter = AsyncEmitter(notebook)
+    with asyncio.Runner() as one, asyncio.Runner() as two:
+        for runner in (one, two, one, two):
+            runner.run(emitter.send_text("hello"))
+        assert len({message.origin for message in notebook.said}) == 2
+        assert [message.sequence for message in notebook.said] == [1, 1, 2, 2]
+        one.run(emitter.close())
+        for runner in (one, two):
+            runner.run(emitter.send_text("hello"))
+        assert [message.sequence for message in notebook.said[4:]] == [1, 3]

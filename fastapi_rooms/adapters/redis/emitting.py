@@ -255,8 +255,6 @@ class AsyncLine(_Line):
 
     def __init__(self, access: Access, timeout: float) -> None:
         super().__init__(access, timeout)
-        self.home = (os.getpid(), asyncio.get_running_loop())
-        """What it belongs to."""
         self._turn = asyncio.Lock()
 
     async def say(self, draft: Draft) -> None:
