@@ -163,12 +163,20 @@ class AdapterUnavailable(AdapterError):
 class RequestError(RoomsError):
     """Other workers were asked for something, and not all of them did it."""
 
-    def __init__(self, message: str, partial: Any, refusals: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        message: str,
+        partial: Any,
+        refusals: Mapping[str, str],
+        older: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(message)
         self.partial = partial
         """What the other workers, and this one, have answered: as the call would return it."""
         self.refusals = dict(refusals)
         """By the id of each worker that would or could not, its reason."""
+        self.older = older
+        """The ids of those among them whose version has never heard of what they were asked."""
 
 
 class RequestTimeout(RequestError, TimeoutError):
@@ -182,6 +190,7 @@ class RequestTimeout(RequestError, TimeoutError):
         partial: Any,
         refusals: Mapping[str, str],
         strangers: int = 0,
+        older: frozenset[str] = frozenset(),
     ) -> None:
         who = ", ".join([*sorted(silent), *[f"{strangers} not known by id"] * bool(strangers)])
         super().__init__(
@@ -189,6 +198,7 @@ class RequestTimeout(RequestError, TimeoutError):
             "`partial` is what the others answered.",
             partial,
             refusals,
+            older,
         )
         self.silent = silent
         """The ids of the workers that did not answer."""
@@ -199,9 +209,15 @@ class RequestTimeout(RequestError, TimeoutError):
 class RequestRefused(RequestError):
     """Some workers answered that they would not or could not: `refusals` says why."""
 
-    def __init__(self, verb: str, partial: Any, refusals: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        verb: str,
+        partial: Any,
+        refusals: Mapping[str, str],
+        older: frozenset[str] = frozenset(),
+    ) -> None:
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals.items())
-        super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals)
+        super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals, older)
 
 
 class MalformedEnvelope(RoomsError):

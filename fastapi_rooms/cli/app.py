@@ -228,7 +228,10 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
         rows: list[dict[str, Any]] = [worker._asdict() for worker in workers]
         if error is not None:
             silent = error.silent if isinstance(error, RequestTimeout) else frozenset()
-            rows += [_unknown(node, "unknown") for node in error.refusals]
+            for node, why in error.refusals.items():
+                rows.append(_unknown(node, "unknown" if node in error.older else "refused"))
+                if node not in error.older:
+                    complain(f"{node} would not say anything: {why}")
             rows += [_unknown(node, "no answer") for node in sorted(silent)]
         if to_person(as_json):
             rows = [
@@ -236,8 +239,10 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
             ]
         columns = {name: name for name in Worker._fields}
         show(rows, columns, as_json=as_json, nothing="No worker is there.")
-        if isinstance(error, RequestTimeout):  # one that refuses is merely older
+        if isinstance(error, RequestTimeout):
             raise error
+        if any(row["version"] == "refused" for row in rows):  # else it is merely older
+            raise typer.Exit(FAILED)
 
     run(work())
 

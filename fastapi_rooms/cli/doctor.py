@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from enum import Enum
 from statistics import median
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -26,6 +26,7 @@ from fastapi_rooms import (
     Worker,
     __version__,
 )
+from fastapi_rooms.cli.advice import TRUST, advice_for, hello
 from fastapi_rooms.cli.session import Session, check_connected
 
 ROUND_TRIPS = 5
@@ -83,39 +84,32 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
             for finding in await _workers(session, manager):
                 yield finding
     except AdapterUnavailable as error:
-        yield Finding(
-            "connection", Grade.WRONG, str(error), _advice_for(str(error), session.prefix)
-        )
-
-
-def _advice_for(problem: str, prefix: str) -> str:
-    """What to do about a connection that does not come about."""
-    words = problem.lower()
-    if "no permission" in words or "noperm" in words or "permissions" in words:
-        return (
-            f"Let the user do what is needed: ACL SETUSER <user> resetchannels &{prefix}#* "
-            "+publish +subscribe +unsubscribe"
-        )
-    if "password" in words or "auth" in words or "login" in words:
-        return "Put the user and the password into the URL: redis://user:password@host:6379"
-    if "certificate" in words or "ssl" in words:
-        return "Trust the server's authority: rediss://…?ssl_ca_certs=/path/to/ca.pem"
-    if "replica" in words:
-        return "Give the address of the master, or of the sentinels: redis+sentinel://…"
-    return "See that Redis runs, and that host and port can be reached from here."
+        yield Finding("connection", Grade.WRONG, str(error), await advice_for(session))
 
 
 def encryption(url: str) -> Finding:
     """Whether others on the way can read along."""
     parts = urlsplit(url)
     if parts.scheme.startswith("rediss"):
-        return Finding("encryption", Grade.FINE, "TLS")
+        return _identity(dict(parse_qsl(parts.query)))
     hosts = [host.rpartition("@")[2] for host in parts.netloc.split(",")]
     if parts.scheme == "unix" or all(urlsplit(f"//{h}").hostname in _LOOPBACK for h in hosts):
         return Finding("encryption", Grade.FINE, "none, and none needed: this machine")
     return Finding(
         "encryption", Grade.NOTE, "none", "Where the network is not your own, use rediss://"
     )
+
+
+def _identity(options: dict[str, str]) -> Finding:
+    """Whether whoever is at the other end of the TLS connection has to prove who it is."""
+    if options.get("ssl_cert_reqs", "").lower() in ("none", "cert_none"):
+        text = "TLS, but with whom is not known: the server's certificate is not checked"
+        advice = f"Leave out ssl_cert_reqs=none. {TRUST}"
+        return Finding("encryption", Grade.NOTE, text, advice)
+    if options.get("ssl_check_hostname", "").lower() in ("false", "f", "no", "n", "0"):
+        text = "TLS, but a certificate for any host is taken for the server's"
+        return Finding("encryption", Grade.NOTE, text, "Leave out ssl_check_hostname=false.")
+    return Finding("encryption", Grade.FINE, "TLS")
 
 
 async def _server(session: Session) -> list[Finding]:
@@ -132,11 +126,7 @@ async def _server(session: Session) -> list[Finding]:
 
 async def _version(client: Any) -> Finding:
     try:
-        reply = await client.execute_command("HELLO", NEVER_DECODE=True)
-        fields = (
-            reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-        )
-        version = fields[b"version"].decode("ascii", "replace")
+        version = (await hello(client))[b"version"].decode("ascii", "replace")
     except (RedisError, KeyError, TypeError, ValueError, AttributeError) as error:
         return Finding("server", Grade.UNSURE, f"it does not tell its version: {error}")
     return Finding("server", Grade.FINE, f"version {version}")
@@ -195,31 +185,38 @@ async def _round_trip(session: Session, manager: RoomManager) -> Finding:
 
 async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
     """Whether there are any, whether they answer, and whether they are of one version."""
-    refused, silent = 0, 0
+    silent, older = 0, 0
+    refused: list[str] = []
     try:
         workers = await manager.workers()
     except RequestError as error:
-        workers, refused = error.partial, len(error.refusals)
+        workers = error.partial
+        refused = [why for node, why in error.refusals.items() if node not in error.older]
+        older = len(error.older)
         if isinstance(error, RequestTimeout):
             silent = len(error.silent) + error.strangers
-    if not workers and not refused and not silent:
+    if not workers and not refused and not older and not silent:
         advice = f"If there should be: have they this Redis, and the prefix {session.prefix!r}?"
         return [Finding("workers", Grade.NOTE, "there are none", advice)]
     findings = []
     if silent:
         advice = "See whether they are blocked: a busy loop, a debugger, a stopped process."
         findings.append(Finding("workers", Grade.WRONG, f"{_some(silent)} did not answer", advice))
+    if refused:
+        text = f"{_some(len(refused))} would not say anything: {'; '.join(sorted(set(refused)))}"
+        advice = "See what their logs say."
+        findings.append(Finding("workers", Grade.WRONG, text, advice))
     if workers:
         sockets = sum(worker.sockets for worker in workers)
         text = f"{_some(len(workers))} answered, with {sockets} sockets"
         findings.append(Finding("workers", Grade.FINE, text))
-    return [*findings, *_versions(workers, refused)]
+    return [*findings, *_versions(workers, older)]
 
 
-def _versions(workers: list[Worker], refused: int) -> list[Finding]:
+def _versions(workers: list[Worker], older: int) -> list[Finding]:
     versions = sorted({worker.version for worker in workers})
-    if refused or len(versions) > 1:
-        text = f"different ones run: {', '.join([*versions, *['an older one'] * bool(refused)])}"
+    if older or len(versions) > 1:
+        text = f"different ones run: {', '.join([*versions, *['an older one'] * bool(older)])}"
         return [Finding("versions", Grade.NOTE, text, "Finish the deployment.")]
     if versions and versions != [__version__]:
         text = f"the workers have {versions[0]}, this command has {__version__}"

@@ -27,7 +27,7 @@ from fastapi_rooms.cluster.discovery import Discovery, Pace
 from fastapi_rooms.cluster.post import Post
 from fastapi_rooms.cluster.question import Question, pieces_of
 from fastapi_rooms.cluster.remote import Ask
-from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place, reason_of
+from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place, reason_of, unknown_verb
 from fastapi_rooms.envelope import Beat, Reply, Request
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, RoomsError, UsageError
 from fastapi_rooms.names import Channels
@@ -215,7 +215,7 @@ class Cluster:
     def _do(self, request: Request) -> Any:
         verb = VERBS.get(request.verb)
         if verb is None:
-            raise UsageError(f"The verb {request.verb!r} is unknown to this worker's version.")
+            raise UsageError(unknown_verb(request.verb))
         if len(self._answering) >= MAX_RUNNING:
             raise UsageError(f"{MAX_RUNNING} requests are under way here already.")
         place = self._places.get(request.namespace, NOWHERE)

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import orjson
 
 from fastapi_rooms.cluster.question import Question
-from fastapi_rooms.cluster.verbs import check_close
+from fastapi_rooms.cluster.verbs import check_close, unknown_verb
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.frames import Payload
@@ -60,11 +60,13 @@ async def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeou
         except Exception as error:  # noqa: BLE001 -- it is told to the caller
             refusals[node] = f"its answer makes no sense: {error}"
     result = answer.merge(parts)
+    never_heard_of_it = unknown_verb(ask.verb)
+    older = frozenset(node for node, reason in refusals.items() if reason == never_heard_of_it)
     if question.missing or question.strangers:
         silent = frozenset(question.missing)
-        raise RequestTimeout(ask.verb, timeout, silent, result, refusals, question.strangers)
+        raise RequestTimeout(ask.verb, timeout, silent, result, refusals, question.strangers, older)
     if refusals:
-        raise RequestRefused(ask.verb, result, refusals)
+        raise RequestRefused(ask.verb, result, refusals, older)
     return result
 
 

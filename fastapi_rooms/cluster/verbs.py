@@ -215,6 +215,11 @@ VERBS: Mapping[str, Verb] = {
 }
 
 
+def unknown_verb(verb: str) -> str:
+    """The reason by which a worker of an older version refuses what it has never heard of."""
+    return f"The verb {verb!r} is unknown to this worker's version."
+
+
 def check_close(code: object, reason: object) -> tuple[int, str]:
     """A close code and reason that can be sent, or `UsageError`."""
     try:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from fastapi_rooms import RedisAdapter, __version__
+from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cluster.verbs import VERBS
@@ -115,6 +115,25 @@ async def test_a_node_of_an_older_version_is_unknown(
     checked = await run("doctor", url=url)
     (versions,) = [f for f in checked.json if f["subject"] == "versions"]
     assert (checked.code, versions["grade"]) == (0, "note")
+
+
+async def test_a_node_that_refuses_says_why(
+    workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: Any) -> Any:
+        raise UsageError("1024 requests are under way here already.")
+
+    monkeypatch.setitem(VERBS, "describe", too_much)
+    done = await run("nodes", url=url)
+    assert done.code == 1
+    assert {(n["node"], n["version"]) for n in done.json} == {
+        (node, "refused") for node in workers[0].nodes()
+    }
+    assert done.err.count("would not say anything: 1024 requests are under way") == 2
+    code, found = await findings(url)
+    assert (code, found["workers"]["grade"]) == (1, "wrong")
+    assert "2 workers would not say anything: 1024 requests" in found["workers"]["text"]
+    assert "versions" not in found
 
 
 async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
@@ -317,6 +336,8 @@ async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
     own_redis.command("CONFIG", "SET", "requirepass", "secret")
     for url, advice in (
         ("redis://127.0.0.1:1", "See that Redis runs"),
+        ("redis://auth-permissions-ssl.invalid", "See that Redis runs"),
+        ("redis+sentinel://127.0.0.1:1/ssl", "See that all servers run"),
         (own_redis.url, "Put the user and the password"),
         (own_redis.url.replace("//", "//:wrong@"), "Put the user and the password"),
         *(
@@ -328,6 +349,19 @@ async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
         assert (code, list(found)) == (1, ["connection"])
         assert found["connection"]["grade"] == "wrong"
         assert advice in found["connection"]["advice"]
+
+
+async def test_doctor_says_how_to_trust_a_server(redis_server: RedisServer) -> None:
+    code, found = await findings(redis_server.tls_url.partition("?")[0], "--timeout", "1")
+    assert (code, list(found)) == (1, ["connection"])
+    assert "Trust the server's authority" in found["connection"]["advice"]
+
+
+async def test_doctor_sends_from_a_replica_to_its_master(own_redis: RedisServer) -> None:
+    own_redis.command("REPLICAOF", "127.0.0.1", "1")
+    code, found = await findings(own_redis.url, "--timeout", "1")
+    assert (code, list(found)) == (1, ["connection"])
+    assert "Give the address of the master" in found["connection"]["advice"]
 
 
 async def test_doctor_notes_a_small_output_buffer_and_that_there_are_no_workers(
@@ -365,6 +399,10 @@ async def test_doctor_asks_no_single_server_where_there_are_several(
     [
         ("rediss://redis.example.com", "ok"),
         ("rediss+sentinel://a.example.com/name", "ok"),
+        ("rediss://redis.example.com?ssl_cert_reqs=required&ssl_check_hostname=true", "ok"),
+        ("rediss://redis.example.com?ssl_cert_reqs=none", "note"),
+        ("rediss+cluster://a.example.com?ssl_cert_reqs=CERT_NONE", "note"),
+        ("rediss://redis.example.com?ssl_check_hostname=False", "note"),
         ("unix:///run/redis.sock", "ok"),
         ("redis://user:p%40ss@localhost:6379/1", "ok"),
         ("redis://[::1]:6379", "ok"),
