@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 
@@ -135,11 +136,18 @@ class Delivery:
 def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
     """Write to each member; whatever is wrong with one harms no other."""
     frame = message.frame
+    size = len(frame)
+    write_to = os.write
     for transport in transports:
         try:
-            direct = transport.direct
-            if direct is not None:
-                direct(frame)
+            fd = transport.fd
+            if fd is not None:
+                try:
+                    sent = write_to(fd, frame)
+                except OSError:  # it is full, or broken, and the transport will find out which
+                    sent = 0
+                if sent != size:
+                    transport.write(message, sent)
             elif volatile:
                 transport.write_volatile(message)
             else:

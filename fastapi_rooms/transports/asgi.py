@@ -36,7 +36,7 @@ class AsgiTransport:
     """Writes to one client by `websocket.send`; `on_overflow` is called once if it is given up."""
 
     name = "asgi"
-    direct: Callable[[bytes], object] | None = None
+    fd: int | None = None
 
     def __init__(
         self, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
@@ -61,7 +61,7 @@ class AsgiTransport:
         """What the policy dropped and `volatile` skipped."""
         return self._outbox.dropped + self._skipped
 
-    def write(self, message: Outgoing) -> None:
+    def write(self, message: Outgoing, sent: int = 0) -> None:  # noqa: ARG002 -- there is no `fd`
         """Queue it, and see that the queue is being drained."""
         if self._stopped:
             return

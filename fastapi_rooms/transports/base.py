@@ -19,16 +19,19 @@ SERVICE_RESTART = 1012
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
 
-    `write` and `write_volatile` are what a fan-out calls for every member: they neither wait nor
-    raise. A transport that gives its client up because it does not read says so once, through the
-    callback it was made with, in a later turn of the event loop.
+    `write` and `write_volatile` neither wait nor raise, as a fan-out calls them, where it does not
+    write to `fd`. A transport that gives its client up because it does not read says so once,
+    through the callback it was made with, in a later turn of the event loop.
     """
 
     name: str
     """Which transport this is: `asgi` or `uvicorn`."""
 
-    direct: Callable[[bytes], object] | None
-    """Writes a frame at once, while nothing is in the way; else `None`, and `write` knows more."""
+    fd: int | None
+    """The client's socket, while nothing is in the way of a frame; else `None`: `write` knows more.
+
+    Whoever writes part of a message to it calls `write` for the rest, before anything else.
+    """
 
     receive: Callable[[], Awaitable[Message]]
     """Gives the client's next ASGI event: `websocket.receive`, or a shorter way to the same.
@@ -44,8 +47,11 @@ class Transport(Protocol):
     def dropped(self) -> int:
         """Messages the policy dropped, and volatile ones that were skipped."""
 
-    def write(self, message: Outgoing) -> None:
-        """Send, after all that was written before; the policy decides about what does not fit."""
+    def write(self, message: Outgoing, sent: int = 0) -> None:
+        """Send, after all that was written before; the policy decides about what does not fit.
+
+        `sent` is how many bytes of the message's frame were written to `fd` already.
+        """
 
     def write_volatile(self, message: Outgoing) -> None:
         """Send, unless the client is behind."""

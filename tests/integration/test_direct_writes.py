@@ -88,6 +88,46 @@ def test_users_own_sends_and_broadcasts_keep_their_order(ws: str, loop: str) -> 
         assert numbered([client.read_frame() for _ in range(300)]) == list(range(300))
 
 
+def test_own_sends_and_broadcasts_keep_their_order_while_the_kernel_takes_only_part(
+    ws: str, loop: str
+) -> None:
+    count, filler = 150, "x" * 70_000
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        for n in range(0, count, 3):
+            await rooms.to("room").send_text(f"{n} {filler}")
+            await socket.websocket.send_text(f"{n + 1} {filler}")
+            await socket.send_text(f"{n + 2} {filler}")
+        await wait_for_client(socket)
+
+    rooms = RoomManager(outbox=OutboxPolicy(max_bytes=1 << 24))
+    with serving(endpoint, rooms, ws=ws, loop=loop) as port, RawClient(port) as client:
+        frames = [client.read_frame() for _ in range(count)]
+    assert numbered(frames) == list(range(count))
+    assert {len(frame.data) for frame in frames} <= {len(filler) + n for n in (2, 3, 4)}
+
+
+def test_a_client_gets_nothing_of_the_one_whose_descriptor_it_has_now(ws: str, loop: str) -> None:
+    descriptors: list[int | None] = []
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        own = str(len(descriptors))
+        descriptors.append(socket._transport.fd)
+        await socket.join(own)
+        while socket._transport.fd is not None:  # nobody has noticed yet that the client is gone
+            for room in range(len(descriptors)):
+                await rooms.to(str(room)).send_text(str(room))
+            await asyncio.sleep(0)
+
+    with serving(endpoint, ws=ws, loop=loop) as port:
+        for number in range(20):
+            with RawClient(port) as client:
+                assert {client.read_frame().data for _ in range(20)} == {b"%d" % number}
+                client.close(reset=number % 2 == 0)
+    assert None not in descriptors
+    assert len(set(descriptors)) < len(descriptors), "none was used twice"
+
+
 async def wait_for_client(socket: Socket) -> None:
     async for _ in socket.iter_text():
         pass
@@ -314,17 +354,21 @@ def test_a_send_that_waits_for_a_client_that_vanishes_raises(ws: str, loop: str)
 
 def test_the_connection_is_as_it_was_when_the_block_is_over(ws: str, loop: str) -> None:
     seen: list[tuple[set[str], set[str]]] = []
+    limits: list[tuple[int, int]] = []
 
     async def endpoint(rooms: RoomManager, socket: Socket) -> None:
         protocol = socket.websocket._receive.__self__  # type: ignore[attr-defined]
         hooks = {"pause_writing", "resume_writing", "connection_lost", "shutdown"}
         inside = hooks & set(vars(protocol))
+        limits.append(protocol.transport.get_write_buffer_limits())
         socket._transport.stop()
+        limits.append(protocol.transport.get_write_buffer_limits())
         seen.append((inside, hooks & set(vars(protocol))))
 
     with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
         client.read_to_close()
     assert seen == [({"pause_writing", "resume_writing", "connection_lost", "shutdown"}, set())]
+    assert limits == [(0, 0), (16 * 1024, 64 * 1024)]
 
 
 def test_it_works_over_tls(ws: str, loop: str, tmp_path: Path) -> None:
@@ -337,6 +381,7 @@ def test_it_works_over_tls(ws: str, loop: str, tmp_path: Path) -> None:
 
     async def endpoint(rooms: RoomManager, socket: Socket) -> None:
         assert socket.transport == "uvicorn"
+        assert socket._transport.fd is None, "what goes to the socket itself is not encrypted"
         for n in range(0, 100, 2):
             await rooms.to("room").send_text(f"{n} " + "x" * 50_000)
             await socket.websocket.send_text(f"{n + 1} " + "x" * 50_000)

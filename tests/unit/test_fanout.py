@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -20,17 +21,35 @@ class _Transport:
     """Takes what it is given, and tells what came in one write."""
 
     def __init__(self) -> None:
-        self.direct: Callable[[bytes], object] | None = None
-        self.frames: list[bytes] = []
+        self.fd: int | None = None
         self.writes: list[list[str]] = []
+        self.rests: list[int] = []
         self.volatile: list[bool] = []
 
     def keep_up(self) -> None:
         """Take finished frames from now on, as a client with nothing in its way does."""
-        self.direct = self.frames.append
+        # Of this kind, as it tells one write from another.
+        self._socket, self._client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        self._client.setblocking(False)
+        self.fd = self._socket.fileno()
 
-    def write(self, message: Outgoing) -> None:
+    def frames(self) -> list[bytes]:
+        """What has come since somebody last looked, a write each."""
+        frames: list[bytes] = []
+        with suppress(BlockingIOError):
+            while frame := self._client.recv(1 << 16):
+                frames.append(frame)
+        return frames
+
+    def hang_up(self) -> None:
+        """Close both ends, as the test is over or the client is gone."""
+        self._client.close()
+        self._socket.close()
+
+    def write(self, message: Outgoing, sent: int = 0) -> None:
         self.writes.append([payload.text for payload in message.parts])
+        self.rests.append(sent)
         self.volatile.append(False)
 
     def write_volatile(self, message: Outgoing) -> None:
@@ -218,23 +237,59 @@ async def test_those_who_keep_up_are_given_the_finished_frame(size: int, volatil
     room.send("b", Target(("lobby",), ("0",)), volatile=volatile)
     room.send("c", volatile=volatile)
     await room.over()
-    assert b"".join(room.transports[0].frames) == frame_of(b"a", binary=False) + frame_of(
+    assert b"".join(room.transports[0].frames()) == frame_of(b"a", binary=False) + frame_of(
         b"c", binary=False
     )
+    room.transports[0].hang_up()
     assert room.transports[0].writes == []
     assert room.transports[1].texts == ["a", "b", "c"]
 
 
 async def test_a_crowd_that_keeps_up_is_given_one_frame_for_all_that_was_sent() -> None:
     room = _Room(SLICE + 1)
-    for transport in room.transports[:-1]:
+    keeping_up = [room.transports[n] for n in (0, 1, SLICE - 1, SLICE)]
+    for transport in keeping_up:
         transport.keep_up()
     for text in "abc":
         room.send(text)
     await room.over()
     frames = b"".join(frame_of(text.encode(), binary=False) for text in "abc")
-    assert all(transport.frames == [frames] for transport in room.transports[:-1])
-    assert room.transports[-1].writes == [["a", "b", "c"]]
+    for transport in keeping_up:
+        assert transport.frames() == [frames]
+        assert transport.writes == []
+        transport.hang_up()
+    assert room.transports[2].writes == [["a", "b", "c"]]
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+async def test_what_the_kernel_does_not_take_is_the_transports(volatile: bool) -> None:
+    room = _Room(3)
+    ours, clients = socket.socketpair()
+    with ours, clients:
+        ours.setblocking(False)
+        room.transports[1].fd = ours.fileno()
+        text = "x" * (1 << 24)
+        room.send(text, volatile=volatile)
+        room.send("b", volatile=volatile)
+        clients.setblocking(False)
+        taken = b""
+        with suppress(BlockingIOError):
+            while part := clients.recv(1 << 20):
+                taken += part
+    assert taken == Payload.of_text(text).frame[: len(taken)]
+    assert room.transports[1].rests == [len(taken), 0], "a part of the first, nothing of the next"
+    assert room.transports[1].texts == [text, "b"]
+    assert room.transports[2].texts == [text, "b"]
+
+
+async def test_a_socket_that_is_broken_is_left_to_its_transport() -> None:
+    room = _Room(2)
+    room.transports[0].keep_up()
+    room.transports[0]._client.close()
+    room.send("a")
+    room.transports[0].hang_up()
+    assert (room.transports[0].texts, room.transports[0].rests) == (["a"], [0])
+    assert room.transports[1].texts == ["a"]
 
 
 async def test_a_sender_that_stops_waiting_does_not_stop_another() -> None:
@@ -263,13 +318,13 @@ async def test_close_drops_what_waits_and_lets_its_senders_go() -> None:
 @pytest.mark.parametrize("size", [HANDFUL, HANDFUL + 1])
 @pytest.mark.parametrize("volatile", [False, True])
 async def test_a_socket_that_cannot_be_written_to_harms_no_other(
-    size: int, volatile: bool, caplog: pytest.LogCaptureFixture
+    size: int, volatile: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("the handle is closed")
 
     room = _Room(size)
-    room.transports[0].direct = fail
+    monkeypatch.setattr(room.transports[0], "write_volatile" if volatile else "write", fail)
     room.send("a", volatile=volatile)
     await room.over()
     assert all(transport.texts == ["a"] for transport in room.transports[1:])

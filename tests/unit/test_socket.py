@@ -64,7 +64,7 @@ class _Transport:
     """Takes everything."""
 
     name = "fake"
-    direct = None
+    fd = None
     pending = 7
     dropped = 3
 

@@ -21,7 +21,8 @@ from websockets.utils import apply_mask
 
 from fastapi_rooms.transports.inbox import Inbox
 from fastapi_rooms.transports.reader import events_in
-from fastapi_rooms.transports.uvicorn import _is_plain, _Reader
+from fastapi_rooms.transports.uvicorn import _is_plain
+from fastapi_rooms.transports.uvicorn_reader import Reader
 
 MAX_SIZE = 70_000
 MASK = b"\x01\xfe\x80\x55"
@@ -164,7 +165,7 @@ class Connection(NamedTuple):
         return inbox
 
     def take_over(self) -> None:
-        _Reader.put_before(self.protocol, self.put_inbox(), self.protocol.conn.state)
+        Reader.put_before(self.protocol, self.put_inbox(), self.protocol.conn.state)
         assert "data_received" in vars(self.protocol)
 
     def feed(self, data: bytes) -> object:
@@ -343,7 +344,7 @@ async def test_any_doubt_leaves_reading_to_uvicorn(spoil: Callable[[Any], None])
     connection = await Connection.open(reader=False)
     spoil(connection.protocol)
     before = connection.protocol.data_received
-    _Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert connection.protocol.data_received == before
     await connection.end()
 
@@ -354,7 +355,7 @@ async def test_an_untested_parser_is_left_alone(
 ) -> None:
     connection = await Connection.open(reader=False)
     monkeypatch.setattr("websockets.__version__", version)
-    _Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert "data_received" not in vars(connection.protocol)
     await connection.end()
 
