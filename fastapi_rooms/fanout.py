@@ -17,7 +17,8 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from fastapi_rooms.envelope import Target
 from fastapi_rooms.frames import Batch, Outgoing, Payload
@@ -44,14 +45,15 @@ class Delivery:
 
     __slots__ = (
         "_over",
+        "_sids",
+        "_transports",
         "_waiting",
+        "begun",
         "excluded",
-        "next",
+        "left",
         "parts",
         "rooms",
-        "sids",
         "size",
-        "transports",
         "version",
         "volatile",
     )
@@ -64,48 +66,54 @@ class Delivery:
         volatile: bool,
     ) -> None:
         self.rooms = rooms
-        self.sids = list(members)
-        self.transports = list(members.values())
+        self._transports = iter(list(members.values()))
+        self._sids: Iterator[Sid] | None = None  # but for exclusions nobody is to touch them
         self.version = version
         self.volatile = volatile
         self.parts: list[Payload] = []
         self.excluded: list[frozenset[Sid]] = []
         self.size = 0
-        self.next = 0
+        self.left = len(members)
+        self.begun = False
         self._over = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def takes(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
         """Whether one more message is for the same members, and can leave in the same write."""
         return (
-            self.next == 0
+            not self.begun
             and self.rooms == target.rooms
             and self.version == version
             and self.volatile is volatile
             and self.size + len(payload.data) <= MAX_BATCH_BYTES
         )
 
-    def add(self, payload: Payload, excluded: frozenset[Sid]) -> None:
-        """Take one more message."""
+    def add(
+        self, payload: Payload, excluded: frozenset[Sid], members: Mapping[Sid, Transport]
+    ) -> None:
+        """Take one more message; `members` are the same as when this was made."""
+        if excluded and self._sids is None:
+            self._sids = iter(list(members))
         self.parts.append(payload)
         self.excluded.append(excluded)
         self.size += len(payload.data)
 
     def write(self, budget: int) -> int:
         """Write to at most `budget` members more; returns to how many."""
-        transports = self.transports[self.next : self.next + budget]
-        sids = self.sids[self.next : self.next + budget]
-        self.next += budget
+        self.begun = True
+        count = min(budget, self.left)
+        self.left -= count
+        transports = islice(self._transports, count)
         message: Outgoing = self.parts[0] if len(self.parts) == 1 else Batch(self.parts)
-        excluded = frozenset[Sid]().union(*self.excluded)
-        if excluded:
-            for sid, transport in zip(sids, transports, strict=True):
-                own = message if sid not in excluded else self._without(sid)
-                if own is not None:
-                    write((transport,), own, volatile=self.volatile)
-        else:
+        if self._sids is None:
             write(transports, message, volatile=self.volatile)
-        return len(transports)
+            return count
+        excluded = frozenset[Sid]().union(*self.excluded)
+        for sid, transport in zip(islice(self._sids, count), transports, strict=True):
+            own = message if sid not in excluded else self._without(sid)
+            if own is not None:
+                write((transport,), own, volatile=self.volatile)
+        return count
 
     def _without(self, sid: Sid) -> Batch | None:
         """The messages that do not exclude this socket."""
@@ -130,7 +138,7 @@ class Delivery:
     @property
     def finished(self) -> bool:
         """Whether everyone has been written to."""
-        return self.next >= len(self.transports)
+        return self.left == 0
 
 
 def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
@@ -173,10 +181,10 @@ class Fanout:
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version
+        members = self._members.select(target.rooms)
         if not queue or not queue[-1].takes(target, payload, version, volatile):
-            members = self._members.select(target.rooms)
             queue.append(Delivery(target.rooms, members, version, volatile))
-        queue[-1].add(payload, self._members.excluded(target))
+        queue[-1].add(payload, self._members.excluded(target), members)
         return queue[-1]
 
     async def written(self) -> None:
