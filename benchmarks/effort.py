@@ -19,7 +19,7 @@ class Effort:
     seconds: float = 0.6
     """Of each measurement of speed, and half of that of latency."""
     storms: int = 4
-    mute_rounds: int = 3
+    mute_rounds: int = 7
     mute_seconds: float = 6.0
     memory_rounds: int = 2
     scenarios: tuple[str, ...] = ()
