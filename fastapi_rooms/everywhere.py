@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from inspect import isawaitable
 from typing import Any, Protocol
 
@@ -39,19 +40,25 @@ class Everywhere:
     async def deliver(
         self, target: Target, payload: Payload, *, local: bool, volatile: bool
     ) -> None:
-        """Deliver here first, then to the other workers."""
+        """Deliver here, and to the other workers.
+
+        Those come first: while this worker writes to a crowd, the message is on its way to them.
+        """
         runtime = self._runtime
         runtime.check(payload)
         if target.rooms == ():
             return
+        accepted: Awaitable[object] | None = None
+        if local or runtime.alone:
+            pass
+        elif volatile:
+            runtime.publish_volatile(self._here.name, target, payload)
+        else:
+            accepted = runtime.publish(self._here.name, target, payload)
         delivery = self._here.deliver_here(target, payload, volatile=volatile)
         try:
-            if local or runtime.alone:
-                pass
-            elif volatile:
-                runtime.publish_volatile(self._here.name, target, payload)
-            else:
-                await runtime.publish(self._here.name, target, payload)
+            if accepted is not None:
+                await accepted
         finally:
             if delivery is not None:
                 await delivery.written()

@@ -19,7 +19,7 @@ manager drops it by its origin.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from fastapi_rooms.types import Channel
@@ -84,11 +84,12 @@ class Adapter(Protocol):
         background. Raises `AdapterUnavailable` only for what no further attempt can mend.
         """
 
-    async def publish(self, channel: Channel, data: bytes) -> int | None:
-        """Send to every other subscriber. Raises `AdapterUnavailable` if not accepted in time.
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
+        """Begin to send to every other subscriber; what it returns is to be awaited.
 
-        Returns how many others the carrier gave it to, `None` where it does not tell. That is how
-        a worker that died without a word is told from one that is merely slow.
+        That raises `AdapterUnavailable` if it is not accepted in time, and gives how many others
+        the carrier gave it to, `None` where it does not tell. That is how a worker that died
+        without a word is told from one that is merely slow.
         """
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:

@@ -361,4 +361,4 @@ def _socket_of(transport: asyncio.Transport) -> int | None:
     if os.name != "posix" or (kind.__module__, kind.__name__) not in _PLAIN or sock is None:
         return None
     fd: int = sock.fileno()
-    return fd if fd >= 0 and not os.get_blocking(fd) else None
+    return fd if fd >= 0 else None

@@ -88,7 +88,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.publishers: dict[Node, Publisher] = {}
         self.highest = dict.fromkeys(CHANNELS, 0)
         self.heard: set[int] = set()
-        self.sent: dict[int, asyncio.Task[int]] = {}
+        self.sent: dict[int, asyncio.Future[int]] = {}
         self.budget = Budget(1 << 30)
         self.in_loop(self.begin)
 
@@ -133,7 +133,7 @@ class LanesMachine(RuleBasedStateMachine):
             for _ in range(count):
                 number = len(self.sent) + 1
                 message = str(number).encode()
-                self.sent[number] = self.loop.create_task(self.lanes.publish(channel, message))
+                self.sent[number] = self.lanes.publish(channel, message)
 
         self.in_loop(some)
 

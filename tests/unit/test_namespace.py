@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -556,6 +556,32 @@ async def test_a_room_that_is_more_than_a_handful_is_told_in_order_and_each_once
             assert member.unread == []
         expected = [text for n in range(20) for text in (str(n), f"{n} for you")]
         assert [await crowd[1].receive() for _ in range(40)] == expected
+
+
+class _Prompt(FakeAdapter):
+    """Writes what was published as the Redis adapter does: once the present turn is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write: Callable[[], None] = lambda: None
+
+    def publish(self, channel: bytes, data: bytes) -> Awaitable[int]:  # type: ignore[override]
+        asyncio.get_running_loop().call_soon(self.write)
+        return super().publish(channel, data)
+
+
+async def test_other_workers_are_not_kept_waiting_while_a_crowd_here_is_written_to() -> None:
+    adapter = _Prompt()
+    async with RoomManager(adapter) as rooms, AsyncExitStack() as stack:
+        crowd = [
+            await stack.enter_async_context(Member(rooms, "crowd", sid=f"s{n}"))
+            for n in range(HANDFUL + 1)
+        ]
+        pending: list[list[int]] = []
+        adapter.write = lambda: pending.append([member.socket.pending for member in crowd])
+        await rooms.to("crowd").send_text("hello")
+        assert pending == [[0] * len(crowd)]
+        assert {await member.receive_text() for member in crowd} == {"hello"}
 
 
 async def test_a_sender_to_a_crowd_that_is_cancelled_takes_no_other_with_it(

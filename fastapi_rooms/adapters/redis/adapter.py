@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from redis.asyncio import Redis
 
@@ -140,9 +140,12 @@ class RedisAdapter:
             await self.close()
             raise AdapterUnavailable(f"Redis rejects the login: {reason}")
 
-    async def publish(self, channel: Channel, data: bytes) -> int:
-        """Return when Redis has accepted it, with the number of other subscribers it went to."""
-        receivers = await self._running_publisher().publish(channel, data)
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int]:
+        """Send it; done when Redis has accepted it, with the number of others it went to."""
+        return self._others(channel, self._running_publisher().publish(channel, data))
+
+    async def _others(self, channel: Channel, accepted: Awaitable[int]) -> int:
+        receivers = await accepted
         echo = self.is_live(channel)
         return max(receivers - echo, 0)
 

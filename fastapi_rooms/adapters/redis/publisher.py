@@ -138,17 +138,16 @@ class Publisher:
     def publish(self, channel: Channel, data: bytes, slot: int = NO_SLOT) -> asyncio.Future[int]:
         """Publish; the future is done when Redis has accepted it.
 
-        Its result is the number of subscribers that Redis told us. The future, or this itself,
-        fails with `AdapterUnavailable` if Redis refuses it, or does not accept it in time.
+        Its result is the number of subscribers that Redis told us. It fails with
+        `AdapterUnavailable` if Redis refuses it, or does not accept it in time.
         """
+        accepted: asyncio.Future[Any] = self._loop.create_future()
         budget = self._budget
         if budget.used + len(data) > budget.limit and budget.used:
             self.dropped += 1
-            raise AdapterUnavailable(
-                f"{budget.used} bytes wait to be published already, of {budget.limit} "
-                f"allowed ({self._state()})."
-            )
-        accepted: asyncio.Future[Any] = self._loop.create_future()
+            full = f"{budget.used} bytes wait to be published already, of {budget.limit} allowed"
+            accepted.set_exception(AdapterUnavailable(f"{full} ({self._state()})."))
+            return accepted
         self._enqueue(pack(self._verb, channel, data), accepted, slot)
         return accepted
 

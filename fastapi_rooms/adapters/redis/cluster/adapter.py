@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from redis.asyncio.cluster import RedisCluster
 
@@ -101,12 +101,12 @@ class RedisClusterAdapter:
             await self.close()
             raise
 
-    async def publish(self, channel: Channel, data: bytes) -> int | None:
-        """Return when the node of its slot has accepted it, with the number of others it went to.
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
+        """Send it; done when its node has accepted it, with the number of others it went to.
 
         For a few seconds after slots have moved, none are told from some that are on their way.
         """
-        return await self._running().publish(channel, data)
+        return self._running().publish(channel, data)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if the node of its slot is there to take it."""

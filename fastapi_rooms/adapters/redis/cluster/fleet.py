@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, NamedTuple
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
@@ -129,12 +129,15 @@ class Fleet:
 
     # What the adapter is asked for.
 
-    async def publish(self, channel: Channel, data: bytes) -> int | None:
-        """Return when the node of its slot has accepted it, with the number of others it went to.
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
+        """Send it; done when its node has accepted it, with the number of others it went to.
 
         While slots move, a subscriber may be on its way: then nobody there says nothing.
         """
-        receivers = await self._lanes.publish(channel, data) - self.is_live(channel)
+        return self._others(channel, self._lanes.publish(channel, data))
+
+    async def _others(self, channel: Channel, accepted: Awaitable[int]) -> int | None:
+        receivers = await accepted - self.is_live(channel)
         if receivers <= 0 and self._loop.time() < self._calm_from:
             return None
         return max(receivers, 0)

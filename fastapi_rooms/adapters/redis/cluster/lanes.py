@@ -13,6 +13,7 @@ that very moment the connection is lost, with both answers: what is unanswered i
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -72,14 +73,13 @@ class Lanes:
         parked = sum(hold.parked.dropped for hold in self._held.values())
         return self._dropped + parked + sum(lane.dropped for lane in self._lanes.values())
 
-    async def publish(self, channel: Channel, data: bytes) -> int:
-        """Return when the node of its slot has accepted it, with the number of its subscribers.
+    def publish(self, channel: Channel, data: bytes) -> Future[int]:
+        """Send it; done when the node of its slot has accepted it, with the number of subscribers.
 
-        Raises:
-            AdapterUnavailable: it was refused, or not accepted in time.
+        Fails with `AdapterUnavailable` if it is refused, or not accepted in time.
         """
         slot = slot_of(channel)
-        return await self._lane_of(slot).publish(channel, data, slot)
+        return self._lane_of(slot).publish(channel, data, slot)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Send it if the node of its slot is there to take it."""
