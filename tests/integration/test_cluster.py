@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastapi_rooms import RequestTimeout, RoomManager
 from fastapi_rooms.testing import RedisServer
 from tests.integration.clients import Client, Refused, heard
 from tests.integration.servers import Start, uvicorn
@@ -81,3 +82,20 @@ async def test_a_frozen_worker_is_named_with_the_answers_of_the_others(
     finally:
         os.kill(cid.worker, signal.SIGCONT)
     assert sids(await bob.rooms.fetch_sockets()) == {ann.sid, bob.sid, cid.sid}
+
+
+async def test_a_worker_that_was_frozen_before_anyone_knew_it_is_not_silently_left_out(
+    workers: Workers, connect: Connect, redis: RedisServer
+) -> None:
+    _, _, cid = await people(workers, connect)
+    os.kill(cid.worker, signal.SIGSTOP)
+    try:
+        async with RoomManager(redis.url, observer=True) as observer:
+            assert len(observer.nodes()) == 2
+            with pytest.raises(RequestTimeout, match="1 not known by id") as caught:
+                await observer.count(timeout=1)
+            assert caught.value.partial == 2
+            os.kill(cid.worker, signal.SIGCONT)
+            assert await observer.count(timeout=60) == 3
+    finally:
+        os.kill(cid.worker, signal.SIGCONT)
