@@ -167,6 +167,15 @@ class Namespace(Everyone):
 
     # The whole cluster.
 
+    @property
+    def node(self) -> NodeId:
+        """This worker's id, as the others know it: new at every start.
+
+        It is what `nodes()`, `RemoteSocket.node`, `ServerReply.node` and the `silent` of a
+        `RequestTimeout` call it. Raises `NotStarted` if the manager is not running.
+        """
+        return self._runtime.node
+
     def nodes(self) -> frozenset[NodeId]:
         """The ids of the workers that live, this one among them, as far as they are known now."""
         return self._runtime.cluster.nodes

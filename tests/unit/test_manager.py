@@ -149,6 +149,11 @@ async def test_using_a_manager_that_does_not_run_says_how_to_start_it(
         await use(rooms)
 
 
+def test_a_manager_that_does_not_run_has_no_id() -> None:
+    with pytest.raises(NotStarted):
+        _ = RoomManager().node
+
+
 def test_what_needs_no_adapter_can_be_said_before_the_start() -> None:
     rooms = RoomManager()
     operator = rooms.to("lobby").except_("ann").local.volatile

@@ -47,10 +47,11 @@ class ClusterSuite(ManagerBench):
         self, backplane: Backplane
     ) -> None:
         async with Cluster(2, adapter=backplane.adapter) as (one, two):
-            assert one.nodes() == two.nodes()
+            assert one.nodes() == two.nodes() == {one.node, two.node}
             async with RoomManager(backplane.adapter()) as three:
                 assert one.nodes() == two.nodes() == three.nodes()
-                assert len(three.nodes()) == 3
+                assert three.nodes() == {one.node, two.node, three.node}
+                assert three.of("/chat").node == three.node
             await eventually(lambda: len(two.nodes()) == 2, what="it has said goodbye")
             await eventually(lambda: len(one.nodes()) == 2, what="it has said goodbye")
 
@@ -63,6 +64,7 @@ class ClusterSuite(ManagerBench):
             assert sids(await observer.to("lobby").fetch_sockets()) == {member.sid}
             assert observer.nodes() == cluster[0].nodes() == cluster[1].nodes()
             assert len(observer.nodes()) == 2
+            assert observer.node not in observer.nodes()
 
     # Asking for sockets.
 
@@ -100,7 +102,7 @@ class ClusterSuite(ManagerBench):
                 frozenset({ann.sid, "lobby", "#*\0 é"}),
                 data,
             )
-            assert found.node == ann.sid.split(".")[0]
+            assert found.node == two.node
             assert found.node in worker.nodes()
         found.data["name"] = "changed"
         assert ann.socket.data == data  # what is fetched is a copy
