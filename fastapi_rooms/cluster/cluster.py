@@ -164,7 +164,8 @@ class Cluster:
         if node is None:
             question.reached(receivers or 0)
             if question.strangers:
-                question.reached(await self._discovery.workers_among(receivers) or 0)
+                with suppress(AdapterUnavailable):  # they are counted again if they do not answer
+                    question.reached(await self._discovery.workers_among(receivers) or 0)
         elif receivers == 0:
             self._discovery.gone(node)
         _settle(question, answered)

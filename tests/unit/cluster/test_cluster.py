@@ -503,6 +503,21 @@ async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
     await here.close(1)
 
 
+async def test_a_request_that_was_accepted_goes_on_though_strangers_cannot_be_told_apart(
+    carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(receivers: int | None) -> int:
+        raise AdapterUnavailable("down")
+
+    monkeypatch.setattr(here._discovery, "workers_among", fails)
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    assert answer(here, ANN, request, b"1")
+    assert answer(here, BOB, request, b"2")
+    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+
+
 async def test_where_the_carrier_does_not_tell_who_is_known_is_waited_for(
     carrier: _Carrier, here: Cluster
 ) -> None:
