@@ -66,7 +66,7 @@ _PLAIN = {
 _Waiting = tuple[bytes, asyncio.Future[None] | None]
 
 _WRITE_BYTES = 64 * 1024
-"""How much of an outbox is joined into one write: asyncio's own high-water mark."""
+"""How much of an outbox is joined into one write: asyncio's high-water mark, by default."""
 
 
 class UvicornTransport:
