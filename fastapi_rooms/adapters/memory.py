@@ -57,9 +57,7 @@ class MemoryBus:
         """Deliver to every subscriber but the sender, each in its own event loop; says how many."""
         with self._lock:  # held throughout, so that two threads' messages cannot cross
             others = [a for a in self._subscribers.get(channel, ()) if a is not sender]
-            for adapter in others:
-                adapter.enqueue(channel, data)
-            return len(others)
+            return sum([adapter.enqueue(channel, data) for adapter in others])
 
     def subscriptions(self, channel: Channel) -> int:
         """How many adapters are subscribed to a channel."""
@@ -136,14 +134,19 @@ class MemoryAdapter:
         self._receiver = None
         self._since = time.time()
 
-    def enqueue(self, channel: Channel, data: bytes) -> None:
-        """Called by the bus, from any thread: hand over in this adapter's own loop, in order."""
+    def enqueue(self, channel: Channel, data: bytes) -> bool:
+        """Called by the bus, from any thread: hand over in this adapter's own loop, in order.
+
+        Returns whether there is still such a loop.
+        """
         loop = self._loop
         assert loop is not None
         try:
             loop.call_soon_threadsafe(self._receive, channel, data)
         except RuntimeError:  # the loop was closed under us: a test that never closed its manager
             self._channels.discard(channel)
+            return False
+        return True
 
     def _receive(self, channel: Channel, data: bytes) -> None:
         if self._receiver is not None and channel in self._channels:

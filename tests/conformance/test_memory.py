@@ -76,3 +76,10 @@ class TestMemoryItself:
             for rooms in (alone, other, one):
                 await rooms.to("lobby").send_text("last" if rooms is one else "a stranger")
             assert await member.receive_until("last") == []
+
+    async def test_one_whose_event_loop_is_gone_is_not_waited_for(self) -> None:
+        bus = MemoryBus()
+        never_closed = RoomManager(MemoryAdapter(bus))
+        async with RoomManager(MemoryAdapter(bus)) as rooms:
+            await asyncio.to_thread(asyncio.run, never_closed.__aenter__())
+            assert await rooms.count(timeout=1) == 0
