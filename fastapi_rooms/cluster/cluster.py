@@ -181,6 +181,8 @@ class Cluster:
         if question.strangers:
             with suppress(AdapterUnavailable):  # it is tried again, as long as there is time
                 receivers = await self._discovery.count()
+                # Who has answered and died since would stand for a stranger that lives.
+                await self._discovery.look_into_all(question.heard_out)
                 if receivers is not None:
                     question.counted(receivers)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -87,7 +87,7 @@ class Discovery:
         self._greeting: asyncio.Task[None] | None = None
         self._answered_greeting: set[NodeId] = set()
         self._expected: int | None = None
-        self._looked_into: set[tuple[NodeId, bool]] = set()
+        self._looks: dict[tuple[NodeId, bool], asyncio.Task[None]] = {}
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self.peers = Peers()
         """Those who live, as far as they are known."""
@@ -145,7 +145,8 @@ class Discovery:
     def lives(self, node: NodeId, interval: float | None = None, *, new: bool = False) -> None:
         """A worker has let hear of itself, and promised another sign within `interval` seconds."""
         if node not in self.peers:
-            self._strangers.introduced()
+            if not new:  # else those who are silent would start anew with every worker that does
+                self._strangers.introduced()
             self._interested.met(node, new=new)
         interval = self._pace.heartbeat if interval is None else interval
         self.peers.heard(node, self._loop.time(), interval)
@@ -250,9 +251,16 @@ class Discovery:
         One question at a time: while the adapter is down they would pile up, for every request.
         """
         doubt = (node, silent)
-        if doubt not in self._looked_into:
-            self._looked_into.add(doubt)
-            self._tasks.start(self._is_anybody_there(doubt), "fastapi_rooms look")
+        if doubt not in self._looks:
+            look = self._is_anybody_there(doubt)
+            self._looks[doubt] = self._tasks.create(look, "fastapi_rooms look")
+
+    async def look_into_all(self, nodes: Collection[NodeId]) -> None:
+        """Look into each, and return when that is done."""
+        for node in nodes:
+            self.look_into(node)
+        if nodes:
+            await asyncio.wait([self._looks[node, False] for node in nodes])
 
     def _schedule_look(self) -> None:
         delay = self._pace.heartbeat / LOOKS
@@ -276,4 +284,4 @@ class Discovery:
         except AdapterUnavailable:
             pass
         finally:
-            self._looked_into.discard(doubt)
+            self._looks.pop(doubt, None)

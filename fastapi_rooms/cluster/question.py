@@ -41,34 +41,41 @@ class Question:
         self.refusals: dict[NodeId, str] = {}
         """Why some would or could not answer."""
         self._everyone = everyone
-        self._receivers: int | None = None if everyone else 0
+        self._reached: int | None = None if everyone else 0
+        self._expected = 0
         self._over: set[NodeId] = set()
         self._given_up: set[NodeId] = set()  # what still comes of them is late, and no nonsense
         self._departed: set[NodeId] = set()
         self._newcomers: set[NodeId] = set()
+        self._passed_over: set[NodeId] = set()
         self._pieces: dict[NodeId, list[bytes]] = {}
         self._size = 0
 
     def is_done(self) -> bool:
         """Whether nobody is left to wait for."""
-        return self._receivers is not None and not self.missing and not self.strangers
+        return self._reached is not None and not self.missing and not self.strangers
 
     @property
     def strangers(self) -> int:
         """How many have yet to answer of whom nothing is known but that they got the request."""
-        return max((self._receivers or 0) - len(self._over) - len(self.missing), 0)
+        return max(self._expected - len(self._over) - len(self.missing), 0)
+
+    @property
+    def heard_out(self) -> frozenset[NodeId]:
+        """Those that have answered, and live as far as is known."""
+        return frozenset(self._over - self._departed)
 
     def reached(self, receivers: int) -> None:
         """So many workers got it. Nothing is done before this is known."""
         if self._everyone:
-            self._receivers = receivers
+            self._reached = self._expected = receivers
 
     def counted(self, receivers: int) -> None:
         """So many workers would get it now: those that have gone since need not be waited for."""
-        have_nothing_to_say = len(self._over - self._departed) + len(self._newcomers)
-        still_to_answer = max(receivers - have_nothing_to_say, 0)
-        if self._receivers is not None:
-            self._receivers = min(self._receivers, len(self._over) + still_to_answer)
+        have_nothing_to_say = self.heard_out | self._newcomers
+        still_to_answer = max(receivers - len(have_nothing_to_say), 0)
+        self._expected = min(self._expected, len(self._over) + still_to_answer)
+        self._passed_over = set(self._newcomers)
 
     def met(self, node: NodeId, *, new: bool) -> None:
         """A worker that was not known says who it is, and whether it is new.
@@ -92,6 +99,7 @@ class Question:
             if not is_believed and node not in self._given_up:
                 return False
             self.missing.add(node)
+            self._is_no_newcomer(node)
         pieces = self._pieces.setdefault(node, [])
         pieces.append(reply.data)
         self._size += len(reply.data)
@@ -107,17 +115,25 @@ class Question:
                 self.answers[node] = whole
         return True
 
+    def _is_no_newcomer(self, node: NodeId) -> None:
+        """It has just started, and got the request before it could say so."""
+        self._newcomers.discard(node)
+        if node in self._passed_over and self._reached is not None:
+            self._passed_over.discard(node)
+            self._expected = min(self._expected + 1, self._reached)
+
     def gone(self, node: NodeId, *, left: bool) -> None:
         """A worker is no more: nothing is to be expected of it, and nothing is missing without.
 
-        One that has left said so after it got the request; one that died may never have got it.
+        One that has left after the request was accepted got it. One that did so before, or died,
+        may not have: it must not stand for a stranger that did.
         """
         self._departed.add(node)
         self._newcomers.discard(node)
         if node in self.missing:
             self._given_up.add(node)
             self._settle(node)
-            if not left:
+            if not left or self._reached is None:
                 self._over.discard(node)
 
     def _settle(self, node: NodeId) -> list[bytes]:

@@ -466,7 +466,7 @@ async def test_one_that_left_while_it_was_asked_is_no_stranger(
     carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LATE", 0.005)
-    carrier.receivers[EVERYONE] = 2
+    carrier.receivers |= {EVERYONE: 2, CHANNELS.of_node(ANN): 1}
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     assert answer(here, ANN, await request_of(carrier), b"1")
     await eventually(lambda: (EVERYONE, Sign.LOOK) in carrier.signs(), what="it is counted again")
@@ -477,6 +477,21 @@ async def test_one_that_left_while_it_was_asked_is_no_stranger(
     carrier.down = False
     carrier.receivers[EVERYONE] = 1
     assert (await asked).is_done()
+
+
+async def test_one_that_died_after_its_answer_does_not_stand_for_a_stranger(
+    carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LATE", 0.005)
+    carrier.receivers[EVERYONE] = 2
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    assert answer(here, ANN, request, b"1")
+    carrier.receivers |= {EVERYONE: 1, CHANNELS.of_node(ANN): 0}
+    await eventually(lambda: carrier.signs().count((EVERYONE, Sign.LOOK)) > 2, what="some counts")
+    assert not asked.done()
+    assert answer(here, BOB, request, b"2")
+    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
 
 
 async def test_who_watches_by_a_pattern_is_not_waited_for(carrier: _Carrier, here: Cluster) -> None:
@@ -500,6 +515,22 @@ async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
     assert answer(here, ANN, carrier.requests()[-1], b"1")
     assert (await asked).is_done()
     assert caplog.text.count("never let hear of themselves") == 1
+    await here.close(1)
+
+
+async def test_a_dead_connection_stays_so_though_new_workers_start(carrier: _Carrier) -> None:
+    here = make(carrier, heartbeat=0.01)
+    await here.start()
+    carrier.receivers[EVERYONE] = 1
+    assert (await here.ask("/", COUNT, 0.05)).strangers == 1
+    assert (await here.ask("/", COUNT, 5)).is_done()
+    hear(here, ANN, Sign.HELLO)
+    carrier.receivers[EVERYONE] = 2
+    requests = len(carrier.requests())
+    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.02))
+    await eventually(lambda: len(carrier.requests()) > requests, what="another request")
+    assert answer(here, ANN, carrier.requests()[-1], b"1")
+    assert (await asked).is_done()
     await here.close(1)
 
 

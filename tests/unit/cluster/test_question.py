@@ -135,6 +135,31 @@ def test_strangers_that_have_gone_are_not_waited_for() -> None:
     assert asked.answers == {"ann": b"1", "bob": b"2"}
 
 
+def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() -> None:
+    asked = Question(["ann", "bob"], everyone=True)
+    asked.gone("bob", left=True)
+    asked.reached(2)
+    asked.answered(reply("ann", b"1"))
+    assert asked.strangers == 1
+    asked.answered(reply("eve", b"2"))
+    assert asked.is_done()
+
+
+@pytest.mark.parametrize("counted_first", [True, False])
+def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first: bool) -> None:
+    asked = Question([], everyone=True)
+    asked.reached(2)
+    asked.met("new", new=True)
+    if counted_first:
+        asked.counted(2)  # the new one, and somebody else
+    assert asked.answered(reply("new", b"1"))
+    asked.counted(2)
+    assert asked.strangers == 1
+    assert asked.answered(reply("eve", b"2"))
+    assert asked.is_done()
+    assert asked.answers == {"new": b"1", "eve": b"2"}
+
+
 def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
     asked = Question(["ann", "bob"], everyone=True)
     asked.reached(2)
