@@ -37,6 +37,10 @@ logger = logging.getLogger("fastapi_rooms")
 GREETING = 1.0
 """Seconds that others have to answer a greeting before requests go out."""
 
+AGAIN = 1.0
+"""Seconds, at most, until a greeting that could not be sent is tried again: nobody is asked before.
+"""
+
 LOOKS = 4
 """So many times in the span between two beats it is looked for workers that have gone silent."""
 
@@ -169,7 +173,7 @@ class Discovery:
                 self._expected = await self._count(self._unless_observer(Sign.HELLO))
                 break
             except AdapterUnavailable:
-                await asyncio.sleep(self._pace.heartbeat)
+                await asyncio.sleep(min(self._pace.heartbeat, AGAIN))
         self._check_greeted()
         with suppress(TimeoutError):
             async with asyncio.timeout(GREETING):

@@ -241,6 +241,21 @@ async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) ->
     await here.close(1)
 
 
+async def test_however_seldom_it_beats_a_greeting_that_failed_is_soon_tried_again(
+    carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "AGAIN", 0.01)
+    carrier.down = True
+    here = make(carrier, heartbeat=FAR)
+    carrier.health = carrier.health._replace(connected=False)
+    await here.start()
+    with pytest.raises(AdapterUnavailable):
+        await here.ask("/", COUNT, 0.01)
+    carrier.down = False
+    assert (await here.ask("/", COUNT, 5)).is_done()
+    await here.close(1)
+
+
 async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
     carrier: _Carrier, here: Cluster
 ) -> None:
