@@ -230,6 +230,21 @@ async def test_a_forbidden_room_that_nobody_is_in_any_more_is_forgotten(
         await eventually(lambda: near.health.forbidden == 0)
 
 
+@pytest.mark.usefixtures("soon")
+async def test_a_user_who_may_not_unsubscribe_is_told_of_once(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = ("resetchannels", "&rooms#*", "-@all", "+publish", "+subscribe")
+    near = RoomManager(url_of_user(own_redis, "some", *rights), linger=0.01)
+    async with near, Member(near, "bar", "bowl") as here:
+        await here.socket.leave("bar", "bowl")
+        await eventually(lambda: refusals(own_redis) > 2, what="it is asked for again")
+        assert lines(caplog) == [(logging.ERROR, True)]
+        own_redis.command("ACL", "SETUSER", "some", "+unsubscribe")
+        await eventually(lambda: b"rooms#/#bar#" not in own_redis.channels(), what="it is left")
+        assert near.health.ready
+
+
 async def outage_and_recovery(near: RoomManager, far: RoomManager, here: Member, mend: Mend) -> str:
     """Wait for red, mend it, wait for green; return what was wrong."""
     await eventually(lambda: not near.health.ready and near.health.reason)

@@ -2,6 +2,7 @@
 
 A join that is forbidden fails, and whoever joins knows. But rights can be withdrawn from those who
 are in already: their rooms hear nothing from other workers any more, and nobody else would say so.
+Nor would anybody of channels that may not be left: they go on, and become more and more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Forbidden:
 
     def __init__(self) -> None:
         self.channels: frozenset[Channel] = frozenset()
+        self._told_of_leaving = False
 
     def update(self, channels: frozenset[Channel], reason: str) -> None:
         """These are, by the last of Redis' answers; `reason` is what it says."""
@@ -39,6 +41,16 @@ class Forbidden:
             )
         elif before and not channels:
             logger.warning("Redis forbids no channel any more that has members here")
+
+    def may_not_leave(self, reason: str) -> None:
+        """Redis does not let us unsubscribe; `reason` is what it says."""
+        if not self._told_of_leaving:
+            self._told_of_leaving = True
+            logger.error(
+                "Redis forbids to unsubscribe: this worker goes on to receive what is sent to "
+                "rooms that nobody is in here any more, and they add up until it allows it (%s)",
+                reason,
+            )
 
     def forget(self, channels: Iterable[Channel]) -> None:
         """These are not wanted any more."""

@@ -329,6 +329,8 @@ class Subscriber:
         for channel in self._subscriptions.refused(asked.channels, forbidden=bearable):
             self._waiters.wake(channel)
         if bearable:
+            if asked.verb == self._words.unsubscribe:
+                self._forbidden.may_not_leave(reason)
             self._why_forbidden = reason
             if self._retry_forbidden is None:
                 self._retry_forbidden = self._loop.call_later(
