@@ -25,6 +25,11 @@ from fastapi_rooms.cli.output import complain
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
+SHORTEST, LONGEST = 3.0, 3600.0
+"""Seconds between heartbeats, which are as long as a request may take where that is in between: in
+three of them a worker that hangs is taken for dead, and only the log, which nobody sees, says so.
+"""
+
 T = TypeVar("T")
 
 COMMON = ("--url", "--prefix", "--namespace", "--timeout")
@@ -66,6 +71,7 @@ class Session(NamedTuple):
             join_timeout=self.timeout,
             publish_timeout=self.timeout,
             request_timeout=self.timeout,
+            heartbeat=min(max(self.timeout, SHORTEST), LONGEST),
             observer=True,
         )
 

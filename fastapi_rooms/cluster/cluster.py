@@ -7,7 +7,8 @@ waits. What makes a request end as soon as it can, and not before:
   too busy for that gets requests all the same: the carrier says to how many it gave them, so
   nothing is complete without it.
 * Who leaves, or died, is not waited for: that is looked into when an answer is late.
-* A worker that is merely frozen still has its subscriptions. So it is waited for, to the timeout.
+* A worker that is merely frozen still has its subscriptions. So it is waited for, to the timeout;
+  until it has been silent for so long that it is taken for dead: see `peers`.
 """
 
 from __future__ import annotations

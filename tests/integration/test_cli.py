@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
+from fastapi_rooms.cli.session import Session
 from fastapi_rooms.cluster.verbs import VERBS
 from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
 from tests.integration.terminal import Output, at_a_terminal
@@ -159,6 +160,13 @@ async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
     assert [f["text"] for f in found.values() if f["grade"] == "wrong"] == [
         "1 worker did not answer"
     ]
+
+
+@pytest.mark.parametrize("timeout", [0.01, 60, 10**6])
+def test_a_worker_that_hangs_is_not_taken_for_dead_while_a_command_waits(timeout: float) -> None:
+    manager = Session("redis://nowhere.invalid", "rooms", "/", timeout).manager()
+    heartbeat = manager._runtime.settings.pace.heartbeat
+    assert heartbeat >= min(timeout, 3600)
 
 
 # emit, tail, disconnect
