@@ -194,7 +194,7 @@ def test_nothing_is_written_after_the_clients_close_is_answered(ws: str, loop: s
 def test_what_a_client_that_pauses_missed_comes_in_order_when_it_reads_again(
     ws: str, loop: str
 ) -> None:
-    sent = asyncio.Event()
+    missed, sent = threading.Event(), asyncio.Event()
     count, filler = 100, "x" * 50_000
 
     async def endpoint(rooms: RoomManager, socket: Socket) -> None:
@@ -202,6 +202,7 @@ def test_what_a_client_that_pauses_missed_comes_in_order_when_it_reads_again(
             await rooms.to("room").send_text(f"{n} {filler}")
             await rooms.to("room").send_bytes(f"{n + 1} {filler}".encode())
         assert socket.pending > 1_000_000
+        missed.set()
         await socket.receive_text()
         await socket.send_text(f"{count} ")  # waits behind all that
         assert socket.pending < 1_000_000
@@ -210,6 +211,7 @@ def test_what_a_client_that_pauses_missed_comes_in_order_when_it_reads_again(
 
     rooms = RoomManager(outbox=OutboxPolicy(max_bytes=1 << 24))
     with serving(endpoint, rooms, ws=ws, loop=loop) as port, RawClient(port) as client:
+        assert missed.wait(10)
         client.send(1, b"go on")
         assert numbered([client.read_frame() for _ in range(count + 1)]) == list(range(count + 1))
     assert sent.is_set()
