@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from fastapi_rooms.errors import AdapterUnavailable, ClientError, ShuttingDown, SocketClosed
 from fastapi_rooms.outbox import OutboxPolicy
 from fastapi_rooms.socket import Home, Socket
-from fastapi_rooms.transports.base import SERVICE_RESTART, Transport
+from fastapi_rooms.transports.base import SERVICE_RESTART, Transport, ignore
 from fastapi_rooms.types import Sid
 
 logger = logging.getLogger("fastapi_rooms")
@@ -109,6 +109,7 @@ class Connection:
             await self._namespace.enter(self._socket, self._transport)
         except BaseException as error:
             self._transport.stop()
+            self._let_loose()
             if isinstance(error, AdapterUnavailable):
                 logger.info("A client was turned away (1013): %s", error)
                 raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
@@ -136,16 +137,25 @@ class Connection:
             if self._closer is not None:
                 cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
                 await self._see_out(self._closer, hurry=cancelled and not quietly)
+            self._let_loose()
         return quietly
+
+    def _let_loose(self) -> None:
+        """Refer to nobody who refers to this: see `ignore`."""
+        self._task = None
+        self._socket.dismiss = ignore
 
     async def _finish(self) -> None:
         """The endpoint has nothing more to say: close what we accepted, behind what it said."""
-        try:
-            async with asyncio.timeout(None if self._transport.settled else CLOSE_TIMEOUT):
-                taken = await self._transport.flush()
-        except TimeoutError:
-            self._transport.abort()
-            return
+        if self._transport.settled:
+            taken = await self._transport.flush()
+        else:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    taken = await self._transport.flush()
+            except TimeoutError:
+                self._transport.abort()
+                return
         there = taken and self._websocket.client_state is WebSocketState.CONNECTED
         mine = self._accepted and self._closer is None  # else somebody else is closing it
         if there and mine and not await self._close(NORMAL_CLOSURE, ""):

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.frames import Outgoing, Payload
 from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
-from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART
+from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART, ignore
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -67,8 +67,8 @@ class AsgiTransport:
             return
         for payload in message.parts:
             if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
-                self._drop()
                 self._loop.call_soon(self._on_overflow)
+                self._drop()
                 return
         self._start_draining()
 
@@ -124,6 +124,7 @@ class AsgiTransport:
 
     def stop(self) -> None:
         """Drop what waits, and cancel a send that is held up."""
+        self._on_overflow = ignore
         self._drop()
         if self._drainer is not None:
             self._drainer.cancel()

@@ -16,6 +16,14 @@ SERVICE_RESTART = 1012
 """What a leaving worker closes its clients with: they may connect again, and shall."""
 
 
+def ignore(*_: object) -> None:
+    """Takes the place of a callback that nobody is to get any more.
+
+    Whoever made a callback often refers to whom it was given to. As long as each has the other,
+    both wait for the garbage collector, with the server's connection and all that hangs on it.
+    """
+
+
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
 

@@ -46,7 +46,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.frames import Outgoing, Payload
 from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
-from fastapi_rooms.transports.base import ABNORMAL_CLOSURE
+from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, ignore
 from fastapi_rooms.transports.inbox import Inbox
 from fastapi_rooms.transports.uvicorn_reader import Reader
 from fastapi_rooms.transports.uvicorn_server import OnShutdown, tested_version
@@ -237,6 +237,7 @@ class UvicornTransport:
         if self._stopped:
             return
         self._stopped = True
+        self._on_overflow = ignore
         self._hold()
         if self._fd is not None and not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
@@ -276,8 +277,8 @@ class UvicornTransport:
         for payload in message.parts:
             verdict = outbox.offer((payload.frame, None), len(payload.frame), held=held)
             if verdict is Verdict.OVERFLOW:
-                self.stop()
                 self._loop.call_soon(self._on_overflow)
+                self.stop()
                 return
 
     def _hold(self) -> None:

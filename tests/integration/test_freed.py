@@ -1,0 +1,98 @@
+"""What is left of a connection that is over: nothing that waits for the garbage collector.
+
+With each client that goes, the server's connection goes too, and the buffers that hang on it. Left
+to the collector, they pile up by the thousand before it next looks at what is old.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fastapi_rooms import OutboxPolicy, RoomManager, Socket
+from fastapi_rooms import connection as connection_module
+from tests.integration.raw import Endpoint, RawClient, serving
+from tests.integration.servers import wait_until
+from tests.integration.test_direct_writes import IMPLEMENTATIONS, LOOPS, wait_for_client
+
+CLOSE = 8
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def stays(rooms: RoomManager, socket: Socket) -> None:
+    await wait_for_client(socket)
+
+
+async def returns(rooms: RoomManager, socket: Socket) -> None:
+    await socket.send_text("so long")
+
+
+async def is_dismissed(rooms: RoomManager, socket: Socket) -> None:
+    await rooms.to(socket.sid).disconnect_sockets()
+    await wait_for_client(socket)
+
+
+async def is_given_up(rooms: RoomManager, socket: Socket) -> None:
+    while socket.sid in rooms.sids:
+        await rooms.to(socket.sid).send_text("x" * 100_000)
+    await wait_for_client(socket)
+
+
+def says_nothing(client: RawClient) -> None:
+    client.close()
+
+
+def says_goodbye(client: RawClient) -> None:
+    client.send(CLOSE, b"\x03\xe8")
+    client.read_to_close()
+
+
+def reads_on(client: RawClient) -> None:
+    closing = client.read_to_close()[-1]
+    client.send(CLOSE, closing.data)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "asgi"])
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("ws", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    ("endpoint", "client_does"),
+    [
+        (stays, says_nothing),
+        (stays, says_goodbye),
+        (returns, reads_on),
+        (is_dismissed, reads_on),
+        (is_given_up, reads_on),
+    ],
+)
+def test_a_connection_that_is_over_is_freed_at_once(
+    endpoint: Endpoint,
+    client_does: Callable[[RawClient], None],
+    ws: str,
+    loop: str,
+    direct: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.2)
+    connections: list[weakref.ref[Any]] = []
+
+    async def seen(rooms: RoomManager, socket: Socket) -> None:
+        connections.append(weakref.ref(socket.websocket))
+        await endpoint(rooms, socket)
+
+    rooms = RoomManager(outbox=OutboxPolicy(max_bytes=200_000), direct=direct)
+    with serving(seen, rooms, ws=ws, loop=loop) as port:
+        for _ in range(2):
+            with RawClient(port) as client:
+                client_does(client)
+        wait_until(lambda: len(connections) == 2 and not any(known() for known in connections))
