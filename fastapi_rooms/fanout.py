@@ -89,11 +89,11 @@ class Delivery:
         )
 
     def add(
-        self, payload: Payload, excluded: frozenset[Sid], members: Mapping[Sid, Transport]
+        self, payload: Payload, excluded: frozenset[Sid], members: Membership[Transport]
     ) -> None:
-        """Take one more message; `members` are the same as when this was made."""
+        """Take one more message, while `members` are of the version that this was made with."""
         if excluded and self._sids is None:
-            self._sids = iter(list(members))
+            self._sids = iter(list(members.select(self.rooms)))
         self.parts.append(payload)
         self.excluded.append(excluded)
         self.size += len(payload.data)
@@ -181,10 +181,10 @@ class Fanout:
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version
-        members = self._members.select(target.rooms)
         if not queue or not queue[-1].takes(target, payload, version, volatile):
+            members = self._members.select(target.rooms)
             queue.append(Delivery(target.rooms, members, version, volatile))
-        queue[-1].add(payload, self._members.excluded(target), members)
+        queue[-1].add(payload, self._members.excluded(target), self._members)
         return queue[-1]
 
     async def written(self) -> None:

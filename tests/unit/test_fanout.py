@@ -261,6 +261,28 @@ async def test_a_crowd_that_keeps_up_is_given_one_frame_for_all_that_was_sent() 
     assert room.transports[2].writes == [["a", "b", "c"]]
 
 
+async def test_messages_of_one_turn_look_up_the_members_of_several_rooms_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = _Room(HANDFUL + 1)
+    room.membership.join("0", ["bar"])
+    looked_up: list[object] = []
+    select = room.membership.select
+
+    def look_up(rooms: tuple[str, ...] | None) -> Any:
+        looked_up.append(rooms)
+        return select(rooms)
+
+    monkeypatch.setattr(room.membership, "select", look_up)
+    room.send("the first", Target(("lobby", "bar")))
+    first = len(looked_up)
+    for number in range(20):
+        room.send(str(number), Target(("lobby", "bar")))
+    assert len(looked_up) == first
+    await room.over()
+    assert len(room.transports[0].texts) == 21
+
+
 @pytest.mark.parametrize("volatile", [False, True])
 async def test_what_the_kernel_does_not_take_is_the_transports(volatile: bool) -> None:
     room = _Room(3)
