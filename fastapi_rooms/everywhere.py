@@ -1,4 +1,4 @@
-"""Sending to, and asking, the sockets of a namespace on all workers: this one first."""
+"""Sending to, and asking, the sockets of a namespace on all workers."""
 
 from __future__ import annotations
 
@@ -49,13 +49,15 @@ class Everywhere:
         if target.rooms == ():
             return
         accepted: Awaitable[object] | None = None
-        if local or runtime.alone:
-            pass
-        elif volatile:
-            runtime.publish_volatile(self._here.name, target, payload)
-        else:
-            accepted = runtime.publish(self._here.name, target, payload)
-        delivery = self._here.deliver_here(target, payload, volatile=volatile)
+        try:
+            if local or runtime.alone:
+                pass
+            elif volatile:
+                runtime.publish_volatile(self._here.name, target, payload)
+            else:
+                accepted = runtime.publish(self._here.name, target, payload)
+        finally:  # an adapter that raises keeps it from nobody here
+            delivery = self._here.deliver_here(target, payload, volatile=volatile)
         try:
             if accepted is not None:
                 await accepted

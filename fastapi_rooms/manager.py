@@ -61,7 +61,7 @@ class RoomManager(Namespace):
             many of them: up to 100 in a second, or faster where the window would not be enough.
         close_timeout: seconds that each of them has then to take what is left for it, before its
             connection is cut; and that async event handlers have to finish.
-        direct: write finished frames to the server's own transport where that is known to be sound
+        direct: write finished frames to the connection itself where that is known to be sound
             (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
             It also is how the manager learns in time that uvicorn is stopping.
 

@@ -10,10 +10,10 @@ own. What it leans on:
   land only between two messages.
 * Plain TCP and Unix transports, asyncio's and uvloop's, have a socket that does not block. They
   write to it at once unless their buffer holds something, and with a limit of 0 they call
-  `pause_writing` as soon as it does. So while nothing is paused, a frame may as well go to the
-  socket itself, which saves a fifth of what a delivery costs; what the kernel does not take goes
-  to the transport. That closes the socket after `connection_lost`: until then the descriptor is
-  nobody else's.
+  `pause_writing` as soon as it does. Until then a frame may as well go to the socket itself,
+  which saves a fifth of what a delivery costs; what the kernel does not take goes to the
+  transport. That closes the socket after `connection_lost`: until then the descriptor is nobody
+  else's. uvicorn hears of the pause at the limit it would have had.
 * asyncio calls `pause_writing`, `resume_writing` and `connection_lost` of the protocol by
   attribute, and uvicorn makes the bytes of every frame, the close frame among them, by one method
   of `conn`. We put functions of ours before these, on the one instance. So a client that falls
@@ -65,8 +65,11 @@ _PLAIN = {
 
 _Waiting = tuple[bytes, asyncio.Future[None] | None]
 
-_WRITE_BYTES = 64 * 1024
-"""How much of an outbox is joined into one write: asyncio's high-water mark, by default."""
+_HIGH_WATER = 64 * 1024
+"""Bytes that may wait in a transport before its writers are to pause: what asyncio has by default.
+
+Also how much of an outbox is joined into one write.
+"""
 
 
 class UvicornTransport:
@@ -78,6 +81,7 @@ class UvicornTransport:
         "_asked",
         "_conn",
         "_fd",
+        "_filling",
         "_free",
         "_loop",
         "_on_overflow",
@@ -155,6 +159,7 @@ class UvicornTransport:
         self._paused = False
         self._stopped = False
         self._free = True
+        self._filling = False
         self.fd = self._fd = _socket_of(transport)
         if self._fd is not None:
             transport.set_write_buffer_limits(high=0)
@@ -188,21 +193,21 @@ class UvicornTransport:
         """Hand the frame to asyncio, or to the outbox of a client that is behind."""
         if self._free:
             frame = message.frame
-            self._write(memoryview(frame)[sent:] if sent else frame)
+            self._put(memoryview(frame)[sent:] if sent else frame)
         else:
             self._write_behind(message)
 
     def write_volatile(self, message: Outgoing) -> None:
         """Hand the frame to asyncio, or skip a client that is behind."""
         if self._free:
-            self._write(message.frame)
+            self._put(message.frame)
         elif self._is_open():
             self._skipped += len(message.parts)
 
     async def send(self, payload: Payload) -> None:
         """Write, behind what waits; returns when it is asyncio's."""
         if self._free:
-            self._write(payload.frame)
+            self._put(payload.frame)
             return
         if not self._is_open():
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
@@ -241,13 +246,12 @@ class UvicornTransport:
         self._hold()
         if self._fd is not None and not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
+            if self._filling:  # it will not say so again before it has said that it is empty
+                type(self._protocol).pause_writing(self._protocol)
         for method in ("pause_writing", "resume_writing", "connection_lost", "shutdown"):
             vars(self._protocol).pop(method, None)
         vars(self._conn).pop(_MAKES_BYTES[type(self._protocol).__name__], None)
-        if self._outbox is not None:
-            for _, taken in self._outbox.clear():
-                if taken is not None and not taken.done():
-                    taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        self._drop()
         if self._asked is not None:  # the server waits for this connection to close
             self._loop.call_later(self._asked, self._transport.abort)
             self._say_goodbye()
@@ -281,9 +285,21 @@ class UvicornTransport:
                 self.stop()
                 return
 
+    def _put(self, data: bytes | memoryview) -> None:
+        """Hand it to asyncio."""
+        self._write(data)
+        self._check_filling()
+
     def _hold(self) -> None:
         """Something is in the way of frames, from now on."""
         self._free, self.fd = False, None
+
+    def _drop(self) -> None:
+        """Nothing that waits will be written any more."""
+        if self._outbox is not None:
+            for _, taken in self._outbox.clear():
+                if taken is not None and not taken.done():
+                    taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
 
     # What asyncio and uvicorn call, before uvicorn's own.
 
@@ -292,20 +308,38 @@ class UvicornTransport:
         made = getattr(type(conn), _MAKES_BYTES[type(self._protocol).__name__])(conn, *args)
         if conn.state is not self._open:  # a close frame is among them: ours may not come after it
             self._hold()
+            self._drop()
+        self._check_filling()
         return made
 
     def _pause(self) -> None:
+        if self._fd is None:
+            self._hold_up()
+        else:
+            self._filling, self.fd = True, None
+            self._check_filling()
+
+    def _check_filling(self) -> None:
+        """Whether the transport would pause by now, if its limit were what it is by default."""
+        filling = self._filling and not self._paused
+        if filling and self._transport.get_write_buffer_size() > _HIGH_WATER:
+            self._hold_up()
+
+    def _hold_up(self) -> None:
+        """Write no more until the transport is empty, and have uvicorn do so, too."""
         self._paused = True
         self._hold()
         type(self._protocol).pause_writing(self._protocol)
 
     def _resume(self) -> None:
-        self._paused = False
+        was_paused, self._paused, self._filling = self._paused, False, False
         while self._outbox and not self._paused:  # writing may bring the next pause
             self._write_some(self._outbox)
-        if not self._paused:
-            if self._is_open():
-                self._free, self.fd = True, self._fd
+        if self._paused:
+            return
+        if self._is_open():
+            self._free, self.fd = True, None if self._filling else self._fd
+        if was_paused:
             type(self._protocol).resume_writing(self._protocol)
 
     def _lost(self, exc: Exception | None) -> None:
@@ -332,13 +366,13 @@ class UvicornTransport:
     def _write_some(self, outbox: Outbox[_Waiting]) -> None:
         frames = []
         size = 0
-        while outbox and size < _WRITE_BYTES:
+        while outbox and size < _HIGH_WATER:
             frame, taken = outbox.pop()
             frames.append(frame)
             size += len(frame)
             if taken is not None and not taken.done():
                 taken.set_result(None)
-        self._write(b"".join(frames))
+        self._put(b"".join(frames))
 
 
 def _is_plain(websocket: WebSocket) -> bool:

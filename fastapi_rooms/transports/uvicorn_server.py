@@ -30,7 +30,7 @@ that is behind, so its sends would have overtaken what waits here.
 """
 
 OLDEST_PARSER, NEWEST_PARSER = 15, 17
-"""The major releases of websockets, inclusive, whose parser `uvicorn.py` knows."""
+"""The major releases of websockets, inclusive, whose parser `uvicorn_reader.py` knows."""
 
 OnShutdown = Callable[[float | None], float | None]
 """Called when the server begins to stop, with the seconds it waits for its connections, if it does

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,88 @@ def test_nothing_is_written_after_the_clients_close_is_answered(ws: str, loop: s
         frames = client.read_to_close()
     closes = [n for n, frame in enumerate(frames) if frame.is_close]
     assert closes == [len(frames) - 1]
+
+
+def test_what_waits_does_not_follow_the_answer_to_a_clients_close(ws: str, loop: str) -> None:
+    behind, refused = threading.Event(), threading.Event()
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        while socket.pending < 200_000:
+            await rooms.to("room").send_text("x" * 20_000)
+        waits = asyncio.create_task(socket.send_text("never"))
+        await asyncio.sleep(0)
+        behind.set()
+        with pytest.raises(WebSocketDisconnect):
+            await waits
+        refused.set()
+
+    with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
+        assert behind.wait(10)
+        client.send(8, b"\x03\xe8")
+        assert refused.wait(10), "it was not told before the client read"
+        frames = []
+        with suppress(EOFError, ConnectionResetError):
+            while True:
+                frames.append(client.read_frame())
+    assert [frame.is_close for frame in frames].index(True) == len(frames) - 1
+
+
+@pytest.mark.parametrize("way", ["close", "dismissal", "return"])
+def test_a_client_that_is_a_little_behind_is_closed_without_being_waited_for(
+    ws: str, loop: str, way: str
+) -> None:
+    ended = threading.Event()
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        while socket.pending == 0:
+            await rooms.to("room").send_text("x" * 1_000)
+        await rooms.to("room").send_text("last")
+        assert 0 < socket.pending < 64 * 1024
+        if way == "close":
+            await socket.websocket.close(1000)
+        elif way == "dismissal":
+            await rooms.to("room").disconnect_sockets(1000)
+        if way != "return":
+            await wait_for_client(socket)
+
+    async def watched(rooms: RoomManager, socket: Socket) -> None:
+        try:
+            await endpoint(rooms, socket)
+        finally:
+            ended.set()
+
+    with serving(watched, ws=ws, loop=loop) as port, RawClient(port) as client:
+        assert ended.wait(10)
+        frames = client.read_to_close()
+    assert frames[-2].data == b"last"
+    assert frames[-1].close_code == 1000
+
+
+def test_an_endpoints_own_sends_wait_for_a_client_that_does_not_read(ws: str, loop: str) -> None:
+    sent: list[int] = []
+    waits = threading.Event()
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        while socket.pending == 0:  # what the kernel does not take any more is a little of this
+            await rooms.to("room").send_text("x" * 1_000)
+        sending = asyncio.create_task(send_many(socket))
+        for _ in range(2_000):  # turns enough for all that it would send
+            await asyncio.sleep(0)
+        sent.append(socket.pending)
+        waits.set()
+        await sending
+
+    async def send_many(socket: Socket) -> None:
+        for _ in range(1_000):
+            await socket.websocket.send_text("x" * 10_000)
+
+    with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
+        assert waits.wait(10)
+        while len(client.read_frame().data) != 10_000:
+            pass
+        for _ in range(999):
+            assert len(client.read_frame().data) == 10_000
+    assert 64 * 1024 < sent[0] < 128 * 1024
 
 
 def test_what_a_client_that_pauses_missed_comes_in_order_when_it_reads_again(

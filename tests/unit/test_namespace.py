@@ -570,6 +570,22 @@ class _Prompt(FakeAdapter):
         return super().publish(channel, data)
 
 
+class _Rude(FakeAdapter):
+    """Raises where others give something to wait for."""
+
+    def publish(self, channel: bytes, data: bytes) -> Awaitable[int]:  # type: ignore[override]
+        if channel == LOBBY:
+            raise AdapterUnavailable("Not now.")
+        return super().publish(channel, data)
+
+
+async def test_an_adapter_that_raises_at_once_keeps_a_message_from_nobody_here() -> None:
+    async with RoomManager(_Rude()) as rooms, Member(rooms, "lobby") as member:
+        with pytest.raises(AdapterUnavailable, match="Not now"):
+            await rooms.to("lobby").send_text("hello")
+        assert await member.receive_text() == "hello"
+
+
 async def test_other_workers_are_not_kept_waiting_while_a_crowd_here_is_written_to() -> None:
     adapter = _Prompt()
     async with RoomManager(adapter) as rooms, AsyncExitStack() as stack:
