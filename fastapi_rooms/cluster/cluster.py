@@ -119,7 +119,8 @@ class Cluster:
                 await self._discovery.greeted.wait()
         except TimeoutError:
             raise AdapterUnavailable(
-                f"The adapter did not connect in {timeout:.3g} s: nobody could be asked."
+                "The time was up before this worker had found the others, which were not asked: "
+                "the adapter is not connected, or has been for less than a second."
             ) from None
         asked = self._discovery.peers if ask.node is None else (ask.node,)
         question = Question(asked, everyone=ask.node is None)
@@ -135,7 +136,7 @@ class Cluster:
                     await self._hear_out(question, answered, ask.node, receivers)
         except TimeoutError:
             raise AdapterUnavailable(
-                f"The adapter did not accept the request in {timeout:.3g} s."
+                "The time was up before the adapter had accepted the request."
             ) from None
         except AdapterUnavailable:
             self._check_open()
