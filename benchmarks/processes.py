@@ -51,7 +51,7 @@ def cpu_us(pid: int) -> float:
 def free_port() -> int:
     """One that no client is given before the server has it: Linux gives them from 32768 on."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 -- no secret
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

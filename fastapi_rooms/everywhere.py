@@ -83,8 +83,8 @@ class Everywhere:
                     mine = orjson.dumps(await done if isawaitable(done) else done)
             except TimeoutError:
                 raise AdapterUnavailable(
-                    f"{ask.verb!r} was not done on this worker in {timeout:g} s, as the adapter did not "
-                    "confirm a room, or there is much to do. The other workers were not asked."
+                    f"{ask.verb!r} was not done on this worker in {timeout:g} s: the adapter did "
+                    "not confirm a room, or there is much to do. The others were not asked."
                 ) from None
             except (ClientError, TypeError) as error:  # one socket's, as on any other worker
                 refusal = reason_of(error)
