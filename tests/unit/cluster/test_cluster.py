@@ -233,7 +233,7 @@ async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) ->
     here = make(carrier, heartbeat=0.01)
     carrier.health = carrier.health._replace(connected=False)
     await here.start()
-    with pytest.raises(AdapterUnavailable, match=r"in 0.05 s"):
+    with pytest.raises(AdapterUnavailable, match="before this worker had found the others"):
         await here.ask("/", COUNT, 0.05)
     carrier.down = False
     assert (await here.ask("/", COUNT, 60)).is_done()
@@ -410,7 +410,7 @@ async def test_a_request_that_is_not_accepted_in_its_time_is_an_error(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.stuck = True
-    with pytest.raises(AdapterUnavailable, match=r"in 0.02 s"):
+    with pytest.raises(AdapterUnavailable, match="before the adapter had accepted"):
         await here.ask("/", COUNT, 0.02)
 
 
