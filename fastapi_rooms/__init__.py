@@ -1,6 +1,6 @@
 """Rooms for native FastAPI WebSocket endpoints, across any number of workers.
 
-Start reading at `manager.py` for what a user touches, `everywhere.py` for the path of a broadcast,
+Start reading at `manager.py` for what a user touches, `worker/everywhere.py` for the path of a broadcast,
 `adapters/base.py` for what lies between workers.
 """
 
@@ -18,11 +18,8 @@ from fastapi_rooms.adapters import (
     RedisAdapter,
     RedisClusterAdapter,
 )
-from fastapi_rooms.broadcast import BroadcastOperator
 from fastapi_rooms.cluster.description import Worker
-from fastapi_rooms.cluster.remote import RemoteSocket, ServerReply
-from fastapi_rooms.door.origins import AllowedOrigins
-from fastapi_rooms.door.ratelimit import RateLimit
+from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, Emitter
 from fastapi_rooms.errors import (
     AdapterError,
@@ -48,13 +45,16 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
-from fastapi_rooms.events import Gap
-from fastapi_rooms.listener import Listener, RoomMessage
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import Health
-from fastapi_rooms.socket import Socket
+from fastapi_rooms.operators.broadcast import BroadcastOperator
+from fastapi_rooms.operators.commands import RemoteSocket, ServerReply
+from fastapi_rooms.security.origins import AllowedOrigins
+from fastapi_rooms.security.rate_limit import RateLimit
+from fastapi_rooms.worker.events import Gap
+from fastapi_rooms.worker.listener import Listener, RoomMessage
+from fastapi_rooms.worker.runtime import Health
+from fastapi_rooms.worker.socket import Socket
 
 __all__ = [  # noqa: RUF022 -- grouped by module
     # .adapters
@@ -66,15 +66,10 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
-    # .broadcast
-    "BroadcastOperator",
     # .cluster
-    "RemoteSocket",
-    "ServerReply",
     "Worker",
-    # .door
-    "AllowedOrigins",
-    "RateLimit",
+    # .core
+    "OutboxPolicy",
     # .emitter
     "AsyncEmitter",
     "EmitNamespace",
@@ -103,20 +98,22 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "SocketClosed",
     "TooManyRooms",
     "UsageError",
-    # .events
-    "Gap",
-    # .listener
-    "Listener",
-    "RoomMessage",
     # .manager
     "RoomManager",
     # .namespace
     "Namespace",
-    # .outbox
-    "OutboxPolicy",
-    # .runtime
+    # .operators
+    "BroadcastOperator",
+    "RemoteSocket",
+    "ServerReply",
+    # .security
+    "AllowedOrigins",
+    "RateLimit",
+    # .worker
+    "Gap",
     "Health",
-    # .socket
+    "Listener",
+    "RoomMessage",
     "Socket",
 ]
 

@@ -1,6 +1,6 @@
 """Emitters: send to rooms from a process that has no manager, a task queue's worker or a script.
 
-Strategy: [fastapi_rooms.emission][] writes what is to be said, and `EmitOperator` has it said, by
+Strategy: [fastapi_rooms.wire.drafts][] writes what is to be said, and `EmitOperator` has it said by
 whatever it was given for that. Whether a verb blocks or has to be awaited is the only difference
 between the two emitters, so it is the only thing that each of them says for itself.
 """
@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
-from fastapi_rooms.adapters.redis.emitting import (
+from fastapi_rooms.adapters.redis.emit_clients import (
     AsyncClient,
     AsyncLine,
     SyncClient,
@@ -22,15 +22,15 @@ from fastapi_rooms.adapters.redis.emitting import (
     async_access,
     sync_access,
 )
-from fastapi_rooms.checks import check_count, check_positive
-from fastapi_rooms.cluster.verbs import check_close
-from fastapi_rooms.codec import MAX_NAMES
-from fastapi_rooms.emission import Draft, Drafts
-from fastapi_rooms.envelope import Target
+from fastapi_rooms.cluster.commands import check_close
+from fastapi_rooms.core.checks import check_count, check_positive
+from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
-from fastapi_rooms.frames import Payload
-from fastapi_rooms.names import Channels, check_namespace, check_rooms
 from fastapi_rooms.types import Room
+from fastapi_rooms.wire.codec import MAX_NAMES
+from fastapi_rooms.wire.drafts import Draft, Drafts
 
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]

@@ -13,19 +13,19 @@ from typing import Any, Self
 from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
-from fastapi_rooms.checks import check_positive
 from fastapi_rooms.cluster.description import WORKERS, Worker
-from fastapi_rooms.cluster.discovery import Pace
-from fastapi_rooms.cluster.remote import Ask
-from fastapi_rooms.departures import Departures
-from fastapi_rooms.envelope import Target
+from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.drain_schedule import Departures
+from fastapi_rooms.core.names import check_namespace
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError
-from fastapi_rooms.names import check_namespace
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import Health, Runtime
-from fastapi_rooms.settings import MAX_ROOMS_PER_SOCKET, Settings
-from fastapi_rooms.workers import count_workers_here
+from fastapi_rooms.operators.commands import Ask
+from fastapi_rooms.servers import count_workers_here
+from fastapi_rooms.worker.runtime import Health, Runtime
+from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
 
 logger = logging.getLogger("fastapi_rooms")
 

@@ -9,21 +9,21 @@ from typing import Any, Self
 
 from starlette.websockets import WebSocket
 
-from fastapi_rooms.broadcast import BroadcastOperator, Everyone
-from fastapi_rooms.cluster.remote import REPLIES, ROOMS, Ask, ServerReply
-from fastapi_rooms.connection import Connection
-from fastapi_rooms.door.guards import Guard, check_pattern
-from fastapi_rooms.envelope import Target
+from fastapi_rooms.core.names import check_event, check_room, check_rooms, new_sid
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
-from fastapi_rooms.events import EventName, Handler
-from fastapi_rooms.everywhere import Everywhere
-from fastapi_rooms.frames import Payload
-from fastapi_rooms.listener import Listener
-from fastapi_rooms.local import LocalNamespace
-from fastapi_rooms.names import check_event, check_room, check_rooms, new_sid
-from fastapi_rooms.outbox import OutboxPolicy
-from fastapi_rooms.runtime import Runtime
+from fastapi_rooms.operators.broadcast import BroadcastOperator, Everyone
+from fastapi_rooms.operators.commands import REPLIES, ROOMS, Ask, ServerReply
 from fastapi_rooms.types import NodeId, Room, Sid
+from fastapi_rooms.worker.authorization import Guard, check_pattern
+from fastapi_rooms.worker.connection import Connection
+from fastapi_rooms.worker.events import EventName, Handler
+from fastapi_rooms.worker.everywhere import Everywhere
+from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.local import LocalNamespace
+from fastapi_rooms.worker.runtime import Runtime
 
 
 class Namespace(Everyone):

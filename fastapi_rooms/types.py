@@ -11,7 +11,7 @@ Room: TypeAlias = str
 """Names a set of sockets: any string of 1 to 255 UTF-8 bytes, compared byte for byte."""
 
 Channel: TypeAlias = bytes
-"""What an adapter subscribes and publishes to; made by `fastapi_rooms.names.Channels`."""
+"""What an adapter subscribes and publishes to; made by `fastapi_rooms.core.names.Channels`."""
 
 NodeId: TypeAlias = str
 """Names one started worker: sixteen hexadecimal digits, drawn anew at every start."""

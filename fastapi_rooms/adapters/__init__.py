@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, Sharded
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter
-from fastapi_rooms.adapters.redis.urls import SCHEMES as REDIS_SCHEMES
+from fastapi_rooms.adapters.redis.links.urls import SCHEMES as REDIS_SCHEMES
 from fastapi_rooms.errors import ConfigurationError
 
 __all__ = [

@@ -24,16 +24,16 @@ from typing import Any
 import orjson
 
 from fastapi_rooms.adapters.base import Adapter
-from fastapi_rooms.cluster.discovery import Discovery, Pace
-from fastapi_rooms.cluster.post import Post
-from fastapi_rooms.cluster.question import Question, pieces_of
-from fastapi_rooms.cluster.remote import Ask
-from fastapi_rooms.cluster.verbs import NOWHERE, VERBS, Place, reason_of, unknown_verb
-from fastapi_rooms.envelope import Beat, Reply, Request
+from fastapi_rooms.cluster.commands import NOWHERE, VERBS, Place, reason_of, unknown_verb
+from fastapi_rooms.cluster.heartbeat import Discovery, Pace
+from fastapi_rooms.cluster.pending import Question, pieces_of
+from fastapi_rooms.cluster.sender import Post
+from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, RoomsError, UsageError
-from fastapi_rooms.names import Channels
-from fastapi_rooms.tasks import Tasks
+from fastapi_rooms.operators.commands import Ask
 from fastapi_rooms.types import Channel, NodeId
+from fastapi_rooms.wire.envelope import Beat, Reply, Request
 
 logger = logging.getLogger("fastapi_rooms")
 

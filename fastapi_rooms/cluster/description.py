@@ -9,9 +9,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from fastapi_rooms.cluster.remote import Answer
-from fastapi_rooms.cluster.verbs import Place
-from fastapi_rooms.envelope import Target
+from fastapi_rooms.cluster.commands import Place
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.operators.commands import Answer
 from fastapi_rooms.types import NodeId
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.frames import Outgoing, Payload
-from fastapi_rooms.outbox import Outbox, OutboxPolicy, Verdict
+from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
+from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART, ignore
 
 logger = logging.getLogger("fastapi_rooms")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from starlette.types import Message
 
-from fastapi_rooms.frames import Outgoing, Payload
+from fastapi_rooms.core.payload import Outgoing, Payload
 
 ABNORMAL_CLOSURE = 1006
 """The close code of a connection that ended without one (RFC 6455, section 7.1.5)."""

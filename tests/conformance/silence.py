@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import RequestRefused, RequestTimeout, RoomManager, codec
-from fastapi_rooms.envelope import Beat, Reply, Request, Sign, Target
-from fastapi_rooms.names import Channels, new_node_id
+from fastapi_rooms import RequestRefused, RequestTimeout, RoomManager
+from fastapi_rooms.core.names import Channels, new_node_id
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Cluster, eventually
 from fastapi_rooms.testing.suite import Backplane, Station
 from fastapi_rooms.testing.suite.backplane import ManagerBench
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Beat, Reply, Request, Sign
 
 SOON = 0.3
 """Seconds; what is waited for in vain is not waited for longer."""

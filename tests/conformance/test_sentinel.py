@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio.sentinel import Sentinel
 
 from fastapi_rooms import RedisAdapter, RoomManager
-from fastapi_rooms.adapters.redis.sentinels import Sentinels
+from fastapi_rooms.adapters.redis.links.sentinels import Sentinels
 from fastapi_rooms.testing import Certificates, Cluster, Member, SentinelServers, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
 from tests.conformance.silence import SilenceSuite

@@ -17,16 +17,18 @@ import redis as redis_py
 import yaml
 
 import fastapi_rooms
-from fastapi_rooms import RedisAdapter, RedisClusterAdapter, RoomManager, codec
-from fastapi_rooms.envelope import Broadcast, Target
-from fastapi_rooms.frames import Payload
-from fastapi_rooms.names import node_of
+from fastapi_rooms import RedisAdapter, RedisClusterAdapter, RoomManager
+from fastapi_rooms.core.names import node_of
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import (
     Cluster,
     Member,
     RedisCluster,
     RedisServer,
 )
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Broadcast
 from tests.docs.conftest import CLUSTER, REDIS
 from tests.docs.pages import ROOT, Block, blocks
 

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
-from fastapi_rooms.adapters.redis import subscriber
+from fastapi_rooms.adapters.redis.pubsub import subscriber
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
 from tests.faults.support import Talk, ready, talking
 

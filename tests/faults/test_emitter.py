@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RedisAdapter
-from fastapi_rooms.adapters.redis import emitting
+from fastapi_rooms.adapters.redis import emit_clients as emitting
 from fastapi_rooms.testing import Cluster, Direction, Proxy, RedisServer, eventually
 
 KINDS = [Emitter, AsyncEmitter]

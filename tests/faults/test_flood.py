@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from fastapi_rooms import Gap, MalformedEnvelope, codec
-from fastapi_rooms.envelope import Broadcast, Target
-from fastapi_rooms.frames import Payload
+from fastapi_rooms import Gap, MalformedEnvelope
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, RedisServer, eventually
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Broadcast
 from tests.faults.support import manager, ready, talking
 
 SAMPLE = codec.encode(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisAdapter, RoomManager
-from fastapi_rooms.adapters.redis import subscriber
+from fastapi_rooms.adapters.redis.pubsub import subscriber
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.faults.support import ready
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fastapi_rooms import AdapterUnavailable
-from fastapi_rooms.adapters.redis import roundtrip
+from fastapi_rooms.adapters.redis.pubsub import probe as roundtrip
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from tests.faults.support import QUICK, behind, manager, ready, talking
 

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from fastapi_rooms.adapters.redis import supervisor
-from fastapi_rooms.adapters.redis.link import Link
+from fastapi_rooms.adapters import supervisor
+from fastapi_rooms.adapters.redis.links.link import Link
 
 
 class Redis:

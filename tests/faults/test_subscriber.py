@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from fastapi_rooms import AdapterUnavailable, Gap, RoomManager
-from fastapi_rooms.adapters.redis import link
+from fastapi_rooms.adapters.redis.links import link
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from fastapi_rooms.testing.waiting import TIMEOUT
 from tests.faults.support import QUICK, behind, busy, manager, ready, talking

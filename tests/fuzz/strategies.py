@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from fastapi_rooms import codec
-from fastapi_rooms.cluster.verbs import VERBS
-from fastapi_rooms.envelope import Beat, Broadcast, Reply, Request, Sign, Target
-from fastapi_rooms.frames import Payload
+from fastapi_rooms.cluster.commands import VERBS
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Beat, Broadcast, Reply, Request, Sign
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 from tests.unit.support import OTHER_NODE, channel_of
 

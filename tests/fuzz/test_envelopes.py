@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms import MalformedEnvelope, RoomManager, codec
+from fastapi_rooms import MalformedEnvelope, RoomManager
 from fastapi_rooms.cluster.cluster import MAX_RUNNING
 from fastapi_rooms.cluster.peers import MAX_PEERS
-from fastapi_rooms.envelope import Beat, Broadcast, Request, Sign, Target
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Beat, Broadcast, Request, Sign
 from tests.fuzz.strategies import between_workers, envelopes
 from tests.unit.support import FakeAdapter, broadcast, channel_of
 

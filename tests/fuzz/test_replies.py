@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms import AdapterUnavailable, Outage
-from fastapi_rooms.adapters.redis import link as link_module
-from fastapi_rooms.adapters.redis.link import Link
-from fastapi_rooms.adapters.redis.publisher import Budget, Publisher
-from fastapi_rooms.adapters.redis.source import NodeSource
-from fastapi_rooms.adapters.redis.subscriber import Subscriber
+from fastapi_rooms.adapters.redis.links import link as link_module
+from fastapi_rooms.adapters.redis.links.link import Link
+from fastapi_rooms.adapters.redis.links.source import NodeSource
+from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
+from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from tests.fuzz.strategies import CHANNELS, array, bulk, streams
 
 SOURCE = NodeSource(ConnectionPool.from_url("redis://nowhere.invalid"))

@@ -19,7 +19,7 @@ from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cli.session import Session
-from fastapi_rooms.cluster.verbs import VERBS
+from fastapi_rooms.cluster.commands import VERBS
 from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
 from tests.integration.terminal import Output, at_a_terminal
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
-from fastapi_rooms import departures as departures_module
+from fastapi_rooms.core import drain_schedule as departures_module
 from tests.integration.raw import Endpoint, Port, RawClient, serving
 from tests.integration.servers import wait_until
 from tests.integration.test_direct_writes import IMPLEMENTATIONS, LOOPS, wait_for_client
@@ -102,7 +102,7 @@ def test_rooms_work_as_ever_until_it_is_a_clients_turn(
 def test_a_client_that_stops_reading_before_its_turn_does_not_hold_up_the_end(
     ws: str, loop: str, outbox: OutboxPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_rooms.connection.CLOSE_TIMEOUT", 0.2)
+    monkeypatch.setattr("fastapi_rooms.worker.connection.CLOSE_TIMEOUT", 0.2)
 
     async def endpoint(rooms: RoomManager, socket: Socket) -> None:
         await socket.receive_text()

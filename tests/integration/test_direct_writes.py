@@ -16,9 +16,9 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import connect as websockets_connect
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
-from fastapi_rooms import connection as connection_module
-from fastapi_rooms.transports import uvicorn as direct
-from fastapi_rooms.transports import uvicorn_server
+from fastapi_rooms.servers.uvicorn import server as uvicorn_server
+from fastapi_rooms.servers.uvicorn import transport as direct
+from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import Frame, RawClient, serving
 from tests.integration.servers import wait_until
 

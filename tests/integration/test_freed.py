@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
-from fastapi_rooms import connection as connection_module
+from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import Endpoint, RawClient, serving
 from tests.integration.servers import wait_until
 from tests.integration.test_direct_writes import IMPLEMENTATIONS, LOOPS, wait_for_client

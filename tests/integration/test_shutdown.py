@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from fastapi_rooms.departures import FEW, PACE
+from fastapi_rooms.core.drain_schedule import FEW, PACE
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import Client, heard, http, server_sent_events, talk_until_given_up
 from tests.integration.servers import (

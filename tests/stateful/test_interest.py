@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fastapi_rooms.interest import Interest
+from fastapi_rooms.core.interest import Interest
 from tests.stateful.settings import UNHURRIED
 
 CHANNELS = [b"a", b"b", b"c", b"d"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from fastapi_rooms.envelope import Target
-from fastapi_rooms.membership import Joined, Left, Membership
+from fastapi_rooms.core.membership import Joined, Left, Membership
+from fastapi_rooms.core.target import Target
 from tests.stateful.settings import UNHURRIED
 
 ROOMS = ["a", "b", "c", "s0", "s1", "nowhere"]  # a sid is a room too

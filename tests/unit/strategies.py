@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from fastapi_rooms.names import MAX_NAME_BYTES
+from fastapi_rooms.core.names import MAX_NAME_BYTES
 
 
 def _fits(name: str) -> bool:

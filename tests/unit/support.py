@@ -10,12 +10,14 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from fastapi_rooms import AdapterHealth, Receiver, RoomManager, codec
-from fastapi_rooms.cluster.remote import Answer, Ask, Part, T
-from fastapi_rooms.envelope import Broadcast, Target
-from fastapi_rooms.frames import Payload
-from fastapi_rooms.names import Channels
+from fastapi_rooms import AdapterHealth, Receiver, RoomManager
+from fastapi_rooms.core.names import Channels
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.operators.commands import Answer, Ask, Part, T
 from fastapi_rooms.testing import eventually
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Broadcast
 
 OTHER_NODE = "fedcba9876543210"
 """The id of a worker that the tests play."""

@@ -20,10 +20,11 @@ from fastapi_rooms import (
     InvalidRoomName,
     MessageTooLarge,
     UsageError,
-    codec,
 )
-from fastapi_rooms.envelope import Broadcast, Request, Target
-from fastapi_rooms.names import Channels
+from fastapi_rooms.core.names import Channels
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Broadcast, Request
 
 NOBODY = "redis://127.0.0.1:1"
 

@@ -30,10 +30,10 @@ from fastapi_rooms import (
     RedisAdapter,
     RoomManager,
 )
-from fastapi_rooms import fanout as fanout_module
 from fastapi_rooms import manager as manager_module
-from fastapi_rooms.fanout import HANDFUL
 from fastapi_rooms.testing import Cluster, Member, eventually
+from fastapi_rooms.worker import fanout as fanout_module
+from fastapi_rooms.worker.fanout import HANDFUL
 from tests.unit.support import FakeAdapter, other_tasks
 
 # Put together.

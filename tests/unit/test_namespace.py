@@ -25,12 +25,12 @@ from fastapi_rooms import (
     SocketClosed,
     TooManyRooms,
     UsageError,
-    codec,
 )
-from fastapi_rooms.envelope import Target
-from fastapi_rooms.fanout import HANDFUL
-from fastapi_rooms.names import new_sid
+from fastapi_rooms.core.names import new_sid
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
+from fastapi_rooms.wire import codec
+from fastapi_rooms.worker.fanout import HANDFUL
 from tests.unit.support import (
     OTHER_NODE,
     FakeAdapter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.adapters.redis.adapter import RedisAdapter
-from fastapi_rooms.adapters.redis.cluster import RedisClusterAdapter
+from fastapi_rooms.adapters.redis.pubsub.adapter import RedisAdapter
+from fastapi_rooms.adapters.redis.sharded import RedisClusterAdapter
 
 __all__ = ["RedisAdapter", "RedisClusterAdapter"]

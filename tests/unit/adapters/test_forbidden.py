@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from fastapi_rooms.adapters.redis.forbidden import NAMED, Forbidden
+from fastapi_rooms.adapters.forbidden import NAMED, Forbidden
 
 
 def test_each_is_told_once_and_the_end_when_none_is_left(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,18 +17,20 @@ from fastapi_rooms import (
     Receiver,
     RequestTimeout,
     UsageError,
-    codec,
 )
-from fastapi_rooms.cluster import cluster, discovery
+from fastapi_rooms.cluster import cluster
+from fastapi_rooms.cluster import heartbeat as discovery
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.discovery import Pace
-from fastapi_rooms.cluster.question import PIECE_BYTES
-from fastapi_rooms.cluster.remote import COUNT as COUNTED
-from fastapi_rooms.cluster.remote import Ask, conclude
-from fastapi_rooms.cluster.verbs import Nowhere
-from fastapi_rooms.envelope import Beat, Message, Reply, Request, Sign, Target
-from fastapi_rooms.names import Channels
+from fastapi_rooms.cluster.commands import Nowhere
+from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.cluster.pending import PIECE_BYTES
+from fastapi_rooms.core.names import Channels
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.operators.commands import COUNT as COUNTED
+from fastapi_rooms.operators.commands import Ask, conclude
 from fastapi_rooms.testing import eventually
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Beat, Message, Reply, Request, Sign
 from tests.unit.support import other_tasks
 
 ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16

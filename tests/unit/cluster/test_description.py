@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import RoomManager, UsageError, Worker, __version__
+from fastapi_rooms.cluster.commands import NOWHERE
 from fastapi_rooms.cluster.description import WORKERS
-from fastapi_rooms.cluster.verbs import NOWHERE
 from fastapi_rooms.testing import Cluster, eventually
 
 SAID = {"version": "1.2.3", "host": "box", "pid": 7, "uptime": 1.5, "sockets": 2}

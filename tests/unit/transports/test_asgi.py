@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms.frames import Batch, Payload
-from fastapi_rooms.outbox import OutboxPolicy
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.payload import Batch, Payload
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.transports.asgi import AsgiTransport
 

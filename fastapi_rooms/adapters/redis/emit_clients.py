@@ -1,0 +1,307 @@
+"""Publishing by a plain redis-py client, synchronous or not, for those who only ever publish.
+
+Strategy: what is said to Redis is one generator, `_conversation`, that yields commands and is sent
+the replies. Two short loops run it, one that blocks and one that awaits, and hold nothing else.
+
+A line says one thing at a time, and is sure of it before the next is signed: two messages under way
+on two connections of a pool could overtake each other, and receivers take what comes with a lower
+number for a repetition. What redis-py sends again has the same number, so receivers drop that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Generator
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.retry
+import redis.sentinel
+from redis.asyncio.connection import SSLConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+
+from fastapi_rooms.adapters.redis.links import role
+from fastapi_rooms.adapters.redis.links.urls import (
+    SCHEMES,
+    SENTINEL_SCHEMES,
+    parse_sentinel_url,
+    pool_of,
+)
+from fastapi_rooms.adapters.redis.sharded.access import SCHEMES as CLUSTER_SCHEMES
+from fastapi_rooms.adapters.redis.sharded.access import access_of
+from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
+from fastapi_rooms.wire.drafts import Draft, Origin
+
+SyncClient: TypeAlias = "redis.Redis | redis.RedisCluster"
+AsyncClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
+
+_Command: TypeAlias = tuple[bytes | str, ...]
+
+SOUND: Final = 10.0
+"""Seconds until a node is asked again whether it is a master, as a worker asks its own."""
+
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
+"""What redis-py raises when it could not do it."""
+
+
+class _Flavour(NamedTuple):
+    """One half of redis-py: its classes have the same names, and take the same arguments."""
+
+    client: Any
+    cluster: Any
+    node: Any
+    sentinel: Any
+    retry: Any
+    name: str
+
+
+_SYNC = _Flavour(
+    redis.Redis,
+    redis.RedisCluster,
+    redis.cluster.ClusterNode,
+    redis.sentinel.Sentinel,
+    redis.retry.Retry,
+    "redis",
+)
+_ASYNC = _Flavour(
+    redis.asyncio.Redis,
+    redis.asyncio.RedisCluster,
+    redis.asyncio.cluster.ClusterNode,
+    redis.asyncio.sentinel.Sentinel,
+    redis.asyncio.retry.Retry,
+    "redis.asyncio",
+)
+
+
+class Access(NamedTuple):
+    """How to come by a client."""
+
+    open: Callable[[], Any]
+    """Makes one; a cluster's synchronous one connects at once."""
+    owned: bool
+    """Whether it is ours to close."""
+    sharded: bool
+    """Whether it is a cluster's, where a message goes to the node of its channel."""
+    all_of: Callable[[Any], list[Any]] = lambda client: [client]
+    """A client, and what has to be closed with it."""
+
+
+def sync_access(where: str | SyncClient, timeout: float) -> Access:
+    """For a `SyncLine`. Raises `ConfigurationError`."""
+    return _access(where, _SYNC, timeout)
+
+
+def async_access(where: str | AsyncClient, timeout: float) -> Access:
+    """For an `AsyncLine`. Raises `ConfigurationError`."""
+    return _access(where, _ASYNC, timeout)
+
+
+def _access(where: object, flavour: _Flavour, timeout: float) -> Access:
+    if isinstance(where, flavour.client | flavour.cluster):
+        sharded = isinstance(where, flavour.cluster)
+        return Access(lambda: where, owned=False, sharded=sharded)
+    if not isinstance(where, str):
+        raise ConfigurationError(
+            f"This emitter takes a URL, a {flavour.name}.Redis or a {flavour.name}.RedisCluster, "
+            f"not a {type(where).__module__}.{type(where).__name__}."
+        )
+    limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    # A connection that was idle may have been closed by Redis: that is not worth an error.
+    once_more = {
+        "retry": flavour.retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "retry_on_error": [RedisConnectionError],  # redis-py 5 wants to be told twice
+    }
+    scheme = where.partition("://")[0]
+    if scheme in CLUSTER_SCHEMES:
+        return _cluster(where, flavour, limits)
+    if scheme in SENTINEL_SCHEMES:
+        return _sentinel(where, flavour, limits, once_more)
+    if scheme in SCHEMES:
+        pool_of(where)  # says what is wrong with it
+        return Access(
+            lambda: flavour.client.from_url(where, **limits, **once_more), owned=True, sharded=False
+        )
+    raise ConfigurationError(
+        "An emitter reaches workers through Redis only: give it a URL such as redis://host:6379, "
+        "rediss://host:6379, unix:///path/to/redis.sock, redis+sentinel://host:26379/name or "
+        "redis+cluster://host:7000,host:7001."
+    )
+
+
+def _cluster(url: str, flavour: _Flavour, limits: dict[str, Any]) -> Access:
+    seeds, options, connection_class, _ = access_of(url)
+    options = {**limits, **options, "ssl": issubclass(connection_class, SSLConnection)}
+    del options["retry"]  # a cluster's client has its own ways to try again
+
+    def connect() -> Any:
+        nodes = [flavour.node(seed.host, seed.port) for seed in seeds]
+        return flavour.cluster(startup_nodes=nodes, **options)
+
+    return Access(connect, owned=True, sharded=True)
+
+
+def _sentinel(
+    url: str, flavour: _Flavour, limits: dict[str, Any], once_more: dict[str, Any]
+) -> Access:
+    pool_of(url)  # says what is wrong with it
+    sentinels, master, options, sentinel_options = parse_sentinel_url(url)
+
+    def connect() -> Any:
+        asked = flavour.sentinel(
+            sentinels, sentinel_kwargs={**limits, **sentinel_options, **once_more}
+        )
+        return asked.master_for(master, **{**limits, **options, **once_more})
+
+    def all_of(client: Any) -> list[Any]:
+        return [client, *client.connection_pool.sentinel_manager.sentinels]
+
+    return Access(connect, owned=True, sharded=False, all_of=all_of)
+
+
+class _Line:
+    """What both lines have: a client, and an origin of their own."""
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        self._access = access
+        self._timeout = timeout
+        self._origin = Origin()
+        self._client: Any = None
+        self._sound_until = 0.0
+        """Until when the node is believed to be a master, by `monotonic`."""
+
+    def _conversation(self, draft: Draft) -> Generator[_Command, Any, None]:
+        """Publish, on a node that is no replica.
+
+        It may become one, and redis-py makes a lost connection again without a word; so the node is
+        asked from time to time.
+        """
+        if not self._access.sharded and monotonic() >= self._sound_until:
+            for command in (("HELLO",), ("ROLE",)):  # without a number HELLO changes nothing
+                try:
+                    reply = yield command
+                except ResponseError:
+                    continue
+                if problem := role.trouble(reply):
+                    raise AdapterUnavailable(f"Redis is no use: {problem}")
+                break
+            self._sound_until = monotonic() + SOUND
+        verb = "SPUBLISH" if self._access.sharded else "PUBLISH"
+        yield verb, draft.channel, self._origin.sign(draft)
+
+    def _failure(self, error: BaseException) -> AdapterUnavailable:
+        self._sound_until = 0.0  # it may be another node the next time
+        why = str(error) or type(error).__name__
+        if isinstance(error, ResponseError):
+            return AdapterUnavailable(f"Redis refused to publish: {why}")
+        return AdapterUnavailable(f"Redis did not accept it: {why}")
+
+    def _held_up(self) -> AdapterUnavailable:
+        return AdapterUnavailable(f"Redis did not accept it in {self._timeout:g} s.")
+
+
+class SyncLine(_Line):
+    """Blocks. Any number of threads of one process may use it; after a fork make another."""
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        super().__init__(access, timeout)
+        self.home = os.getpid()
+        """What it belongs to."""
+        self._turn = threading.Lock()
+
+    def say(self, draft: Draft) -> None:
+        """Publish. Raises `AdapterUnavailable`."""
+        if not self._turn.acquire(timeout=self._timeout):
+            raise self._held_up()
+        try:
+            if self._client is None:
+                self._client = self._access.open()
+            self._run(self._conversation(draft))
+        except FAILURES as error:
+            raise self._failure(error) from error
+        finally:
+            self._turn.release()
+
+    def _run(self, conversation: Generator[_Command, Any, None]) -> None:
+        command = next(conversation, None)
+        while command is not None:
+            try:
+                reply = self._client.execute_command(*command, NEVER_DECODE=True)
+            except ResponseError as error:
+                command = _throw(conversation, error)
+            else:
+                command = _send(conversation, reply)
+
+    def close(self) -> None:
+        """Close the connections, if they are ours."""
+        with self._turn:
+            client, self._client = self._client, None
+            if client is not None and self._access.owned:
+                for each in self._access.all_of(client):
+                    each.close()
+
+
+class AsyncLine(_Line):
+    """Awaits. Belongs to one event loop of one process."""
+
+    def __init__(self, access: Access, timeout: float) -> None:
+        super().__init__(access, timeout)
+        self._turn = asyncio.Lock()
+
+    async def say(self, draft: Draft) -> None:
+        """Publish. Raises `AdapterUnavailable`."""
+        limit = asyncio.timeout(self._timeout)
+        try:
+            async with limit, self._turn:
+                if self._client is None:
+                    self._client = self._access.open()
+                await self._run(self._conversation(draft))
+        except TimeoutError as error:
+            if limit.expired():
+                raise self._held_up() from None
+            raise self._failure(error) from error
+        except FAILURES as error:
+            raise self._failure(error) from error
+
+    async def _run(self, conversation: Generator[_Command, Any, None]) -> None:
+        command = next(conversation, None)
+        while command is not None:
+            try:
+                reply = await self._client.execute_command(*command, NEVER_DECODE=True)
+            except ResponseError as error:
+                command = _throw(conversation, error)
+            else:
+                command = _send(conversation, reply)
+
+    async def close(self) -> None:
+        """Close the connections, if they are ours."""
+        async with self._turn:
+            client, self._client = self._client, None
+            if client is not None and self._access.owned:
+                for each in self._access.all_of(client):
+                    await each.aclose()
+
+
+def _send(conversation: Generator[_Command, Any, None], reply: Any) -> _Command | None:
+    """Go on with a reply: the next command, `None` at the end."""
+    try:
+        return conversation.send(reply)
+    except StopIteration:
+        return None
+
+
+def _throw(conversation: Generator[_Command, Any, None], error: ResponseError) -> _Command | None:
+    """Go on with an error reply; it is raised here unless the conversation takes it."""
+    try:
+        return conversation.throw(error)
+    except StopIteration:
+        return None

@@ -1,0 +1,137 @@
+"""The adapter for Redis Cluster, by sharded pub/sub: a message goes to the node of its channel."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Iterable
+
+from redis.asyncio.cluster import RedisCluster
+
+from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.adapters.connection_status import Standing
+from fastapi_rooms.adapters.redis.sharded.access import access_of
+from fastapi_rooms.adapters.redis.sharded.node_pool import Fleet, Options
+from fastapi_rooms.adapters.redis.slots import slot_of
+from fastapi_rooms.core.checks import check_count, check_positive
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted
+from fastapi_rooms.types import Channel
+
+
+class RedisClusterAdapter:
+    """Carries bytes between workers by a Redis Cluster's sharded pub/sub: Redis 7.0 or newer.
+
+    Each worker has two connections to every master. Rooms are spread over the masters by their
+    names. The messages of one sender to one room arrive in order, also while slots move or a
+    replica takes over; those to different rooms may overtake each other. A prefix with a part in
+    braces, such as `{shop}`, puts all rooms on one node, where order holds across them.
+
+    Args:
+        redis: a URL (`redis+cluster://host:7000,host:7001`, with TLS `rediss+cluster://`, with
+            redis-py's query options) that names some of the nodes, or a
+            `redis.asyncio.RedisCluster` of your own. Its settings are used; its connections not.
+        prefix: the first part of every channel, so that applications can share one cluster.
+        publish_timeout: seconds a message may take to be accepted, outages included.
+        connect_timeout: seconds that opening a connection may take.
+        max_buffered_bytes: how much may wait to be accepted, over all nodes.
+        probe_interval: every so many seconds the adapter publishes a message to itself at each
+            master. If it does not come back within as many seconds again, both connections there
+            are made anew, however healthy their sockets look; if other messages do come, only when
+            it is the third in a row.
+        refresh_interval: at least so often, in seconds, one of the nodes is asked who serves what.
+            It is asked at once when a node is lost or says that a slot has moved.
+
+    Raises:
+        ConfigurationError: for a URL or client that cannot be used, or a number that a setting
+            cannot have.
+    """
+
+    def __init__(
+        self,
+        redis: str | RedisCluster,
+        *,
+        prefix: str = "rooms",
+        publish_timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        max_buffered_bytes: int = 32 * 1024 * 1024,
+        probe_interval: float = 10.0,
+        refresh_interval: float = 1.0,
+    ) -> None:
+        check_positive("publish_timeout", publish_timeout)
+        check_positive("connect_timeout", connect_timeout)
+        check_positive("probe_interval", probe_interval)
+        check_positive("refresh_interval", refresh_interval)
+        check_count("max_buffered_bytes", max_buffered_bytes, "bytes")
+        self.prefix = prefix
+        self._access = access_of(redis)
+        self._options = Options(
+            publish_timeout, connect_timeout, max_buffered_bytes, probe_interval, refresh_interval
+        )
+        self._standing = Standing(
+            "A part of the Redis Cluster is out of reach, its rooms are local"
+        )
+        self._fleet: Fleet | None = None
+
+    @property
+    def health(self) -> AdapterHealth:
+        """How the connections to all masters are, taken together."""
+        if self._fleet is None:
+            return AdapterHealth(False, self._standing.since, None)
+        return self._fleet.health
+
+    def shard_of(self, channel: Channel) -> int:
+        """The slot of a channel: order holds within it."""
+        return slot_of(channel)
+
+    async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
+        """Find the masters and connect; return when ready, or when the first attempt failed.
+
+        Raises:
+            AdapterUnavailable: the cluster rejects the username or password.
+        """
+        self._standing.start()
+        stem = f"{self.prefix}#probe.{secrets.token_hex(8)}"
+        self._fleet = Fleet(self._access, self._options, receiver, self._standing, stem)
+        try:
+            self._fleet.need(channels)
+            await self._standing.first_attempt(self._options.connect_timeout)
+            refused = self._fleet.refused
+            if refused:
+                raise AdapterUnavailable(f"Redis rejects the login: {refused}")  # noqa: TRY301
+        except BaseException:
+            await self.close()
+            raise
+
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
+        """Send it; done when its node has accepted it, with the number of others it went to.
+
+        For a few seconds after slots have moved, none are told from some that are on their way.
+        """
+        return self._running().publish(channel, data)
+
+    def publish_volatile(self, channel: Channel, data: bytes) -> None:
+        """Send it if the node of its slot is there to take it."""
+        self._running().publish_volatile(channel, data)
+
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the node of its slot has confirmed it, and it is still wanted."""
+        return self._fleet is not None and self._fleet.is_live(channel)
+
+    async def subscribe(self, channels: Iterable[Channel]) -> None:
+        """Return when every channel is confirmed by the node of its slot."""
+        await self._running().subscribe(channels)
+
+    def unsubscribe(self, channels: Iterable[Channel]) -> None:
+        """Leave the channels with the next command."""
+        self._running().unsubscribe(channels)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        fleet, self._fleet = self._fleet, None
+        if fleet is not None:
+            await fleet.close()
+            self._standing.close()
+
+    def _running(self) -> Fleet:
+        if self._fleet is None:
+            raise NotStarted
+        return self._fleet

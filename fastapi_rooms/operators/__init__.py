@@ -1,0 +1,1 @@
+"""Whom a message is for and what is done with it: the operators that users chain."""

@@ -1,0 +1,31 @@
+"""What leans on the insides of ASGI servers; everything else works on any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.websockets import WebSocket
+
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.servers.uvicorn.server import OnShutdown, on_server_shutdown
+from fastapi_rooms.servers.uvicorn.transport import UvicornTransport
+from fastapi_rooms.servers.worker_count import count_workers_here
+from fastapi_rooms.transports import AsgiTransport, Transport
+
+__all__ = ["UvicornTransport", "count_workers_here", "on_server_shutdown", "open_transport"]
+
+
+def open_transport(
+    websocket: WebSocket,
+    policy: OutboxPolicy,
+    on_overflow: Callable[[], None],
+    on_shutdown: OnShutdown,
+    *,
+    direct: bool,
+) -> Transport:
+    """The best transport for an accepted connection: the server's own if `direct` and possible."""
+    if direct:
+        transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown)
+        if transport is not None:
+            return transport
+    return AsgiTransport(websocket, policy, on_overflow)

@@ -1,0 +1,1 @@
+"""What travels between workers, as bytes: envelopes, their encoding, and emitters' drafts."""

@@ -1,0 +1,1 @@
+"""This worker: its sockets, their rooms, and what reaches them."""

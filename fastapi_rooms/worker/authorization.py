@@ -1,0 +1,74 @@
+"""Who has to be asked before a socket joins a room, and asking them.
+
+Strategy: names are opaque and may hold any character, so a pattern has one mark only, a `*` at its
+very end. Doubt refuses: a handler that raises, or returns nothing, lets nobody in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from starlette.websockets import WebSocketDisconnect
+
+from fastapi_rooms.core.names import check_room
+from fastapi_rooms.errors import ClientError, ConfigurationError, InvalidRoomName, JoinRefused
+from fastapi_rooms.types import Room
+from fastapi_rooms.worker.socket import Socket
+
+logger = logging.getLogger("fastapi_rooms")
+
+Guard = TypeVar("Guard", bound=Callable[[Socket, Room], bool | Awaitable[bool]])
+"""A handler: `(socket, room) -> bool`, plain or async."""
+
+
+def check_pattern(pattern: object) -> None:
+    """Raise `ConfigurationError` for a pattern that no room's name can match."""
+    try:
+        if pattern != "*":
+            check_room(pattern.removesuffix("*") if isinstance(pattern, str) else "")
+    except InvalidRoomName as error:
+        raise ConfigurationError(f"authorize({pattern!r}) guards no room. {error}") from None
+
+
+def matches(pattern: str, room: Room) -> bool:
+    """Whether a pattern stands for a room: by its name, or by the beginning before a last `*`."""
+    if pattern.endswith("*"):
+        return room.startswith(pattern[:-1])
+    return room == pattern
+
+
+class Guards:
+    """The handlers of one namespace, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self._guards: list[tuple[str, Callable[[Socket, Room], bool | Awaitable[bool]]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._guards)
+
+    def add(self, pattern: str, guard: Callable[[Socket, Room], bool | Awaitable[bool]]) -> None:
+        """Have `guard` asked about the rooms that `pattern` stands for."""
+        self._guards.append((pattern, guard))
+
+    async def ask(self, socket: Socket, rooms: Iterable[Room]) -> None:
+        """Return if everyone asked lets the socket into every room, else raise `JoinRefused`."""
+        for room in rooms:
+            for pattern, guard in self._guards:
+                if matches(pattern, room) and not await self._allows(guard, socket, room):
+                    raise JoinRefused(room)
+
+    @staticmethod
+    async def _allows(
+        guard: Callable[[Socket, Room], bool | Awaitable[bool]], socket: Socket, room: Room
+    ) -> bool:
+        try:
+            answer = guard(socket, room)
+            return bool(await answer if inspect.isawaitable(answer) else answer)
+        except (ClientError, WebSocketDisconnect):
+            raise  # it has its own way to say no, or found that the client is gone
+        except Exception:
+            logger.exception("Whether %s may join %r could not be found out: refused", socket, room)
+            return False

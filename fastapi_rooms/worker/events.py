@@ -1,0 +1,90 @@
+"""A namespace's events: who wants to know, and telling them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.types import Room
+
+logger = logging.getLogger("fastapi_rooms")
+
+EventName = Literal[
+    "create-room", "delete-room", "join-room", "leave-room", "connect", "disconnect", "gap"
+]
+_NAMES = frozenset(get_args(EventName))
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class Gap(NamedTuple):
+    """A span of time in which messages from other workers may have been missed.
+
+    Times are seconds since the epoch. What local members sent to each other is not affected.
+    """
+
+    since: float
+    """All that was sent before that has arrived."""
+    until: float
+    """When it was sure to receive again."""
+    rooms: frozenset[Room]
+    """The rooms of this namespace that had a member or listener on this worker all the while.
+
+    On Redis Cluster: those whose node was lost or whose slot moved. There may be none, if only what
+    was sent to single sockets can have been missed.
+    """
+
+
+class Events:
+    """Handlers by event. A plain one is called at once, an async one becomes a task."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Callable[..., Any]]] = {}
+        self._tasks = Tasks()
+
+    def on(self, event: EventName) -> Callable[[Handler], Handler]:
+        """A decorator that registers a handler. Raises `ConfigurationError` for no such event."""
+        if event not in _NAMES:
+            raise ConfigurationError(
+                f"There is no event {event!r}. There are: {', '.join(sorted(_NAMES))}."
+            )
+
+        def register(handler: Handler) -> Handler:
+            self._handlers.setdefault(event, []).append(handler)
+            return handler
+
+        return register
+
+    def emit(self, event: EventName, *args: Any) -> None:
+        """Tell every handler. One that raises is logged, and harms neither others nor us."""
+        for handler in self._handlers.get(event, ()):
+            try:
+                result = handler(*args)
+            except Exception:
+                logger.exception("A handler of %r raised", event)
+                continue
+            if inspect.iscoroutine(result):
+                task = self._tasks.create(result, f"A handler of {event!r}")
+                task.add_done_callback(partial(self._ended, event))
+
+    def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("A handler of %r raised", event, exc_info=error)
+
+    def forget(self) -> None:
+        """Forget the handlers that ran in an event loop that is gone."""
+        self._tasks.forget()
+
+    async def close(self, timeout: float) -> None:
+        """Let the handlers that still run finish, and cancel those that do not in time.
+
+        They have as much time again to end by that.
+        """
+        await self._tasks.over(timeout)
+        await self._tasks.end(timeout)

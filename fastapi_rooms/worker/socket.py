@@ -1,0 +1,246 @@
+"""One client, as its endpoint sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from fastapi_rooms.core.names import check_rooms
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.errors import InvalidMessage
+from fastapi_rooms.operators.broadcast import BroadcastOperator
+from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.types import Room, Sid
+
+UNSUPPORTED_DATA, NO_STATUS, ABNORMAL_CLOSURE, INVALID_DATA = 1003, 1005, 1006, 1007
+
+
+class Home(Protocol):
+    """The namespace a socket is in, as far as the socket needs it."""
+
+    name: str
+
+    @property
+    def guarded(self) -> bool:
+        """Whether anyone asked to be asked before a socket joins."""
+
+    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
+        """The rooms the socket is in."""
+
+    async def admit(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Ask those who guard the rooms. Raises `JoinRefused`."""
+
+    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Put the socket into rooms, once the adapter has confirmed them."""
+
+    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Take the socket out of rooms."""
+
+    everyone: BroadcastOperator
+    """Addresses everyone in it."""
+
+
+class Socket:
+    """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
+
+    __slots__ = ("_namespace", "_transport", "data", "dismiss", "sid", "websocket")
+
+    def __init__(
+        self,
+        namespace: Home,
+        websocket: WebSocket,
+        transport: Transport,
+        sid: Sid,
+        data: dict[str, Any],
+        dismiss: Callable[[int, str], None],
+    ) -> None:
+        self._namespace = namespace
+        self._transport = transport
+        self.websocket = websocket
+        """Starlette's object, for headers, query parameters, the client's address, `close`."""
+        self.sid = sid
+        """This socket's id, and the name of a room that only it is in unless you put others in."""
+        self.data = data
+        """What the application knows of this socket: JSON values."""
+        self.dismiss = dismiss
+        """Takes it out of every room at once, and closes it with a code and a reason as soon as it
+        has what was sent to it before. Does not wait."""
+
+    @property
+    def rooms(self) -> AbstractSet[Room]:
+        """The rooms it is in, its sid among them: a live, read-only view; empty when it is over."""
+        return self._namespace.rooms_of(self)
+
+    @property
+    def transport(self) -> str:
+        """How messages reach this client: `asgi` or `uvicorn`."""
+        return self._transport.name
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for this client to read."""
+        return self._transport.pending
+
+    @property
+    def dropped(self) -> int:
+        """How many messages this client missed because it did not keep up."""
+        return self._transport.dropped
+
+    async def join(self, *names: Room) -> None:
+        """Join rooms: all of them, or none if this raises.
+
+        Returns when this worker is sure to receive what is sent to those rooms from then on.
+
+        Raises:
+            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
+            JoinRefused: a handler of `rooms.authorize` did not allow it; `rooms.connect` closes
+                with 1008 by it.
+            TooManyRooms: it would be in more than `max_rooms_per_socket`; 1008 as well.
+            AdapterUnavailable: the adapter did not confirm them within the join timeout.
+            SocketClosed: this socket's `connect` block is over.
+        """
+        check_rooms(names)
+        if self._namespace.guarded:
+            await self._namespace.admit(self, names)
+        await self._namespace.join(self, names)
+
+    async def leave(self, *names: Room) -> None:
+        """Leave rooms; those it is not in do not matter. A socket's own room is not left."""
+        self._namespace.leave(self, check_rooms(names))
+
+    def to(self, *names: Room) -> BroadcastOperator:
+        """Address rooms or sids, leaving this socket out."""
+        return self.broadcast.to(*names)
+
+    @property
+    def broadcast(self) -> BroadcastOperator:
+        """Address everyone in the namespace but this socket."""
+        return self._namespace.everyone.except_(self.sid)
+
+    async def send_text(self, data: str) -> None:
+        """Send text to this client, in order with the broadcasts it gets.
+
+        Waits for a client that is behind. Raises `WebSocketDisconnect` when it is gone.
+        """
+        await self._transport.send(Payload.of_text(data))
+
+    async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes to this client, as `send_text` does text."""
+        await self._transport.send(Payload.of_bytes(data))
+
+    async def send_json(self, data: Any) -> None:
+        """Send what orjson makes of `data`, as a text message."""
+        await self._transport.send(Payload.of_json(data))
+
+    async def receive_text(self) -> str:
+        """The client's next message.
+
+        Raises:
+            WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
+            InvalidMessage: it sent bytes; `rooms.connect` closes with 1003 by it.
+        """
+        return _text_of(await self._receive())
+
+    async def receive_bytes(self) -> bytes:
+        """The client's next message, as `receive_text`, for bytes."""
+        return _bytes_of(await self._receive())
+
+    async def receive_json(self) -> Any:
+        """The client's next message, read as JSON whether it came as text or bytes.
+
+        Raises:
+            WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
+            InvalidMessage: it is not JSON; `rooms.connect` closes with 1007 by it.
+        """
+        return _json_of(await self._receive())
+
+    def iter_text(self) -> AsyncIterator[str]:
+        """The client's messages, as `receive_text` gives them; ends when the client is gone."""
+        return _Messages(self, self._transport.receive, _text_of)
+
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """The client's messages, as `receive_bytes` gives them; ends when the client is gone."""
+        return _Messages(self, self._transport.receive, _bytes_of)
+
+    def iter_json(self) -> AsyncIterator[Any]:
+        """The client's messages, as `receive_json` gives them; ends when the client is gone."""
+        return _Messages(self, self._transport.receive, _json_of)
+
+    async def _receive(self) -> Message:
+        self._check_there()
+        return self._unless_gone(await self._transport.receive())
+
+    def _check_there(self) -> None:
+        # `websocket.receive_text` refuses to read once a send has found the client gone; reading on
+        # to the disconnect message is what ends the endpoint in order, with the client's code.
+        if self.websocket.client_state is WebSocketState.DISCONNECTED:
+            raise WebSocketDisconnect(ABNORMAL_CLOSURE)
+
+    def _unless_gone(self, message: Message) -> Message:
+        if message["type"] == "websocket.disconnect":
+            self.websocket.client_state = WebSocketState.DISCONNECTED
+            raise WebSocketDisconnect(message.get("code") or NO_STATUS, message.get("reason"))
+        return message
+
+    def __repr__(self) -> str:
+        return f"<Socket {self.sid} in {self._namespace.name}>"
+
+
+T = TypeVar("T")
+
+
+class _Messages(AsyncIterator[T]):
+    """What `async for` goes through: `receive_*`, with no coroutine more to wake up through.
+
+    No async generator, for the same reason; and one that was cancelled while it waited, by a
+    timeout say, would be over.
+    """
+
+    __slots__ = ("_read", "_receive", "_socket")
+
+    def __init__(
+        self,
+        socket: Socket,
+        receive: Callable[[], Awaitable[Message]],
+        read: Callable[[Message], T],
+    ) -> None:
+        self._socket = socket
+        self._receive = receive
+        self._read = read
+
+    async def __anext__(self) -> T:
+        socket = self._socket
+        try:
+            socket._check_there()
+            return self._read(socket._unless_gone(await self._receive()))
+        except WebSocketDisconnect:
+            raise StopAsyncIteration from None
+
+
+def _text_of(message: Message) -> str:
+    text = message.get("text")
+    if text is None:
+        raise InvalidMessage("Expected a text message, got bytes", code=UNSUPPORTED_DATA)
+    return str(text)
+
+
+def _bytes_of(message: Message) -> bytes:
+    data = message.get("bytes")
+    if data is None:
+        raise InvalidMessage("Expected bytes, got a text message", code=UNSUPPORTED_DATA)
+    return bytes(data)
+
+
+def _json_of(message: Message) -> Any:
+    data = message.get("text")
+    if data is None:
+        data = message.get("bytes") or b""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error

@@ -1,0 +1,59 @@
+"""Spans of time in which a worker may have published in vain."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastapi_rooms.adapters.redis.pubsub.failover_gaps import Span, Strays, decode, encode
+
+NOW = 1_000_000.0
+
+
+def test_a_span_survives_clocks_that_differ() -> None:
+    here = NOW + 3600  # this worker's clock is an hour ahead
+    assert decode(encode(Span(NOW - 12.5, NOW - 0.25), NOW), here) == (here - 12.5, here - 0.25)
+
+
+def test_a_clock_that_was_set_makes_a_span_that_is_read_all_the_same() -> None:
+    for span in (Span(NOW + 9, NOW + 5), Span(NOW - 1e9, NOW - 1), Span(NOW - 1, NOW - 5)):
+        since, until = decode(encode(span, NOW), NOW)
+        assert since <= until <= NOW
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"1",
+        b"1 2",
+        b"2 -1",
+        b"nan 1",
+        b"2 nan",
+        b"inf 1",
+        b"1e9 1",
+        b"2 1 0",
+        b"two one",
+        b"2  1",
+        b"\xff 1",
+        b"2 1" + b"0" * 100,
+    ],
+)
+def test_what_no_worker_says_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 -- float's own among them
+        decode(data, NOW)
+
+
+def test_what_was_before_ones_own_connection_is_no_news() -> None:
+    assert Strays().news(Span(NOW - 9, NOW - 5), NOW - 4, NOW) is None
+
+
+def test_a_gap_begins_where_ones_own_ended() -> None:
+    assert Strays().news(Span(NOW - 9, NOW - 5), NOW - 7, NOW) == (NOW - 7, NOW)
+    assert Strays().news(Span(NOW - 9, NOW - 5), NOW - 99, NOW) == (NOW - 9, NOW)
+
+
+def test_many_who_say_the_same_are_one_gap() -> None:
+    strays = Strays()
+    assert strays.news(Span(NOW - 9, NOW - 5), 0, NOW)
+    assert strays.news(Span(NOW - 9, NOW - 4), 0, NOW + 1) is None
+    assert strays.news(Span(NOW - 9, NOW + 1), 0, NOW + 2) == (NOW, NOW + 2)

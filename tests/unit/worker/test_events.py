@@ -1,0 +1,187 @@
+"""Events: every handler is told, and none can harm another."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import weakref
+from contextlib import suppress
+from typing import Any, cast, get_args
+
+import pytest
+
+from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.testing import eventually
+from fastapi_rooms.worker.events import EventName, Events
+from tests.unit.support import other_tasks
+
+
+def test_a_handler_is_called_with_what_the_event_tells() -> None:
+    events = Events()
+    calls: list[Any] = []
+    events.on("join-room")(lambda room, sid: calls.append((room, sid)))
+    events.emit("join-room", "lobby", "ann")
+    events.emit("leave-room", "lobby", "ann")
+    assert calls == [("lobby", "ann")]
+
+
+def test_handlers_are_called_in_the_order_they_were_registered() -> None:
+    events = Events()
+    calls: list[Any] = []
+    for number in range(3):
+        events.on("connect")(lambda _socket, number=number: calls.append(number))
+    events.emit("connect", None)
+    assert calls == [0, 1, 2]
+
+
+def test_on_gives_the_handler_back() -> None:
+    def handler(room: str) -> None: ...
+
+    assert Events().on("create-room")(handler) is handler
+
+
+@pytest.mark.parametrize("event", get_args(EventName))
+def test_every_event_that_is_documented_can_be_handled(event: EventName) -> None:
+    events = Events()
+    calls: list[Any] = []
+    events.on(event)(lambda *args: calls.append(args))
+    events.emit(event, "told")
+    assert calls == [("told",)]
+
+
+def test_an_event_that_does_not_exist_is_refused_and_the_others_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="no event 'joined'") as raised:
+        Events().on(cast(Any, "joined"))
+    for event in get_args(EventName):
+        assert event in str(raised.value)
+
+
+def test_a_handler_that_raises_is_logged_and_the_next_is_still_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = Events()
+    calls: list[Any] = []
+
+    @events.on("create-room")
+    def broken(room: str) -> None:
+        raise ValueError("broken")
+
+    events.on("create-room")(calls.append)
+    events.emit("create-room", "lobby")
+    assert calls == ["lobby"]
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("fastapi_rooms", logging.ERROR)
+    assert "'create-room'" in record.getMessage()
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_an_async_handler_runs_as_a_task_and_the_caller_goes_on() -> None:
+    events, may_end = Events(), asyncio.Event()
+    calls: list[str] = []
+
+    @events.on("delete-room")
+    async def handler(room: str) -> None:
+        await may_end.wait()
+        calls.append(room)
+
+    events.emit("delete-room", "lobby")
+    assert calls == []
+    may_end.set()
+    await eventually(lambda: calls == ["lobby"])
+    await eventually(lambda: not other_tasks())
+
+
+async def test_an_async_handler_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events()
+
+    @events.on("gap")
+    async def broken(gap: object) -> None:
+        await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    events.emit("gap", None)
+    await eventually(lambda: caplog.records)
+    assert "'gap'" in caplog.text
+    assert "ValueError: broken" in caplog.text
+
+
+async def test_a_handler_that_has_ended_is_not_kept() -> None:
+    events = Events()
+
+    @events.on("create-room")
+    async def handler(room: str) -> None: ...
+
+    events.emit("create-room", "lobby")
+    [task] = other_tasks()
+    ended = weakref.ref(task)
+    await task
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    assert ended() is None
+
+
+async def test_close_lets_the_handlers_that_still_run_finish() -> None:
+    events = Events()
+    may_finish = asyncio.Event()
+    finished: list[str] = []
+
+    @events.on("disconnect")
+    async def slow(socket: str) -> None:
+        await may_finish.wait()
+        finished.append(socket)
+
+    events.emit("disconnect", "ann")
+    closing = asyncio.create_task(events.close(600))
+    await asyncio.sleep(0)
+    may_finish.set()
+    await closing
+    assert finished == ["ann"]
+    assert not other_tasks()
+
+
+async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them() -> None:
+    events = Events()
+    cleaned_up: list[str] = []
+
+    @events.on("connect")
+    async def endless(socket: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned_up.append(socket)
+
+    events.emit("connect", "ann")
+    events.emit("connect", "bob")
+    await eventually(lambda: len(other_tasks()) == 2)
+    await asyncio.sleep(0)  # both have begun
+    await events.close(0.01)
+    assert sorted(cleaned_up) == ["ann", "bob"]
+    assert not other_tasks()
+
+
+async def test_a_handler_that_will_not_end_is_named_and_left_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = Events()
+    go = asyncio.Event()
+
+    @events.on("connect")
+    async def stubborn(socket: str) -> None:
+        while not go.is_set():
+            with suppress(asyncio.CancelledError):
+                await go.wait()
+
+    events.emit("connect", "ann")
+    await asyncio.sleep(0)
+    await events.close(0.01)
+    assert "A handler of 'connect' was cancelled and has not ended" in caplog.text
+    go.set()
+    await eventually(lambda: not other_tasks(), what="it has ended")
+
+
+async def test_closing_with_nothing_running_is_harmless() -> None:
+    await Events().close(600)
