@@ -1,7 +1,7 @@
 """Rooms for native FastAPI WebSocket endpoints, across any number of workers.
 
-Start reading at `manager.py` for what a user touches, `worker/everywhere.py` for the path of a broadcast,
-`adapters/base.py` for what lies between workers.
+Start reading at `manager.py` for what a user touches, `worker/everywhere.py` for the path of a
+broadcast, `adapters/base.py` for what lies between workers.
 """
 
 from __future__ import annotations

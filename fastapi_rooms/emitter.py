@@ -16,9 +16,9 @@ from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 from fastapi_rooms.adapters.redis.emit_clients import (
     AsyncClient,
-    AsyncLine,
+    AsyncSender,
     SyncClient,
-    SyncLine,
+    SyncSender,
     async_access,
     sync_access,
 )
@@ -39,7 +39,7 @@ Home: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
 """A process, and an event loop in it."""
 
 
-class Voice(NamedTuple, Generic[R]):
+class Outlet(NamedTuple, Generic[R]):
     """What the operators of one emitter share."""
 
     drafts: Drafts
@@ -66,7 +66,7 @@ class EmitOperator(Generic[R]):
 
     def __init__(
         self,
-        voice: Voice[R],
+        voice: Outlet[R],
         namespace: str,
         target: Target = Target(),  # noqa: B008 -- immutable
         *,
@@ -191,7 +191,7 @@ class _Emitter(EmitNamespace[R]):
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
-        super().__init__(Voice(Drafts(Channels(prefix), max_message_bytes), say), "/")
+        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), say), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
         """Another namespace. `of("/")` is the emitter's own.
@@ -240,14 +240,14 @@ class Emitter(_Emitter[None]):
             self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = sync_access(redis, timeout)
-        self._line: SyncLine = SyncLine(self._access, timeout)
+        self._line: SyncSender = SyncSender(self._access, timeout)
 
     def _say(self, draft: Draft | None) -> None:
         if draft is None:
             return
         line = self._line
         if line.home != os.getpid():
-            line = self._line = SyncLine(self._access, self._timeout)
+            line = self._line = SyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
             line.say(draft)
 
@@ -306,7 +306,7 @@ class AsyncEmitter(_Emitter[Sent]):
             self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = async_access(redis, timeout)
-        self._lines: dict[Home, AsyncLine] = {}
+        self._lines: dict[Home, AsyncSender] = {}
 
     async def _say(self, draft: Draft | None) -> None:
         if draft is None:
@@ -315,7 +315,7 @@ class AsyncEmitter(_Emitter[Sent]):
         line = self._lines.get(home)
         if line is None:
             self._forget_those_that_are_gone()
-            line = self._lines[home] = AsyncLine(self._access, self._timeout)
+            line = self._lines[home] = AsyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
             await line.say(draft)
 

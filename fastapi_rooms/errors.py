@@ -168,14 +168,14 @@ class RequestError(RoomsError):
         message: str,
         partial: Any,
         refusals: Mapping[str, str],
-        older: frozenset[str] = frozenset(),
+        unsupported: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(message)
         self.partial = partial
         """What the other workers, and this one, have answered: as the call would return it."""
         self.refusals = dict(refusals)
         """By the id of each worker that would or could not, its reason."""
-        self.older = older
+        self.unsupported = unsupported
         """The ids of those among them whose version has never heard of what they were asked."""
 
 
@@ -189,20 +189,22 @@ class RequestTimeout(RequestError, TimeoutError):
         silent: frozenset[str],
         partial: Any,
         refusals: Mapping[str, str],
-        strangers: int = 0,
-        older: frozenset[str] = frozenset(),
+        unidentified: int = 0,
+        unsupported: frozenset[str] = frozenset(),
     ) -> None:
-        who = ", ".join([*sorted(silent), *[f"{strangers} not known by id"] * bool(strangers)])
+        who = ", ".join(
+            [*sorted(silent), *[f"{unidentified} not known by id"] * bool(unidentified)]
+        )
         super().__init__(
             f"No answer to {verb!r} in {timeout:g} s from {who}; "
             "`partial` is what the others answered.",
             partial,
             refusals,
-            older,
+            unsupported,
         )
         self.silent = silent
         """The ids of the workers that did not answer."""
-        self.strangers = strangers
+        self.unidentified = unidentified
         """How many more got the request, without having said yet who they are."""
 
 
@@ -214,10 +216,10 @@ class RequestRefused(RequestError):
         verb: str,
         partial: Any,
         refusals: Mapping[str, str],
-        older: frozenset[str] = frozenset(),
+        unsupported: frozenset[str] = frozenset(),
     ) -> None:
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals.items())
-        super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals, older)
+        super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals, unsupported)
 
 
 class MalformedEnvelope(RoomsError):

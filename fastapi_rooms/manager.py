@@ -14,15 +14,15 @@ from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.cluster.description import WORKERS, Worker
-from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import check_positive
-from fastapi_rooms.core.drain_schedule import Departures
+from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.names import check_namespace
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.operators.commands import Ask
+from fastapi_rooms.operators.commands import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
@@ -57,9 +57,9 @@ class RoomManager(Namespace):
         heartbeat: seconds between the signs of life that workers give each other, up to 3600. One
             that misses three is taken for dead.
         observer: take part without being counted as a worker, for a tool that only looks, or asks.
-        close_window: seconds over which the clients of a leaving worker are closed when there are
+        drain_window: seconds over which the clients of a leaving worker are closed when there are
             many of them: up to 100 in a second, or faster where the window would not be enough.
-        close_timeout: seconds that each of them has then to take what is left for it, before its
+        drain_timeout: seconds that each of them has then to take what is left for it, before its
             connection is cut; and that async event handlers have to finish.
         direct: write finished frames to the connection itself where that is known to be sound
             (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
@@ -83,8 +83,8 @@ class RoomManager(Namespace):
         request_timeout: float = 5.0,
         heartbeat: float = 3.0,
         observer: bool = False,
-        close_window: float = 5.0,
-        close_timeout: float = 3.0,
+        drain_window: float = 5.0,
+        drain_timeout: float = 3.0,
         direct: bool = True,
     ) -> None:
         settings = Settings(
@@ -94,9 +94,9 @@ class RoomManager(Namespace):
             max_message_bytes,
             direct,
             request_timeout,
-            Pace(heartbeat, observer),
+            HeartbeatSettings(heartbeat, observer),
             max_rooms_per_socket,
-            Departures(close_window, close_timeout),
+            DrainSchedule(drain_window, drain_timeout),
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
@@ -135,7 +135,9 @@ class RoomManager(Namespace):
         Raises what `fetch_sockets` does: `partial` is what the others say where one does not.
         """
         here = not self._runtime.settings.pace.observer
-        return await self._asker.ask(Ask("describe", Target(), {}, here=here), WORKERS, timeout)
+        return await self._asker.ask(
+            ClusterRequest("describe", Target(), {}, here=here), WORKERS, timeout
+        )
 
     @property
     def health(self) -> Health:
@@ -147,7 +149,7 @@ class RoomManager(Namespace):
 
         From now on nobody comes in, joins or starts to listen (`ShuttingDown`; a client that
         connects is closed with 1012), and `health.ready` is false. Who is inside is seen out:
-        clients are closed with 1012 behind what was sent to them, over `close_window`, and
+        clients are closed with 1012 behind what was sent to them, over `drain_window`, and
         listeners end. Returns when that is done.
 
         uvicorn tells the manager itself, and the end of the lifespan does this too. There is no way

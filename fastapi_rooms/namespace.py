@@ -15,9 +15,9 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
 from fastapi_rooms.operators.broadcast import BroadcastOperator, Everyone
-from fastapi_rooms.operators.commands import REPLIES, ROOMS, Ask, ServerReply
+from fastapi_rooms.operators.commands import REPLIES, ROOMS, ClusterRequest, ServerReply
 from fastapi_rooms.types import NodeId, Room, Sid
-from fastapi_rooms.worker.authorization import Guard, check_pattern
+from fastapi_rooms.worker.authorization import AuthorizeHandler, check_pattern
 from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.events import EventName, Handler
 from fastapi_rooms.worker.everywhere import Everywhere
@@ -128,7 +128,7 @@ class Namespace(Everyone):
         """
         return self._local.events.on(event)
 
-    def authorize(self, pattern: str = "*") -> Callable[[Guard], Guard]:
+    def authorize(self, pattern: str = "*") -> Callable[[AuthorizeHandler], AuthorizeHandler]:
         """Have a handler asked before a socket of this namespace joins certain rooms.
 
             @rooms.authorize("private-*")
@@ -158,7 +158,7 @@ class Namespace(Everyone):
             ConfigurationError: the pattern matches no name that a room can have.
         """
 
-        def register(guard: Guard) -> Guard:
+        def register(guard: AuthorizeHandler) -> AuthorizeHandler:
             self._local.guards.add(pattern, guard)
             return guard
 
@@ -185,7 +185,7 @@ class Namespace(Everyone):
 
         Raises what `fetch_sockets` does.
         """
-        return await self._asker.ask(Ask("rooms", Target(), {}), ROOMS, timeout)
+        return await self._asker.ask(ClusterRequest("rooms", Target(), {}), ROOMS, timeout)
 
     def on_server_side(self, event: str) -> Callable[[Handler], Handler]:
         """Decorate the handler, plain or async, of what other workers `server_side_emit`.
@@ -211,7 +211,7 @@ class Namespace(Everyone):
         time, `MessageTooLarge` for values over the manager's limit, `TypeError` for what is not
         JSON, `UsageError` for an event that is no string.
         """
-        await self._asker.tell(Ask("emit", Target(()), self._event(event, args)))
+        await self._asker.tell(ClusterRequest("emit", Target(()), self._event(event, args)))
 
     async def server_side_emit_with_ack(
         self, event: str, *args: Any, timeout: float = 5.0
@@ -225,7 +225,7 @@ class Namespace(Everyone):
             AdapterUnavailable: the adapter did not accept it in time.
             MessageTooLarge: the values are over the manager's limit; nobody has them.
         """
-        ask = Ask("emit", Target(()), self._event(event, args), here=False)
+        ask = ClusterRequest("emit", Target(()), self._event(event, args), here=False)
         try:
             return await self._asker.ask(ask, REPLIES, timeout)
         except RequestError as error:

@@ -187,7 +187,7 @@ own_pages = AllowedOrigins("https://chat.example.com", same_host=True)
 
 
 @app.websocket("/guarded", dependencies=[Depends(own_pages)])
-async def guarded(websocket: WebSocket) -> None:
+async def has_authorizers(websocket: WebSocket) -> None:
     await own_pages(websocket)
     async with rooms.connect(websocket) as socket:
         limit = RateLimit(10, burst=20, byte_rate=1e5)

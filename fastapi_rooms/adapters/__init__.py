@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, Sharded
+from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, SupportsShards
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter
 from fastapi_rooms.adapters.redis.links.urls import SCHEMES as REDIS_SCHEMES
@@ -17,7 +17,7 @@ __all__ = [
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
-    "Sharded",
+    "SupportsShards",
     "adapter_of",
 ]
 

@@ -5,7 +5,7 @@ The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against 
 * **Interest.** A worker receives what is published on the channels it subscribes to, and no other.
 * **Confirmed.** What anyone publishes after `subscribe` returned reaches the receiver.
 * **Order.** What one worker publishes arrives everywhere in the order of its `publish` calls; from
-  an adapter that is `Sharded`, within each shard.
+  an adapter that is `SupportsShards`, within each shard.
 * **At most once.** Nothing is received twice, except what its own publisher sent again after an
   outage: envelopes carry a sequence by which the manager tells.
 * **Accepted or raised.** `publish` returns when the carrier has taken the message, and raises
@@ -110,7 +110,7 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
-class MayBeAlone(Protocol):
+class SupportsIsAlone(Protocol):
     """What an adapter can do that knows all others: say that there is nobody to publish to."""
 
     @property
@@ -119,7 +119,7 @@ class MayBeAlone(Protocol):
 
 
 @runtime_checkable
-class KnowsLive(Protocol):
+class SupportsIsLive(Protocol):
     """What an adapter can do that remembers confirmations: spare a join the wait for nothing."""
 
     def is_live(self, channel: Channel) -> bool:
@@ -127,7 +127,7 @@ class KnowsLive(Protocol):
 
 
 @runtime_checkable
-class Sharded(Protocol):
+class SupportsShards(Protocol):
     """What an adapter says whose order holds only among the channels of one shard."""
 
     def shard_of(self, channel: Channel) -> int:

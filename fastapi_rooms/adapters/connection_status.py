@@ -16,7 +16,7 @@ REPEAT = 30.0
 """Seconds after which an outage is logged again, if its reason has changed since."""
 
 
-class Standing:
+class ConnectionStatus:
     """How an adapter stands, between its start and its close."""
 
     def __init__(self, outage: str = "Redis is out of reach, rooms are local") -> None:

@@ -229,8 +229,8 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
         if error is not None:
             silent = error.silent if isinstance(error, RequestTimeout) else frozenset()
             for node, why in error.refusals.items():
-                rows.append(_unknown(node, "unknown" if node in error.older else "refused"))
-                if node not in error.older:
+                rows.append(_unknown(node, "unknown" if node in error.unsupported else "refused"))
+                if node not in error.unsupported:
                     complain(f"{node} would not say anything: {why}")
             rows += [_unknown(node, "no answer") for node in sorted(silent)]
         if to_person(as_json):

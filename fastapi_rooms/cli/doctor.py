@@ -185,17 +185,17 @@ async def _round_trip(session: Session, manager: RoomManager) -> Finding:
 
 async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
     """Whether there are any, whether they answer, and whether they are of one version."""
-    silent, older = 0, 0
+    silent, unsupported = 0, 0
     refused: list[str] = []
     try:
         workers = await manager.workers()
     except RequestError as error:
         workers = error.partial
-        refused = [why for node, why in error.refusals.items() if node not in error.older]
-        older = len(error.older)
+        refused = [why for node, why in error.refusals.items() if node not in error.unsupported]
+        unsupported = len(error.unsupported)
         if isinstance(error, RequestTimeout):
-            silent = len(error.silent) + error.strangers
-    if not workers and not refused and not older and not silent:
+            silent = len(error.silent) + error.unidentified
+    if not workers and not refused and not unsupported and not silent:
         advice = f"If there should be: have they this Redis, and the prefix {session.prefix!r}?"
         return [Finding("workers", Grade.NOTE, "there are none", advice)]
     findings = []
@@ -210,13 +210,15 @@ async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
         sockets = sum(worker.sockets for worker in workers)
         text = f"{_some(len(workers))} answered, with {sockets} sockets"
         findings.append(Finding("workers", Grade.FINE, text))
-    return [*findings, *_versions(workers, older)]
+    return [*findings, *_versions(workers, unsupported)]
 
 
-def _versions(workers: list[Worker], older: int) -> list[Finding]:
+def _versions(workers: list[Worker], unsupported: int) -> list[Finding]:
     versions = sorted({worker.version for worker in workers})
-    if older or len(versions) > 1:
-        text = f"different ones run: {', '.join([*versions, *['an older one'] * bool(older)])}"
+    if unsupported or len(versions) > 1:
+        text = (
+            f"different ones run: {', '.join([*versions, *['an older one'] * bool(unsupported)])}"
+        )
         return [Finding("versions", Grade.NOTE, text, "Finish the deployment.")]
     if versions and versions != [__version__]:
         text = f"the workers have {versions[0]}, this command has {__version__}"

@@ -121,7 +121,7 @@ def run(work: Coroutine[Any, Any, T], *, endless: bool = False) -> T:
         complain(str(error))
         raise typer.Exit(WRONG_USAGE) from None
     except RequestTimeout as error:
-        silent = [*sorted(error.silent), *["not known by id"] * error.strangers]
+        silent = [*sorted(error.silent), *["not known by id"] * error.unidentified]
         complain(f"{len(silent)} workers did not answer: {', '.join(silent)}")
         raise typer.Exit(FAILED) from None
     except (RequestError, RoomsError) as error:

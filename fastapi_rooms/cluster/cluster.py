@@ -24,16 +24,22 @@ from typing import Any
 import orjson
 
 from fastapi_rooms.adapters.base import Adapter
-from fastapi_rooms.cluster.commands import NOWHERE, VERBS, Place, reason_of, unknown_verb
-from fastapi_rooms.cluster.heartbeat import Discovery, Pace
-from fastapi_rooms.cluster.pending import Question, pieces_of
-from fastapi_rooms.cluster.sender import Post
+from fastapi_rooms.cluster.commands import (
+    EMPTY_NAMESPACE,
+    VERBS,
+    CommandTarget,
+    reason_of,
+    unknown_verb,
+)
+from fastapi_rooms.cluster.heartbeat import HeartbeatMonitor, HeartbeatSettings
+from fastapi_rooms.cluster.pending import PendingRequest, pieces_of
+from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, RoomsError, UsageError
-from fastapi_rooms.operators.commands import Ask
+from fastapi_rooms.operators.commands import ClusterRequest
 from fastapi_rooms.types import Channel, NodeId
-from fastapi_rooms.wire.envelope import Beat, Reply, Request
+from fastapi_rooms.wire.envelope import Heartbeat, Reply, Request
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -52,17 +58,17 @@ class Cluster:
         node: NodeId,
         adapter: Adapter,
         channels: Channels,
-        pace: Pace,
+        pace: HeartbeatSettings,
         number: Callable[[], int],
-        places: Mapping[str, Place[Any]],
+        places: Mapping[str, CommandTarget[Any]],
     ) -> None:
-        self._post = Post(node, adapter, channels, number)
+        self._post = Sender(node, adapter, channels, number)
         self._pace = pace
         self._places = places
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        self._discovery = Discovery(self._post, pace, self)
-        self._questions: dict[int, tuple[Question, asyncio.Future[None]]] = {}
+        self._discovery = HeartbeatMonitor(self._post, pace, self)
+        self._questions: dict[int, tuple[PendingRequest, asyncio.Future[None]]] = {}
         self._answering = Tasks()
         self._closed = False
 
@@ -84,7 +90,7 @@ class Cluster:
         return own if self._pace.observer else [*own, self._post.channel_of(None)]
 
     async def start(self) -> None:
-        """Find out who is there: see `Discovery.start`."""
+        """Find out who is there: see `HeartbeatMonitor.start`."""
         await self._discovery.start()
 
     def greet(self) -> None:
@@ -97,7 +103,7 @@ class Cluster:
         Whoever waits for answers, or for the others to be found, gets `NotStarted`.
         """
         self._closed = True
-        self._discovery.greeted.set()
+        self._discovery.discovered.set()
         for _, answered in self._questions.values():
             if not answered.done():
                 answered.set_result(None)
@@ -106,7 +112,7 @@ class Cluster:
 
     # Asking.
 
-    async def ask(self, namespace: str, ask: Ask, timeout: float) -> Question:
+    async def ask(self, namespace: str, ask: ClusterRequest, timeout: float) -> PendingRequest:
         """Ask the other workers that live, and return with what they have answered in time.
 
         Raises:
@@ -116,14 +122,14 @@ class Cluster:
         deadline = self._loop.time() + timeout
         try:
             async with asyncio.timeout_at(deadline):
-                await self._discovery.greeted.wait()
+                await self._discovery.discovered.wait()
         except TimeoutError:
             raise AdapterUnavailable(
                 "The time was up before this worker had found the others, which were not asked: "
                 "the adapter is not connected, or has been for less than a second."
             ) from None
         asked = self._discovery.peers if ask.node is None else (ask.node,)
-        question = Question(asked, everyone=ask.node is None)
+        question = PendingRequest(asked, everyone=ask.node is None)
         number = secrets.randbits(63) + 1
         answered: asyncio.Future[None] = self._loop.create_future()
         self._questions[number] = (question, answered)
@@ -146,18 +152,18 @@ class Cluster:
         self._check_open()
         return question
 
-    async def tell(self, namespace: str, ask: Ask) -> None:
+    async def tell(self, namespace: str, ask: ClusterRequest) -> None:
         """Ask for something without wanting to know what becomes of it."""
         await self._request(namespace, ask, 0)
 
-    async def _request(self, namespace: str, ask: Ask, number: int) -> int | None:
+    async def _request(self, namespace: str, ask: ClusterRequest, number: int) -> int | None:
         arguments = dict(ask.arguments)
         request = Request(self._post.node, 0, namespace, ask.target, number, ask.verb, arguments)
         return await self._post.send(ask.node, request)
 
     async def _hear_out(
         self,
-        question: Question,
+        question: PendingRequest,
         answered: asyncio.Future[None],
         node: NodeId | None,
         receivers: int | None,
@@ -165,7 +171,7 @@ class Cluster:
         """Return when everyone has answered who got a request, or is gone."""
         if node is None:
             question.reached(receivers or 0)
-            if question.strangers:
+            if question.unidentified:
                 with suppress(AdapterUnavailable):  # they are counted again if they do not answer
                     question.reached(await self._discovery.workers_among(receivers) or 0)
         elif receivers == 0:
@@ -177,10 +183,10 @@ class Cluster:
                 await self._look_into_late(question)
                 _settle(question, answered)
 
-    async def _look_into_late(self, question: Question) -> None:
+    async def _look_into_late(self, question: PendingRequest) -> None:
         for node in question.missing:
             self._discovery.look_into(node)
-        if question.strangers:
+        if question.unidentified:
             with suppress(AdapterUnavailable):  # it is tried again, as long as there is time
                 receivers = await self._discovery.count()
                 # Who has answered and died since would stand for a stranger that lives.
@@ -194,14 +200,14 @@ class Cluster:
 
     # What the others send.
 
-    def received(self, message: Request | Reply | Beat) -> bool:
+    def received(self, message: Request | Reply | Heartbeat) -> bool:
         """Take what another worker sent; false if it fits nothing here."""
         match message:
             case Request():
                 self._requested(message)
             case Reply():
                 return self._replied(message)
-            case Beat():
+            case Heartbeat():
                 self._discovery.heard(message)
         return True
 
@@ -223,7 +229,7 @@ class Cluster:
             raise UsageError(unknown_verb(request.verb))
         if len(self._answering) >= MAX_RUNNING:
             raise UsageError(f"{MAX_RUNNING} requests are under way here already.")
-        place = self._places.get(request.namespace, NOWHERE)
+        place = self._places.get(request.namespace, EMPTY_NAMESPACE)
         return verb(place, request.target, request.arguments)
 
     async def _answer(self, request: Request, answer: Any, refused: bool) -> None:
@@ -266,7 +272,7 @@ class Cluster:
             _settle(question, answered)
 
 
-def _settle(question: Question, answered: asyncio.Future[None]) -> None:
+def _settle(question: PendingRequest, answered: asyncio.Future[None]) -> None:
     """Wake up whoever asked, if that was the last answer."""
     if question.is_done() and not answered.done():
         answered.set_result(None)

@@ -34,7 +34,7 @@ MAX_REASON_BYTES = 123
 Arguments: TypeAlias = Mapping[str, Any]
 
 
-class Occupant(Protocol):
+class AddressedSocket(Protocol):
     """A socket, as far as the verbs need it."""
 
     sid: Sid
@@ -45,10 +45,10 @@ class Occupant(Protocol):
         """The rooms it is in."""
 
 
-S = TypeVar("S", bound=Occupant)
+S = TypeVar("S", bound=AddressedSocket)
 
 
-class Place(Protocol[S]):
+class CommandTarget(Protocol[S]):
     """A namespace on this worker, as far as the verbs need it."""
 
     @property
@@ -80,7 +80,7 @@ class Place(Protocol[S]):
         """What there is to know of this worker, as JSON values."""
 
 
-class Nowhere:
+class EmptyNamespace:
     """A namespace that this worker has never made: it has no sockets, rooms or handlers."""
 
     rooms: Mapping[Room, Any] = {}
@@ -111,15 +111,17 @@ class Nowhere:
         raise UsageError("A worker is described by its namespace `/` only.")
 
 
-NOWHERE: Place[Any] = Nowhere()
+EMPTY_NAMESPACE: CommandTarget[Any] = EmptyNamespace()
 
 Row: TypeAlias = tuple[Sid, list[Room], dict[str, Any]]
 """What is told of a socket."""
 
-Verb: TypeAlias = Callable[[Place[Any], Target, Arguments], Any | Awaitable[Any]]
+Verb: TypeAlias = Callable[[CommandTarget[Any], Target, Arguments], Any | Awaitable[Any]]
 
 
-def fetch(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[orjson.Fragment]:
+def fetch(
+    place: CommandTarget[Any], target: Target, arguments: Arguments
+) -> Awaitable[orjson.Fragment]:
     """The sid, rooms and data of each socket.
 
     Who they are, and in which rooms, is found out at once. Data that is no JSON is left out.
@@ -159,12 +161,12 @@ def _row(row: Row, no_json: list[tuple[Sid, TypeError]]) -> bytes:
         return orjson.dumps((sid, rooms, {}))
 
 
-def count(place: Place[Any], target: Target, arguments: Arguments) -> int:
+def count(place: CommandTarget[Any], target: Target, arguments: Arguments) -> int:
     """How many sockets there are."""
     return len(_addressed(place, target, arguments))
 
 
-def join(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
+def join(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
     """Put the sockets into rooms; done when they are in.
 
     Who they are is found out at once: the next request may be that they leave what they are
@@ -174,29 +176,29 @@ def join(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[N
     return _put(place, _addressed(place, target, arguments), rooms)
 
 
-async def _put(place: Place[Any], sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+async def _put(place: CommandTarget[Any], sockets: list[Any], rooms: tuple[Room, ...]) -> None:
     with suppress(ShuttingDown):  # the sockets of a leaving worker are as gone
         await place.put(sockets, rooms)
 
 
-def leave(place: Place[Any], target: Target, arguments: Arguments) -> None:
+def leave(place: CommandTarget[Any], target: Target, arguments: Arguments) -> None:
     """Take the sockets out of rooms."""
     rooms = _rooms(arguments)
     place.take_out(_addressed(place, target, arguments), rooms)
 
 
-def disconnect(place: Place[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
+def disconnect(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
     """Close the sockets, behind what was sent to them before."""
     code, reason = check_close(arguments.get("code"), arguments.get("reason"))
     return place.disconnect(_addressed(place, target, arguments), code, reason)
 
 
-def rooms(place: Place[Any], target: Target, arguments: Arguments) -> list[Room]:  # noqa: ARG001 -- all verbs are alike
+def rooms(place: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Room]:  # noqa: ARG001 -- all verbs are alike
     """The names of all rooms."""
     return list(place.rooms)
 
 
-def emit(place: Place[Any], target: Target, arguments: Arguments) -> Any | Awaitable[Any]:  # noqa: ARG001
+def emit(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Any | Awaitable[Any]:  # noqa: ARG001
     """Call the handler of a server-side event."""
     match arguments:
         case {"event": str(event), "args": list(args)}:
@@ -205,7 +207,7 @@ def emit(place: Place[Any], target: Target, arguments: Arguments) -> Any | Await
             raise UsageError("A server-side event needs a name and a list of arguments.")
 
 
-def describe(place: Place[Any], target: Target, arguments: Arguments) -> dict[str, Any]:  # noqa: ARG001
+def describe(place: CommandTarget[Any], target: Target, arguments: Arguments) -> dict[str, Any]:  # noqa: ARG001
     """What there is to know of this worker."""
     return place.describe()
 
@@ -236,7 +238,7 @@ def reason_of(error: Exception) -> str:
     return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
 
 
-def _addressed(place: Place[Any], target: Target, arguments: Arguments) -> list[Any]:
+def _addressed(place: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Any]:
     """Those that the target addresses, or the one that is named by its sid."""
     sid = arguments.get("sid")
     if sid is None:

@@ -9,9 +9,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from fastapi_rooms.cluster.commands import Place
+from fastapi_rooms.cluster.commands import CommandTarget
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import Answer
+from fastapi_rooms.operators.commands import ResponseReader
 from fastapi_rooms.types import NodeId
 
 
@@ -41,7 +41,7 @@ def version_here() -> str:
         return "0+unknown"
 
 
-def describe(uptime: float, namespaces: Iterable[Place[Any]]) -> dict[str, Any]:
+def describe(uptime: float, namespaces: Iterable[CommandTarget[Any]]) -> dict[str, Any]:
     """This worker, in JSON values."""
     return {
         "version": version_here(),
@@ -66,4 +66,4 @@ def _read(node: NodeId, answer: Any) -> Worker:
             raise ValueError("not a worker")
 
 
-WORKERS: Answer[Worker, list[Worker]] = Answer(_read, sorted)
+WORKERS: ResponseReader[Worker, list[Worker]] = ResponseReader(_read, sorted)

@@ -23,18 +23,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers, Strangers
-from fastapi_rooms.cluster.sender import Post
+from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers, Unidentified
+from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.checks import check_positive
 from fastapi_rooms.core.names import new_node_id
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.types import NodeId
-from fastapi_rooms.wire.envelope import Beat, Sign
+from fastapi_rooms.wire.envelope import Heartbeat, HeartbeatKind
 
 logger = logging.getLogger("fastapi_rooms")
 
-GREETING = 1.0
+DISCOVERY_TIMEOUT = 1.0
 """Seconds that others have to answer a greeting before requests go out."""
 
 AGAIN = 1.0
@@ -52,7 +52,7 @@ SHORTEST = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class HeartbeatSettings:
     """How often this worker lets hear of itself, and whether it counts as one."""
 
     heartbeat: float = 3.0
@@ -77,16 +77,16 @@ class Interested(Protocol):
         """A worker is no more: it has left, or died without a word."""
 
 
-class Discovery:
+class HeartbeatMonitor:
     """The other workers, from one start of the manager to its close."""
 
-    def __init__(self, post: Post, pace: Pace, interested: Interested) -> None:
+    def __init__(self, post: Sender, pace: HeartbeatSettings, interested: Interested) -> None:
         self._post = post
         self._pace = pace
         self._interested = interested
         self._loop = asyncio.get_running_loop()
-        self._strangers = Strangers()
-        self._dead_strangers = 0
+        self._unidentified = Unidentified()
+        self._dead_unidentified = 0
         self._tasks = Tasks()
         self._greeting: asyncio.Task[None] | None = None
         self._answered_greeting: set[NodeId] = set()
@@ -95,7 +95,7 @@ class Discovery:
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self.peers = Peers()
         """Those who live, as far as they are known."""
-        self.greeted = asyncio.Event()
+        self.discovered = asyncio.Event()
         """Set while it is known who is there, as far as they have answered."""
 
     async def start(self) -> None:
@@ -109,14 +109,14 @@ class Discovery:
         self._schedule_look()
         if self._post.adapter.health.connected:
             with suppress(TimeoutError):
-                async with asyncio.timeout(GREETING):
-                    await self.greeted.wait()
+                async with asyncio.timeout(DISCOVERY_TIMEOUT):
+                    await self.discovered.wait()
 
     def greet(self) -> None:
         """Find out who is there: at the start, and after this worker was cut off."""
         if self._greeting is not None:
             self._greeting.cancel()
-        self.greeted.clear()
+        self.discovered.clear()
         self._answered_greeting.clear()
         self._expected = None
         self._greeting = self._tasks.create(self._greet(), "fastapi_rooms greeting")
@@ -129,28 +129,28 @@ class Discovery:
         if not self._pace.observer and self._post.adapter.health.connected:
             with suppress(AdapterUnavailable, TimeoutError):
                 async with asyncio.timeout(GOODBYE):
-                    await self._post.send(None, self._beat(Sign.BYE))
+                    await self._post.send(None, self._beat(HeartbeatKind.BYE))
 
     # What the others send.
 
-    def heard(self, beat: Beat) -> None:
+    def heard(self, beat: Heartbeat) -> None:
         """Take a sign of life, and answer it if it asks for that."""
-        if beat.sign is Sign.BYE:
+        if beat.sign is HeartbeatKind.BYE:
             self.gone(beat.origin, left=True)
             return
-        if beat.sign is not Sign.LOOK:
-            self.lives(beat.origin, beat.interval, new=beat.sign is Sign.HELLO)
-            if not self.greeted.is_set() and len(self._answered_greeting) < MAX_PEERS:
+        if beat.sign is not HeartbeatKind.QUERY:
+            self.lives(beat.origin, beat.interval, new=beat.sign is HeartbeatKind.HELLO)
+            if not self.discovered.is_set() and len(self._answered_greeting) < MAX_PEERS:
                 self._answered_greeting.add(beat.origin)
                 self._check_greeted()
-        if beat.sign in (Sign.HELLO, Sign.LOOK) and not self._pace.observer:
-            self._post.send_volatile(beat.origin, self._beat(Sign.ALIVE))
+        if beat.sign in (HeartbeatKind.HELLO, HeartbeatKind.QUERY) and not self._pace.observer:
+            self._post.send_volatile(beat.origin, self._beat(HeartbeatKind.ALIVE))
 
     def lives(self, node: NodeId, interval: float | None = None, *, new: bool = False) -> None:
         """A worker has let hear of itself, and promised another sign within `interval` seconds."""
         if node not in self.peers:
             if not new:  # else those who are silent would start anew with every worker that does
-                self._strangers.introduced()
+                self._unidentified.introduced()
             self._interested.met(node, new=new)
         interval = self._pace.heartbeat if interval is None else interval
         self.peers.heard(node, self._loop.time(), interval)
@@ -170,19 +170,19 @@ class Discovery:
         while True:
             try:
                 await self._post.adapter.subscribe(own)
-                self._expected = await self._count(self._unless_observer(Sign.HELLO))
+                self._expected = await self._count(self._unless_observer(HeartbeatKind.HELLO))
                 break
             except AdapterUnavailable:
                 await asyncio.sleep(min(self._pace.heartbeat, AGAIN))
         self._check_greeted()
         with suppress(TimeoutError):
-            async with asyncio.timeout(GREETING):
-                await self.greeted.wait()
-        self.greeted.set()
+            async with asyncio.timeout(DISCOVERY_TIMEOUT):
+                await self.discovered.wait()
+        self.discovered.set()
 
     def _check_greeted(self) -> None:
         if self._expected is not None and len(self._answered_greeting) >= self._expected:
-            self.greeted.set()
+            self.discovered.set()
 
     # Beating.
 
@@ -194,23 +194,23 @@ class Discovery:
         self._schedule_beat()
         if not self._post.adapter.health.connected:
             return  # nobody hears us
-        sign = self._unless_observer(Sign.ALIVE)
-        if self._strangers:
-            self._tasks.start(self._count_strangers(sign), "fastapi_rooms count")
+        sign = self._unless_observer(HeartbeatKind.ALIVE)
+        if self._unidentified:
+            self._tasks.start(self._count_unidentified(sign), "fastapi_rooms count")
         else:
             self._post.send_volatile(None, self._beat(sign))
 
-    def _unless_observer(self, sign: Sign) -> Sign:
-        return Sign.LOOK if self._pace.observer else sign
+    def _unless_observer(self, sign: HeartbeatKind) -> HeartbeatKind:
+        return HeartbeatKind.QUERY if self._pace.observer else sign
 
-    def _beat(self, sign: Sign) -> Beat:
-        return Beat(self._post.node, 0, sign, self._pace.heartbeat)
+    def _beat(self, sign: HeartbeatKind) -> Heartbeat:
+        return Heartbeat(self._post.node, 0, sign, self._pace.heartbeat)
 
     # Counting.
 
     async def count(self) -> int | None:
         """Have all workers say who they are, and return how many get that: see `workers_among`."""
-        return await self._count(Sign.LOOK)
+        return await self._count(HeartbeatKind.QUERY)
 
     async def workers_among(self, receivers: int | None) -> int | None:
         """How many of those who get what goes to all workers are other workers that may live.
@@ -225,27 +225,27 @@ class Discovery:
         if receivers > len(self.peers):
             receivers -= await self._watchers()
         now = self._loop.time()
-        self._strangers.counted(max(receivers - len(self.peers), 0), now)
-        dead = self._strangers.dead(now, self._pace.heartbeat)
-        if dead > self._dead_strangers:
+        self._unidentified.counted(max(receivers - len(self.peers), 0), now)
+        dead = self._unidentified.dead(now, self._pace.heartbeat)
+        if dead > self._dead_unidentified:
             logger.warning(
                 "Requests to all workers reach %d that never let hear of themselves, and go on "
                 "without them: connections that died without Redis noticing, or workers that hang",
                 dead,
             )
-        self._dead_strangers = dead
+        self._dead_unidentified = dead
         return max(receivers - dead, 0)
 
-    async def _count(self, sign: Sign) -> int | None:
+    async def _count(self, sign: HeartbeatKind) -> int | None:
         return await self.workers_among(await self._post.send(None, self._beat(sign)))
 
-    async def _count_strangers(self, sign: Sign) -> None:
+    async def _count_unidentified(self, sign: HeartbeatKind) -> None:
         with suppress(AdapterUnavailable):
             await self._count(sign)
 
     async def _watchers(self) -> int:
         """How many receive everything, by a pattern, as `redis-cli PSUBSCRIBE 'rooms#*'` does."""
-        return await self._post.send(new_node_id(), self._beat(Sign.LOOK)) or 0
+        return await self._post.send(new_node_id(), self._beat(HeartbeatKind.QUERY)) or 0
 
     # Looking into who is silent.
 
@@ -272,7 +272,7 @@ class Discovery:
 
     def _look(self) -> None:
         self._schedule_look()
-        if not self._post.adapter.health.connected or not self.greeted.is_set():
+        if not self._post.adapter.health.connected or not self.discovered.is_set():
             return  # that we hear nobody says nothing of them, or they are about to answer
         for node in self.peers.expire(self._loop.time()):
             self.look_into(node, silent=True)
@@ -280,7 +280,7 @@ class Discovery:
     async def _is_anybody_there(self, doubt: tuple[NodeId, bool]) -> None:
         node, silent = doubt
         try:
-            receivers = await self._post.send(node, self._beat(Sign.LOOK))
+            receivers = await self._post.send(node, self._beat(HeartbeatKind.QUERY))
             if receivers:
                 receivers = max(receivers - await self._watchers(), 0)
             if receivers == 0 or (receivers is None and silent):

@@ -60,7 +60,7 @@ class Peers:
         self._until.clear()
 
 
-class Strangers:
+class Unidentified:
     """How many receive what goes to all workers without having said who they are."""
 
     def __init__(self) -> None:

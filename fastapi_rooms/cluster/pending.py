@@ -30,7 +30,7 @@ def pieces_of(answer: bytes) -> list[bytes]:
     ]
 
 
-class Question:
+class PendingRequest:
     """What one request asked of some workers, or of everyone whom it reaches."""
 
     def __init__(self, asked: Iterable[NodeId], *, everyone: bool = False) -> None:
@@ -53,10 +53,10 @@ class Question:
 
     def is_done(self) -> bool:
         """Whether nobody is left to wait for."""
-        return self._reached is not None and not self.missing and not self.strangers
+        return self._reached is not None and not self.missing and not self.unidentified
 
     @property
-    def strangers(self) -> int:
+    def unidentified(self) -> int:
         """How many have yet to answer of whom nothing is known but that they got the request."""
         return max(self._expected - len(self._over) - len(self.missing), 0)
 
@@ -84,7 +84,7 @@ class Question:
         """
         if new:
             self._newcomers.add(node)
-        elif self.strangers and node not in self._over and node not in self._newcomers:
+        elif self.unidentified and node not in self._over and node not in self._newcomers:
             self.missing.add(node)
 
     def answered(self, reply: Reply) -> bool:

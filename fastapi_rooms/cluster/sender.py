@@ -11,7 +11,7 @@ from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Message
 
 
-class Post:
+class Sender:
     """Sends to all workers, or to one, in the name of this one."""
 
     def __init__(

@@ -24,7 +24,7 @@ rest is for the server to notice, and for the endpoints to end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Departures:
+class DrainSchedule:
     """The two spans, in seconds, that a worker's leaving may take.
 
     Raises:
@@ -38,10 +38,10 @@ class Departures:
     """How long each of them has to take what is left for it, and its close frame."""
 
     def __post_init__(self) -> None:
-        check_not_negative("close_window", self.window)
-        check_positive("close_timeout", self.timeout)
+        check_not_negative("drain_window", self.window)
+        check_positive("drain_timeout", self.timeout)
 
-    def within(self, seconds: float | None) -> Departures:
+    def within(self, seconds: float | None) -> DrainSchedule:
         """The same, shortened where a server lets us have only so long; `None` is for ever."""
         if seconds is None:
             return self

@@ -9,12 +9,19 @@ from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import UsageError
-from fastapi_rooms.operators.commands import Answer, Ask, Asker, Part, Reach, T
+from fastapi_rooms.operators.commands import (
+    ClusterRequest,
+    Dispatcher,
+    Part,
+    ResponseReader,
+    SocketCommands,
+    T,
+)
 from fastapi_rooms.types import Room
 from fastapi_rooms.wire.codec import MAX_NAMES
 
 
-class BroadcastOperator(Reach):
+class BroadcastOperator(SocketCommands):
     """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
 
         await rooms.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
@@ -27,7 +34,7 @@ class BroadcastOperator(Reach):
 
     def __init__(
         self,
-        deliverer: Asker,
+        deliverer: Dispatcher,
         target: Target = Target(),  # noqa: B008 -- immutable
         *,
         local: bool = False,
@@ -98,14 +105,14 @@ class BroadcastOperator(Reach):
         self,
         verb: str,
         arguments: Mapping[str, Any],
-        answer: Answer[Part, T],
+        answer: ResponseReader[Part, T],
         timeout: float | None,
     ) -> T:
-        ask = Ask(verb, self._target, arguments, elsewhere=not self._local)
+        ask = ClusterRequest(verb, self._target, arguments, elsewhere=not self._local)
         return await self._deliverer.ask(ask, answer, timeout)
 
     @property
-    def _asker(self) -> Asker:
+    def _asker(self) -> Dispatcher:
         return self._deliverer
 
     def _at(self, target: Target) -> BroadcastOperator:
@@ -121,7 +128,7 @@ class BroadcastOperator(Reach):
         return f"<BroadcastOperator {' '.join(words)}>"
 
 
-class Everyone(Reach):
+class Everyone(SocketCommands):
     """What may be done with everyone in a namespace, and how to address fewer."""
 
     @property
@@ -162,7 +169,7 @@ class Everyone(Reach):
         self,
         verb: str,
         arguments: Mapping[str, Any],
-        answer: Answer[Part, T],
+        answer: ResponseReader[Part, T],
         timeout: float | None,
     ) -> T:
-        return await self._asker.ask(Ask(verb, Target(), arguments), answer, timeout)
+        return await self._asker.ask(ClusterRequest(verb, Target(), arguments), answer, timeout)

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import orjson
 
 from fastapi_rooms.cluster.commands import check_close, unknown_verb
-from fastapi_rooms.cluster.pending import Question
+from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.names import check_room, check_rooms
 from fastapi_rooms.core.payload import Payload
@@ -20,7 +20,7 @@ T = TypeVar("T")
 Part = TypeVar("Part")
 
 
-class Answer(NamedTuple, Generic[Part, T]):
+class ResponseReader(NamedTuple, Generic[Part, T]):
     """What to make of the answers to a verb."""
 
     read: Callable[[NodeId, Any], Part]
@@ -31,7 +31,7 @@ class Answer(NamedTuple, Generic[Part, T]):
     """Whether it is a list, which can be read in parts."""
 
 
-class Ask(NamedTuple):
+class ClusterRequest(NamedTuple):
     """What is asked of the workers."""
 
     verb: str
@@ -45,7 +45,9 @@ class Ask(NamedTuple):
     """The one worker that is asked, if it is not all of them."""
 
 
-async def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeout: float) -> T:
+async def collect(
+    ask: ClusterRequest, answer: ResponseReader[Part, T], question: PendingRequest, timeout: float
+) -> T:
     """The answer of all workers, or the error that holds the answer of some.
 
     Raises:
@@ -61,16 +63,20 @@ async def conclude(ask: Ask, answer: Answer[Part, T], question: Question, timeou
             refusals[node] = f"its answer makes no sense: {error}"
     result = answer.merge(parts)
     never_heard_of_it = unknown_verb(ask.verb)
-    older = frozenset(node for node, reason in refusals.items() if reason == never_heard_of_it)
-    if question.missing or question.strangers:
+    unsupported = frozenset(
+        node for node, reason in refusals.items() if reason == never_heard_of_it
+    )
+    if question.missing or question.unidentified:
         silent = frozenset(question.missing)
-        raise RequestTimeout(ask.verb, timeout, silent, result, refusals, question.strangers, older)
+        raise RequestTimeout(
+            ask.verb, timeout, silent, result, refusals, question.unidentified, unsupported
+        )
     if refusals:
-        raise RequestRefused(ask.verb, result, refusals, older)
+        raise RequestRefused(ask.verb, result, refusals, unsupported)
     return result
 
 
-async def _read(answer: Answer[Part, T], node: NodeId, said: Any) -> AsyncIterator[Part]:
+async def _read(answer: ResponseReader[Part, T], node: NodeId, said: Any) -> AsyncIterator[Part]:
     if answer.in_parts and isinstance(said, list):
         async for some in in_slices(said):
             yield answer.read(node, some)
@@ -78,10 +84,12 @@ async def _read(answer: Answer[Part, T], node: NodeId, said: Any) -> AsyncIterat
         yield answer.read(node, said)
 
 
-class Asker(Protocol):
+class Dispatcher(Protocol):
     """A namespace, as far as asking needs it."""
 
-    async def ask(self, ask: Ask, answer: Answer[Part, T], timeout: float | None) -> T:
+    async def ask(
+        self, ask: ClusterRequest, answer: ResponseReader[Part, T], timeout: float | None
+    ) -> T:
         """Ask, wait for all answers, and make one of them."""
 
     async def deliver(
@@ -97,7 +105,7 @@ class RemoteSocket:
 
     def __init__(
         self,
-        asker: Asker,
+        asker: Dispatcher,
         node: NodeId,
         sid: Sid,
         rooms: frozenset[Room],
@@ -144,7 +152,7 @@ class RemoteSocket:
         await self._asker.deliver(Target((self.sid,)), payload, local=False, volatile=False)
 
     async def _ask(self, verb: str, arguments: dict[str, Any], timeout: float | None) -> None:
-        ask = Ask(verb, Target(()), {**arguments, "sid": self.sid}, node=self.node)
+        ask = ClusterRequest(verb, Target(()), {**arguments, "sid": self.sid}, node=self.node)
         await self._asker.ask(ask, NOTHING, timeout)
 
     def __repr__(self) -> str:
@@ -179,7 +187,7 @@ def _read_rooms(node: NodeId, answer: Any) -> Iterable[Room]:  # noqa: ARG001
     return check_rooms(tuple(answer))
 
 
-def sockets_for(asker: Asker) -> Answer[list[RemoteSocket], list[RemoteSocket]]:
+def sockets_for(asker: Dispatcher) -> ResponseReader[list[RemoteSocket], list[RemoteSocket]]:
     """Reads the sockets that workers tell of."""
 
     def read(node: NodeId, answer: Any) -> list[RemoteSocket]:
@@ -193,20 +201,22 @@ def sockets_for(asker: Asker) -> Answer[list[RemoteSocket], list[RemoteSocket]]:
                     raise ValueError("not a socket")
         return sockets
 
-    return Answer(read, lambda parts: [socket for part in parts for socket in part], in_parts=True)
+    return ResponseReader(
+        read, lambda parts: [socket for part in parts for socket in part], in_parts=True
+    )
 
 
-NOTHING: Answer[None, None] = Answer(_read_nothing, lambda _: None)
-COUNT: Answer[int, int] = Answer(_read_count, sum)
-ROOMS: Answer[Iterable[Room], set[Room]] = Answer(
+NOTHING: ResponseReader[None, None] = ResponseReader(_read_nothing, lambda _: None)
+COUNT: ResponseReader[int, int] = ResponseReader(_read_count, sum)
+ROOMS: ResponseReader[Iterable[Room], set[Room]] = ResponseReader(
     _read_rooms, lambda parts: set().union(*parts), in_parts=True
 )
-REPLIES: Answer[ServerReply, list[ServerReply]] = Answer(
+REPLIES: ResponseReader[ServerReply, list[ServerReply]] = ResponseReader(
     lambda node, answer: ServerReply(node, answer, None), list
 )
 
 
-class Reach:
+class SocketCommands:
     """The verbs over sockets that are addressed, on whichever worker they are.
 
     Each waits for every worker that lives. In the call, `timeout` is in seconds; the manager's
@@ -229,13 +239,13 @@ class Reach:
         self,
         verb: str,
         arguments: Mapping[str, Any],
-        answer: Answer[Part, T],
+        answer: ResponseReader[Part, T],
         timeout: float | None,
     ) -> T:
         raise NotImplementedError
 
     @property
-    def _asker(self) -> Asker:
+    def _asker(self) -> Dispatcher:
         raise NotImplementedError
 
     async def fetch_sockets(self, *, timeout: float | None = None) -> list[RemoteSocket]:

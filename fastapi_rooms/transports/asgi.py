@@ -97,7 +97,7 @@ class AsgiTransport:
                 self._start_draining()
 
     @property
-    def settled(self) -> bool:
+    def is_flushed(self) -> bool:
         """Whether nothing is being sent, and nothing waits."""
         return self._drainer is None and not self._sending and not self._outbox
 
@@ -106,7 +106,7 @@ class AsgiTransport:
 
         Where the endpoint's own task is sending there is none yet: wait in line until there is.
         """
-        while not (self.settled or self._stopped):
+        while not (self.is_flushed or self._stopped):
             if self._drainer is not None:
                 await asyncio.wait((self._drainer,))
                 continue

@@ -71,7 +71,7 @@ class Transport(Protocol):
         """
 
     @property
-    def settled(self) -> bool:
+    def is_flushed(self) -> bool:
         """Whether `flush` has nothing to wait for."""
 
     async def flush(self) -> bool:

@@ -39,7 +39,7 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.types import NodeId, Room
-from fastapi_rooms.wire.envelope import Beat, Broadcast, Message, Reply, Request, Sign
+from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Message, Reply, Request
 
 VERSION = 1
 _BROADCAST, _REQUEST, _REPLY, _BEAT = 1, 2, 3, 4
@@ -78,7 +78,7 @@ def encode(message: Message) -> bytes:
             return _join(
                 _REPLY, flags, origin, sequence, "", _NOBODY, _PIECE.pack(number, piece) + data
             )
-        case Beat(_, _, sign, interval):
+        case Heartbeat(_, _, sign, interval):
             body = _SIGN.pack(sign.value, round(interval * 1000))
             return _join(_BEAT, 0, origin, sequence, "", _NOBODY, body)
 
@@ -207,8 +207,8 @@ def _read_request(data: bytes, at: int) -> tuple[int, str, dict[str, Any]]:
             raise MalformedEnvelope("a request is a verb and its arguments")
 
 
-def _read_beat(origin: NodeId, sequence: int, body: bytes) -> Beat:
+def _read_beat(origin: NodeId, sequence: int, body: bytes) -> Heartbeat:
     sign, milliseconds = _SIGN.unpack(body)
     if not milliseconds:
         raise MalformedEnvelope("a heart does not beat without a pause")
-    return Beat(origin, sequence, Sign(sign), milliseconds / 1000)
+    return Heartbeat(origin, sequence, HeartbeatKind(sign), milliseconds / 1000)

@@ -63,7 +63,7 @@ class Reply(NamedTuple):
     """The pieces together are the answer, in JSON."""
 
 
-class Sign(Enum):
+class HeartbeatKind(Enum):
     """What a worker lets the others know of itself."""
 
     HELLO = 0
@@ -72,18 +72,18 @@ class Sign(Enum):
     """Expect the next sign of me after the interval."""
     BYE = 2
     """I am leaving."""
-    LOOK = 3
+    QUERY = 3
     """Who is there? I am only looking: do not count me."""
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """A sign of life."""
 
     origin: NodeId
     sequence: int
-    sign: Sign
+    sign: HeartbeatKind
     interval: float
     """Seconds until the next; a worker that misses several is taken for dead."""
 
 
-Message: TypeAlias = Broadcast | Request | Reply | Beat
+Message: TypeAlias = Broadcast | Request | Reply | Heartbeat

@@ -20,7 +20,9 @@ from fastapi_rooms.worker.socket import Socket
 
 logger = logging.getLogger("fastapi_rooms")
 
-Guard = TypeVar("Guard", bound=Callable[[Socket, Room], bool | Awaitable[bool]])
+AuthorizeHandler = TypeVar(
+    "AuthorizeHandler", bound=Callable[[Socket, Room], bool | Awaitable[bool]]
+)
 """A handler: `(socket, room) -> bool`, plain or async."""
 
 
@@ -40,7 +42,7 @@ def matches(pattern: str, room: Room) -> bool:
     return room == pattern
 
 
-class Guards:
+class Authorization:
     """The handlers of one namespace, in the order of their registration."""
 
     def __init__(self) -> None:

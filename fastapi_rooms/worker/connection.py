@@ -147,7 +147,7 @@ class Connection:
 
     async def _finish(self) -> None:
         """The endpoint has nothing more to say: close what we accepted, behind what it said."""
-        if self._transport.settled:
+        if self._transport.is_flushed:
             taken = await self._transport.flush()
         else:
             try:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 
-from fastapi_rooms.core.drain_schedule import Departures
+from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Sid
@@ -18,11 +18,11 @@ logger = logging.getLogger("fastapi_rooms")
 Written = Callable[[], Awaitable[None]]
 """Returns when every broadcast that was sent before is with the sockets it is for."""
 
-Guest = Callable[[float], Awaitable[None]]
+Drainable = Callable[[float], Awaitable[None]]
 """Sees one out, a client or a listener, in at most so many seconds."""
 
 
-class Farewells:
+class SocketDrainer:
     """The sockets of a namespace that are to be seen out, and whether they have gone by that."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Farewells:
         self._written = written
         self._gone: dict[object, asyncio.Future[None]] = {}
 
-    def guests(self) -> list[Guest]:
+    def guests(self) -> list[Drainable]:
         """Those who are inside."""
         return [partial(self._see_out, sid, socket) for sid, socket in self._sockets.items()]
 
@@ -65,14 +65,16 @@ async def _tell(transport: Transport, written: Written, timeout: float) -> None:
         logger.debug("A client was gone before it could be closed: %r", error)
 
 
-class Leaving:
+class Drain:
     """Begins in the next turn of the event loop, with those who are inside by then."""
 
-    def __init__(self, guests: Callable[[], Iterable[Guest]], departures: Departures) -> None:
-        self.timeout = departures.timeout
+    def __init__(
+        self, guests: Callable[[], Iterable[Drainable]], drain_schedule: DrainSchedule
+    ) -> None:
+        self.timeout = drain_schedule.timeout
         """Seconds that each of them has."""
         self._guests = guests
-        self._departures = departures
+        self._departures = drain_schedule
         self._task = asyncio.create_task(self._see_out(), name="fastapi_rooms leaving")
 
     async def over(self) -> None:
@@ -97,7 +99,7 @@ class Leaving:
                     await asyncio.sleep(wait)
                 farewells.create_task(self._see_one_out(guest))
 
-    async def _see_one_out(self, guest: Guest) -> None:
+    async def _see_one_out(self, guest: Drainable) -> None:
         try:
             await guest(self.timeout)
         except Exception:

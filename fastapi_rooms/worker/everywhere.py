@@ -9,17 +9,17 @@ from typing import Any, Protocol
 
 import orjson
 
-from fastapi_rooms.cluster.commands import VERBS, Place, reason_of
-from fastapi_rooms.cluster.pending import Question
+from fastapi_rooms.cluster.commands import VERBS, CommandTarget, reason_of
+from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, ClientError
-from fastapi_rooms.operators.commands import Answer, Ask, Part, T, conclude
+from fastapi_rooms.operators.commands import ClusterRequest, Part, ResponseReader, T, collect
 from fastapi_rooms.worker.fanout import Delivery
 from fastapi_rooms.worker.runtime import Runtime
 
 
-class Here(Place[Any], Protocol):
+class Here(CommandTarget[Any], Protocol):
     """The namespace on this worker."""
 
     name: str
@@ -64,10 +64,12 @@ class Everywhere:
         finally:
             if delivery is not None:
                 await delivery.written()
-        if runtime.uses_up_turn(payload):
+        if runtime.spend_turn(payload):
             await asyncio.sleep(0)
 
-    async def ask(self, ask: Ask, answer: Answer[Part, T], timeout: float | None) -> T:
+    async def ask(
+        self, ask: ClusterRequest, answer: ResponseReader[Part, T], timeout: float | None
+    ) -> T:
         """Ask this worker and the others, and make one answer of theirs."""
         runtime = self._runtime
         if timeout is None:
@@ -91,13 +93,13 @@ class Everywhere:
         if ask.elsewhere and ask.node != runtime.node:
             question = await cluster.ask(self._here.name, ask, deadline - loop.time())
         else:
-            question = Question(())
+            question = PendingRequest(())
         if mine is not None:
             question.answers[runtime.node] = mine
         if refusal is not None:
             question.refusals[runtime.node] = refusal
-        return await conclude(ask, answer, question, timeout)
+        return await collect(ask, answer, question, timeout)
 
-    async def tell(self, ask: Ask) -> None:
+    async def tell(self, ask: ClusterRequest) -> None:
         """Ask the other workers without wanting to know what becomes of it."""
         await self._runtime.cluster.tell(self._here.name, ask)

@@ -30,7 +30,7 @@ logger = logging.getLogger("fastapi_rooms")
 
 FAILURE = "A socket could not be written to; the others were"
 
-HANDFUL = 16
+IMMEDIATE_MAX = 16
 """Members that are written to at once: some 50 µs of work."""
 
 SLICE = 1024
@@ -176,7 +176,7 @@ class Fanout:
         queue = self._queue
         if not queue:
             handful = self._members.resolve(target)
-            if len(handful) <= HANDFUL:
+            if len(handful) <= IMMEDIATE_MAX:
                 write(handful, payload, volatile=volatile)
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)

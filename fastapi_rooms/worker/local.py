@@ -26,8 +26,8 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.servers import open_transport
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
-from fastapi_rooms.worker.authorization import Guards
-from fastapi_rooms.worker.drain import Farewells, Guest
+from fastapi_rooms.worker.authorization import Authorization
+from fastapi_rooms.worker.drain import Drainable, SocketDrainer
 from fastapi_rooms.worker.events import Events, Gap
 from fastapi_rooms.worker.everywhere import Everywhere
 from fastapi_rooms.worker.fanout import Delivery, Fanout
@@ -39,7 +39,7 @@ DISMISSED_AT_ONCE = 100
 """Sockets whose closing begins in one turn of the event loop; each goes on in turns of its own."""
 
 
-class Parting(NamedTuple):
+class PendingDisconnect(NamedTuple):
     """A socket that is in no room any more, and about to be closed."""
 
     left: Left
@@ -59,13 +59,13 @@ class LocalNamespace:
         self.everyone = BroadcastOperator(self.everywhere)
         """The operator that all others are made from."""
         self._sockets: dict[Sid, Socket] = {}
-        self._parting: dict[Socket, Parting] = {}
+        self._parting: dict[Socket, PendingDisconnect] = {}
         self._members: Membership[Transport] = Membership()
-        self._farewells = Farewells(self._sockets, self._members, self.written)
+        self._farewells = SocketDrainer(self._sockets, self._members, self.written)
         self._fanout = Fanout(self._members)
         self._listeners: Membership[Listener] = Membership()
         self.events = Events()
-        self.guards = Guards()
+        self.guards = Authorization()
         self.handlers: dict[str, Callable[..., Any]] = {}
         """Of server-side events, by their names."""
         self._channel = runtime.channels.of_namespace(name)
@@ -87,7 +87,7 @@ class LocalNamespace:
         return self._runtime.settings.outbox
 
     @property
-    def guarded(self) -> bool:
+    def has_authorizers(self) -> bool:
         """Whether anyone asked to be asked before a socket joins."""
         return bool(self.guards)
 
@@ -173,7 +173,9 @@ class LocalNamespace:
         """
         parting = [socket for socket in sockets if self._is_in(socket)]
         for socket in parting:
-            self._parting[socket] = Parting(self._members.remove(socket.sid), code, reason)
+            self._parting[socket] = PendingDisconnect(
+                self._members.remove(socket.sid), code, reason
+            )
         return self._dismiss(parting)
 
     async def _dismiss(self, sockets: list[Socket]) -> None:
@@ -293,7 +295,7 @@ class LocalNamespace:
         if rooms or sockets or self._channel in lost:
             self.events.emit("gap", Gap(outage.since, outage.until, rooms))
 
-    def guests(self) -> list[Guest]:
+    def guests(self) -> list[Drainable]:
         """Everyone inside, to be seen out; the manager is leaving."""
         listeners = (listener.see_out for listener in self._listeners.members())
         return [*self._farewells.guests(), *listeners]
@@ -309,7 +311,7 @@ class LocalNamespace:
             listener.close()
         self._fanout.close()
         self._listeners.clear()
-        await self.events.close(self._runtime.settings.departures.timeout)
+        await self.events.close(self._runtime.settings.drain_schedule.timeout)
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""

@@ -9,9 +9,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from fastapi_rooms.adapters.base import Adapter, KnowsLive, MayBeAlone, Outage, Sharded
+from fastapi_rooms.adapters.base import (
+    Adapter,
+    Outage,
+    SupportsIsAlone,
+    SupportsIsLive,
+    SupportsShards,
+)
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.commands import Place
+from fastapi_rooms.cluster.commands import CommandTarget
 from fastapi_rooms.core.deduplication import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.names import Channels, new_node_id
@@ -28,7 +34,7 @@ from fastapi_rooms.servers import on_server_shutdown
 from fastapi_rooms.types import Channel, NodeId
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
-from fastapi_rooms.worker.drain import Guest, Leaving
+from fastapi_rooms.worker.drain import Drain, Drainable
 from fastapi_rooms.worker.settings import Settings
 
 logger = logging.getLogger("fastapi_rooms")
@@ -60,7 +66,7 @@ class Health(NamedTuple):
     """Rooms with members here that Redis has come to forbid: they hear this worker only."""
 
 
-class Local(Place[Any], Protocol):
+class Local(CommandTarget[Any], Protocol):
     """A namespace, as far as messages from other workers need it."""
 
     def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> object:
@@ -69,7 +75,7 @@ class Local(Place[Any], Protocol):
     def gap(self, outage: Outage) -> None:
         """Messages from other workers may have been missed."""
 
-    def guests(self) -> list[Guest]:
+    def guests(self) -> list[Drainable]:
         """Everyone inside, to be seen out."""
 
     async def close(self) -> None:
@@ -91,7 +97,7 @@ class _Run:
     sequence: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     cluster: Cluster = field(init=False)
     sweep: asyncio.TimerHandle | None = None
-    leaving: Leaving | None = None
+    leaving: Drain | None = None
     unhook: Callable[[], None] | None = None
     turn_bytes: int = 0
     malformed: int = 0
@@ -111,9 +117,9 @@ class Runtime:
         self.adapter = adapter
         self.settings = settings
         self.channels = Channels(adapter.prefix)
-        self._may_be_alone = adapter if isinstance(adapter, MayBeAlone) else None
-        self._knows_live = adapter if isinstance(adapter, KnowsLive) else None
-        self._sharded = adapter if isinstance(adapter, Sharded) else None
+        self._may_be_alone = adapter if isinstance(adapter, SupportsIsAlone) else None
+        self._knows_live = adapter if isinstance(adapter, SupportsIsLive) else None
+        self._sharded = adapter if isinstance(adapter, SupportsShards) else None
         self.namespaces: dict[str, Local] = {}
         self._share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
         self._running: _Run | None = None
@@ -180,7 +186,7 @@ class Runtime:
         if run is None:
             return None
         if run.leaving is None:
-            run.leaving = Leaving(self._guests, self.settings.departures.within(within))
+            run.leaving = Drain(self._guests, self.settings.drain_schedule.within(within))
         return run.leaving.timeout
 
     async def see_out(self) -> None:
@@ -193,7 +199,7 @@ class Runtime:
         else:
             leaving.cancel()
 
-    def _guests(self) -> Iterator[Guest]:
+    def _guests(self) -> Iterator[Drainable]:
         for namespace in list(self.namespaces.values()):
             yield from namespace.guests()
 
@@ -208,7 +214,7 @@ class Runtime:
                     run.leaving.cancel()
                 if run.unhook is not None:
                     run.unhook()
-                await run.cluster.close(self.settings.departures.timeout)
+                await run.cluster.close(self.settings.drain_schedule.timeout)
         finally:
             await self.adapter.close()
 
@@ -309,7 +315,7 @@ class Runtime:
         broadcast = Broadcast(run.node, run.number(), namespace, target, payload, volatile)
         return self.channels.of_target(namespace, target.rooms), codec.encode(broadcast)
 
-    def uses_up_turn(self, payload: Payload) -> bool:
+    def spend_turn(self, payload: Payload) -> bool:
         """Whether, with this message, this turn of the loop has had its share of messages.
 
         The sender is to step aside for a turn then. One that never waits for anything would

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import check_count, check_not_negative, check_positive
-from fastapi_rooms.core.drain_schedule import Departures
+from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.errors import TooManyRooms
 from fastapi_rooms.types import Room
@@ -30,9 +30,9 @@ class Settings:
     max_message_bytes: int
     direct: bool
     request_timeout: float = 5.0
-    pace: Pace = Pace()  # noqa: RUF009 -- immutable
+    pace: HeartbeatSettings = HeartbeatSettings()  # noqa: RUF009 -- immutable
     max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
-    departures: Departures = field(default_factory=Departures)
+    drain_schedule: DrainSchedule = field(default_factory=DrainSchedule)
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)

@@ -26,7 +26,7 @@ class Home(Protocol):
     name: str
 
     @property
-    def guarded(self) -> bool:
+    def has_authorizers(self) -> bool:
         """Whether anyone asked to be asked before a socket joins."""
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
@@ -105,7 +105,7 @@ class Socket:
             SocketClosed: this socket's `connect` block is over.
         """
         check_rooms(names)
-        if self._namespace.guarded:
+        if self._namespace.has_authorizers:
             await self._namespace.admit(self, names)
         await self._namespace.join(self, names)
 

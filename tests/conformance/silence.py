@@ -21,7 +21,7 @@ from fastapi_rooms.testing import Cluster, eventually
 from fastapi_rooms.testing.suite import Backplane, Station
 from fastapi_rooms.testing.suite.backplane import ManagerBench
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Beat, Reply, Request, Sign
+from fastapi_rooms.wire.envelope import Heartbeat, HeartbeatKind, Reply, Request
 
 SOON = 0.3
 """Seconds; what is waited for in vain is not waited for longer."""
@@ -40,9 +40,9 @@ class Mute(Station):
         """Whether a worker takes this one for another."""
         return self.node in worker.nodes()
 
-    async def say(self, sign: Sign, interval: float = 60) -> None:
+    async def say(self, sign: HeartbeatKind, interval: float = 60) -> None:
         """Let the others hear of it."""
-        beat = Beat(self.node, self._next(), sign, interval)
+        beat = Heartbeat(self.node, self._next(), sign, interval)
         await self.publish(self.names.of_workers(), codec.encode(beat))
 
     async def ask(self, verb: str, **arguments: Any) -> None:
@@ -81,7 +81,7 @@ async def mute_worker(backplane: Backplane, *known_by: RoomManager) -> AsyncIter
     await mute.start(mute.names.of_node(mute.node), mute.names.of_workers())
     try:
         if known_by:
-            await mute.say(Sign.ALIVE)
+            await mute.say(HeartbeatKind.ALIVE)
         for worker in known_by:
             await eventually(partial(mute.is_known_by, worker), what="it is known")
         yield mute
@@ -119,7 +119,7 @@ class SilenceSuite(ManagerBench):
         async with mute_worker(backplane, one) as leaver:
             asked = asyncio.ensure_future(one.fetch_sockets(timeout=60))
             await leaver.request()
-            await leaver.say(Sign.BYE)
+            await leaver.say(HeartbeatKind.BYE)
             assert [socket.sid for socket in await asked] == [member.sid]
         async with mute_worker(backplane, one) as dead:
             asked = asyncio.ensure_future(one.fetch_sockets(timeout=60))

@@ -8,7 +8,7 @@ from fastapi_rooms.cluster.commands import VERBS
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Beat, Broadcast, Reply, Request, Sign
+from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Reply, Request
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 from tests.unit.support import OTHER_NODE, channel_of
 
@@ -58,7 +58,11 @@ requests = st.builds(
     _arguments,
 )
 beats = st.builds(
-    Beat, node_ids, _big, st.sampled_from(Sign), st.integers(0, 2**32 - 1).map(lambda ms: ms / 1000)
+    Heartbeat,
+    node_ids,
+    _big,
+    st.sampled_from(HeartbeatKind),
+    st.integers(0, 2**32 - 1).map(lambda ms: ms / 1000),
 )
 answers = st.builds(
     Reply,

@@ -17,7 +17,7 @@ from fastapi_rooms.cluster.peers import MAX_PEERS
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Beat, Broadcast, Request, Sign
+from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Request
 from tests.fuzz.strategies import between_workers, envelopes
 from tests.unit.support import FakeAdapter, broadcast, channel_of
 
@@ -131,7 +131,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
         adapter.hold_up()
         for number in range(6000):
             origin = f"{number:016x}"
-            beat = Beat(origin, 1, Sign.ALIVE, 3.0)
+            beat = Heartbeat(origin, 1, HeartbeatKind.ALIVE, 3.0)
             ask = Request(origin, 2, "/", Target(), 1 + number, "count", {})
             for message in (beat, ask):
                 adapter.receiver.received(channel_of("lobby"), codec.encode(message))

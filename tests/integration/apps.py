@@ -41,8 +41,8 @@ rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
     outbox=outbox,
     linger=0.1,
-    close_window=float(os.environ.get("CLOSE_WINDOW", "5")),
-    close_timeout=float(os.environ.get("CLOSE_TIMEOUT", "3")),
+    drain_window=float(os.environ.get("CLOSE_WINDOW", "5")),
+    drain_timeout=float(os.environ.get("CLOSE_TIMEOUT", "3")),
 )
 Rooms = Annotated[RoomManager, Depends(rooms)]
 

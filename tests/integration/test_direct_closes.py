@@ -31,7 +31,7 @@ def leaving(
     monkeypatch.setattr(departures_module, "FEW", 0)
     monkeypatch.setattr(departures_module, "PACE", 1 / FOR_EVER)
     outbox = options.pop("outbox", OutboxPolicy())
-    rooms = RoomManager(outbox=outbox, close_window=2 * FOR_EVER, close_timeout=0.2)
+    rooms = RoomManager(outbox=outbox, drain_window=2 * FOR_EVER, drain_timeout=0.2)
     with serving(endpoint, rooms, **options) as port, RawClient(port) as client:
         wait_until(lambda: "room" in rooms.rooms)
         with RawClient(port):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fastapi_rooms.adapters.redis.sharded.placement import Homes, Placed
+from fastapi_rooms.adapters.redis.sharded.placement import Placed, Placement
 from fastapi_rooms.adapters.redis.slots import Node, Range, Topology, slot_of
 from tests.stateful.settings import UNHURRIED
 
@@ -33,7 +33,7 @@ class HomesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.homes = Homes()
+        self.homes = Placement()
         self.owners = dict.fromkeys(CHANNELS, NODES[0])
         self.believed: dict[bytes, Node] = {}
         self.wanted: set[bytes] = set()
@@ -146,7 +146,7 @@ TestHomes = HomesMachine.TestCase
 
 
 def test_what_moved_stays_where_it_is_until_it_is_let_go() -> None:
-    homes = Homes()
+    homes = Placement()
     one, two = NODES[:2]
     owners = dict.fromkeys(CHANNELS, one)
     homes.learn(topology_of(owners))
@@ -161,7 +161,7 @@ def test_what_moved_stays_where_it_is_until_it_is_let_go() -> None:
 
 
 def test_what_a_node_gives_up_that_should_have_it_waits_for_the_next_look() -> None:
-    homes = Homes()
+    homes = Placement()
     one, two = NODES[:2]
     homes.learn(topology_of(dict.fromkeys(CHANNELS, one)))
     homes.want([b"one"])
@@ -171,7 +171,7 @@ def test_what_a_node_gives_up_that_should_have_it_waits_for_the_next_look() -> N
 
 
 def test_a_node_cannot_take_what_is_at_another() -> None:
-    homes = Homes()
+    homes = Placement()
     one, two = NODES[:2]
     homes.learn(topology_of(dict.fromkeys(CHANNELS, two)))
     homes.want([b"one"])
@@ -180,7 +180,7 @@ def test_a_node_cannot_take_what_is_at_another() -> None:
 
 
 def test_what_is_wanted_anew_while_it_is_left_stays() -> None:
-    homes = Homes()
+    homes = Placement()
     one, two = NODES[:2]
     homes.learn(topology_of(dict.fromkeys(CHANNELS, one)))
     homes.want([b"one"])

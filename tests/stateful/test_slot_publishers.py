@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from fastapi_rooms.adapters.redis.links.link import Link
 from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
-from fastapi_rooms.adapters.redis.sharded.slot_publishers import Lanes
+from fastapi_rooms.adapters.redis.sharded.slot_publishers import SlotPublishers
 from fastapi_rooms.adapters.redis.slots import Node, Range, Topology, slot_of
 from fastapi_rooms.errors import AdapterUnavailable
 from tests.stateful.settings import UNHURRIED
@@ -67,7 +67,7 @@ class NoSource:
     async def open(self, *_: object) -> Link:
         raise AssertionError
 
-    def chores(self) -> list[Any]:
+    def background_tasks(self) -> list[Any]:
         return []
 
 
@@ -101,7 +101,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(run())
 
     def begin(self) -> None:
-        self.lanes = Lanes(self.make, self.budget, lambda: None)
+        self.lanes = SlotPublishers(self.make, self.budget, lambda: None)
         for node in NODES:
             self.add(node)
         self.lanes.learn(topology_of(self.owners))

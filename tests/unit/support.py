@@ -14,7 +14,7 @@ from fastapi_rooms import AdapterHealth, Receiver, RoomManager
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import Answer, Ask, Part, T
+from fastapi_rooms.operators.commands import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
@@ -109,9 +109,11 @@ class FakeAsker:
     """Whom operators ask: it notes what is asked, and nobody answers."""
 
     def __init__(self) -> None:
-        self.asks: list[tuple[Ask, float | None]] = []
+        self.asks: list[tuple[ClusterRequest, float | None]] = []
 
-    async def ask(self, ask: Ask, answer: Answer[Part, T], timeout: float | None) -> T:
+    async def ask(
+        self, ask: ClusterRequest, answer: ResponseReader[Part, T], timeout: float | None
+    ) -> T:
         self.asks.append((ask, timeout))
         return answer.merge([])
 

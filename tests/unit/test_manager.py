@@ -33,7 +33,7 @@ from fastapi_rooms import (
 from fastapi_rooms import manager as manager_module
 from fastapi_rooms.testing import Cluster, Member, eventually
 from fastapi_rooms.worker import fanout as fanout_module
-from fastapi_rooms.worker.fanout import HANDFUL
+from fastapi_rooms.worker.fanout import IMMEDIATE_MAX
 from tests.unit.support import FakeAdapter, other_tasks
 
 # Put together.
@@ -270,7 +270,7 @@ async def test_an_error_in_the_block_closes_it_and_goes_on() -> None:
 
 async def test_a_close_that_is_cancelled_closes_the_adapter_all_the_same() -> None:
     adapter = FakeAdapter()
-    rooms = RoomManager(adapter, close_timeout=0.01)
+    rooms = RoomManager(adapter, drain_timeout=0.01)
     cancelled, may_end = asyncio.Event(), asyncio.Event()
 
     @rooms.on("connect")
@@ -324,7 +324,7 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
 ) -> None:
     monkeypatch.setattr(fanout_module, "SLICE", 1)
     bus = MemoryBus()
-    rooms = RoomManager(MemoryAdapter(bus), close_timeout=0.01)
+    rooms = RoomManager(MemoryAdapter(bus), drain_timeout=0.01)
 
     @rooms.on("join-room")
     async def endless(room: str, sid: str) -> None:
@@ -332,7 +332,7 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
 
     async def start_and_stay() -> None:
         await rooms.__aenter__()
-        for number in range(HANDFUL + 1):
+        for number in range(IMMEDIATE_MAX + 1):
             await Member(rooms, "lobby", sid=f"former {number}").open()
         await listener.__aenter__()
         sending.append(asyncio.ensure_future(rooms.to("lobby").local.send_text("half written")))
@@ -359,7 +359,7 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
     sending: list[asyncio.Task[None]] = []
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         loop.run_until_complete(start_and_stay())
-        assert len(rooms.rooms["lobby"]) == HANDFUL + 1
+        assert len(rooms.rooms["lobby"]) == IMMEDIATE_MAX + 1
         asyncio.run(in_the_next())
         loop.run_until_complete(clean_up())
     asyncio.run(_roundtrip(rooms))

@@ -30,7 +30,7 @@ from fastapi_rooms.core.names import new_sid
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from fastapi_rooms.wire import codec
-from fastapi_rooms.worker.fanout import HANDFUL
+from fastapi_rooms.worker.fanout import IMMEDIATE_MAX
 from tests.unit.support import (
     OTHER_NODE,
     FakeAdapter,
@@ -545,7 +545,7 @@ async def test_a_room_that_is_more_than_a_handful_is_told_in_order_and_each_once
     async with AsyncExitStack() as stack:
         crowd = [
             await stack.enter_async_context(Member(rooms, "crowd", sid=f"s{n}"))
-            for n in range(HANDFUL + 3)
+            for n in range(IMMEDIATE_MAX + 3)
         ]
         for number in range(20):
             await crowd[0].socket.to("crowd").send_text(str(number))
@@ -591,7 +591,7 @@ async def test_other_workers_are_not_kept_waiting_while_a_crowd_here_is_written_
     async with RoomManager(adapter) as rooms, AsyncExitStack() as stack:
         crowd = [
             await stack.enter_async_context(Member(rooms, "crowd", sid=f"s{n}"))
-            for n in range(HANDFUL + 1)
+            for n in range(IMMEDIATE_MAX + 1)
         ]
         pending: list[list[int]] = []
         adapter.write = lambda: pending.append([member.socket.pending for member in crowd])
@@ -604,7 +604,7 @@ async def test_a_sender_to_a_crowd_that_is_cancelled_takes_no_other_with_it(
     rooms: RoomManager,
 ) -> None:
     async with AsyncExitStack() as stack:
-        for _ in range(HANDFUL + 1):
+        for _ in range(IMMEDIATE_MAX + 1):
             await stack.enter_async_context(Member(rooms, "crowd"))
         crowd = rooms.to("crowd").local
         one, two = (asyncio.ensure_future(crowd.send_text(text)) for text in "ab")
@@ -619,7 +619,8 @@ async def test_a_direct_send_does_not_overtake_a_broadcast_that_was_not_accepted
     adapter.publish_error = AdapterUnavailable("Redis is away")
     async with AsyncExitStack() as stack:
         crowd = [
-            await stack.enter_async_context(Member(rooms, "crowd")) for _ in range(HANDFUL + 1)
+            await stack.enter_async_context(Member(rooms, "crowd"))
+            for _ in range(IMMEDIATE_MAX + 1)
         ]
         with pytest.raises(AdapterUnavailable):
             await rooms.to("crowd").send_text("first")
@@ -923,7 +924,7 @@ async def test_where_shards_are_lost_one_by_one_a_gap_is_of_the_rooms_it_concern
 async def test_closing_the_manager_forgets_everyone_and_stops_their_handlers(
     adapter: FakeAdapter,
 ) -> None:
-    rooms = RoomManager(adapter, close_timeout=0.01)
+    rooms = RoomManager(adapter, drain_timeout=0.01)
 
     @rooms.on("connect")
     async def endless(socket: object) -> None:

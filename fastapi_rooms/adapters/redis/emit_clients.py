@@ -97,12 +97,12 @@ class Access(NamedTuple):
 
 
 def sync_access(where: str | SyncClient, timeout: float) -> Access:
-    """For a `SyncLine`. Raises `ConfigurationError`."""
+    """For a `SyncSender`. Raises `ConfigurationError`."""
     return _access(where, _SYNC, timeout)
 
 
 def async_access(where: str | AsyncClient, timeout: float) -> Access:
-    """For an `AsyncLine`. Raises `ConfigurationError`."""
+    """For an `AsyncSender`. Raises `ConfigurationError`."""
     return _access(where, _ASYNC, timeout)
 
 
@@ -168,7 +168,7 @@ def _sentinel(
     return Access(connect, owned=True, sharded=False, all_of=all_of)
 
 
-class _Line:
+class _Sender:
     """What both lines have: a client, and an origin of their own."""
 
     def __init__(self, access: Access, timeout: float) -> None:
@@ -191,7 +191,7 @@ class _Line:
                     reply = yield command
                 except ResponseError:
                     continue
-                if problem := role.trouble(reply):
+                if problem := role.why_not_master(reply):
                     raise AdapterUnavailable(f"Redis is no use: {problem}")
                 break
             self._sound_until = monotonic() + SOUND
@@ -209,7 +209,7 @@ class _Line:
         return AdapterUnavailable(f"Redis did not accept it in {self._timeout:g} s.")
 
 
-class SyncLine(_Line):
+class SyncSender(_Sender):
     """Blocks. Any number of threads of one process may use it; after a fork make another."""
 
     def __init__(self, access: Access, timeout: float) -> None:
@@ -250,7 +250,7 @@ class SyncLine(_Line):
                     each.close()
 
 
-class AsyncLine(_Line):
+class AsyncSender(_Sender):
     """Awaits. Belongs to one event loop of one process."""
 
     def __init__(self, access: Access, timeout: float) -> None:

@@ -216,7 +216,7 @@ class UvicornTransport:
         await taken
 
     @property
-    def settled(self) -> bool:
+    def is_flushed(self) -> bool:
         """Whether the outbox is empty, as it is for most clients at all times."""
         return not self._outbox
 

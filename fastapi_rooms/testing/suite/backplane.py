@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest_asyncio
 
 from fastapi_rooms import Adapter, Outage
-from fastapi_rooms.adapters import Sharded
+from fastapi_rooms.adapters import SupportsShards
 from fastapi_rooms.testing.cluster import Cluster
 from fastapi_rooms.testing.waiting import eventually
 
@@ -76,7 +76,7 @@ class Station:
     ) -> list[tuple[bytes, bytes]]:
         """The messages, sorted by shard if order is promised within shards only."""
         adapter = self.adapter
-        if isinstance(adapter, Sharded):
+        if isinstance(adapter, SupportsShards):
             return sorted(messages, key=lambda message: adapter.shard_of(message[0]))
         return list(messages)
 
@@ -117,7 +117,7 @@ async def settle(sender: Station, receivers: Iterable[Station]) -> None:
     """
     mark = MARK + str(next(_marks)).encode()
     marked = {MARKS}
-    if isinstance(sender.adapter, Sharded):
+    if isinstance(sender.adapter, SupportsShards):
         marked |= sender.published_on
     await asyncio.gather(*(sender.adapter.publish(channel, mark) for channel in marked))
     for station in receivers:

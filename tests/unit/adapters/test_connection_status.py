@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastapi_rooms.adapters import connection_status as standing
-from fastapi_rooms.adapters.connection_status import REPEAT, Standing
+from fastapi_rooms.adapters.connection_status import REPEAT, ConnectionStatus
 
 PASSED = [0.0]
 
@@ -29,7 +29,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stand = Standing()
+    stand = ConnectionStatus()
     stand.start()
     stand.update(True, "")
     assert told(caplog) == []
@@ -48,7 +48,7 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
 def test_a_long_outage_is_told_again_when_its_reason_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stand = Standing()
+    stand = ConnectionStatus()
     stand.update(False, "closed")
     told(caplog)
     PASSED[0] = REPEAT + 1
@@ -68,7 +68,7 @@ def test_what_is_known_does_not_depend_on_the_handlers_of_the_log(
     def fail(*args: object) -> None:
         raise OSError("no space left on device")
 
-    stand = Standing()
+    stand = ConnectionStatus()
     stand.update(True, "")
     for method in ("error", "warning"):
         monkeypatch.setattr(standing.logger, method, fail)
@@ -83,7 +83,7 @@ def test_what_is_known_does_not_depend_on_the_handlers_of_the_log(
 
 
 def test_the_present_reason_is_kept_until_it_is_connected() -> None:
-    stand = Standing()
+    stand = ConnectionStatus()
     assert stand.reason == ""
     stand.update(False, "closed")
     stand.update(False, "wrong password")

@@ -21,20 +21,20 @@ from fastapi_rooms import (
 from fastapi_rooms.cluster import cluster
 from fastapi_rooms.cluster import heartbeat as discovery
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.commands import Nowhere
-from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.cluster.commands import EmptyNamespace
+from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.cluster.pending import PIECE_BYTES
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.operators.commands import COUNT as COUNTED
-from fastapi_rooms.operators.commands import Ask, conclude
+from fastapi_rooms.operators.commands import ClusterRequest, collect
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Beat, Message, Reply, Request, Sign
+from fastapi_rooms.wire.envelope import Heartbeat, HeartbeatKind, Message, Reply, Request
 from tests.unit.support import other_tasks
 
 ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16
-COUNT = Ask("count", Target(), {})
+COUNT = ClusterRequest("count", Target(), {})
 CHANNELS = Channels("rooms")
 EVERYONE = CHANNELS.of_workers()
 FAR = 3600.0
@@ -75,9 +75,9 @@ class _Carrier:
 
     async def close(self) -> None: ...
 
-    def signs(self) -> list[tuple[bytes, Sign]]:
+    def signs(self) -> list[tuple[bytes, HeartbeatKind]]:
         """The signs of life that were published, and where."""
-        return [(to, beat.sign) for to, beat in self.sent if isinstance(beat, Beat)]
+        return [(to, beat.sign) for to, beat in self.sent if isinstance(beat, Heartbeat)]
 
     def requests(self) -> list[Request]:
         return [message for _, message in self.sent if isinstance(message, Request)]
@@ -86,7 +86,7 @@ class _Carrier:
         return [message for _, message in self.sent if isinstance(message, Reply)]
 
 
-class _Place(Nowhere):
+class _Place(EmptyNamespace):
     """A namespace with a handler that does what a test wants."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ def make(carrier: _Carrier, place: _Place | None = None, **pace: Any) -> Cluster
     numbers = itertools.count(1)
     pace = {"heartbeat": FAR} | pace
     places = {"/": place or _Place()}
-    return Cluster(ME, carrier, CHANNELS, Pace(**pace), lambda: next(numbers), places)
+    return Cluster(ME, carrier, CHANNELS, HeartbeatSettings(**pace), lambda: next(numbers), places)
 
 
 @pytest.fixture
@@ -121,14 +121,14 @@ async def here(carrier: _Carrier, place: _Place) -> AsyncIterator[Cluster]:
     """A started one that knows Ann."""
     here = make(carrier, place)
     await here.start()
-    hear(here, ANN, Sign.ALIVE)
+    hear(here, ANN, HeartbeatKind.ALIVE)
     yield here
     await here.close(1)
     assert other_tasks() == set()
 
 
-def hear(here: Cluster, node: str, sign: Sign, interval: float = FAR) -> None:
-    assert here.received(Beat(node, 1, sign, interval))
+def hear(here: Cluster, node: str, sign: HeartbeatKind, interval: float = FAR) -> None:
+    assert here.received(Heartbeat(node, 1, sign, interval))
 
 
 async def request_of(carrier: _Carrier) -> Request:
@@ -146,20 +146,20 @@ def answer(here: Cluster, node: str, request: Request, data: bytes) -> bool:
 async def test_a_worker_greets_all_and_is_answered_on_its_own_channel(carrier: _Carrier) -> None:
     here = make(carrier)
     await here.start()
-    assert carrier.signs() == [(b"rooms#workers#", Sign.HELLO)]
+    assert carrier.signs() == [(b"rooms#workers#", HeartbeatKind.HELLO)]
     assert here.nodes == {ME}
-    hear(here, ANN, Sign.HELLO)
+    hear(here, ANN, HeartbeatKind.HELLO)
     assert here.nodes == {ME, ANN}
-    assert [(to, message.sign) for to, message in carrier.volatile if type(message) is Beat] == [
-        (f"rooms#{ANN}#".encode(), Sign.ALIVE)
-    ]
-    hear(here, BOB, Sign.LOOK)
+    assert [
+        (to, message.sign) for to, message in carrier.volatile if type(message) is Heartbeat
+    ] == [(f"rooms#{ANN}#".encode(), HeartbeatKind.ALIVE)]
+    hear(here, BOB, HeartbeatKind.QUERY)
     assert here.nodes == {ME, ANN}
     assert carrier.volatile[-1][0] == f"rooms#{BOB}#".encode()
-    hear(here, ANN, Sign.BYE)
+    hear(here, ANN, HeartbeatKind.BYE)
     assert here.nodes == {ME}
     await here.close(1)
-    assert carrier.signs()[-1] == (b"rooms#workers#", Sign.BYE)
+    assert carrier.signs()[-1] == (b"rooms#workers#", HeartbeatKind.BYE)
 
 
 async def test_an_observer_looks_and_neither_counts_nor_answers_nor_says_goodbye(
@@ -167,28 +167,30 @@ async def test_an_observer_looks_and_neither_counts_nor_answers_nor_says_goodbye
 ) -> None:
     here = make(carrier, observer=True)
     await here.start()
-    assert carrier.signs() == [(b"rooms#workers#", Sign.LOOK)]
+    assert carrier.signs() == [(b"rooms#workers#", HeartbeatKind.QUERY)]
     assert here.own_channels == [f"rooms#{ME}#".encode()]
-    hear(here, ANN, Sign.HELLO)
+    hear(here, ANN, HeartbeatKind.HELLO)
     assert here.nodes == {ANN}
     assert carrier.volatile == []
     await here.close(1)
     assert len(carrier.signs()) == 1
 
 
-@pytest.mark.parametrize(("observer", "sign"), [(False, Sign.ALIVE), (True, Sign.LOOK)])
+@pytest.mark.parametrize(
+    ("observer", "sign"), [(False, HeartbeatKind.ALIVE), (True, HeartbeatKind.QUERY)]
+)
 async def test_it_lets_hear_of_itself_while_it_is_connected(
-    carrier: _Carrier, observer: bool, sign: Sign
+    carrier: _Carrier, observer: bool, sign: HeartbeatKind
 ) -> None:
     here = make(carrier, heartbeat=0.001, observer=observer)
     await here.start()
     await eventually(lambda: len(carrier.volatile) >= 2, what="signs of life")
-    assert {(to, message.sign) for to, message in carrier.volatile if type(message) is Beat} == {
-        (b"rooms#workers#", sign)
-    }
+    assert {
+        (to, message.sign) for to, message in carrier.volatile if type(message) is Heartbeat
+    } == {(b"rooms#workers#", sign)}
     carrier.health = carrier.health._replace(connected=False)
     before = len(carrier.volatile)
-    hear(here, ANN, Sign.ALIVE, interval=0.001)
+    hear(here, ANN, HeartbeatKind.ALIVE, interval=0.001)
     clock = _Carrier()
     other = make(clock, heartbeat=0.001)
     await other.start()
@@ -206,8 +208,8 @@ async def test_one_that_has_gone_silent_is_not_counted_any_more(
     here = make(carrier, heartbeat=0.005)
     await here.start()
     carrier.receivers[CHANNELS.of_node(ANN)] = receivers
-    hear(here, ANN, Sign.ALIVE, interval=0.005)
-    hear(here, BOB, Sign.ALIVE)
+    hear(here, ANN, HeartbeatKind.ALIVE, interval=0.005)
+    hear(here, BOB, HeartbeatKind.ALIVE)
     asked = asyncio.ensure_future(here.ask("/", COUNT, 0.3))
     answer(here, BOB, await request_of(carrier), b"1")
     await eventually(lambda: here.nodes == {ME, BOB}, what="it is given up")
@@ -224,7 +226,7 @@ async def test_one_that_has_gone_silent_is_noticed_between_two_beats(
     monkeypatch.setattr(discovery, "LOOKS", 10_000)
     here = make(carrier, heartbeat=60)
     await here.start()
-    hear(here, ANN, Sign.ALIVE, interval=0.001)
+    hear(here, ANN, HeartbeatKind.ALIVE, interval=0.001)
     await eventually(lambda: here.nodes == {ME}, what="it is given up")
     assert carrier.volatile == []
     await here.close(1)
@@ -239,7 +241,7 @@ async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) ->
         await here.ask("/", COUNT, 0.05)
     carrier.down = False
     assert (await here.ask("/", COUNT, 60)).is_done()
-    assert carrier.signs()[-1] == (b"rooms#workers#", Sign.HELLO)
+    assert carrier.signs()[-1] == (b"rooms#workers#", HeartbeatKind.HELLO)
     await here.close(1)
 
 
@@ -265,9 +267,9 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
     here.greet()
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     await eventually(lambda: len(carrier.signs()) >= 2, what="another greeting")
-    hear(here, ANN, Sign.ALIVE)
+    hear(here, ANN, HeartbeatKind.ALIVE)
     assert carrier.requests() == []
-    hear(here, BOB, Sign.ALIVE)
+    hear(here, BOB, HeartbeatKind.ALIVE)
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     assert answer(here, BOB, request, b"2")
@@ -293,15 +295,15 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
     await here.start()
     carrier.health = carrier.health._replace(connected=False)
     await here.close(1)
-    assert carrier.signs() == [(b"rooms#workers#", Sign.HELLO)]
+    assert carrier.signs() == [(b"rooms#workers#", HeartbeatKind.HELLO)]
     carrier.health = carrier.health._replace(connected=True)
     monkeypatch.setattr(discovery, "GOODBYE", 0.02)
-    for trouble in ("down", "stuck"):
+    for why_not_master in ("down", "stuck"):
         here = make(carrier)
         await here.start()
-        setattr(carrier, trouble, True)
+        setattr(carrier, why_not_master, True)
         await here.close(1)
-        setattr(carrier, trouble, False)
+        setattr(carrier, why_not_master, False)
     assert other_tasks() == set()
 
 
@@ -309,7 +311,7 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
 
 
 async def test_one_worker_alone_can_be_asked(carrier: _Carrier, here: Cluster) -> None:
-    hear(here, BOB, Sign.ALIVE)
+    hear(here, BOB, HeartbeatKind.ALIVE)
     carrier.receivers[CHANNELS.of_node(BOB)] = 1
     asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=BOB), 60))
     request = await request_of(carrier)
@@ -351,7 +353,9 @@ async def test_who_is_late_is_looked_into_until_the_carrier_can_tell(
     own = CHANNELS.of_node(ANN)
     carrier.receivers[own] = None
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
-    await eventually(lambda: carrier.signs().count((own, Sign.LOOK)) >= 2, what="two looks")
+    await eventually(
+        lambda: carrier.signs().count((own, HeartbeatKind.QUERY)) >= 2, what="two looks"
+    )
     pattern_watchers(carrier, 2)  # and nobody else
     question = await asked
     assert question.is_done()
@@ -367,13 +371,13 @@ async def test_who_is_late_with_many_answers_is_looked_into_once_at_a_time(
     await eventually(lambda: len(carrier.requests()) == 3, what="three requests")
     carrier.stuck = True
     assert [(await question).missing for question in asked] == [{ANN}] * 3
-    assert carrier.signs().count((CHANNELS.of_node(ANN), Sign.LOOK)) == 1
+    assert carrier.signs().count((CHANNELS.of_node(ANN), HeartbeatKind.QUERY)) == 1
 
 
 async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
     here = make(carrier)
     await here.start()
-    hear(here, ANN, Sign.ALIVE)
+    hear(here, ANN, HeartbeatKind.ALIVE)
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     await request_of(carrier)
     await here.close(1)
@@ -424,10 +428,10 @@ async def test_finding_out_who_strangers_are_takes_no_longer_than_the_request_ma
     await request_of(carrier)
     carrier.stuck = True
     question = await asked
-    assert (question.missing, question.strangers) == ({ANN}, 1)
+    assert (question.missing, question.unidentified) == ({ANN}, 1)
 
 
-# Strangers: workers that are not known, and get what goes to all of them.
+# Unidentified: workers that are not known, and get what goes to all of them.
 
 
 def pattern_watchers(carrier: _Carrier, number: int, *others: str) -> None:
@@ -460,10 +464,10 @@ async def test_an_answer_without_a_stranger_is_not_complete_and_says_so(
     asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
     assert answer(here, ANN, await request_of(carrier), b"1")
     question = await asked
-    assert (question.answers, question.missing, question.strangers) == ({ANN: b"1"}, set(), 1)
+    assert (question.answers, question.missing, question.unidentified) == ({ANN: b"1"}, set(), 1)
     with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
-        await conclude(COUNT, COUNTED, question, 0.1)
-    assert (caught.value.partial, caught.value.strangers) == (1, 1)
+        await collect(COUNT, COUNTED, question, 0.1)
+    assert (caught.value.partial, caught.value.unidentified) == (1, 1)
     assert not caught.value.silent
 
 
@@ -474,9 +478,9 @@ async def test_one_that_gets_its_name_out_but_no_answer_is_named(
     asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
     assert answer(here, ANN, await request_of(carrier), b"1")
     await eventually(lambda: len(carrier.signs()) == 2, what="it has been counted")
-    hear(here, BOB, Sign.ALIVE)
+    hear(here, BOB, HeartbeatKind.ALIVE)
     question = await asked
-    assert (question.missing, question.strangers) == ({BOB}, 0)
+    assert (question.missing, question.unidentified) == ({BOB}, 0)
 
 
 async def test_one_that_left_while_it_was_asked_is_no_stranger(
@@ -486,7 +490,9 @@ async def test_one_that_left_while_it_was_asked_is_no_stranger(
     carrier.receivers |= {EVERYONE: 2, CHANNELS.of_node(ANN): 1}
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     assert answer(here, ANN, await request_of(carrier), b"1")
-    await eventually(lambda: (EVERYONE, Sign.LOOK) in carrier.signs(), what="it is counted again")
+    await eventually(
+        lambda: (EVERYONE, HeartbeatKind.QUERY) in carrier.signs(), what="it is counted again"
+    )
     assert not asked.done()
     carrier.down = True
     looks = len(carrier.signs())
@@ -505,7 +511,9 @@ async def test_one_that_died_after_its_answer_does_not_stand_for_a_stranger(
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     carrier.receivers |= {EVERYONE: 1, CHANNELS.of_node(ANN): 0}
-    await eventually(lambda: carrier.signs().count((EVERYONE, Sign.LOOK)) > 2, what="some counts")
+    await eventually(
+        lambda: carrier.signs().count((EVERYONE, HeartbeatKind.QUERY)) > 2, what="some counts"
+    )
     assert not asked.done()
     assert answer(here, BOB, request, b"2")
     assert (await asked).answers == {ANN: b"1", BOB: b"2"}
@@ -523,9 +531,9 @@ async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
 ) -> None:
     here = make(carrier, heartbeat=0.01)
     await here.start()
-    hear(here, ANN, Sign.ALIVE)
+    hear(here, ANN, HeartbeatKind.ALIVE)
     carrier.receivers[EVERYONE] = 2
-    assert (await here.ask("/", COUNT._replace(verb="rooms"), 0.02)).strangers == 1
+    assert (await here.ask("/", COUNT._replace(verb="rooms"), 0.02)).unidentified == 1
     await eventually(lambda: "never let hear of themselves" in caplog.text, what="it is given up")
     asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
     await eventually(lambda: len(carrier.requests()) == 2, what="another request")
@@ -539,9 +547,9 @@ async def test_a_dead_connection_stays_so_though_new_workers_start(carrier: _Car
     here = make(carrier, heartbeat=0.01)
     await here.start()
     carrier.receivers[EVERYONE] = 1
-    assert (await here.ask("/", COUNT, 0.05)).strangers == 1
+    assert (await here.ask("/", COUNT, 0.05)).unidentified == 1
     assert (await here.ask("/", COUNT, 5)).is_done()
-    hear(here, ANN, Sign.HELLO)
+    hear(here, ANN, HeartbeatKind.HELLO)
     carrier.receivers[EVERYONE] = 2
     requests = len(carrier.requests())
     asked = asyncio.ensure_future(here.ask("/", COUNT, 0.02))
@@ -687,7 +695,7 @@ async def test_a_handler_that_will_not_end_does_not_hold_up_the_closing(
     await asyncio.sleep(0)
     await here.close(0.01)
     assert "event 'reload' was cancelled and has not ended" in caplog.text
-    assert carrier.signs()[-1] == (EVERYONE, Sign.BYE)
+    assert carrier.signs()[-1] == (EVERYONE, HeartbeatKind.BYE)
     go.set()
     await eventually(lambda: not other_tasks(), what="it has ended")
     assert carrier.replies() == []  # there is nobody left who could send it

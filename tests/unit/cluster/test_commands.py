@@ -124,7 +124,7 @@ async def test_others_have_the_loop_while_many_are_disconnected() -> None:
 @pytest.mark.usefixtures("one_at_a_time")
 @pytest.mark.parametrize("end", ["cancelled", "closed"])
 async def test_who_is_out_of_every_room_is_closed_whatever_happens(end: str) -> None:
-    manager = RoomManager(FakeAdapter(), close_window=0.001)
+    manager = RoomManager(FakeAdapter(), drain_window=0.001)
     async with AsyncExitStack() as stack:
         rooms = await stack.enter_async_context(manager)
         members = [Member(rooms, "tea") for _ in range(50)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import RoomManager, UsageError, Worker, __version__
-from fastapi_rooms.cluster.commands import NOWHERE
+from fastapi_rooms.cluster.commands import EMPTY_NAMESPACE
 from fastapi_rooms.cluster.description import WORKERS
 from fastapi_rooms.testing import Cluster, eventually
 
@@ -24,10 +24,10 @@ async def test_a_worker_describes_itself() -> None:
         assert rooms.nodes() == {worker.node}
         assert (worker.version, worker.pid, worker.sockets) == (__version__, os.getpid(), 2)
 
-        async def older() -> bool:
+        async def unsupported() -> bool:
             return (await rooms.workers())[0].uptime > worker.uptime > 0
 
-        await eventually(older)
+        await eventually(unsupported)
 
 
 async def test_an_observer_is_no_worker() -> None:
@@ -58,4 +58,4 @@ def test_what_makes_no_sense_is_not_believed(answer: Any) -> None:
 
 def test_a_place_that_is_not_there_describes_nobody() -> None:
     with pytest.raises(UsageError):
-        NOWHERE.describe()
+        EMPTY_NAMESPACE.describe()

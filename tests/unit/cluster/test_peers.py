@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers, Strangers
+from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers, Unidentified
 
 
 def test_a_worker_lives_until_it_has_missed_several_beats() -> None:
@@ -44,31 +44,31 @@ def test_invented_workers_are_bounded_in_number_and_in_time() -> None:
 
 
 def test_strangers_that_stay_silent_are_taken_for_dead_as_workers_are() -> None:
-    strangers = Strangers()
-    strangers.counted(1, 100)
-    strangers.counted(2, 101)
-    assert strangers.dead(100 + 2 * MISSED - 0.001, 2) == 0
-    assert strangers.dead(100 + 2 * MISSED, 2) == 1
-    assert strangers.dead(101 + 2 * MISSED, 2) == 2
+    unidentified = Unidentified()
+    unidentified.counted(1, 100)
+    unidentified.counted(2, 101)
+    assert unidentified.dead(100 + 2 * MISSED - 0.001, 2) == 0
+    assert unidentified.dead(100 + 2 * MISSED, 2) == 1
+    assert unidentified.dead(101 + 2 * MISSED, 2) == 2
 
 
 def test_of_strangers_those_who_came_last_are_taken_to_be_left() -> None:
-    for one_goes in (Strangers.introduced, lambda strangers: strangers.counted(1, 106)):
-        strangers = Strangers()
-        strangers.counted(1, 100)
-        strangers.counted(2, 105)
-        one_goes(strangers)
-        assert len(strangers) == 1
-        assert strangers.dead(100 + MISSED, 1) == 0
-        assert strangers.dead(105 + MISSED, 1) == 1
-    strangers = Strangers()
-    strangers.counted(1, 100)
-    strangers.introduced()
-    strangers.introduced()
-    assert not strangers
+    for one_goes in (Unidentified.introduced, lambda unidentified: unidentified.counted(1, 106)):
+        unidentified = Unidentified()
+        unidentified.counted(1, 100)
+        unidentified.counted(2, 105)
+        one_goes(unidentified)
+        assert len(unidentified) == 1
+        assert unidentified.dead(100 + MISSED, 1) == 0
+        assert unidentified.dead(105 + MISSED, 1) == 1
+    unidentified = Unidentified()
+    unidentified.counted(1, 100)
+    unidentified.introduced()
+    unidentified.introduced()
+    assert not unidentified
 
 
 def test_there_are_no_more_strangers_than_there_can_be_workers() -> None:
-    strangers = Strangers()
-    strangers.counted(10**12, 0)
-    assert len(strangers) == MAX_PEERS
+    unidentified = Unidentified()
+    unidentified.counted(10**12, 0)
+    assert len(unidentified) == MAX_PEERS

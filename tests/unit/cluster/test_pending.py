@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms.cluster import pending as question
-from fastapi_rooms.cluster.pending import PIECE_BYTES, Question, pieces_of
+from fastapi_rooms.cluster.pending import PIECE_BYTES, PendingRequest, pieces_of
 from fastapi_rooms.wire.envelope import Reply
 
 
@@ -18,7 +18,7 @@ def reply(
 
 
 def test_it_is_done_when_everyone_has_answered() -> None:
-    asked = Question(["ann", "bob"])
+    asked = PendingRequest(["ann", "bob"])
     assert asked.answered(reply("ann", b"1"))
     assert not asked.is_done()
     assert asked.answered(reply("bob", b"no", refused=True))
@@ -28,11 +28,11 @@ def test_it_is_done_when_everyone_has_answered() -> None:
 
 
 def test_with_nobody_to_ask_it_is_done() -> None:
-    assert Question([]).is_done()
+    assert PendingRequest([]).is_done()
 
 
 def test_one_that_dies_is_not_waited_for_and_its_half_answer_is_none() -> None:
-    asked = Question(["ann", "bob"])
+    asked = PendingRequest(["ann", "bob"])
     asked.answered(reply("ann", b"[1,", last=False))
     asked.gone("ann", left=False)
     asked.gone("nobody", left=True)
@@ -48,7 +48,7 @@ def test_an_answer_in_pieces_is_whole_again(data: bytes, times: int) -> None:
     whole = data * (PIECE_BYTES // 4) * times
     pieces = pieces_of(whole)
     assert max(map(len, pieces)) <= PIECE_BYTES
-    asked = Question(["ann"])
+    asked = PendingRequest(["ann"])
     for number, piece in enumerate(pieces):
         assert not asked.is_done()
         assert asked.answered(reply("ann", piece, piece=number, last=number == len(pieces) - 1))
@@ -57,14 +57,14 @@ def test_an_answer_in_pieces_is_whole_again(data: bytes, times: int) -> None:
 
 @pytest.mark.parametrize("piece", [1, 2, 2**32 - 1])
 def test_an_answer_with_a_piece_missing_is_none(piece: int) -> None:
-    asked = Question(["ann"])
+    asked = PendingRequest(["ann"])
     assert not asked.answered(reply("ann", b"x", piece=piece))
     assert asked.missing == {"ann"}
     assert asked.answers == {}
 
 
 def test_who_was_not_asked_or_has_answered_is_not_listened_to() -> None:
-    asked = Question(["ann", "bob"])
+    asked = PendingRequest(["ann", "bob"])
     assert not asked.answered(reply("eve", b"1"))
     assert asked.answered(reply("ann", b"1"))
     assert not asked.answered(reply("ann", b"2"))
@@ -73,7 +73,7 @@ def test_who_was_not_asked_or_has_answered_is_not_listened_to() -> None:
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(question, "MAX_ANSWER_BYTES", 10)
-    asked = Question(["ann", "bob"])
+    asked = PendingRequest(["ann", "bob"])
     assert asked.answered(reply("ann", b"123456", last=False))
     assert asked.answered(reply("bob", b"12345", last=False))
     assert asked.missing == {"ann"}
@@ -82,86 +82,86 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     assert not asked.answered(reply("ann", b"8", piece=7))
 
 
-# Strangers: workers that we do not know, and that have the request.
+# Unidentified: workers that we do not know, and that have the request.
 
 
 def test_whoever_got_it_is_waited_for_known_or_not() -> None:
-    asked = Question(["ann"], everyone=True)
+    asked = PendingRequest(["ann"], everyone=True)
     asked.answered(reply("ann", b"1"))
     assert not asked.is_done()  # nobody has said yet how many got it
     asked.reached(2)
-    assert asked.strangers == 1
+    assert asked.unidentified == 1
     assert not asked.is_done()
     assert asked.answered(reply("eve", b"[2", last=False))
-    assert (asked.strangers, asked.missing) == (0, {"eve"})
+    assert (asked.unidentified, asked.missing) == (0, {"eve"})
     assert asked.answered(reply("eve", b"]", piece=1))
     assert asked.is_done()
     assert asked.answers == {"ann": b"1", "eve": b"[2]"}
 
 
 def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
-    asked = Question(["ann"], everyone=True)
+    asked = PendingRequest(["ann"], everyone=True)
     asked.reached(2)
     asked.met("dan", new=True)
-    assert (asked.strangers, asked.missing) == (1, {"ann"})
+    assert (asked.unidentified, asked.missing) == (1, {"ann"})
     asked.met("eve", new=False)
     asked.met("fay", new=False)  # more than there are strangers
-    assert (asked.strangers, asked.missing) == (0, {"ann", "eve"})
+    assert (asked.unidentified, asked.missing) == (0, {"ann", "eve"})
 
 
 @pytest.mark.parametrize("left", [True, False])
 def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
-    asked = Question(["ann", "bob"], everyone=True)
+    asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3 if left else 2)  # a dead one did not get it
     asked.answered(reply("ann", b"1"))
     asked.gone("bob", left=left)
     asked.counted(2)  # Ann, and somebody else
-    assert asked.strangers == 1
+    assert asked.unidentified == 1
     asked.answered(reply("eve", b"2"))
     assert asked.is_done()
 
 
 def test_strangers_that_have_gone_are_not_waited_for() -> None:
-    asked = Question(["ann", "bob"], everyone=True)
+    asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3)
     asked.answered(reply("ann", b"1"))
     asked.answered(reply("bob", b"2"))
     asked.met("new", new=True)
     asked.gone("bob", left=False)  # it has answered
     asked.counted(3)
-    assert asked.strangers == 1
+    assert asked.unidentified == 1
     asked.counted(2)  # Ann and the new one
     assert asked.is_done()
     assert asked.answers == {"ann": b"1", "bob": b"2"}
 
 
 def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() -> None:
-    asked = Question(["ann", "bob"], everyone=True)
+    asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.gone("bob", left=True)
     asked.reached(2)
     asked.answered(reply("ann", b"1"))
-    assert asked.strangers == 1
+    assert asked.unidentified == 1
     asked.answered(reply("eve", b"2"))
     assert asked.is_done()
 
 
 @pytest.mark.parametrize("counted_first", [True, False])
 def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first: bool) -> None:
-    asked = Question([], everyone=True)
+    asked = PendingRequest([], everyone=True)
     asked.reached(2)
     asked.met("new", new=True)
     if counted_first:
         asked.counted(2)  # the new one, and somebody else
     assert asked.answered(reply("new", b"1"))
     asked.counted(2)
-    assert asked.strangers == 1
+    assert asked.unidentified == 1
     assert asked.answered(reply("eve", b"2"))
     assert asked.is_done()
     assert asked.answers == {"new": b"1", "eve": b"2"}
 
 
 def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
-    asked = Question(["ann", "bob"], everyone=True)
+    asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(2)
     asked.gone("ann", left=False)
     assert asked.answered(reply("ann", b"1"))
@@ -173,7 +173,7 @@ def test_no_more_strangers_are_believed_in_than_there_can_be_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(question, "MAX_PEERS", 2)
-    asked = Question([], everyone=True)
+    asked = PendingRequest([], everyone=True)
     assert asked.answered(reply("ann", b"1"))
     assert asked.answered(reply("bob", b"1", last=False))
     assert not asked.answered(reply("eve", b"1"))

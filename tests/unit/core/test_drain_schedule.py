@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.core.drain_schedule import FEW, PACE, Departures
+from fastapi_rooms.core.drain_schedule import FEW, PACE, DrainSchedule
 from fastapi_rooms.errors import ConfigurationError
 
 counts = st.integers(0, 400)
@@ -18,21 +18,21 @@ jitters = st.randoms(use_true_random=False)
 
 @pytest.mark.parametrize("window", [-1, float("inf"), float("nan")])
 def test_a_window_that_cannot_be_is_refused(window: float) -> None:
-    with pytest.raises(ConfigurationError, match="close_window"):
-        Departures(window, 3)
+    with pytest.raises(ConfigurationError, match="drain_window"):
+        DrainSchedule(window, 3)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
 def test_a_timeout_that_cannot_be_is_refused(timeout: float) -> None:
-    with pytest.raises(ConfigurationError, match="close_timeout"):
-        Departures(5, timeout)
+    with pytest.raises(ConfigurationError, match="drain_timeout"):
+        DrainSchedule(5, timeout)
 
 
 @given(counts, windows, jitters)
 def test_everyone_is_closed_within_the_window_and_in_order(
     count: int, window: float, jitter: Random
 ) -> None:
-    moments = Departures(window, 3).moments(count, jitter.random)
+    moments = DrainSchedule(window, 3).moments(count, jitter.random)
     assert len(moments) == count
     assert all(0 <= moment <= window for moment in moments)
     assert moments == sorted(moments)
@@ -42,7 +42,7 @@ def test_everyone_is_closed_within_the_window_and_in_order(
 def test_no_equal_stretches_of_the_window_differ_by_more_than_one_client(
     count: int, window: float, jitter: Random
 ) -> None:
-    moments = Departures(window, 3).moments(count, jitter.random)
+    moments = DrainSchedule(window, 3).moments(count, jitter.random)
     span = min(window, max(0, count - FEW) / PACE)
     for number, moment in enumerate(moments):
         assert span * (number / count) <= moment <= span * ((number + 1) / count)
@@ -50,21 +50,21 @@ def test_no_equal_stretches_of_the_window_differ_by_more_than_one_client(
 
 @given(st.integers(0, FEW), windows, jitters)
 def test_a_few_are_closed_at_once(count: int, window: float, jitter: Random) -> None:
-    moments = Departures(window, 3).moments(count, jitter.random)
+    moments = DrainSchedule(window, 3).moments(count, jitter.random)
     assert moments == [0] * count
 
 
 @pytest.mark.parametrize(("count", "span"), [(20, 0.1), (210, 2), (1000, 5), (100_000, 5)])
 def test_the_more_there_are_the_longer_it_takes_up_to_the_window(count: int, span: float) -> None:
-    assert Departures(5, 3).moments(count, lambda: 1 - 1e-9)[-1] == pytest.approx(span)
+    assert DrainSchedule(5, 3).moments(count, lambda: 1 - 1e-9)[-1] == pytest.approx(span)
 
 
 def test_a_window_of_nothing_closes_everyone_at_once() -> None:
-    assert Departures(0, 3).moments(1000, lambda: 0.5) == [0] * 1000
+    assert DrainSchedule(0, 3).moments(1000, lambda: 0.5) == [0] * 1000
 
 
 def test_a_server_that_waits_for_ever_shortens_nothing() -> None:
-    assert Departures(5, 3).within(None) == Departures(5, 3)
+    assert DrainSchedule(5, 3).within(None) == DrainSchedule(5, 3)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_server_that_waits_for_ever_shortens_nothing() -> None:
 def test_a_server_that_waits_for_so_long_only_gets_what_it_can_wait_for(
     seconds: float, window: float, timeout: float
 ) -> None:
-    within = Departures(5, 3).within(seconds)
+    within = DrainSchedule(5, 3).within(seconds)
     assert (within.window, within.timeout) == pytest.approx((window, timeout))
 
 
@@ -81,7 +81,7 @@ def test_a_server_that_waits_for_so_long_only_gets_what_it_can_wait_for(
 def test_the_last_client_is_gone_before_the_server_loses_patience(
     seconds: float, window: float, timeout: float
 ) -> None:
-    within = Departures(window, timeout).within(seconds)
+    within = DrainSchedule(window, timeout).within(seconds)
     assert within.window + within.timeout < max(seconds, 0.001)
     assert within.window <= window
     assert within.timeout <= timeout

@@ -104,7 +104,7 @@ async def test_flushing_waits_for_what_waits_behind_the_endpoints_own_send(clien
     sending = asyncio.ensure_future(transport.send(text("1")))
     await asyncio.sleep(0)
     transport.write(text("2"))
-    assert not transport.settled
+    assert not transport.is_flushed
     flushing = asyncio.ensure_future(transport.flush())
     await asyncio.sleep(0)
     assert not flushing.done()
@@ -112,7 +112,7 @@ async def test_flushing_waits_for_what_waits_behind_the_endpoints_own_send(clien
     assert await flushing
     assert sending.done()
     assert client.received == ["1", "2"]
-    assert transport.settled
+    assert transport.is_flushed
 
 
 async def test_flushing_ends_with_the_client_that_the_endpoint_was_sending_to(

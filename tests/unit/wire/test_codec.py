@@ -11,7 +11,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.codec import VERSION, encode, is_from
-from fastapi_rooms.wire.envelope import Beat, Broadcast, Message, Reply, Request, Sign
+from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Message, Reply, Request
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 
 
@@ -48,7 +48,7 @@ replies = st.builds(
     st.binary(),
 )
 intervals = st.integers(1, 2**32 - 1).map(lambda milliseconds: milliseconds / 1000)
-beats = st.builds(Beat, node_ids, sequences, st.sampled_from(Sign), intervals)
+beats = st.builds(Heartbeat, node_ids, sequences, st.sampled_from(HeartbeatKind), intervals)
 messages = st.one_of(broadcasts, requests, replies, beats)
 
 EXAMPLE = Broadcast(
@@ -118,7 +118,11 @@ def test_what_workers_say_to_each_other_decodes_to_the_same(message: Message) ->
             id="a piece of a refusal",
         ),
         pytest.param(
-            Beat("01" * 8, 2, Sign.BYE, 2.5), 4, 0, bytes(5) + b"\x02\x00\x00\x09\xc4", id="a beat"
+            Heartbeat("01" * 8, 2, HeartbeatKind.BYE, 2.5),
+            4,
+            0,
+            bytes(5) + b"\x02\x00\x00\x09\xc4",
+            id="a beat",
         ),
     ],
 )

@@ -16,7 +16,7 @@ from fastapi_rooms import NotStarted, OutboxPolicy, RoomManager, ShuttingDown, S
 from fastapi_rooms.core import drain_schedule as departures_module
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from fastapi_rooms.worker import fanout as fanout_module
-from fastapi_rooms.worker.drain import Leaving
+from fastapi_rooms.worker.drain import Drain
 from tests.unit.support import FakeAdapter, all_is_over, app_of, other_tasks
 
 FOR_EVER = 600
@@ -30,7 +30,7 @@ def adapter() -> FakeAdapter:
 @pytest.fixture
 async def rooms(adapter: FakeAdapter) -> AsyncIterator[RoomManager]:
     """A manager that runs, and gives every client the time it needs."""
-    async with RoomManager(adapter, linger=0, close_timeout=FOR_EVER) as rooms:
+    async with RoomManager(adapter, linger=0, drain_timeout=FOR_EVER) as rooms:
         yield rooms
 
 
@@ -57,7 +57,7 @@ async def test_draining_closes_everyone_in_every_namespace_behind_what_was_sent(
 async def test_what_a_large_room_was_sent_just_before_arrives_before_the_close(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fanout_module, "HANDFUL", 1)
+    monkeypatch.setattr(fanout_module, "IMMEDIATE_MAX", 1)
     monkeypatch.setattr(fanout_module, "SLICE", 1)
     members = [Member(rooms, "lobby") for _ in range(4)]
     for member in members:
@@ -185,7 +185,7 @@ async def test_nobody_joins_or_listens_on_a_worker_that_leaves(
 ) -> None:
     monkeypatch.setattr(departures_module, "FEW", 0)
     monkeypatch.setattr(departures_module, "PACE", 1e-9)  # nobody's turn comes in this test
-    rooms = RoomManager(adapter, linger=0, close_window=1e9)
+    rooms = RoomManager(adapter, linger=0, drain_window=1e9)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -222,7 +222,7 @@ async def test_listeners_end_behind_what_has_arrived(rooms: RoomManager) -> None
 
 
 async def test_a_client_that_does_not_read_is_waited_for_no_longer_than_the_timeout() -> None:
-    async with RoomManager(close_timeout=0.01, linger=0) as rooms, Member(rooms, "lobby") as mute:
+    async with RoomManager(drain_timeout=0.01, linger=0) as rooms, Member(rooms, "lobby") as mute:
         mute.stall()
         await rooms.to("lobby").send_text("never read")
         await rooms.drain()
@@ -304,7 +304,7 @@ async def test_a_guest_that_cannot_be_seen_out_harms_no_other(
     async def works(timeout: float) -> None:
         seen_out.append(timeout)
 
-    leaving = Leaving(lambda: [fails, works], departures_module.Departures(0, 7))
+    leaving = Drain(lambda: [fails, works], departures_module.DrainSchedule(0, 7))
     await leaving.over()
     assert seen_out == [7]
     assert "could not be seen out" in caplog.text
@@ -316,7 +316,7 @@ async def test_a_guest_that_cannot_be_seen_out_harms_no_other(
 async def test_closing_the_manager_sees_out_who_is_still_inside(
     adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rooms = RoomManager(adapter, close_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
     events: list[tuple[str, ...]] = []
     rooms.on("leave-room")(lambda room, sid: events.append(("leave-room", room)))
     rooms.on("delete-room")(lambda room: events.append(("delete-room", room)))
@@ -334,7 +334,7 @@ async def test_closing_the_manager_sees_out_who_is_still_inside(
 
 
 async def test_who_cannot_be_seen_out_is_announced_to_have_left_all_the_same() -> None:
-    rooms = RoomManager(close_timeout=0.01, linger=0)
+    rooms = RoomManager(drain_timeout=0.01, linger=0)
     events: list[str] = []
     rooms.on("leave-room")(lambda room, sid: events.append("leave-room"))
     rooms.on("disconnect")(lambda socket: events.append("disconnect"))
@@ -360,7 +360,7 @@ async def test_who_cannot_be_seen_out_is_announced_to_have_left_all_the_same() -
 async def test_async_handlers_of_the_last_events_finish_and_may_still_send(
     adapter: FakeAdapter,
 ) -> None:
-    rooms = RoomManager(adapter, close_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
     finished: list[Any] = []
 
     @rooms.on("disconnect")
@@ -381,7 +381,7 @@ async def test_a_close_that_is_cancelled_while_clients_are_seen_out_leaves_nothi
     adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    rooms = RoomManager(adapter, close_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
     await rooms.__aenter__()
     async with Member(rooms, "lobby") as mute:
         mute.stall()
@@ -398,7 +398,7 @@ async def test_a_close_that_is_cancelled_while_clients_are_seen_out_leaves_nothi
 async def test_a_client_that_is_given_up_while_the_worker_leaves_holds_up_nobody() -> None:
     outbox = OutboxPolicy(max_bytes=10, overflow="close")
     async with (
-        RoomManager(outbox=outbox, close_timeout=FOR_EVER, linger=0) as rooms,
+        RoomManager(outbox=outbox, drain_timeout=FOR_EVER, linger=0) as rooms,
         Member(rooms, "lobby") as slow,
     ):
         slow.stall()

@@ -12,7 +12,7 @@ import pytest
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.payload import Outgoing, Payload, frame_of
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.worker.fanout import HANDFUL, MAX_BATCH_BYTES, SLICE, Delivery, Fanout
+from fastapi_rooms.worker.fanout import IMMEDIATE_MAX, MAX_BATCH_BYTES, SLICE, Delivery, Fanout
 
 LOBBY = Target(("lobby",))
 
@@ -82,7 +82,7 @@ class _Room:
             await done.written()
 
 
-@pytest.mark.parametrize("size", [1, HANDFUL])
+@pytest.mark.parametrize("size", [1, IMMEDIATE_MAX])
 async def test_a_handful_has_it_when_the_call_returns(size: int) -> None:
     room = _Room(size)
     assert room.send("a") is None
@@ -95,7 +95,7 @@ async def test_nobody_to_write_to_is_over_at_once() -> None:
     assert all(transport.texts == [] for transport in room.transports)
 
 
-@pytest.mark.parametrize("size", [HANDFUL + 1, SLICE, SLICE + 1, 3 * SLICE + 7])
+@pytest.mark.parametrize("size", [IMMEDIATE_MAX + 1, SLICE, SLICE + 1, 3 * SLICE + 7])
 async def test_a_crowd_has_it_when_the_delivery_is_written(size: int) -> None:
     room = _Room(size)
     done = room.send("a")
@@ -106,7 +106,7 @@ async def test_a_crowd_has_it_when_the_delivery_is_written(size: int) -> None:
 
 
 async def test_what_is_sent_to_a_crowd_in_one_turn_leaves_in_one_write() -> None:
-    room = _Room(HANDFUL + 1)
+    room = _Room(IMMEDIATE_MAX + 1)
     for text in "abc":
         room.send(text)
     await room.over()
@@ -114,7 +114,7 @@ async def test_what_is_sent_to_a_crowd_in_one_turn_leaves_in_one_write() -> None
 
 
 async def test_messages_are_not_joined_past_a_bound() -> None:
-    room = _Room(HANDFUL + 1)
+    room = _Room(IMMEDIATE_MAX + 1)
     half = "x" * (MAX_BATCH_BYTES // 2)
     for _ in range(3):
         room.send(half)
@@ -166,7 +166,7 @@ async def test_order_is_kept_while_a_crowd_is_half_written() -> None:
 
 
 async def test_each_message_leaves_out_whom_it_excludes_although_they_leave_together() -> None:
-    room = _Room(HANDFUL + 4)
+    room = _Room(IMMEDIATE_MAX + 4)
     room.membership.join("3", ["muted"])
     room.send("from 1", Target(("lobby",), ("1",)))
     room.send("from 2", Target(("lobby",), ("2",)))
@@ -181,7 +181,7 @@ async def test_each_message_leaves_out_whom_it_excludes_although_they_leave_toge
 
 
 async def test_one_who_is_excluded_from_everything_is_written_nothing() -> None:
-    room = _Room(HANDFUL + 2)
+    room = _Room(IMMEDIATE_MAX + 2)
     for text in "ab":
         room.send(text, Target(("lobby",), ("1",)))
     await room.over()
@@ -190,7 +190,7 @@ async def test_one_who_is_excluded_from_everything_is_written_nothing() -> None:
 
 
 async def test_volatile_messages_are_written_as_such_and_in_order_with_others() -> None:
-    room = _Room(HANDFUL + 1)
+    room = _Room(IMMEDIATE_MAX + 1)
     room.send("a")
     room.send("b", Target(("lobby",), ("1",)), volatile=True)
     room.send("c", volatile=True)
@@ -208,7 +208,7 @@ async def test_a_handful_is_written_to_as_volatile_when_the_message_is() -> None
 
 
 async def test_a_message_is_for_those_who_were_there_when_it_was_sent() -> None:
-    room = _Room(HANDFUL + 1)
+    room = _Room(IMMEDIATE_MAX + 1)
     newcomer = _Transport()
     room.send("before")
     room.membership.add("new", newcomer)
@@ -220,15 +220,15 @@ async def test_a_message_is_for_those_who_were_there_when_it_was_sent() -> None:
 
 
 async def test_a_socket_in_several_of_the_rooms_has_the_message_once() -> None:
-    room = _Room(HANDFUL + 3)
-    for number in range(HANDFUL):
+    room = _Room(IMMEDIATE_MAX + 3)
+    for number in range(IMMEDIATE_MAX):
         room.membership.join(str(number), ["bar"])
     room.send("a", Target(("lobby", "bar", "0")))
     await room.over()
     assert all(transport.texts == ["a"] for transport in room.transports)
 
 
-@pytest.mark.parametrize("size", [2, HANDFUL + 2])
+@pytest.mark.parametrize("size", [2, IMMEDIATE_MAX + 2])
 @pytest.mark.parametrize("volatile", [False, True])
 async def test_those_who_keep_up_are_given_the_finished_frame(size: int, volatile: bool) -> None:
     room = _Room(size)
@@ -264,7 +264,7 @@ async def test_a_crowd_that_keeps_up_is_given_one_frame_for_all_that_was_sent() 
 async def test_messages_of_one_turn_look_up_the_members_of_several_rooms_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    room = _Room(HANDFUL + 1)
+    room = _Room(IMMEDIATE_MAX + 1)
     room.membership.join("0", ["bar"])
     looked_up: list[object] = []
     select = room.membership.select
@@ -337,7 +337,7 @@ async def test_close_drops_what_waits_and_lets_its_senders_go() -> None:
     assert room.transports[1].texts == ["a", "b"]
 
 
-@pytest.mark.parametrize("size", [HANDFUL, HANDFUL + 1])
+@pytest.mark.parametrize("size", [IMMEDIATE_MAX, IMMEDIATE_MAX + 1])
 @pytest.mark.parametrize("volatile", [False, True])
 async def test_a_socket_that_cannot_be_written_to_harms_no_other(
     size: int, volatile: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

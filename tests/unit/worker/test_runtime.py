@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage
-from fastapi_rooms.cluster.commands import Nowhere
-from fastapi_rooms.cluster.heartbeat import Pace
+from fastapi_rooms.cluster.commands import EmptyNamespace
+from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.names import Channels, new_sid
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
@@ -18,7 +18,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
-from fastapi_rooms.worker.drain import Guest
+from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.runtime import TURN_BYTES, Runtime
 from fastapi_rooms.worker.settings import Settings
 from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
@@ -27,7 +27,7 @@ LOBBY, BAR = channel_of("lobby"), channel_of("bar")
 HELLO = Payload.of_text("hello")
 
 
-class _Heard(Nowhere):
+class _Heard(EmptyNamespace):
     """A namespace as far as the runtime knows it."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Heard(Nowhere):
 
     def forget(self) -> None: ...
 
-    def guests(self) -> list[Guest]:
+    def guests(self) -> list[Drainable]:
         return []
 
 
@@ -72,7 +72,7 @@ def _settings(*, join_timeout: float = 60, linger: float = 0, limit: int = 1024)
         limit,
         direct=True,
         request_timeout=5,
-        pace=Pace(heartbeat=60, observer=False),
+        pace=HeartbeatSettings(heartbeat=60, observer=False),
     )
 
 
@@ -118,7 +118,7 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
     with pytest.raises(NotStarted):
         await runtime.publish("/", Target(), HELLO)
     with pytest.raises(NotStarted):
-        runtime.uses_up_turn(HELLO)
+        runtime.spend_turn(HELLO)
     assert (adapter.subscribed, adapter.published) == (set(), [])
 
 
@@ -431,10 +431,10 @@ async def test_a_turn_has_its_share_of_messages_and_every_turn_is_a_new_one(
 
     asyncio.get_running_loop().call_soon(turn)
     large = Payload.of_bytes(bytes(TURN_BYTES // 4))
-    assert [runtime.uses_up_turn(large) for _ in range(5)] == [False, False, False, True, True]
+    assert [runtime.spend_turn(large) for _ in range(5)] == [False, False, False, True, True]
     await asyncio.sleep(0)
     assert turns == 1
-    assert [runtime.uses_up_turn(large) for _ in range(4)] == [False, False, False, True]
+    assert [runtime.spend_turn(large) for _ in range(4)] == [False, False, False, True]
 
 
 async def test_it_is_alone_while_the_adapter_knows_that_nobody_else_is_there(

@@ -33,7 +33,7 @@ class _Home(FakeAsker):
     """The namespace of the socket `ann`."""
 
     name = "/chat"
-    guarded = False
+    has_authorizers = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ def make_connection(pool: ConnectionPool) -> AbstractConnection:
     return connection
 
 
-async def plainly(connection: AbstractConnection) -> None:
+async def connect(connection: AbstractConnection) -> None:
     """Connect where the pool says, and authenticate."""
     await connection.connect()  # type: ignore[no-untyped-call]
 
@@ -107,7 +107,7 @@ class Link(asyncio.Protocol):
         pool: ConnectionPool,
         on_reply: Callable[[Any], None],
         timeout: float,
-        connect: Callable[[AbstractConnection], Awaitable[None]] = plainly,
+        connect: Callable[[AbstractConnection], Awaitable[None]] = connect,
     ) -> Link:
         """Connect and authenticate as `pool` is configured to.
 

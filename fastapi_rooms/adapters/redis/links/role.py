@@ -24,7 +24,7 @@ def commands(protocol: object) -> tuple[tuple[bytes, ...], ...]:
     return (b"HELLO", b"3" if str(protocol) == "3" else b"2"), (b"ROLE",)
 
 
-def trouble(reply: Any) -> str:
+def why_not_master(reply: Any) -> str:
     """What is wrong with a node that answers so to HELLO or ROLE; empty if nothing is."""
     fields: dict[Any, Any] = {}
     if isinstance(reply, dict):
@@ -51,7 +51,7 @@ async def ensure_master(connection: AbstractConnection) -> None:
             reply = await connection.read_response(disable_decoding=True)
         except ResponseError:
             continue
-        if problem := trouble(reply):
+        if problem := why_not_master(reply):
             raise RedisConnectionError(f"{address_of(connection)} is no use, {problem}")
         return
 
@@ -61,5 +61,5 @@ async def ask(send: Callable[..., Awaitable[Any]], protocol: object) -> str:
     for command in commands(protocol):
         reply = await send(*command)
         if not isinstance(reply, Exception):
-            return trouble(reply)
+            return why_not_master(reply)
     return ""

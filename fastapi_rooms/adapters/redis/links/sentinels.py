@@ -17,7 +17,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AuthenticationError, AuthorizationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fastapi_rooms.adapters.redis.links.link import Link, drop, make_connection, pack, plainly
+from fastapi_rooms.adapters.redis.links.link import Link, connect, drop, make_connection, pack
 
 Address = tuple[str, int]
 
@@ -107,7 +107,7 @@ class Sentinels:
         connection = make_connection(pool)
         try:
             async with asyncio.timeout(timeout):
-                await plainly(connection)
+                await connect(connection)
                 await connection.send_command("SENTINEL", "MASTER", self.name)
                 reply = await connection.read_response(disable_decoding=True)
             answer = answer_of(reply)

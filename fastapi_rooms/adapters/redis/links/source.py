@@ -17,7 +17,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from fastapi_rooms.adapters.redis.links.link import Link, plainly
+from fastapi_rooms.adapters.redis.links.link import Link, connect
 from fastapi_rooms.adapters.redis.links.role import ensure_master
 from fastapi_rooms.adapters.redis.links.sentinels import Address, Sentinels, SentinelWatch
 from fastapi_rooms.adapters.supervisor import supervise
@@ -32,7 +32,7 @@ class Source(Protocol):
     async def open(self, on_reply: Callable[[Any], None], timeout: float) -> Link:
         """A link to a master. Raises `redis.RedisError`, `OSError` or `TimeoutError`."""
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run beside the links, until it is cancelled."""
 
 
@@ -53,13 +53,13 @@ class NodeSource:
         """A link to it, if it is a master."""
         return await Link.open(self._pool, on_reply, timeout, self._connect)
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """None."""
         return []
 
     @staticmethod
     async def _connect(connection: AbstractConnection) -> None:
-        await plainly(connection)
+        await connect(connection)
         await ensure_master(connection)
 
 
@@ -103,7 +103,7 @@ class SentinelSource:
         finally:
             self._attempts.pop(attempt, None)
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Listen to every sentinel, and go where they say."""
         watches = [
             SentinelWatch(pool, self._sentinels.name, self._news.set, self._ping_interval)

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Iterable
 from redis.asyncio import Redis
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
-from fastapi_rooms.adapters.connection_status import Standing
+from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
-from fastapi_rooms.adapters.redis.pubsub.failover_gaps import Strays, decode, encode
-from fastapi_rooms.adapters.redis.pubsub.probe import RoundTrip
+from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, decode, encode
+from fastapi_rooms.adapters.redis.pubsub.probe import Probe
 from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
 from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from fastapi_rooms.adapters.supervisor import supervise
@@ -67,14 +67,14 @@ class RedisAdapter:
         self._probe_interval = probe_interval
         self._publisher: Publisher | None = None
         self._subscriber: Subscriber | None = None
-        self._round_trip: RoundTrip | None = None
+        self._round_trip: Probe | None = None
         self._receiver: Receiver | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._probe_channel = b""
         self._moved_channel = f"{prefix}#moved#".encode()
-        self._strays = Strays()
+        self._strays = FailoverGaps()
         self._budget = Budget(max_buffered_bytes)
-        self._standing = Standing()
+        self._standing = ConnectionStatus()
 
     @property
     def health(self) -> AdapterHealth:
@@ -101,7 +101,7 @@ class RedisAdapter:
         """
         self._receiver = receiver
         self._probe_channel = f"{self.prefix}#probe.{secrets.token_hex(8)}#".encode()
-        self._strays = Strays()
+        self._strays = FailoverGaps()
         self._standing.start()
         self._budget = Budget(self._max_buffered)
         source = source_of(self._pool, ping_interval=self._probe_interval)
@@ -116,7 +116,7 @@ class RedisAdapter:
         self._subscriber = Subscriber(
             source, self, self._changed, connect_timeout=self._connect_timeout, needed=needed
         )
-        self._round_trip = RoundTrip(
+        self._round_trip = Probe(
             self._publisher,
             self._subscriber,
             self._probe_channel,
@@ -128,7 +128,10 @@ class RedisAdapter:
             asyncio.create_task(supervise(self._publisher), name="fastapi_rooms publisher"),
             asyncio.create_task(supervise(self._subscriber), name="fastapi_rooms subscriber"),
             asyncio.create_task(self._round_trip.run(), name="fastapi_rooms probe"),
-            *(asyncio.create_task(c, name="fastapi_rooms sentinels") for c in source.chores()),
+            *(
+                asyncio.create_task(c, name="fastapi_rooms sentinels")
+                for c in source.background_tasks()
+            ),
         ]
         try:
             await self._standing.first_attempt(self._connect_timeout)

@@ -39,7 +39,7 @@ def decode(data: bytes, now: float) -> Span:
     return Span(now - since, now - until)
 
 
-class Strays:
+class FailoverGaps:
     """Which of the spans that are heard of are news to this worker."""
 
     def __init__(self) -> None:

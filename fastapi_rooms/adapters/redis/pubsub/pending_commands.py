@@ -52,7 +52,7 @@ def commands_for(verb: bytes, channels: list[Channel], *, sharded: bool) -> Iter
             yield Command(verb, set(some[start : start + BATCH]), slot)
 
 
-class Asked:
+class PendingCommands:
     """The commands that are not fully answered, the oldest first."""
 
     def __init__(self) -> None:

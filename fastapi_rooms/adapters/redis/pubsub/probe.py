@@ -45,7 +45,7 @@ TOLERATED = 2
 """Messages in a row that may be missing while others arrive: Redis may only lag behind."""
 
 
-class RoundTrip:
+class Probe:
     """Sends messages from `publisher` to `subscriber`, and gives both up if they do not arrive."""
 
     def __init__(
@@ -143,7 +143,7 @@ class RoundTrip:
         self._publisher.refusal = ""
         problem = refused = None
         try:
-            problem = await self._answer(self._publisher.trouble())
+            problem = await self._answer(self._publisher.why_not_master())
             if not problem and self.channel is not None:
                 refused = await self._send(self.channel)
             elif not problem:

@@ -71,7 +71,7 @@ class Budget:
         self.used = 0
 
 
-class Overseer(Protocol):
+class RedirectHandler(Protocol):
     """Whoever has several publishers, and moves commands between them."""
 
     def answered(
@@ -92,7 +92,7 @@ class Publisher:
         timeout: float,
         budget: Budget,
         verb: bytes = b"PUBLISH",
-        overseer: Overseer | None = None,
+        overseer: RedirectHandler | None = None,
     ) -> None:
         self._source = source
         self._changed = changed
@@ -171,7 +171,7 @@ class Publisher:
         reply = await self._answer(self._verb, channel, data)
         return reply if isinstance(reply, hiredis.ReplyError) else None
 
-    async def trouble(self) -> str:
+    async def why_not_master(self) -> str:
         """Why the node is not one to publish on; empty if it is. Raises if no answer comes."""
         link = self._link
         if link is None:

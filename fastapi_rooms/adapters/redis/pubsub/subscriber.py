@@ -22,8 +22,8 @@ from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.redis.pubsub.pending_commands import (
     PLAIN,
     SHARDED,
-    Asked,
     Command,
+    PendingCommands,
     commands_for,
 )
 from fastapi_rooms.adapters.redis.slots import is_redirection, slot_in
@@ -38,7 +38,7 @@ FORBIDDEN_DELAY = 5.0
 """Seconds until channels that we have no right to are asked for again: rights can be given back."""
 
 
-class Elsewhere(Protocol):
+class SlotMoves(Protocol):
     """Whoever has a subscriber for each node, and is told what a node does not serve."""
 
     def let_go(self, subscriber: Subscriber, channels: list[Channel]) -> None:
@@ -67,7 +67,7 @@ class Subscriber:
         connect_timeout: float,
         waiters: Waiters | None = None,
         losses: Losses | None = None,
-        elsewhere: Elsewhere | None = None,
+        elsewhere: SlotMoves | None = None,
         needed: AbstractSet[Channel] = frozenset(),
     ) -> None:
         self._source = source
@@ -82,7 +82,7 @@ class Subscriber:
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
         self._subscriptions = Subscriptions()
-        self._asked = Asked()
+        self._asked = PendingCommands()
         self._last_progress = 0.0
         self._flush_scheduled = False
         self._lost = False
@@ -170,7 +170,7 @@ class Subscriber:
     def release(self, channels: Iterable[Channel]) -> list[Channel]:
         """Want channels no more here, but at another node. Returns those that are let go by that.
 
-        Of the others it will be said when they are: see `Elsewhere`.
+        Of the others it will be said when they are: see `SlotMoves`.
         """
         channels = list(channels)
         self._subscriptions.unwant(channels)

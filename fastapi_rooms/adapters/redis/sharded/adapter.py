@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Iterable
 from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
-from fastapi_rooms.adapters.connection_status import Standing
+from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.redis.sharded.access import access_of
-from fastapi_rooms.adapters.redis.sharded.node_pool import Fleet, Options
+from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool, Options
 from fastapi_rooms.adapters.redis.slots import slot_of
 from fastapi_rooms.core.checks import check_count, check_positive
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
@@ -66,10 +66,10 @@ class RedisClusterAdapter:
         self._options = Options(
             publish_timeout, connect_timeout, max_buffered_bytes, probe_interval, refresh_interval
         )
-        self._standing = Standing(
+        self._standing = ConnectionStatus(
             "A part of the Redis Cluster is out of reach, its rooms are local"
         )
-        self._fleet: Fleet | None = None
+        self._fleet: NodePool | None = None
 
     @property
     def health(self) -> AdapterHealth:
@@ -90,7 +90,7 @@ class RedisClusterAdapter:
         """
         self._standing.start()
         stem = f"{self.prefix}#probe.{secrets.token_hex(8)}"
-        self._fleet = Fleet(self._access, self._options, receiver, self._standing, stem)
+        self._fleet = NodePool(self._access, self._options, receiver, self._standing, stem)
         try:
             self._fleet.need(channels)
             await self._standing.first_attempt(self._options.connect_timeout)
@@ -131,7 +131,7 @@ class RedisClusterAdapter:
             await fleet.close()
             self._standing.close()
 
-    def _running(self) -> Fleet:
+    def _running(self) -> NodePool:
         if self._fleet is None:
             raise NotStarted
         return self._fleet

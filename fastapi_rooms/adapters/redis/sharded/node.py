@@ -9,7 +9,7 @@ import hiredis
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms.adapters.redis.links.link import Link, pack
-from fastapi_rooms.adapters.redis.pubsub.probe import RoundTrip
+from fastapi_rooms.adapters.redis.pubsub.probe import Probe
 from fastapi_rooms.adapters.redis.pubsub.publisher import Publisher
 from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.slots import Node
@@ -23,7 +23,7 @@ class Master:
     """The two connections to one master."""
 
     def __init__(
-        self, node: Node, publisher: Publisher, subscriber: Subscriber, round_trip: RoundTrip
+        self, node: Node, publisher: Publisher, subscriber: Subscriber, round_trip: Probe
     ) -> None:
         self.node = node
         self.publisher = publisher

@@ -17,16 +17,16 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, NamedTuple
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
-from fastapi_rooms.adapters.connection_status import Standing
+from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.redis.links.source import NodeSource
-from fastapi_rooms.adapters.redis.pubsub.probe import RoundTrip
+from fastapi_rooms.adapters.redis.pubsub.probe import Probe
 from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
 from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.sharded.access import Access
 from fastapi_rooms.adapters.redis.sharded.node import TOPOLOGY, Master, ask_anew
-from fastapi_rooms.adapters.redis.sharded.placement import Homes, Placed
-from fastapi_rooms.adapters.redis.sharded.slot_publishers import Lanes
-from fastapi_rooms.adapters.redis.sharded.topology_refresher import Survey
+from fastapi_rooms.adapters.redis.sharded.placement import Placed, Placement
+from fastapi_rooms.adapters.redis.sharded.slot_publishers import SlotPublishers
+from fastapi_rooms.adapters.redis.sharded.topology_refresher import TopologyRefresher
 from fastapi_rooms.adapters.redis.slots import Node, Topology, channel_at, slot_of
 from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.waiters import Waiters
@@ -53,7 +53,7 @@ class Options(NamedTuple):
     refresh_interval: float
 
 
-class Fleet:
+class NodePool:
     """Every master of a cluster, found and kept connected."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Fleet:
         access: Access,
         options: Options,
         receiver: Receiver,
-        standing: Standing,
+        standing: ConnectionStatus,
         probe_stem: str,
     ) -> None:
         self._access = access
@@ -71,7 +71,7 @@ class Fleet:
         self._probe_stem = probe_stem
         self._masters: dict[Node, Master] = {}
         self._nodes: dict[Subscriber, Node] = {}
-        self._probes: dict[Channel, RoundTrip] = {}
+        self._probes: dict[Channel, Probe] = {}
         self._topology = Topology()
         self._moved_since = time.time()
         self._calm_from = 0.0
@@ -83,12 +83,12 @@ class Fleet:
         self._last_received: float | None = None
         self._missed = False
         self._reconnects = 0
-        self._homes = Homes()
+        self._homes = Placement()
         self._waiters = Waiters()
         self._losses = Losses()
         self._needed: set[Channel] = set()
         self._budget = Budget(options.max_buffered_bytes)
-        self._survey = Survey(
+        self._survey = TopologyRefresher(
             known=lambda: [m.node for m in self._masters.values() if m.publisher.connected],
             others=lambda: [*self._access.seeds, *self._topology.replicas],
             ask=lambda node: self._masters[node].publisher.ask(*TOPOLOGY),
@@ -98,7 +98,7 @@ class Fleet:
             interval=options.refresh_interval,
             patience=min(PATIENCE, options.connect_timeout),
         )
-        self._lanes = Lanes(self._new_publisher, self._budget, self._survey.soon)
+        self._lanes = SlotPublishers(self._new_publisher, self._budget, self._survey.soon)
         self._tasks = {asyncio.create_task(self._survey.run(), name="fastapi_rooms survey")}
 
     @property
@@ -246,7 +246,7 @@ class Fleet:
             needed=self._needed,
         )
         publisher = self._lanes.add(node)  # the last that can raise
-        round_trip = RoundTrip(
+        round_trip = Probe(
             publisher, subscriber, None, self._changed, interval=self._options.probe_interval
         )
         master = self._masters[node] = Master(node, publisher, subscriber, round_trip)

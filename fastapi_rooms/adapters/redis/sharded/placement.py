@@ -22,7 +22,7 @@ Placed: TypeAlias = dict[Node, list[Channel]]
 """Channels, and the nodes at which something is to be done with them."""
 
 
-class Homes:
+class Placement:
     """The wanted channels, and the node of each."""
 
     def __init__(self) -> None:

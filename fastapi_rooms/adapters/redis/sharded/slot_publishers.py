@@ -39,7 +39,7 @@ class _Hold:
         """The number of the newest command of this slot that was accepted since."""
 
 
-class Lanes:
+class SlotPublishers:
     """The publishers of a cluster's masters.
 
     Args:

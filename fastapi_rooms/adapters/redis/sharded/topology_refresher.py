@@ -24,10 +24,10 @@ PAUSE = 0.1
 
 LAST = 1 << 62
 
-Ask = Callable[[Node], Awaitable[Any]]
+ClusterRequest = Callable[[Node], Awaitable[Any]]
 
 
-class Survey:
+class TopologyRefresher:
     """Looks, until cancelled.
 
     Args:
@@ -48,8 +48,8 @@ class Survey:
         *,
         known: Callable[[], Iterable[Node]],
         others: Callable[[], Iterable[Node]],
-        ask: Ask,
-        ask_anew: Ask,
+        ask: ClusterRequest,
+        ask_anew: ClusterRequest,
         learned: Callable[[Topology], None],
         failed: Callable[[str, bool], None],
         interval: float,

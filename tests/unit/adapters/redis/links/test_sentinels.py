@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms.adapters.redis.links.link import pack
-from fastapi_rooms.adapters.redis.links.role import trouble
+from fastapi_rooms.adapters.redis.links.role import why_not_master
 from fastapi_rooms.adapters.redis.links.sentinels import Answer, SentinelWatch, answer_of, newest
 from fastapi_rooms.adapters.supervisor import supervise
 from fastapi_rooms.testing import eventually
@@ -37,8 +37,8 @@ def flat(fields: dict[bytes, Any]) -> list[Any]:
     ],
 )
 def test_hello_tells_the_role(form: Any, changes: dict[bytes, Any], told: str) -> None:
-    assert told in trouble(form(HELLO | changes))
-    assert bool(told) == bool(trouble(form(HELLO | changes)))
+    assert told in why_not_master(form(HELLO | changes))
+    assert bool(told) == bool(why_not_master(form(HELLO | changes)))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_hello_tells_the_role(form: Any, changes: dict[bytes, Any], told: str) -
     ],
 )
 def test_role_tells_it_on_old_servers(reply: list[Any], told: str) -> None:
-    assert told in trouble(reply)
-    assert bool(told) == bool(trouble(reply))
+    assert told in why_not_master(reply)
+    assert bool(told) == bool(why_not_master(reply))
 
 
 @pytest.mark.parametrize("reply", [None, b"OK", 7, [], {}, [[], []], [b"role"], [{}, 1, 2]])
 def test_nonsense_is_no_trouble(reply: Any) -> None:
-    assert trouble(reply) == ""
+    assert why_not_master(reply) == ""
 
 
 SAID = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import AuthenticationError
 
-from fastapi_rooms.adapters.redis.sharded.topology_refresher import Survey
+from fastapi_rooms.adapters.redis.sharded.topology_refresher import TopologyRefresher
 from fastapi_rooms.adapters.redis.slots import Node, Topology
 from fastapi_rooms.testing import eventually
 
@@ -49,8 +49,8 @@ class Nodes:
 
 
 @asynccontextmanager
-async def looking(nodes: Nodes, interval: float = 0.1) -> AsyncIterator[Survey]:
-    survey = Survey(
+async def looking(nodes: Nodes, interval: float = 0.1) -> AsyncIterator[TopologyRefresher]:
+    survey = TopologyRefresher(
         known=lambda: nodes.known,
         others=lambda: [SEED],
         ask=nodes.ask,
