@@ -279,7 +279,7 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
 async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
     carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "GREETING", 0.02)
+    monkeypatch.setattr(discovery, "DISCOVERY_TIMEOUT", 0.02)
     carrier.receivers[b"rooms#workers#"] = 5
     here = make(carrier)
     await here.start()

@@ -162,7 +162,11 @@ def test_the_bytes_of_what_workers_say_to_each_other_are_these(
             id="no whole beat",
         ),
         pytest.param(b"\x01\x04\x00" + bytes(21) + bytes(5), "pause", id="no interval"),
-        pytest.param(b"\x01\x04\x00" + bytes(21) + b"\x04\0\0\0\x01", "Sign", id="no such sign"),
+        pytest.param(
+            b"\x01\x04\x00" + bytes(21) + b"\x04\0\0\0\x01",
+            "HeartbeatKind",
+            id="no such kind of heartbeat",
+        ),
         pytest.param(
             b"\x01\x04\x00" + bytes(21) + bytes(4) + b"\x01x", "requires a buffer", id="a long beat"
         ),
