@@ -219,12 +219,12 @@ def test_what_a_client_sees_when_it_is_turned_away(example: ModuleType, serve: S
         assert client.close_code == 1008
 
 
-DOOR = {"origin": "https://chat.example.com"}
-ANN, BOB = ({**DOOR, "cookie": f"session={session}"} for session in ("s3cret", "pa55"))
+ORIGIN = {"origin": "https://chat.example.com"}
+ANN, BOB = ({**ORIGIN, "cookie": f"session={session}"} for session in ("s3cret", "pa55"))
 
 
-@shows("docs/howto/door.md", "app.py")
-def test_the_door(example: ModuleType) -> None:
+@shows("docs/howto/security.md", "app.py")
+def test_security(example: ModuleType) -> None:
     with TestClient(example.app) as client:
         with (
             client.websocket_connect("/chat", headers={**ANN}) as ann,
@@ -257,8 +257,8 @@ def ends_with(session: WebSocketTestSession) -> tuple[int, str]:
     return end.value.code, end.value.reason
 
 
-@shows("docs/howto/door.md", "app.py")
-def test_the_door_for_strangers(example: ModuleType, serve: Serve) -> None:
+@shows("docs/howto/security.md", "app.py")
+def test_security_refuses_other_sites_and_unknown_users(example: ModuleType, serve: Serve) -> None:
     address = f"ws://{serve(example.app)}/chat"
     for headers, status in (
         ({**ANN, "origin": "https://evil.example"}, 403),

@@ -41,8 +41,8 @@ rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
     outbox=outbox,
     linger=0.1,
-    drain_window=float(os.environ.get("CLOSE_WINDOW", "5")),
-    drain_timeout=float(os.environ.get("CLOSE_TIMEOUT", "3")),
+    drain_window=float(os.environ.get("DRAIN_WINDOW", "5")),
+    drain_timeout=float(os.environ.get("DRAIN_TIMEOUT", "3")),
 )
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
@@ -224,7 +224,7 @@ async def listen(room: str, rooms: Rooms) -> StreamingResponse:
 
 
 without_rooms = FastAPI()
-"""The same doors without the library, to see what a server does on its own account."""
+"""The same routes without the library, to see what a server does on its own account."""
 
 
 @without_rooms.get("/health")

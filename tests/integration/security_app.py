@@ -1,4 +1,4 @@
-"""An application that guards its door in every way there is, for `test_door`."""
+"""An application that is secured in every way there is, for `test_security`."""
 
 from __future__ import annotations
 

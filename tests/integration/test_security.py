@@ -1,4 +1,4 @@
-"""At the door of real servers: what a client sees that is not let in, or does what it may not."""
+"""Security on real servers: what a client sees that is refused, or does what it may not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.servers import (
     uvicorn,
 )
 
-APP = "tests.integration.door:app"
+APP = "tests.integration.security_app:app"
 SERVERS = {
     **{f"uvicorn {ws}": uvicorn("--ws", ws, app=APP) for ws in WEBSOCKETS},
     "gunicorn": gunicorn(app=APP),
@@ -52,7 +52,7 @@ async def says_in(client: ClientConnection, room: str) -> bool:
     return await client.recv() == f"in {room}"
 
 
-async def test_the_door(server: Server) -> None:
+async def test_whoever_does_what_it_may_not_is_refused_or_closed_with_the_reason(server: Server) -> None:
     host = f"127.0.0.1:{server.port}"
     await pages_of_other_sites_get_403_before_the_handshake_is_answered(server, host)
     async with connect(server.url("/ann"), origin=f"http://{host}") as ann:  # type: ignore[arg-type]

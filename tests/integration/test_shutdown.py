@@ -247,7 +247,7 @@ async def test_a_server_that_waits_for_a_short_time_only_is_left_in_that_time(
 async def test_many_clients_are_closed_at_once_when_the_window_is_nothing(
     start: Start, connect: Connect
 ) -> None:
-    server = start(uvicorn(), CLOSE_WINDOW="0")
+    server = start(uvicorn(), DRAIN_WINDOW="0")
     server.wait_for_workers()
     members = [await connect(server) for _ in range(MANY)]
     assert not are_spread_over(SPAN, await closings(server, signal.SIGTERM, members))
@@ -283,7 +283,7 @@ async def test_a_worker_is_not_ready_while_it_leaves_and_sends_newcomers_elsewhe
 async def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_end(
     websockets: str, start: Start, connect: Connect
 ) -> None:
-    server = start(uvicorn("--ws", websockets), CLOSE_TIMEOUT="60")
+    server = start(uvicorn("--ws", websockets), DRAIN_TIMEOUT="60")
     server.wait_for_workers()
     ann, slow = await connect(server), await connect(server, buffer=4096)
     await slow.socket.join("tea")
@@ -303,7 +303,7 @@ async def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_end(
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
     websockets: str, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
-    server = start(uvicorn("--ws", websockets), ROOMS_URL=redis.url, CLOSE_TIMEOUT="0.2")
+    server = start(uvicorn("--ws", websockets), ROOMS_URL=redis.url, DRAIN_TIMEOUT="0.2")
     server.wait_for_workers()
     ann, mute = await connect(server), await connect(server, buffer=4096)
     await mute.socket.join("tea")
