@@ -99,6 +99,10 @@ class SentinelServers:
             if not client["name"].startswith("sentinel-") and not {"S", "M"} & set(client["flags"])
         ]
 
+    def numsub(self, channel: bytes | str) -> int:
+        """How many connections are subscribed to a channel, on the master."""
+        return self.master.numsub(channel)
+
     # Their life.
 
     def __enter__(self) -> Self:

@@ -1,4 +1,8 @@
-"""Emitters and three workers that know nothing of them, on every kind of Redis."""
+"""Emitters and three workers that know nothing of them, on every kind of Redis.
+
+What differs between the ways to Redis is how a message gets there. What it says and does is made
+before that, the same for all; so the verbs are tried on one Redis and on a cluster only.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ from fastapi_rooms.testing import (
     SentinelServers,
     eventually,
 )
+from tests.conformance.backplanes import slots_are_at_rest
 
 AnyEmitter: TypeAlias = Emitter | AsyncEmitter
 
@@ -95,8 +100,13 @@ async def close(emitter: AnyEmitter) -> None:
 
 
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    if "cluster" in request.param:
+        slots_are_at_rest(monkeypatch)
     return WAYS[request.param](request.getfixturevalue)
+
+
+every_kind_of_channel = pytest.mark.parametrize("way", ["url", "cluster"], indirect=True)
 
 
 @pytest.fixture
@@ -129,6 +139,22 @@ class TestEveryWay:
                 "täxt", b"\x00\xff", '{"a":[1,null]}', "all",
             ]  # fmt: skip
         assert await stranger.receive() == "all"
+
+    async def test_the_prefix_is_that_of_the_workers(
+        self, workers: Cluster, emitter: AnyEmitter, way: Way
+    ) -> None:
+        member = await workers.member(workers[0], "tea")
+        elsewhere = (way.sync if isinstance(emitter, Emitter) else way.async_)(prefix="elsewhere")
+        await done(elsewhere.to("tea").send_text("not here"))
+        await done(elsewhere.server_side_emit("not here"))
+        await done(emitter.to("tea").send_text("here"))
+        assert await member.receive() == "here"
+        await close(elsewhere)
+
+
+@every_kind_of_channel
+class TestEveryVerb:
+    """What an emitter can have done, on a Redis and on a cluster."""
 
     async def test_to_except_and_of_choose_the_sockets(
         self, workers: Cluster, emitter: AnyEmitter
@@ -177,17 +203,6 @@ class TestEveryWay:
         await done(emitter.of("/chat").server_side_emit("reload", "rules", [1, 2]))
         await eventually(lambda: len(heard) == 3)
         assert sorted(heard) == [(number, "rules", [1, 2]) for number in range(3)]
-
-    async def test_the_prefix_is_that_of_the_workers(
-        self, workers: Cluster, emitter: AnyEmitter, way: Way
-    ) -> None:
-        member = await workers.member(workers[0], "tea")
-        elsewhere = (way.sync if isinstance(emitter, Emitter) else way.async_)(prefix="elsewhere")
-        await done(elsewhere.to("tea").send_text("not here"))
-        await done(elsewhere.server_side_emit("not here"))
-        await done(emitter.to("tea").send_text("here"))
-        assert await member.receive() == "here"
-        await close(elsewhere)
 
 
 # What has to hold on one Redis as on any other.

@@ -1,4 +1,11 @@
-"""The conformance suite, bound to Redis in every way it can be reached, and what is Redis' own."""
+"""The conformance suite, bound to Redis in every way it can be reached, and what is Redis' own.
+
+Unix sockets, TLS, a client of one's own and both protocols are ways to the same stream of bytes,
+and only an adapter could tell them apart: so the adapters' suite runs on each. A manager sees an
+adapter and nothing behind it. Its suite runs once on each of the protocols, of which one on a Redis
+with a password, by a prefix that looks like a pattern; that managers get along whatever their
+adapters' way is, is tested here, too.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +16,9 @@ import pytest
 from redis.asyncio import Redis
 
 from fastapi_rooms import RedisAdapter, RoomManager
-from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
-from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
+from fastapi_rooms.testing import Cluster, Member, RedisServer
+from fastapi_rooms.testing.suite import AdapterSuite, Backplane, ManagerSuite
+from tests.conformance.backplanes import ServerBackplane, left_clean
 from tests.conformance.silence import SilenceSuite
 
 MakeAdapter = Callable[[RedisServer], RedisAdapter]
@@ -30,37 +38,21 @@ VARIANTS: dict[str, MakeAdapter] = {
 }
 
 
-class RedisBackplane:
-    """A Redis server."""
-
-    def __init__(self, server: RedisServer, make_adapter: MakeAdapter) -> None:
-        self._server = server
-        self._make_adapter = make_adapter
-
-    def adapter(self) -> RedisAdapter:
-        return self._make_adapter(self._server)
-
-    async def subscribers(self, channel: bytes) -> int:
-        return self._server.numsub(channel)
-
-
-async def left_clean(server: RedisServer) -> None:
-    """Nothing of any test is in Redis: no connection, so no subscription, and no key."""
-    await eventually(lambda: not server.connections(), what="no connection is left")
-    assert server.channels() == []
-    assert server.admin.dbsize() == 0
-
-
-@pytest.fixture(params=VARIANTS)
-async def backplane(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> AsyncIterator[RedisBackplane]:
-    yield RedisBackplane(redis_server, VARIANTS[request.param])
+@pytest.fixture
+async def backplane(redis_server: RedisServer) -> AsyncIterator[Backplane]:
+    yield ServerBackplane(redis_server, VARIANTS["RESP3"])
     await left_clean(redis_server)
 
 
 class TestRedisAdapter(AdapterSuite):
-    """Adapters on one Redis."""
+    """Adapters on one Redis, which each kind reaches in its way."""
+
+    @pytest.fixture(params=VARIANTS)
+    async def backplane(
+        self, request: pytest.FixtureRequest, redis_server: RedisServer
+    ) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(redis_server, VARIANTS[request.param])
+        await left_clean(redis_server)
 
 
 class TestRedisManager(ManagerSuite):
@@ -75,9 +67,11 @@ class TestRedisWithPasswordAndPrefix(AdapterSuite, ManagerSuite):
     """The same on a Redis that wants a password and is shared with other applications."""
 
     @pytest.fixture
-    async def backplane(self, locked_redis_server: RedisServer) -> AsyncIterator[RedisBackplane]:
+    async def backplane(self, locked_redis_server: RedisServer) -> AsyncIterator[Backplane]:
         server = locked_redis_server
-        yield RedisBackplane(server, lambda s: RedisAdapter(s.url, prefix="app*[1] ü"))
+        yield ServerBackplane(
+            server, lambda s: RedisAdapter(f"{s.url}?protocol=2", prefix="app*[1] ü")
+        )
         await left_clean(server)
 
 

@@ -14,9 +14,11 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import RedisClusterAdapter, RoomManager
-from fastapi_rooms.testing import Certificates, Cluster, Member, RedisCluster, eventually
-from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
-from tests.conformance.silence import SilenceSuite
+from fastapi_rooms.adapters.redis.sharded import node_pool
+from fastapi_rooms.testing import Certificates, Cluster, Member, RedisCluster
+from fastapi_rooms.testing.suite import AdapterSuite, Backplane, ManagerSuite
+from tests.conformance.backplanes import ServerBackplane, left_clean, slots_are_at_rest
+from tests.conformance.silence import SilenceSuite, mute_worker
 
 MakeAdapter = Callable[[RedisCluster], RedisClusterAdapter]
 
@@ -32,58 +34,47 @@ VARIANTS: dict[str, MakeAdapter] = {
 }
 
 
-class ClusterBackplane:
-    """Some nodes that make a cluster."""
-
-    def __init__(self, cluster: RedisCluster, make_adapter: MakeAdapter) -> None:
-        self._cluster = cluster
-        self._make_adapter = make_adapter
-
-    def adapter(self) -> RedisClusterAdapter:
-        return self._make_adapter(self._cluster)
-
-    async def subscribers(self, channel: bytes) -> int:
-        return self._cluster.numsub(channel)
+@pytest.fixture
+def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No slot moves here, and workers know it."""
+    slots_are_at_rest(monkeypatch)
 
 
-async def left_clean(cluster: RedisCluster) -> None:
-    """Nothing of any test is there: no connection, so no subscription, and no key."""
-    await eventually(lambda: not cluster.connections(), what="no connection is left")
-    assert cluster.channels() == []
-    assert [node.admin.dbsize() for node in cluster.nodes] == [0, 0, 0]
-
-
+@pytest.mark.usefixtures("at_rest")
 class TestRedisClusterAdapter(AdapterSuite):
     """Adapters on three nodes, reached in every way."""
 
     @pytest.fixture(params=VARIANTS)
     async def backplane(
         self, request: pytest.FixtureRequest, redis_cluster: RedisCluster
-    ) -> AsyncIterator[ClusterBackplane]:
-        yield ClusterBackplane(redis_cluster, VARIANTS[request.param])
+    ) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(redis_cluster, VARIANTS[request.param])
         await left_clean(redis_cluster)
 
 
+@pytest.mark.usefixtures("at_rest")
 class TestRedisClusterManager(ManagerSuite):
     """Managers, all of whose rooms are in one slot."""
 
     @pytest.fixture
-    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[ClusterBackplane]:
-        yield ClusterBackplane(
+    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(
             redis_cluster, lambda cluster: RedisClusterAdapter(cluster.url, prefix="{shop}")
         )
         await left_clean(redis_cluster)
 
 
+@pytest.mark.usefixtures("at_rest")
 class TestRedisClusterSilence(SilenceSuite):
     """Workers that do not answer, on a cluster."""
 
     @pytest.fixture
-    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[ClusterBackplane]:
-        yield ClusterBackplane(redis_cluster, VARIANTS["RESP3"])
+    async def backplane(self, redis_cluster: RedisCluster) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(redis_cluster, VARIANTS["RESP3"])
         await left_clean(redis_cluster)
 
 
+@pytest.mark.usefixtures("at_rest")
 class TestRedisClusterItself:
     """Rooms all over a cluster."""
 
@@ -175,3 +166,26 @@ class TestRedisClusterItself:
                 assert len(connections) == 2 * 2 * 3
                 assert {client["laddr"] for client in connections} == by_tls
             await left_clean(cluster)
+
+
+class TestRedisClusterWhoseSlotsMayBeMoving:
+    """What a worker does in its first seconds, in which it takes slots for being on the move."""
+
+    async def test_workers_know_each_other_from_the_start(
+        self, redis_cluster: RedisCluster
+    ) -> None:
+        one, two = RoomManager(redis_cluster.url), RoomManager(redis_cluster.url)
+        async with one, two:
+            assert one.nodes() == two.nodes() == {one.node, two.node}
+        await left_clean(redis_cluster)
+
+    async def test_one_that_died_without_a_word_is_waited_for_until_they_are_at_rest(
+        self, redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(node_pool, "UNREST", 1.5)
+        one = RoomManager(redis_cluster.url)
+        async with one, mute_worker(ServerBackplane(redis_cluster, VARIANTS["RESP3"]), one) as dead:
+            await dead.adapter.close()
+            assert await one.count(timeout=60) == 0
+            assert dead.node not in one.nodes()
+        await left_clean(redis_cluster)

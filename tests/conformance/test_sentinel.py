@@ -12,8 +12,8 @@ from redis.asyncio.sentinel import Sentinel
 from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.adapters.redis.links.sentinels import Sentinels
 from fastapi_rooms.testing import Certificates, Cluster, Member, SentinelServers, eventually
-from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
-from tests.conformance.silence import SilenceSuite
+from fastapi_rooms.testing.suite import AdapterSuite, Backplane, ManagerSuite
+from tests.conformance.backplanes import ServerBackplane, left_clean
 
 MakeAdapter = Callable[[SentinelServers], RedisAdapter]
 
@@ -30,49 +30,24 @@ VARIANTS: dict[str, MakeAdapter] = {
 }
 
 
-class SentinelBackplane:
-    """A master that sentinels tell of."""
+class TestSentinelAdapter(AdapterSuite):
+    """Adapters that ask sentinels, or are given a client which does."""
 
-    def __init__(self, servers: SentinelServers, make_adapter: MakeAdapter) -> None:
-        self._servers = servers
-        self._make_adapter = make_adapter
-
-    def adapter(self) -> RedisAdapter:
-        return self._make_adapter(self._servers)
-
-    async def subscribers(self, channel: bytes) -> int:
-        return self._servers.master.numsub(channel)
-
-
-async def left_clean(servers: SentinelServers) -> None:
-    """Nothing of any test is left: no connection to any server, so no subscription, and no key."""
-    await eventually(lambda: not servers.connections(), what="no connection is left")
-    assert servers.master.admin.dbsize() == 0
-
-
-@pytest.fixture
-async def backplane(sentinel_servers: SentinelServers) -> AsyncIterator[SentinelBackplane]:
-    yield SentinelBackplane(sentinel_servers, VARIANTS["url"])
-    await left_clean(sentinel_servers)
-
-
-class TestSentinel(AdapterSuite, ManagerSuite):
-    """Adapters and managers that ask sentinels."""
-
-
-class TestSentinelClient(AdapterSuite):
-    """Adapters that are given a client which does."""
-
-    @pytest.fixture
+    @pytest.fixture(params=VARIANTS)
     async def backplane(
-        self, sentinel_servers: SentinelServers
-    ) -> AsyncIterator[SentinelBackplane]:
-        yield SentinelBackplane(sentinel_servers, own_client)
+        self, request: pytest.FixtureRequest, sentinel_servers: SentinelServers
+    ) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(sentinel_servers, VARIANTS[request.param])
         await left_clean(sentinel_servers)
 
 
-class TestSentinelSilence(SilenceSuite):
-    """Workers that do not answer."""
+class TestSentinelManager(ManagerSuite):
+    """Managers on such adapters."""
+
+    @pytest.fixture
+    async def backplane(self, sentinel_servers: SentinelServers) -> AsyncIterator[Backplane]:
+        yield ServerBackplane(sentinel_servers, VARIANTS["url"])
+        await left_clean(sentinel_servers)
 
 
 async def test_both_kinds_of_connection_hear_each_other(sentinel_servers: SentinelServers) -> None:

@@ -1,0 +1,47 @@
+"""What the conformance suites run on, where real servers lie between the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+import pytest
+
+from fastapi_rooms import Adapter
+from fastapi_rooms.adapters.redis.sharded import node_pool
+from fastapi_rooms.testing import RedisCluster, RedisServer, SentinelServers, eventually
+
+Servers = TypeVar("Servers", bound=RedisServer | SentinelServers | RedisCluster)
+
+
+class ServerBackplane(Generic[Servers]):
+    """A Redis, or several that are one, and a way for adapters to reach them."""
+
+    def __init__(self, servers: Servers, make_adapter: Callable[[Servers], Adapter]) -> None:
+        self._servers = servers
+        self.adapter = partial(make_adapter, servers)
+
+    async def subscribers(self, channel: bytes) -> int:
+        return self._servers.numsub(channel)
+
+
+async def left_clean(servers: RedisServer | SentinelServers | RedisCluster) -> None:
+    """Nothing of any test is left on them: no connection, so no subscription, and no key."""
+    await eventually(lambda: not servers.connections(), what="no connection is left")
+    if isinstance(servers, SentinelServers):
+        masters = [servers.master]
+    else:
+        assert servers.channels() == []
+        masters = [servers] if isinstance(servers, RedisServer) else list(servers.nodes)
+    assert [node.admin.dbsize() for node in masters] == [0] * len(masters)
+
+
+def slots_are_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers know that no slot of a cluster has moved lately.
+
+    One that has just started cannot: for some seconds, being told that nobody got a message, it
+    takes subscribers for being on their way, and waits. Tests in which no slot moves would spend
+    a second at each start with that, and more for each worker that dies.
+    """
+    monkeypatch.setattr(node_pool, "UNREST", 0.0)
