@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from fastapi_rooms import RoomManager
 from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import Serve
 from tests.docs.pages import Block, blocks, find
-from tests.integration.browser import browser
+from tests.integration.browser import chromium, window
 from tests.integration.servers import wait_until
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -130,9 +129,9 @@ def test_tutorial_two_workers(example: ModuleType) -> None:
 
 
 @shows("docs/tutorial/first-chat.md", "app.py", version=3)
-async def test_tutorial_two_tabs(example: ModuleType, serve: Serve, tmp_path: Path) -> None:
+async def test_tutorial_two_tabs(example: ModuleType, serve: Serve) -> None:
     address = f"http://{serve(example.app)}"
-    async with browser(tmp_path / "profile") as context:
+    async with chromium() as browser, window(browser) as context:
         ann, bob = await context.new_page(), await context.new_page()
         for tab, name in ((ann, "ann"), (bob, "bob")):
             await tab.goto(f"{address}/?name={name}")

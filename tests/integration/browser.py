@@ -7,9 +7,8 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from playwright.async_api import BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from tests.integration.clients import TIMEOUT
 
@@ -44,18 +43,28 @@ def find_browser() -> str:
 
 
 @asynccontextmanager
-async def browser(profile: Path) -> AsyncIterator[BrowserContext]:
-    """A headless browser with a profile of its own; its pages are the tabs of one window."""
+async def chromium() -> AsyncIterator[Browser]:
+    """A headless browser. Each of its contexts is a window with a profile of its own."""
     expect.set_options(timeout=TIMEOUT * MILLISECONDS)
     async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            profile, executable_path=find_browser(), args=[*ARGUMENTS], headless=True
+        browser = await playwright.chromium.launch(
+            executable_path=find_browser(), args=[*ARGUMENTS], headless=True
         )
-        context.set_default_timeout(TIMEOUT * MILLISECONDS)
         try:
-            yield context
+            yield browser
         finally:
-            await context.close()
+            await browser.close()
+
+
+@asynccontextmanager
+async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A window of a browser, without cookies or storage; its pages are the tabs."""
+    context = await browser.new_context()
+    context.set_default_timeout(TIMEOUT * MILLISECONDS)
+    try:
+        yield context
+    finally:
+        await context.close()
 
 
 class Tab:

@@ -11,22 +11,24 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from http import HTTPMethod
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.async_api import BrowserContext, expect
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, expect
 from playwright.async_api import Error as BrowserError
 from websockets.asyncio.client import ClientConnection, connect
 
 from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.integration.browser import Tab, browser
+from tests.integration.browser import Tab, chromium
+from tests.integration.browser import window as new_window
 from tests.integration.clients import TIMEOUT
-from tests.integration.servers import ROOT, Server, Start, gunicorn, uvicorn
+from tests.integration.servers import ROOT, Server, Start, gunicorn, starter, uvicorn
 
 EXAMPLE = "example_app.main:app"
 TOKEN = "open sesame"
@@ -36,29 +38,52 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-async def window(tmp_path: Path) -> AsyncIterator[BrowserContext]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+
+Servers = Callable[[str], Server]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A browser's window; every tab is to be without an error at the end."""
-    async with browser(tmp_path / "profile") as context:
+    async with new_window(browser) as context:
         yield context
 
 
+@pytest.fixture(scope="module")
+def servers(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers for tests that leave them whole: each is started when it is first asked for."""
+    with starter(tmp_path_factory.mktemp("servers")) as start:
+
+        @cache
+        def server(kind: str) -> Server:
+            return started(start, kind, redis)
+
+        yield server
+
+
+def started(start: Start, kind: str, redis: RedisServer) -> Server:
+    server = start(COMMANDS[kind], ROOMS_URL=redis.url, ADMIN_TOKEN=TOKEN)
+    server.wait_for_workers(2)
+    return server
+
+
 class Scene(NamedTuple):
+    """Ann and Bob, each in a tab of their own, on two different workers of a server."""
+
     server: Server
     ann: Tab
     bob: Tab
 
 
-on_uvicorn = pytest.mark.parametrize("scene", ["uvicorn"], indirect=True)
-
-
-@pytest.fixture(params=COMMANDS)
-async def scene(
-    request: pytest.FixtureRequest, start: Start, redis: RedisServer, window: BrowserContext
-) -> AsyncIterator[Scene]:
-    """Ann and Bob, each in a tab of their own, on two different workers."""
-    server = start(COMMANDS[request.param], ROOMS_URL=redis.url, ADMIN_TOKEN=TOKEN)
-    server.wait_for_workers(2)
+@asynccontextmanager
+async def ann_and_bob(server: Server, window: BrowserContext) -> AsyncIterator[Scene]:
     ann = await Tab.open(window, server.url("/", "http"), "Ann")
     bob = await Tab.open(window, server.url("/", "http"), "Bob")
     await bob.reload_until_not_on(await ann.worker())
@@ -67,6 +92,31 @@ async def scene(
     assert ann.errors + bob.errors == []
 
 
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+async def scene(
+    request: pytest.FixtureRequest, servers: Servers, window: BrowserContext
+) -> AsyncIterator[Scene]:
+    """Ann and Bob on a server that other tests meet, too, and that complains of nothing."""
+    server = servers(request.param)
+    complaints = len(server.complaints)
+    async with ann_and_bob(server, window) as scene:
+        yield scene
+    assert server.complaints[complaints:] == []
+
+
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+async def own_scene(
+    request: pytest.FixtureRequest, own_redis: RedisServer, start: Start, window: BrowserContext
+) -> AsyncIterator[Scene]:
+    """Ann and Bob on a server and a Redis for one test, which may do anything to both."""
+    async with ann_and_bob(started(start, request.param, own_redis), window) as scene:
+        yield scene
+
+
+on_each = partial(pytest.mark.parametrize, argvalues=COMMANDS, indirect=True)
+
+
+@on_each("scene")
 async def test_two_tabs_on_two_workers_chat(scene: Scene) -> None:
     server, ann, bob = scene
     await ann.sees("Ann", "Bob")
@@ -98,13 +148,13 @@ async def test_two_tabs_on_two_workers_chat(scene: Scene) -> None:
 
     await bob.page.close()
     await ann.sees("Ann")
-    assert server.complaints == []
 
 
+@on_each("own_scene")
 async def test_tabs_come_back_after_a_restart_of_the_server(
-    scene: Scene, start: Start, redis: RedisServer, request: pytest.FixtureRequest
+    own_scene: Scene, start: Start, own_redis: RedisServer, request: pytest.FixtureRequest
 ) -> None:
-    server, ann, bob = scene
+    server, ann, bob = own_scene
     await ann.say("before")
     await bob.hears("before", "Ann")
     old = {await ann.worker(), await bob.worker()}
@@ -113,8 +163,8 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
     await asyncio.to_thread(server.stop)
     for tab in (ann, bob):
         await expect(tab.at("status")).to_have_attribute("data-state", "waiting")
-    command = COMMANDS[request.node.callspec.params["scene"]]
-    again = start(command, server.port, ROOMS_URL=redis.url)
+    command = COMMANDS[request.node.callspec.params["own_scene"]]
+    again = start(command, server.port, ROOMS_URL=own_redis.url)
     await asyncio.to_thread(again.wait_for_workers, 2)
     for tab in (ann, bob):
         await tab.is_online()
@@ -130,9 +180,8 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
     assert again.complaints == []
 
 
-@on_uvicorn
 async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -> None:
-    server, ann, bob = scene
+    _, ann, bob = scene
     for tab in (ann, bob):
         await tab.sees("Ann", "Bob")
         for other in (ann, bob):
@@ -153,22 +202,18 @@ async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -
     await bob.go_to("lobby")
     await ann.sees("Ann", "Robert")
     await bob.sees("Ann", "Robert")
-    assert server.complaints == []
 
 
-@on_uvicorn
 async def test_who_crashes_is_not_listed_any_more(scene: Scene) -> None:
-    server, ann, bob = scene
+    _, ann, bob = scene
     await ann.sees("Ann", "Bob")
     with pytest.raises(BrowserError, match="crash"):
         await bob.page.goto("chrome://crash")
     await ann.sees("Ann")
-    assert server.complaints == []
 
 
-@on_uvicorn
-async def test_the_people_of_a_killed_worker_are_not_listed_any_more(scene: Scene) -> None:
-    server, ann, bob = scene
+async def test_the_people_of_a_killed_worker_are_not_listed_any_more(own_scene: Scene) -> None:
+    server, ann, bob = own_scene
     there = await bob.worker()
     await bob.page.close()
     async with program(server, there, "Cid") as cid:
@@ -181,19 +226,18 @@ async def test_the_people_of_a_killed_worker_are_not_listed_any_more(scene: Scen
     )
 
 
-@on_uvicorn
 async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
-    scene: Scene, redis: RedisServer
+    own_scene: Scene, own_redis: RedisServer
 ) -> None:
-    server, ann, bob = scene
+    server, ann, bob = own_scene
     for tab in (ann, bob):
         await knows_both_workers(server, await tab.worker())
     missed = {"type": "here", "room": "lobby", "sid": "1", "name": "Gus", "worker": "w:1"}
-    async with AsyncEmitter(redis.url) as outside:
+    async with AsyncEmitter(own_redis.url) as outside:
         await outside.to("room:lobby").send_json(missed)  # as if he had gone unheard since
     for tab in (ann, bob):
         await tab.sees("Ann", "Bob", "Gus")
-    one = await cut_off_a_worker(redis)
+    one = await cut_off_a_worker(own_redis)
     for tab in (ann, bob):
         await tab.sees("Ann", "Bob")
     told = [await tab.at("event").filter(has_text="lost touch").count() for tab in (ann, bob)]
@@ -201,10 +245,9 @@ async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
 
 
 async def test_what_happens_during_a_roll_outranks_its_answer(
-    window: BrowserContext, start: Start
+    window: BrowserContext, servers: Servers
 ) -> None:
-    server = start(uvicorn(app=EXAMPLE))
-    server.wait_for_workers()
+    server = servers("uvicorn")
     page = await window.new_page()
     await page.goto(server.url("/", "http"))
     names = await page.evaluate(
@@ -230,7 +273,6 @@ async def test_what_happens_during_a_roll_outranks_its_answer(
     assert names == [True, ["came", "stayed"], False, ["came", "stayed"], True, ["stayed"]]
 
 
-@on_uvicorn
 async def test_an_admin_disconnects_somebody_on_another_worker(
     scene: Scene, window: BrowserContext
 ) -> None:
@@ -258,10 +300,8 @@ async def test_an_admin_disconnects_somebody_on_another_worker(
     await expect(other.at("ended")).to_be_hidden()
     await ada.sees("Ada", "Ann", "Bob")
     assert ada.errors == []
-    assert server.complaints == []
 
 
-@on_uvicorn
 async def test_only_who_has_the_token_disconnects_anybody(scene: Scene) -> None:
     server, ann, _ = scene
     sid = await ann.person("Bob").get_attribute("data-sid")
@@ -280,7 +320,6 @@ async def test_without_a_token_there_is_no_admin(start: Start) -> None:
         assert await post(server, "/admin/disconnect/nobody", token=token) == 403
 
 
-@on_uvicorn
 async def test_other_programs_announce_in_words_or_plain_text(
     scene: Scene, redis: RedisServer
 ) -> None:
@@ -306,11 +345,10 @@ async def test_other_programs_announce_in_words_or_plain_text(
         assert told == [{"type": "announcement", "text": "The kettle is on"}, news]
 
 
-@on_uvicorn
 async def test_the_command_line_announces_as_the_readme_says(
     scene: Scene, redis: RedisServer
 ) -> None:
-    server, ann, bob = scene
+    _, ann, bob = scene
     readme = (ROOT / "example_app" / "README.md").read_text()
     commands = re.findall("^fastapi-rooms (emit .*)$", readme, re.MULTILINE)
     for tab in (ann, bob):
@@ -321,7 +359,6 @@ async def test_the_command_line_announces_as_the_readme_says(
         words = tab.at("announcement").get_by_test_id("message-text")
         told = ["The kettle is on", "The kettle is on", "We restart at noon"]
         await expect(words).to_have_text(told)
-    assert server.complaints == []
 
 
 async def command_line(redis: RedisServer, *arguments: str) -> None:

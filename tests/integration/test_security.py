@@ -52,7 +52,9 @@ async def says_in(client: ClientConnection, room: str) -> bool:
     return await client.recv() == f"in {room}"
 
 
-async def test_whoever_does_what_it_may_not_is_refused_or_closed_with_the_reason(server: Server) -> None:
+async def test_whoever_does_what_it_may_not_is_refused_or_closed(
+    server: Server,
+) -> None:
     host = f"127.0.0.1:{server.port}"
     await pages_of_other_sites_get_403_before_the_handshake_is_answered(server, host)
     async with connect(server.url("/ann"), origin=f"http://{host}") as ann:  # type: ignore[arg-type]
