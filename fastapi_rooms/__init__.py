@@ -1,6 +1,6 @@
 """Rooms for native FastAPI WebSocket endpoints, across any number of workers.
 
-Start reading at `manager.py` for what a user touches, `worker/everywhere.py` for the path of a
+Start reading at `manager.py` for what a user touches, `worker/local_namespace.py` for the path of a
 broadcast, `adapters/base.py` for what lies between workers.
 """
 
@@ -48,7 +48,7 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
-from fastapi_rooms.operators.commands import RemoteSocket, ServerReply
+from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap

@@ -22,8 +22,9 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.operators.commands import ClusterRequest
+from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
 
@@ -61,9 +62,9 @@ class RoomManager(Namespace):
             many of them: up to 100 in a second, or faster where the window would not be enough.
         drain_timeout: seconds that each of them has then to take what is left for it, before its
             connection is cut; and that async event handlers have to finish.
-        direct: write finished frames to the connection itself where that is known to be sound
-            (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
-            It also is how the manager learns in time that uvicorn is stopping.
+        direct_writes: write finished frames to the connection itself where that is known to be
+            sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
+            tells. It also is how the manager learns in time that uvicorn is stopping.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -85,18 +86,18 @@ class RoomManager(Namespace):
         observer: bool = False,
         drain_window: float = 5.0,
         drain_timeout: float = 3.0,
-        direct: bool = True,
+        direct_writes: bool = True,
     ) -> None:
         settings = Settings(
-            outbox,
-            join_timeout,
-            linger,
-            max_message_bytes,
-            direct,
-            request_timeout,
-            HeartbeatSettings(heartbeat, observer),
-            max_rooms_per_socket,
-            DrainSchedule(drain_window, drain_timeout),
+            outbox=outbox,
+            join_timeout=join_timeout,
+            linger=linger,
+            max_message_bytes=max_message_bytes,
+            max_rooms_per_socket=max_rooms_per_socket,
+            request_timeout=request_timeout,
+            heartbeat=HeartbeatSettings(heartbeat, observer),
+            drain_schedule=DrainSchedule(drain_window, drain_timeout),
+            direct_writes=direct_writes,
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
@@ -134,10 +135,9 @@ class RoomManager(Namespace):
 
         Raises what `fetch_sockets` does: `partial` is what the others say where one does not.
         """
-        here = not self._runtime.settings.pace.observer
-        return await self._asker.ask(
-            ClusterRequest("describe", Target(), {}, here=here), WORKERS, timeout
-        )
+        here = not self._runtime.settings.heartbeat.observer
+        request = ClusterRequest(Verb.DESCRIBE, Target(), {}, here=here)
+        return await self._here.request(request, WORKERS, timeout)
 
     @property
     def health(self) -> Health:
@@ -158,7 +158,7 @@ class RoomManager(Namespace):
         Raises:
             NotStarted: the manager is not running.
         """
-        await self._runtime.see_out()
+        await self._runtime.run.drain()
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002 -- Starlette passes it
@@ -194,12 +194,7 @@ class RoomManager(Namespace):
         async with self._lock:
             self._starts -= 1
             if self._starts == 0:
-                try:
-                    await self._runtime.see_out()
-                    namespaces = self._runtime.namespaces.values()
-                    await asyncio.gather(*(namespace.close() for namespace in namespaces))
-                finally:
-                    await self._runtime.close()
+                await self._runtime.stop()
 
     def _forget_another_loop(self) -> None:
         """What was started before a fork, or in a loop that is gone, cannot be closed any more."""
@@ -211,8 +206,6 @@ class RoomManager(Namespace):
                     "This RoomManager is running in another event loop. Make one for each; "
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
-            for namespace in self._runtime.namespaces.values():
-                namespace.forget()
             self._runtime.abandon()
             self._starts = 0
             self._lock = asyncio.Lock()

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.payload import Batch, Outgoing, Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.transports.base import Transport
+from fastapi_rooms.transports.write_loop import write
 from fastapi_rooms.types import Room, Sid
 
 logger = logging.getLogger("fastapi_rooms")
-
-FAILURE = "A socket could not be written to; the others were"
 
 IMMEDIATE_MAX = 16
 """Members that are written to at once: some 50 µs of work."""
@@ -139,29 +137,6 @@ class Delivery:
     def finished(self) -> bool:
         """Whether everyone has been written to."""
         return self.left == 0
-
-
-def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
-    """Write to each member; whatever is wrong with one harms no other."""
-    frame = message.frame
-    size = len(frame)
-    write_to = os.write
-    for transport in transports:
-        try:
-            fd = transport.fd
-            if fd is not None:
-                try:
-                    sent = write_to(fd, frame)
-                except OSError:  # it is full, or broken, and the transport will find out which
-                    sent = 0
-                if sent != size:
-                    transport.write(message, sent)
-            elif volatile:
-                transport.write_volatile(message)
-            else:
-                transport.write(message)
-        except Exception:
-            logger.exception(FAILURE)
 
 
 class Fanout:
