@@ -1,4 +1,4 @@
-"""A namespace's events: who wants to know, and telling them."""
+"""A namespace's events, and the handlers that are told of them."""
 
 from __future__ import annotations
 
