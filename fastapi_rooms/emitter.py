@@ -22,8 +22,8 @@ from fastapi_rooms.adapters.redis.emit_clients import (
     async_access,
     sync_access,
 )
-from fastapi_rooms.cluster.commands import check_close
 from fastapi_rooms.core.checks import check_count, check_positive
+from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target

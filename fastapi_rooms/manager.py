@@ -22,8 +22,9 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.operators.commands import ClusterRequest
+from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
 
@@ -54,16 +55,16 @@ class RoomManager(Namespace):
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
             every room that someone is in costs memory here and a subscription in the adapter.
         request_timeout: seconds that other workers have to answer `fetch_sockets` and the like.
-        heartbeat: seconds between the signs of life that workers give each other, up to 3600. One
-            that misses three is taken for dead.
-        observer: take part without being counted as a worker, for a tool that only looks, or asks.
-        drain_window: seconds over which the clients of a leaving worker are closed when there are
+        heartbeat: seconds between the heartbeats of this worker, up to 3600. A worker that misses
+            three is taken for dead.
+        observer: take part without being counted as a worker: for a tool that only asks.
+        drain_window: seconds over which the clients of a draining worker are closed when there are
             many of them: up to 100 in a second, or faster where the window would not be enough.
         drain_timeout: seconds that each of them has then to take what is left for it, before its
             connection is cut; and that async event handlers have to finish.
-        direct: write finished frames to the connection itself where that is known to be sound
-            (uvicorn), else through ASGI, which works on every server. `socket.transport` tells.
-            It also is how the manager learns in time that uvicorn is stopping.
+        direct_writes: write finished frames to the connection itself where that is known to be
+            sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
+            tells. It also is how the manager learns in time that uvicorn is stopping.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -85,18 +86,18 @@ class RoomManager(Namespace):
         observer: bool = False,
         drain_window: float = 5.0,
         drain_timeout: float = 3.0,
-        direct: bool = True,
+        direct_writes: bool = True,
     ) -> None:
         settings = Settings(
-            outbox,
-            join_timeout,
-            linger,
-            max_message_bytes,
-            direct,
-            request_timeout,
-            HeartbeatSettings(heartbeat, observer),
-            max_rooms_per_socket,
-            DrainSchedule(drain_window, drain_timeout),
+            outbox=outbox,
+            join_timeout=join_timeout,
+            linger=linger,
+            max_message_bytes=max_message_bytes,
+            max_rooms_per_socket=max_rooms_per_socket,
+            request_timeout=request_timeout,
+            heartbeat=HeartbeatSettings(heartbeat, observer),
+            drain_schedule=DrainSchedule(drain_window, drain_timeout),
+            direct_writes=direct_writes,
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
@@ -130,14 +131,13 @@ class RoomManager(Namespace):
         return self._named[name]
 
     async def workers(self, *, timeout: float | None = None) -> list[Worker]:
-        """What every worker that lives says of itself.
+        """What every live worker says of itself.
 
-        Raises what `fetch_sockets` does: `partial` is what the others say where one does not.
+        Raises what `fetch_sockets` does; `partial` has the workers that answered.
         """
-        here = not self._runtime.settings.pace.observer
-        return await self._asker.ask(
-            ClusterRequest("describe", Target(), {}, here=here), WORKERS, timeout
-        )
+        here = not self._runtime.settings.heartbeat.observer
+        request = ClusterRequest(Verb.DESCRIBE, Target(), {}, here=here)
+        return await self._here.request(request, WORKERS, timeout)
 
     @property
     def health(self) -> Health:
@@ -145,20 +145,20 @@ class RoomManager(Namespace):
         return self._runtime.health
 
     async def drain(self) -> None:
-        """Leave before the server says so, where it says so too late, or not at all.
+        """Drain this worker ahead of the server's stop, where that is told too late or not at all.
 
-        From now on nobody comes in, joins or starts to listen (`ShuttingDown`; a client that
-        connects is closed with 1012), and `health.ready` is false. Who is inside is seen out:
-        clients are closed with 1012 behind what was sent to them, over `drain_window`, and
-        listeners end. Returns when that is done.
+        From now on no client can connect (it is closed with 1012), join or listen: that raises
+        `ShuttingDown`. `health.ready` is false. The clients that are connected are closed with
+        1012, each behind what was sent to it, over `drain_window`; listeners end. Returns when
+        that is done.
 
-        uvicorn tells the manager itself, and the end of the lifespan does this too. There is no way
-        back but to close the manager and start it again.
+        uvicorn tells the manager when it stops, and the end of the lifespan drains, too. A drained
+        manager has to be closed and started again before it lets clients in.
 
         Raises:
             NotStarted: the manager is not running.
         """
-        await self._runtime.see_out()
+        await self._runtime.run.drain()
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002 -- Starlette passes it
@@ -167,10 +167,9 @@ class RoomManager(Namespace):
             yield
 
     async def __aenter__(self) -> Self:
-        """Start, as a part of a lifespan of your own.
+        """Start, in a lifespan of your own.
 
-        Started twice at a time, by an application and one mounted in it, it runs until both are
-        over.
+        Started twice, by an application and one mounted in it, it runs until both have ended.
 
         Raises:
             AdapterUnavailable: the adapter rejects the login. One that is merely out of reach is
@@ -190,16 +189,11 @@ class RoomManager(Namespace):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Close: see out who is still inside; leave no connection, task or subscription."""
+        """Drain, and close; leave no connection, task or subscription."""
         async with self._lock:
             self._starts -= 1
             if self._starts == 0:
-                try:
-                    await self._runtime.see_out()
-                    namespaces = self._runtime.namespaces.values()
-                    await asyncio.gather(*(namespace.close() for namespace in namespaces))
-                finally:
-                    await self._runtime.close()
+                await self._runtime.stop()
 
     def _forget_another_loop(self) -> None:
         """What was started before a fork, or in a loop that is gone, cannot be closed any more."""
@@ -211,8 +205,6 @@ class RoomManager(Namespace):
                     "This RoomManager is running in another event loop. Make one for each; "
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
-            for namespace in self._runtime.namespaces.values():
-                namespace.forget()
             self._runtime.abandon()
             self._starts = 0
             self._lock = asyncio.Lock()

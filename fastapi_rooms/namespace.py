@@ -14,29 +14,32 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
-from fastapi_rooms.operators.broadcast import BroadcastOperator, Everyone
-from fastapi_rooms.operators.commands import REPLIES, ROOMS, ClusterRequest, ServerReply
+from fastapi_rooms.operators.broadcast import BroadcastOperator
+from fastapi_rooms.operators.dispatcher import ClusterRequest
+from fastapi_rooms.operators.remote import REPLIES, ROOMS, ServerReply
 from fastapi_rooms.types import NodeId, Room, Sid
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler, check_pattern
 from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.events import EventName, Handler
-from fastapi_rooms.worker.everywhere import Everywhere
 from fastapi_rooms.worker.listener import Listener
-from fastapi_rooms.worker.local import LocalNamespace
+from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.runtime import Runtime
 
 
-class Namespace(Everyone):
+class Namespace(BroadcastOperator):
     """Sockets and rooms that know nothing of those in other namespaces.
 
-    It is a dependency too: `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
+    It is the operator that addresses everyone in it, and a dependency too:
+    `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         self.name = name
         """Its name, with the leading slash: `/` for the manager itself."""
         self._runtime = runtime
-        self._local = LocalNamespace(name, runtime)
+        self._here = LocalNamespace(name, runtime)
+        super().__init__(self._here)
 
     async def __call__(self) -> Self:
         """What `Depends` calls: the namespace itself."""
@@ -45,17 +48,17 @@ class Namespace(Everyone):
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
         """This worker's rooms and the sids in them: a live, read-only view."""
-        return self._local.rooms
+        return self._here.rooms
 
     @property
     def sids(self) -> Mapping[Sid, AbstractSet[Room]]:
         """This worker's sids and the rooms they are in: a live, read-only view."""
-        return self._local.sids
+        return self._here.sids
 
     @property
     def outbox(self) -> OutboxPolicy:
         """What happens to sockets and listeners that do not keep up."""
-        return self._local.outbox
+        return self._here.outbox
 
     def connect(
         self,
@@ -85,10 +88,10 @@ class Namespace(Everyone):
             InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes.
             SidInUse: a socket of this worker has that sid.
         """
-        node = self._runtime.node
+        node = self._runtime.run.node
         sid = new_sid(node) if sid is None else check_room(sid)
         return Connection(
-            self._local, websocket, sid, {} if data is None else data, subprotocol, headers
+            self._here, websocket, sid, {} if data is None else data, subprotocol, headers
         )
 
     def listen(
@@ -111,7 +114,7 @@ class Namespace(Everyone):
         if not names:
             raise UsageError("listen() needs the name of at least one room.")
         rooms = tuple(dict.fromkeys(check_rooms(names)))
-        return self._local.listen(rooms, outbox)
+        return self._here.listen(rooms, outbox)
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """Decorate a handler, plain or async, of what happens on this worker.
@@ -126,7 +129,7 @@ class Namespace(Everyone):
         The room that a socket has by its own sid makes no events. A handler that raises is logged
         and harms nothing else. Raises `ConfigurationError` for an event that does not exist.
         """
-        return self._local.events.on(event)
+        return self._here.events.on(event)
 
     def authorize(self, pattern: str = "*") -> Callable[[AuthorizeHandler], AuthorizeHandler]:
         """Have a handler asked before a socket of this namespace joins certain rooms.
@@ -158,9 +161,9 @@ class Namespace(Everyone):
             ConfigurationError: the pattern matches no name that a room can have.
         """
 
-        def register(guard: AuthorizeHandler) -> AuthorizeHandler:
-            self._local.guards.add(pattern, guard)
-            return guard
+        def register(handler: AuthorizeHandler) -> AuthorizeHandler:
+            self._here.authorization.add(pattern, handler)
+            return handler
 
         check_pattern(pattern)
         return register
@@ -174,18 +177,18 @@ class Namespace(Everyone):
         It is what `nodes()`, `RemoteSocket.node`, `ServerReply.node` and the `silent` of a
         `RequestTimeout` call it. Raises `NotStarted` if the manager is not running.
         """
-        return self._runtime.node
+        return self._runtime.run.node
 
     def nodes(self) -> frozenset[NodeId]:
         """The ids of the workers that live, this one among them, as far as they are known now."""
-        return self._runtime.cluster.nodes
+        return self._runtime.run.cluster.nodes
 
     async def all_rooms(self, *, timeout: float | None = None) -> set[Room]:
         """The rooms of this namespace on every worker; a socket's own sid is one.
 
         Raises what `fetch_sockets` does.
         """
-        return await self._asker.ask(ClusterRequest("rooms", Target(), {}), ROOMS, timeout)
+        return await self._here.request(ClusterRequest(Verb.ROOMS, Target(), {}), ROOMS, timeout)
 
     def on_server_side(self, event: str) -> Callable[[Handler], Handler]:
         """Decorate the handler, plain or async, of what other workers `server_side_emit`.
@@ -197,9 +200,9 @@ class Namespace(Everyone):
         check_event(event)
 
         def register(handler: Handler) -> Handler:
-            if event in self._local.handlers:
+            if event in self._here.handlers:
                 raise ConfigurationError(f"There is a handler of {event!r} already.")
-            self._local.handlers[event] = handler
+            self._here.handlers[event] = handler
             return handler
 
         return register
@@ -211,7 +214,8 @@ class Namespace(Everyone):
         time, `MessageTooLarge` for values over the manager's limit, `TypeError` for what is not
         JSON, `UsageError` for an event that is no string.
         """
-        await self._asker.tell(ClusterRequest("emit", Target(()), self._event(event, args)))
+        request = ClusterRequest(Verb.EMIT, Target(()), self._event(event, args))
+        await self._runtime.run.cluster.notify(self.name, request)
 
     async def server_side_emit_with_ack(
         self, event: str, *args: Any, timeout: float = 5.0
@@ -225,9 +229,10 @@ class Namespace(Everyone):
             AdapterUnavailable: the adapter did not accept it in time.
             MessageTooLarge: the values are over the manager's limit; nobody has them.
         """
-        ask = ClusterRequest("emit", Target(()), self._event(event, args), here=False)
+        arguments = self._event(event, args)
+        request = ClusterRequest(Verb.EMIT, Target(()), arguments, here=False)
         try:
-            return await self._asker.ask(ask, REPLIES, timeout)
+            return await self._here.request(request, REPLIES, timeout)
         except RequestError as error:
             failed = [ServerReply(node, None, why) for node, why in error.refusals.items()]
             error.partial += failed
@@ -237,13 +242,8 @@ class Namespace(Everyone):
 
     def _event(self, event: str, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments = {"event": check_event(event), "args": list(args)}
-        self._runtime.check(Payload.of_json(arguments))
+        self._runtime.run.check_size(Payload.of_json(arguments))
         return arguments
 
-    @property
-    def _asker(self) -> Everywhere:
-        return self._local.everywhere
-
-    @property
-    def _everyone(self) -> BroadcastOperator:
-        return self._local.everyone
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"

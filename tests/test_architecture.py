@@ -1,9 +1,6 @@
-"""The layers, held by reading the imports of every module.
+"""The layers, held by reading the imports of every module: a module's path says its layer.
 
-3  edges        other ways in, on the public API alone
-2  the manager  composes; what a user touches
-1  I/O          bytes between workers, bytes to a client
-0  pure         state and its transitions
+A module imports from the lines above its own, and from its own folder.
 """
 
 from __future__ import annotations
@@ -18,67 +15,49 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = "fastapi_rooms"
-ROOT = Path(__file__).parents[1] / PACKAGE
+import fastapi_rooms
 
-LAYERS = {
-    "types": 0,
-    "errors": 0,
-    "checks": 0,
-    "names": 0,
-    "frames": 0,
-    "envelope": 0,
-    "codec": 0,
-    "emission": 0,
-    "membership": 0,
-    "interest": 0,
-    "duplicates": 0,
-    "outbox": 0,
-    "door.bucket": 0,
-    "cluster.peers": 0,
-    "cluster.question": 0,
-    "adapters.redis.strays": 0,
-    "departures": 0,
-    "adapters.subscriptions": 0,  # beside those who use it, as nobody else does
-    "adapters.redis.slots": 0,
-    "adapters.redis.asked": 0,
-    "adapters.redis.cluster.homes": 0,
-    "adapters": 1,
-    "transports": 1,
-    "events": 2,
-    "listener": 2,
-    "broadcast": 2,
-    "socket": 2,
-    "connection": 2,
-    "fanout": 2,
-    "workers": 2,
-    "tasks": 2,
-    "slices": 2,
-    "leaving": 2,
-    "runtime": 2,
-    "settings": 2,
-    "cluster": 2,
-    "door": 2,
-    "everywhere": 2,
-    "local": 2,
-    "namespace": 2,
-    "manager": 2,
-    "emitter": 2,
-    "cli": 3,
-    "testing": 3,
-}
-"""The layer of each module, or of a package and all that is in it."""
+PACKAGE = "fastapi_rooms"
+ROOT = Path(fastapi_rooms.__file__).parent
+
+LAYERS = [
+    "errors types",
+    "concurrency",
+    "core",
+    "wire transports security",
+    "operators adapters servers",
+    "cluster emitter",
+    "worker",
+    "namespace",
+    "manager",
+    "__init__",
+    "cli testing",
+]
+"""The folders, and modules, at the root of the package: ground first, edges last."""
+
+LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
+PURE, EDGES = {"core", "wire"}, set(LAYERS[-1].split())
 
 THIRD_PARTY = {
-    0: {"orjson"},
-    1: {"orjson", "starlette", "redis", "hiredis"},
-    2: {"orjson", "starlette"},
-    3: {"orjson", "starlette", "redis", "pytest", "pytest_asyncio", "rich", "typer"},
+    "core": {"orjson"},
+    "wire": {"orjson"},
+    "transports": {"starlette"},
+    "security": {"starlette"},
+    "operators": set(),
+    "adapters": {"redis", "hiredis"},
+    "servers": {"starlette"},
+    "cluster": {"orjson"},
+    "worker": {"orjson", "starlette"},
+    "namespace": {"starlette"},
+    "cli": {"orjson", "redis", "rich", "typer"},
+    "testing": {"orjson", "pytest", "pytest_asyncio", "redis", "starlette"},
 }
-"""What each layer may import that is neither Python's nor ours."""
+"""What each folder may import that is neither Python's nor ours; the others nothing."""
 
 NO_IO = {"asyncio", "socket", "ssl", "threading", "subprocess", "time", "logging"}
 """Of the standard library, what state and its transitions have no use for."""
+
+SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "websockets", "wsproto", "httptools")
 
 
 def _module_of(path: Path) -> str:
@@ -87,17 +66,11 @@ def _module_of(path: Path) -> str:
 
 
 MODULES = {_module_of(path): path for path in sorted(ROOT.rglob("*.py"))}
-INNER = [module for module in MODULES if module != PACKAGE]
 
 
-def _layer(module: str) -> int:
-    """The layer of the most specific entry that the module is in."""
-    parts = module.split(".")[1:]
-    for length in range(len(parts), 0, -1):
-        layer = LAYERS.get(".".join(parts[:length]))
-        if layer is not None:
-            return layer
-    pytest.fail(f"{module} has no layer yet: give it one in LAYERS")
+def _place(module: str) -> str:
+    """The folder, or module, at the root of the package that a module is in."""
+    return [*module.split("."), "__init__"][1]
 
 
 @cache
@@ -116,60 +89,63 @@ def _imports(module: str) -> Iterator[tuple[str, str | None]]:
             assert node.module is not None
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
-                if submodule in MODULES:
-                    yield submodule, None
-                else:
-                    yield node.module, alias.name
+                yield (submodule, None) if submodule in MODULES else (node.module, alias.name)
 
 
-def _imported_modules(module: str) -> set[str]:
+def _imported(module: str) -> set[str]:
     return {imported for imported, _ in _imports(module)}
 
 
-@pytest.mark.parametrize("module", INNER)
-def test_imports_point_only_downward(module: str) -> None:
-    above = {
-        imported
-        for imported in _imported_modules(module) & MODULES.keys() - {PACKAGE}
-        if _layer(imported) > _layer(module)
+def _tops(module: str) -> set[str]:
+    """The first part of everything imported."""
+    return {name.partition(".")[0] for name in _imported(module)}
+
+
+def _strings(module: str) -> Iterator[str]:
+    """Every string of a module that says something to the program rather than to its reader."""
+    told = {
+        id(node.value)
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    assert not above
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
 
 
-@pytest.mark.parametrize("module", INNER)
-def test_a_module_imports_no_third_party_that_its_layer_has_no_business_with(module: str) -> None:
-    foreign = {name.partition(".")[0] for name in _imported_modules(module)}
-    foreign -= {PACKAGE, "__future__"} | set(sys.stdlib_module_names)
-    assert foreign <= THIRD_PARTY[_layer(module)]
-
-
-@pytest.mark.parametrize("module", [m for m in INNER if _layer(m) == 0])
-def test_pure_modules_do_no_io_and_know_no_clock(module: str) -> None:
-    assert not {name.partition(".")[0] for name in _imported_modules(module)} & NO_IO
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_the_layers_below_and_from_its_own_folder(module: str) -> None:
+    place = _place(module)
+    assert place in LAYER, f"{place} has no layer yet: give it one in LAYERS"
+    for imported in _imported(module) & MODULES.keys():
+        other = _place(imported)
+        assert other == place or LAYER[other] < LAYER[place], f"{imported} is not below {place}"
 
 
 def test_there_is_no_import_cycle() -> None:
-    graph = {
-        module: {i for i in _imported_modules(module) & MODULES.keys() if i != module}
-        for module in MODULES
-    }
+    graph = {module: _imported(module) & MODULES.keys() - {module} for module in MODULES}
     try:
-        order = [*TopologicalSorter(graph).static_order()]
+        list(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        pytest.fail(f"{' → '.join(error.args[1])}")
-    assert order[-1] in (PACKAGE, *(m for m in INNER if _layer(m) == 3))
+        pytest.fail(" → ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("module", [m for m in INNER if _layer(m) < 3])
-def test_only_the_edges_import_from_the_package_itself(module: str) -> None:
-    assert PACKAGE not in _imported_modules(module)
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_no_third_party_that_its_folder_has_no_business_with(module: str) -> None:
+    foreign = _tops(module) - {PACKAGE, "__future__"} - set(sys.stdlib_module_names)
+    assert foreign <= THIRD_PARTY.get(_place(module), set())
 
 
-@pytest.mark.parametrize("module", [m for m in INNER if _layer(m) == 3])
+@pytest.mark.parametrize("module", [m for m in MODULES if _place(m) in PURE])
+def test_state_and_bytes_do_no_io_and_know_no_clock(module: str) -> None:
+    assert not _tops(module) & NO_IO
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _place(m) in EDGES])
 def test_the_edges_stand_on_public_names_alone(module: str) -> None:
-    own = module.split(".")[1]
+    own = f"{PACKAGE}.{_place(module)}"
     for imported, name in _imports(module):
-        if imported.split(".")[0] != PACKAGE or imported.startswith(f"{PACKAGE}.{own}"):
+        if imported.split(".")[0] != PACKAGE or imported.startswith(own):
             continue
         assert name is not None, f"{imported} is imported as a whole"
         public = {*import_module(imported).__all__, "__version__"}
@@ -177,49 +153,13 @@ def test_the_edges_stand_on_public_names_alone(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_package_does_not_need_fastapi(module: str) -> None:
-    assert not {m for m in _imported_modules(module) if m.partition(".")[0] == "fastapi"}
-
-
-SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "websockets", "wsproto", "httptools")
-
-
-def _strings(module: str) -> Iterator[str]:
-    """Every string of a module that says something to the program rather than to its reader."""
-    tree = _tree(module)
-    told = {
-        id(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
-            yield node.value
-
-
-INSIDES = [
-    f"{PACKAGE}.transports.{name}" for name in ("uvicorn", "uvicorn_reader", "uvicorn_server")
-]
-"""The only modules that lean on a server's insides: on its connections, and on itself."""
-
-
-@pytest.mark.parametrize("module", [m for m in MODULES if m not in INSIDES])
-def test_only_the_uvicorn_transport_knows_a_servers_insides(module: str) -> None:
-    assert not {m for m in _imported_modules(module) if m.partition(".")[0] in SERVERS}
-    paths = [s for s in _strings(module) if s.startswith(tuple(f"{name}." for name in SERVERS))]
-    assert not paths
-
-
-@pytest.mark.parametrize("module", INSIDES)
-def test_the_uvicorn_transport_does_not_need_uvicorn(module: str) -> None:
-    assert not {m for m in _imported_modules(module) if m.partition(".")[0] in SERVERS}
-    paths = [s for s in _strings(module) if s.startswith(tuple(f"{name}." for name in SERVERS))]
-    assert paths, "it knows its insides"
+def test_only_servers_knows_a_servers_insides(module: str) -> None:
+    knows = any(text.startswith(tuple(f"{name}." for name in SERVERS)) for text in _strings(module))
+    assert not knows or _place(module) == "servers"
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = [module for module in MODULES if not ast.get_docstring(_tree(module))]
-    assert not silent
+    assert not [module for module in MODULES if not ast.get_docstring(_tree(module))]
 
 
 def test_no_module_has_grown_past_four_hundred_lines() -> None:
@@ -227,7 +167,5 @@ def test_no_module_has_grown_past_four_hundred_lines() -> None:
     assert max(sizes.values()) <= 400, max(sizes, key=lambda module: sizes[module])
 
 
-def test_every_layer_that_is_named_is_there_or_has_a_place_kept() -> None:
-    kept: set[str] = set()
-    present = {m.removeprefix(f"{PACKAGE}.") for m in MODULES}
-    assert LAYERS.keys() - present <= kept
+def test_the_root_of_the_package_stays_small() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= 14

@@ -10,7 +10,7 @@ from benchmarks.servers.options import read_options, serve
 from fastapi_rooms import RoomManager
 
 options = read_options()
-rooms = RoomManager(options.redis or "memory://", direct=options.variant != "asgi")
+rooms = RoomManager(options.redis or "memory://", direct_writes=options.variant != "asgi")
 app = FastAPI(lifespan=rooms.lifespan)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 

@@ -114,7 +114,7 @@ class SupportsIsAlone(Protocol):
     """What an adapter can do that knows all others: say that there is nobody to publish to."""
 
     @property
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether no other adapter can receive anything now."""
 
 

@@ -100,7 +100,7 @@ class MemoryAdapter:
         await self.subscribe(channels)
 
     @property
-    def alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether no other adapter is on the bus: the usual case outside of tests."""
         return not self.bus.has_others_than(self)
 

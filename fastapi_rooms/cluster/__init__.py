@@ -1,11 +1,13 @@
 """The workers among themselves: who lives, and what one asks of the others.
 
 peers        which other workers live, by what was heard when: pure
-question     a request under way: pure
-verbs        what a worker does for one that asks
-remote       what is asked, and what is made of the answers
+pending      a request under way: pure
+sender       sends envelopes in the name of this worker
+heartbeat    who lives: discovery, heartbeats, and checks of who is silent
+commands     what a worker does for one that asks
+responder    carries out what others ask, and answers
+requester    asks the others, and waits
+collect      makes one result of many responses
+cluster      composes them
 description  what a worker says of itself
-post         messages, signed and handed to the adapter
-discovery    who lives: greets, beats, and looks into who is silent
-cluster      asks, answers and waits
 """

@@ -1,12 +1,12 @@
-"""What a worker does for another that asks: the half of each cluster verb that is done locally.
+"""What a worker does for another that asks: the part of each verb that is done on one worker.
 
-Strategy: the asking worker does to its own sockets just what it asks of the others, through the
-same function; so an answer does not depend on where it is asked. A verb returns JSON, or something
-to wait for that gives it. It is begun in the order in which requests and broadcasts arrive: whom it
-is about is found out at once, and who leaves or is disconnected is out of the rooms at once. The
-rest, for many sockets, is done in slices, and others have the event loop in between.
+The asking worker does to its own sockets just what it asks of the others, by the same function; so
+an answer does not depend on where it is asked. A command returns JSON values, or something to
+await that gives them. It is begun in the order in which requests and broadcasts arrive: which
+sockets it is about is found out at once, and those that leave or are disconnected are out of the
+rooms at once. The rest, for many sockets, is done in slices, with the event loop free in between.
 
-Arguments come from the network: each verb says what it needs of them, and refuses the rest.
+Arguments come from the network: each command checks them, and refuses what it cannot use.
 """
 
 from __future__ import annotations
@@ -20,22 +20,20 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import orjson
 
 from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import check_room, check_rooms
-from fastapi_rooms.core.outbox import check_close_code
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import RoomsError, ShuttingDown, UsageError
+from fastapi_rooms.errors import ShuttingDown, UsageError
 from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.wire.verbs import Verb
 
 logger = logging.getLogger("fastapi_rooms")
-
-MAX_REASON_BYTES = 123
-"""What a close frame has room for (RFC 6455, section 5.5)."""
 
 Arguments: TypeAlias = Mapping[str, Any]
 
 
 class AddressedSocket(Protocol):
-    """A socket, as far as the verbs need it."""
+    """A socket, as far as commands need it."""
 
     sid: Sid
     data: dict[str, Any]
@@ -49,7 +47,7 @@ S = TypeVar("S", bound=AddressedSocket)
 
 
 class CommandTarget(Protocol[S]):
-    """A namespace on this worker, as far as the verbs need it."""
+    """A namespace on this worker, as far as commands need it."""
 
     @property
     def rooms(self) -> Mapping[Room, Any]:
@@ -61,16 +59,16 @@ class CommandTarget(Protocol[S]):
     def socket(self, sid: Sid) -> S | None:
         """The socket here that has a sid."""
 
-    async def put(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
-        """Put sockets into rooms, those that have gone meanwhile left out."""
+    async def join_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
+        """Put sockets into rooms; those that have left the namespace meanwhile are passed over."""
 
-    def take_out(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
+    def leave_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
         """Take sockets out of rooms."""
 
-    def disconnect(self, sockets: list[S], code: int, reason: str) -> Awaitable[None]:
+    def disconnect_all(self, sockets: list[S], code: int, reason: str) -> Awaitable[None]:
         """Take sockets out of every room at once, and close them behind what was sent before.
 
-        What it returns is done when the closing of all has begun.
+        What it returns is done when all of them are being closed.
         """
 
     def handle(self, event: str, args: list[Any]) -> Any:
@@ -85,7 +83,7 @@ class EmptyNamespace:
 
     rooms: Mapping[Room, Any] = {}
 
-    def sockets(self, target: Target) -> list[Any]:  # noqa: ARG002 -- as every place
+    def sockets(self, target: Target) -> list[Any]:  # noqa: ARG002 -- as every command target
         """None."""
         return []
 
@@ -93,13 +91,13 @@ class EmptyNamespace:
         """None."""
         return
 
-    async def put(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
-        """There are none to put anywhere."""
+    async def join_all(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+        """There are none to join."""
 
-    def take_out(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+    def leave_all(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
         """There are none to leave."""
 
-    async def disconnect(self, sockets: list[Any], code: int, reason: str) -> None:
+    async def disconnect_all(self, sockets: list[Any], code: int, reason: str) -> None:
         """There are none to disconnect."""
 
     def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
@@ -107,7 +105,7 @@ class EmptyNamespace:
         raise UsageError(f"There is no handler of {event!r} here.")
 
     def describe(self) -> dict[str, Any]:
-        """A place that is not there knows of no worker."""
+        """It knows of no worker."""
         raise UsageError("A worker is described by its namespace `/` only.")
 
 
@@ -116,20 +114,21 @@ EMPTY_NAMESPACE: CommandTarget[Any] = EmptyNamespace()
 Row: TypeAlias = tuple[Sid, list[Room], dict[str, Any]]
 """What is told of a socket."""
 
-Verb: TypeAlias = Callable[[CommandTarget[Any], Target, Arguments], Any | Awaitable[Any]]
+Command: TypeAlias = Callable[[CommandTarget[Any], Target, Arguments], Any | Awaitable[Any]]
 
 
 def fetch(
-    place: CommandTarget[Any], target: Target, arguments: Arguments
+    namespace: CommandTarget[Any], target: Target, arguments: Arguments
 ) -> Awaitable[orjson.Fragment]:
     """The sid, rooms and data of each socket.
 
-    Who they are, and in which rooms, is found out at once. Data that is no JSON is left out.
+    Which sockets, and in which rooms, is found out at once. Data that is not JSON is left out.
     """
-    return _written([(s.sid, list(s.rooms), s.data) for s in _addressed(place, target, arguments)])
+    sockets = _addressed(namespace, target, arguments)
+    return _to_json([(s.sid, list(s.rooms), s.data) for s in sockets])
 
 
-async def _written(rows: list[Row]) -> orjson.Fragment:
+async def _to_json(rows: list[Row]) -> orjson.Fragment:
     no_json: list[tuple[Sid, TypeError]] = []
     lists = [_list_of(some, no_json) async for some in in_slices(rows)]
     if no_json:
@@ -144,7 +143,7 @@ async def _written(rows: list[Row]) -> orjson.Fragment:
 
 
 def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, TypeError]]) -> bytes:
-    """The rows as JSON, one after the other."""
+    """The rows as JSON, without brackets around them."""
     try:
         return orjson.dumps(rows)[1:-1]
     except TypeError:
@@ -152,7 +151,7 @@ def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, TypeError]]) -> bytes
 
 
 def _row(row: Row, no_json: list[tuple[Sid, TypeError]]) -> bytes:
-    """A row as JSON, without data that is none."""
+    """A row as JSON, without its data if that is not JSON."""
     try:
         return orjson.dumps(row)
     except TypeError as error:
@@ -161,89 +160,91 @@ def _row(row: Row, no_json: list[tuple[Sid, TypeError]]) -> bytes:
         return orjson.dumps((sid, rooms, {}))
 
 
-def count(place: CommandTarget[Any], target: Target, arguments: Arguments) -> int:
+def count(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> int:
     """How many sockets there are."""
-    return len(_addressed(place, target, arguments))
+    return len(_addressed(namespace, target, arguments))
 
 
-def join(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
+def join(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
     """Put the sockets into rooms; done when they are in.
 
-    Who they are is found out at once: the next request may be that they leave what they are
+    Which sockets is found out at once: the next request may have them leave the rooms they are
     addressed by.
     """
     rooms = _rooms(arguments)
-    return _put(place, _addressed(place, target, arguments), rooms)
+    return _join_all(namespace, _addressed(namespace, target, arguments), rooms)
 
 
-async def _put(place: CommandTarget[Any], sockets: list[Any], rooms: tuple[Room, ...]) -> None:
-    with suppress(ShuttingDown):  # the sockets of a leaving worker are as gone
-        await place.put(sockets, rooms)
+async def _join_all(
+    namespace: CommandTarget[Any], sockets: list[Any], rooms: tuple[Room, ...]
+) -> None:
+    with suppress(ShuttingDown):  # the sockets of a draining worker are as good as gone
+        await namespace.join_all(sockets, rooms)
 
 
-def leave(place: CommandTarget[Any], target: Target, arguments: Arguments) -> None:
+def leave(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> None:
     """Take the sockets out of rooms."""
     rooms = _rooms(arguments)
-    place.take_out(_addressed(place, target, arguments), rooms)
+    namespace.leave_all(_addressed(namespace, target, arguments), rooms)
 
 
-def disconnect(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
+def disconnect(
+    namespace: CommandTarget[Any], target: Target, arguments: Arguments
+) -> Awaitable[None]:
     """Close the sockets, behind what was sent to them before."""
     code, reason = check_close(arguments.get("code"), arguments.get("reason"))
-    return place.disconnect(_addressed(place, target, arguments), code, reason)
+    return namespace.disconnect_all(_addressed(namespace, target, arguments), code, reason)
 
 
-def rooms(place: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Room]:  # noqa: ARG001 -- all verbs are alike
+def rooms(
+    namespace: CommandTarget[Any],
+    target: Target,  # noqa: ARG001 -- all commands are alike
+    arguments: Arguments,  # noqa: ARG001
+) -> list[Room]:
     """The names of all rooms."""
-    return list(place.rooms)
+    return list(namespace.rooms)
 
 
-def emit(place: CommandTarget[Any], target: Target, arguments: Arguments) -> Any | Awaitable[Any]:  # noqa: ARG001
+def emit(
+    namespace: CommandTarget[Any],
+    target: Target,  # noqa: ARG001
+    arguments: Arguments,
+) -> Any | Awaitable[Any]:
     """Call the handler of a server-side event."""
     match arguments:
         case {"event": str(event), "args": list(args)}:
-            return place.handle(event, args)
+            return namespace.handle(event, args)
         case _:
             raise UsageError("A server-side event needs a name and a list of arguments.")
 
 
-def describe(place: CommandTarget[Any], target: Target, arguments: Arguments) -> dict[str, Any]:  # noqa: ARG001
+def describe(
+    namespace: CommandTarget[Any],
+    target: Target,  # noqa: ARG001
+    arguments: Arguments,  # noqa: ARG001
+) -> dict[str, Any]:
     """What there is to know of this worker."""
-    return place.describe()
+    return namespace.describe()
 
 
-VERBS: Mapping[str, Verb] = {
-    verb.__name__: verb for verb in (fetch, count, join, leave, disconnect, rooms, emit, describe)
+COMMANDS: Mapping[str, Command] = {
+    Verb.FETCH: fetch,
+    Verb.COUNT: count,
+    Verb.JOIN: join,
+    Verb.LEAVE: leave,
+    Verb.DISCONNECT: disconnect,
+    Verb.ROOMS: rooms,
+    Verb.EMIT: emit,
+    Verb.DESCRIBE: describe,
 }
 
 
-def unknown_verb(verb: str) -> str:
-    """The reason by which a worker of an older version refuses what it has never heard of."""
-    return f"The verb {verb!r} is unknown to this worker's version."
-
-
-def check_close(code: object, reason: object) -> tuple[int, str]:
-    """A close code and reason that can be sent, or `UsageError`."""
-    try:
-        fits = isinstance(reason, str) and len(reason.encode()) <= MAX_REASON_BYTES
-    except UnicodeEncodeError:  # a lone surrogate
-        fits = False
-    if not isinstance(reason, str) or not fits:
-        raise UsageError(f"A close reason is text of at most {MAX_REASON_BYTES} UTF-8 bytes.")
-    return check_close_code(code), reason
-
-
-def reason_of(error: Exception) -> str:
-    """Why a verb could not be done, for whoever asked."""
-    return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
-
-
-def _addressed(place: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Any]:
+def _addressed(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Any]:
     """Those that the target addresses, or the one that is named by its sid."""
     sid = arguments.get("sid")
     if sid is None:
-        return place.sockets(target)
-    socket = place.socket(check_room(sid))
+        return namespace.sockets(target)
+    socket = namespace.socket(check_room(sid))
     return [] if socket is None else [socket]
 
 

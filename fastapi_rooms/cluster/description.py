@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fastapi_rooms.cluster.commands import CommandTarget
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import ResponseReader
+from fastapi_rooms.operators.dispatcher import ResponseReader
 from fastapi_rooms.types import NodeId
 
 

@@ -1,12 +1,11 @@
-"""Which other workers live, by what they let hear of themselves.
+"""Which other workers live, by their heartbeats. No I/O, no clock: the caller tells the time.
 
-Strategy: every sign of a worker says when to expect the next. One that has let several of them
-pass is taken for dead; one that says goodbye is gone at once. Nothing here waits or knows a clock:
-the caller says what time it is.
+Every heartbeat of a worker says when to expect the next. One that has missed several is taken for
+dead; one that says goodbye is gone at once.
 
-The carrier says how many receive what goes to all workers. More than are known are strangers: a
-worker too busy to answer, which is soon heard of; or nobody who will ever answer, a connection that
-died without the carrier noticing. The rule is the same: silent for so long, and taken for dead.
+The carrier says how many receive what goes to all workers. Those beyond the known ones are
+unidentified: a worker too busy to answer, which is soon heard of; or a connection that died and the
+carrier has not noticed, which never is. The rule is the same: silent for too long, taken for dead.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from fastapi_rooms.types import NodeId
 
 MISSED = 3
-"""So many intervals without a sign of life, and a worker is taken for dead."""
+"""So many intervals without a heartbeat, and a worker is taken for dead."""
 
 MAX_PEERS = 4096
 """No more workers than this are believed in: whoever may write to Redis can invent some."""
@@ -40,7 +39,7 @@ class Peers:
         return node in self._until
 
     def heard(self, node: NodeId, now: float, interval: float) -> None:
-        """A worker lives, and promises another sign within `interval` seconds."""
+        """A worker lives, and promises another heartbeat within `interval` seconds."""
         if node in self._until or len(self._until) < MAX_PEERS:
             self._until[node] = now + MISSED * min(interval, MAX_INTERVAL)
 
@@ -61,7 +60,7 @@ class Peers:
 
 
 class Unidentified:
-    """How many receive what goes to all workers without having said who they are."""
+    """Receivers of what goes to all workers that have not said who they are."""
 
     def __init__(self) -> None:
         self._since: list[float] = []
@@ -70,7 +69,7 @@ class Unidentified:
         return len(self._since)
 
     def counted(self, number: int, now: float) -> None:
-        """There are so many now. Where some have gone, those who came last are taken to be left."""
+        """There are so many now. Where some have gone, the latest are taken to be those left."""
         number = min(number, MAX_PEERS)
         del self._since[: max(len(self._since) - number, 0)]
         self._since += [now] * (number - len(self._since))

@@ -7,21 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from fastapi_rooms.core.close_codes import check_close_code
 from fastapi_rooms.errors import ConfigurationError
 
 T = TypeVar("T")
-
-_SENDABLE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
-
-
-def check_close_code(code: object) -> int:
-    """The code, or `ConfigurationError` if no server may send it (RFC 6455, section 7.4)."""
-    if not isinstance(code, int) or code not in _SENDABLE_CODES:
-        raise ConfigurationError(
-            f"A close code must be one a server may send (1000 to 1003, 1007 to 1014, "
-            f"3000 to 4999), not {code!r}."
-        )
-    return code
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ def open_transport(
     on_overflow: Callable[[], None],
     on_shutdown: OnShutdown,
     *,
-    direct: bool,
+    direct_writes: bool,
 ) -> Transport:
-    """The best transport for an accepted connection: the server's own if `direct` and possible."""
-    if direct:
+    """The best transport for an accepted connection: a direct one where allowed and sound."""
+    if direct_writes:
         transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown)
         if transport is not None:
             return transport

@@ -18,9 +18,10 @@ from typing import Any
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
-from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, SERVICE_RESTART, ignore
+from fastapi_rooms.transports.base import ignore
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -117,7 +118,7 @@ class AsgiTransport:
                 await emptied
         return not self._stopped
 
-    async def leave(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot cut it
+    async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot cut it
         """Close it by a message, as the endpoint would."""
         if await self.flush() and self._websocket.application_state is WebSocketState.CONNECTED:
             await self._websocket.close(SERVICE_RESTART, "service restart")

@@ -9,12 +9,6 @@ from starlette.types import Message
 
 from fastapi_rooms.core.payload import Outgoing, Payload
 
-ABNORMAL_CLOSURE = 1006
-"""The close code of a connection that ended without one (RFC 6455, section 7.1.5)."""
-
-SERVICE_RESTART = 1012
-"""What a leaving worker closes its clients with: they may connect again, and shall."""
-
 
 def ignore(*_: object) -> None:
     """Takes the place of a callback that nobody is to get any more.
@@ -77,7 +71,7 @@ class Transport(Protocol):
     async def flush(self) -> bool:
         """Return true when all that was written is with the server; false if the client is gone."""
 
-    async def leave(self, timeout: float) -> None:
+    async def drain(self, timeout: float) -> None:
         """Close with 1012, behind all that was written; cut the connection after so many seconds.
 
         May return before the connection is closed.

@@ -1,10 +1,10 @@
-"""Envelopes as bytes, and back.
+"""Encodes and decodes envelopes.
 
 Version 1, all numbers big-endian. Every envelope starts with the same header:
 
     offset  size
     0       1     version, 1
-    1       1     kind: 1 a broadcast, 2 a request, 3 a reply, 4 a beat
+    1       1     kind: 1 a broadcast, 2 a request, 3 a reply, 4 a heartbeat
     2       1     flags, below
     3       8     origin, the sender's node id
     11      8     sequence
@@ -18,10 +18,12 @@ Version 1, all numbers big-endian. Every envelope starts with the same header:
     kind       flags                                   body
     broadcast  1 binary, 2 volatile, 4 for everyone    the payload, as the client will get it
     request    4 for everyone in the namespace         id (8), then JSON: [verb, arguments]
-    reply      1 the last piece, 2 a refusal           id (8), piece (4), then a piece of JSON
-    beat       none                                    sign (1), interval in milliseconds (4)
+    reply      1 last piece, 2 refused, 4 unsupported  id (8), piece (4), then a piece of JSON
+    heartbeat  none                                    kind (1), interval in milliseconds (4)
 
-Replies and beats have no namespace and name no rooms.
+A reply that is refused carries the reason, as text. One that is unsupported is refused, too: its
+sender does not know the verb of the request. Replies and heartbeats have no namespace and name no
+rooms.
 
 Whoever may write to Redis can put anything on a channel, so `decode` believes nothing: every length
 is checked against what is there, and text must be UTF-8, as a client would have to break the
@@ -39,48 +41,56 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.types import NodeId, Room
-from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Message, Reply, Request
+from fastapi_rooms.wire.envelope import (
+    Broadcast,
+    Envelope,
+    Heartbeat,
+    HeartbeatKind,
+    Reply,
+    Request,
+)
 
 VERSION = 1
-_BROADCAST, _REQUEST, _REPLY, _BEAT = 1, 2, 3, 4
+_BROADCAST, _REQUEST, _REPLY, _HEARTBEAT = 1, 2, 3, 4
 _BINARY, _VOLATILE, _EVERYONE = 1, 2, 4
-_LAST, _REFUSED = 1, 2
+_LAST, _REFUSED, _UNSUPPORTED = 1, 2, 4
 _KNOWN_FLAGS = {
     _BROADCAST: _BINARY | _VOLATILE | _EVERYONE,
     _REQUEST: _EVERYONE,
-    _REPLY: _LAST | _REFUSED,
-    _BEAT: 0,
+    _REPLY: _LAST | _REFUSED | _UNSUPPORTED,
+    _HEARTBEAT: 0,
 }
 _HEADER = Struct(">BBB8sQBHH")
 _ORIGIN = slice(3, 11)
 _REQUEST_ID = Struct(">Q")
 _PIECE = Struct(">QI")
-_SIGN = Struct(">BI")
+_KIND_AND_INTERVAL = Struct(">BI")
 MAX_NAMES = 0xFFFF
 """How many rooms one broadcast or request can name, and how many it can leave out."""
 
 
-def encode(message: Message) -> bytes:
-    """The bytes of a message.
+def encode(envelope: Envelope) -> bytes:
+    """The bytes of an envelope.
 
     Raises `UsageError` for more than 65,535 names, `TypeError` for arguments that are not JSON.
     """
-    origin, sequence = message.origin, message.sequence
-    match message:
+    origin, sequence = envelope.origin, envelope.sequence
+    match envelope:
         case Broadcast(_, _, namespace, target, payload, volatile):
             flags = (_BINARY if payload.binary else 0) | (_VOLATILE if volatile else 0)
             return _join(_BROADCAST, flags, origin, sequence, namespace, target, payload.data)
         case Request(_, _, namespace, target, number, verb, arguments):
             body = _REQUEST_ID.pack(number) + orjson.dumps([verb, arguments])
             return _join(_REQUEST, 0, origin, sequence, namespace, target, body)
-        case Reply(_, _, number, piece, last, refused, data):
+        case Reply(_, _, number, piece, last, refused, data, unsupported):
             flags = (_LAST if last else 0) | (_REFUSED if refused else 0)
+            flags |= _UNSUPPORTED if unsupported else 0
             return _join(
                 _REPLY, flags, origin, sequence, "", _NOBODY, _PIECE.pack(number, piece) + data
             )
-        case Heartbeat(_, _, sign, interval):
-            body = _SIGN.pack(sign.value, round(interval * 1000))
-            return _join(_BEAT, 0, origin, sequence, "", _NOBODY, body)
+        case Heartbeat(_, _, kind, interval):
+            body = _KIND_AND_INTERVAL.pack(kind.value, round(interval * 1000))
+            return _join(_HEARTBEAT, 0, origin, sequence, "", _NOBODY, body)
 
 
 _NOBODY = Target(())
@@ -129,8 +139,8 @@ def is_from(origin: bytes, data: bytes) -> bool:
     return data[_ORIGIN] == origin
 
 
-def decode(data: bytes) -> Message:
-    """The message that `data` is. Raises `MalformedEnvelope` for anything else."""
+def decode(data: bytes) -> Envelope:
+    """The envelope that `data` is. Raises `MalformedEnvelope` for anything else."""
     try:
         version, kind, flags, origin, sequence, name_size, rooms, except_ = _HEADER.unpack_from(
             data
@@ -160,7 +170,7 @@ def _read(
     name_size: int,
     rooms: int,
     except_: int,
-) -> Message:
+) -> Envelope:
     """What follows the header. May raise anything, for data that is not what it says."""
     at = _HEADER.size + name_size
     if at > len(data):
@@ -177,14 +187,16 @@ def _read(
     if kind == _REQUEST:
         return Request(origin, sequence, namespace, target, *_read_request(data, at))
     if at != _HEADER.size:
-        raise MalformedEnvelope("a reply or a beat has no namespace and no rooms")
+        raise MalformedEnvelope("a reply or a heartbeat has no namespace and no rooms")
     if kind == _REPLY:
         number, piece = _PIECE.unpack_from(data, at)
         rest = data[at + _PIECE.size :]
-        return Reply(
-            origin, sequence, number, piece, bool(flags & _LAST), bool(flags & _REFUSED), rest
-        )
-    return _read_beat(origin, sequence, data[at:])
+        last, refused = bool(flags & _LAST), bool(flags & _REFUSED)
+        unsupported = bool(flags & _UNSUPPORTED)
+        if unsupported and not refused:
+            raise MalformedEnvelope("what is unsupported is refused")
+        return Reply(origin, sequence, number, piece, last, refused, rest, unsupported)
+    return _read_heartbeat(origin, sequence, data[at:])
 
 
 def _read_names(data: bytes, at: int, count: int) -> tuple[tuple[Room, ...], int]:
@@ -207,8 +219,8 @@ def _read_request(data: bytes, at: int) -> tuple[int, str, dict[str, Any]]:
             raise MalformedEnvelope("a request is a verb and its arguments")
 
 
-def _read_beat(origin: NodeId, sequence: int, body: bytes) -> Heartbeat:
-    sign, milliseconds = _SIGN.unpack(body)
+def _read_heartbeat(origin: NodeId, sequence: int, body: bytes) -> Heartbeat:
+    kind, milliseconds = _KIND_AND_INTERVAL.unpack(body)
     if not milliseconds:
-        raise MalformedEnvelope("a heart does not beat without a pause")
-    return Heartbeat(origin, sequence, HeartbeatKind(sign), milliseconds / 1000)
+        raise MalformedEnvelope("a heartbeat needs an interval")
+    return Heartbeat(origin, sequence, HeartbeatKind(kind), milliseconds / 1000)

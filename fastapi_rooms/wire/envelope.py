@@ -1,4 +1,4 @@
-"""What travels between workers: to whom, and what."""
+"""What travels between workers, before it is encoded."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Request(NamedTuple):
     """The sockets it is about."""
 
     id: int
-    """Drawn at random for the replies to name; 0 when none are wanted."""
+    """Drawn at random, for the replies to name; 0 when no reply is wanted."""
 
     verb: str
-    """What is asked: one of `fastapi_rooms.cluster.commands`, or a newer version's word."""
+    """What is asked: a `Verb`, or one that only a newer version knows."""
 
     arguments: dict[str, Any]
-    """What the verb needs, as JSON has it. Untrusted until the verb has looked at it."""
+    """What the verb needs, as JSON values. Untrusted until the verb has checked it."""
 
 
 class Reply(NamedTuple):
@@ -57,23 +57,26 @@ class Reply(NamedTuple):
 
     last: bool
     refused: bool
-    """Whether the answer is the reason, as text, why there is none."""
+    """Whether the data is the reason, as text, why the request was not carried out."""
 
     data: bytes
-    """The pieces together are the answer, in JSON."""
+    """The pieces together are the response, as JSON."""
+
+    unsupported: bool = False
+    """Whether it was refused because this worker's version does not know the verb."""
 
 
 class HeartbeatKind(Enum):
-    """What a worker lets the others know of itself."""
+    """What a worker tells the others with a heartbeat."""
 
     HELLO = 0
-    """I am new, or was out of reach: who else is there?"""
+    """I am new, or was out of reach: answer with ALIVE."""
     ALIVE = 1
-    """Expect the next sign of me after the interval."""
+    """Expect my next heartbeat after the interval."""
     BYE = 2
     """I am leaving."""
     QUERY = 3
-    """Who is there? I am only looking: do not count me."""
+    """Answer with ALIVE; I am no worker, do not count me."""
 
 
 class Heartbeat(NamedTuple):
@@ -81,9 +84,9 @@ class Heartbeat(NamedTuple):
 
     origin: NodeId
     sequence: int
-    sign: HeartbeatKind
+    kind: HeartbeatKind
     interval: float
-    """Seconds until the next; a worker that misses several is taken for dead."""
+    """Seconds until the next one; a worker that misses several is taken for dead."""
 
 
-Message: TypeAlias = Broadcast | Request | Reply | Heartbeat
+Envelope: TypeAlias = Broadcast | Request | Reply | Heartbeat

@@ -1,7 +1,7 @@
-"""Who has to be asked before a socket joins a room, and asking them.
+"""The handlers that are asked before a socket joins a room.
 
-Strategy: names are opaque and may hold any character, so a pattern has one mark only, a `*` at its
-very end. Doubt refuses: a handler that raises, or returns nothing, lets nobody in.
+Names are opaque and may hold any character, so a pattern has one special character only, a `*` at
+its very end. Doubt refuses: a handler that raises, or returns nothing, lets nobody in.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_pattern(pattern: object) -> None:
 
 
 def matches(pattern: str, room: Room) -> bool:
-    """Whether a pattern stands for a room: by its name, or by the beginning before a last `*`."""
+    """Whether a pattern is the room's name, or the beginning of it followed by a `*`."""
     if pattern.endswith("*"):
         return room.startswith(pattern[:-1])
     return room == pattern
@@ -46,28 +46,28 @@ class Authorization:
     """The handlers of one namespace, in the order of their registration."""
 
     def __init__(self) -> None:
-        self._guards: list[tuple[str, Callable[[Socket, Room], bool | Awaitable[bool]]]] = []
+        self._handlers: list[tuple[str, Callable[[Socket, Room], bool | Awaitable[bool]]]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._guards)
+        return bool(self._handlers)
 
-    def add(self, pattern: str, guard: Callable[[Socket, Room], bool | Awaitable[bool]]) -> None:
-        """Have `guard` asked about the rooms that `pattern` stands for."""
-        self._guards.append((pattern, guard))
+    def add(self, pattern: str, handler: Callable[[Socket, Room], bool | Awaitable[bool]]) -> None:
+        """Have `handler` asked about the rooms that `pattern` matches."""
+        self._handlers.append((pattern, handler))
 
-    async def ask(self, socket: Socket, rooms: Iterable[Room]) -> None:
-        """Return if everyone asked lets the socket into every room, else raise `JoinRefused`."""
+    async def authorize(self, socket: Socket, rooms: Iterable[Room]) -> None:
+        """Return if every handler lets the socket into every room, else raise `JoinRefused`."""
         for room in rooms:
-            for pattern, guard in self._guards:
-                if matches(pattern, room) and not await self._allows(guard, socket, room):
+            for pattern, handler in self._handlers:
+                if matches(pattern, room) and not await self._allows(handler, socket, room):
                     raise JoinRefused(room)
 
     @staticmethod
     async def _allows(
-        guard: Callable[[Socket, Room], bool | Awaitable[bool]], socket: Socket, room: Room
+        handler: Callable[[Socket, Room], bool | Awaitable[bool]], socket: Socket, room: Room
     ) -> bool:
         try:
-            answer = guard(socket, room)
+            answer = handler(socket, room)
             return bool(await answer if inspect.isawaitable(answer) else answer)
         except (ClientError, WebSocketDisconnect):
             raise  # it has its own way to say no, or found that the client is gone

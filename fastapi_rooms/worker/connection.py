@@ -1,52 +1,33 @@
-"""What `rooms.connect(websocket)` does: bring a client in, and see it out whatever happens."""
+"""What `rooms.connect(websocket)` does: bring a client in, and close it whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from starlette import websockets
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.close_codes import (
+    NORMAL_CLOSURE,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    shorten_reason,
+)
 from fastapi_rooms.errors import AdapterUnavailable, ClientError, ShuttingDown, SocketClosed
-from fastapi_rooms.transports.base import SERVICE_RESTART, Transport, ignore
 from fastapi_rooms.types import Sid
-from fastapi_rooms.worker.socket import Home, Socket
+from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.socket import Socket
 
 logger = logging.getLogger("fastapi_rooms")
 
-NORMAL_CLOSURE, TRY_AGAIN_LATER = 1000, 1013
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take what is left for it, or a close frame."""
-
-
-class Entrance(Home, Protocol):
-    """The namespace a connection brings its socket into, and out of."""
-
-    @property
-    def outbox(self) -> OutboxPolicy:
-        """What happens to a client that does not keep up."""
-
-    def open_transport(self, websocket: WebSocket, on_overflow: Callable[[], None]) -> Transport:
-        """A way to the client of an accepted connection."""
-
-    async def enter(self, socket: Socket, transport: Transport) -> None:
-        """Bring the socket in.
-
-        Raises `AdapterUnavailable`, `ShuttingDown`, `SidInUse` or `NotStarted`.
-        """
-
-    def exit(self, socket: Socket) -> bool:
-        """Take the socket out of every room; returns whether it was in."""
-
-    async def written(self) -> None:
-        """Return when every broadcast that was sent before is with the sockets it is for."""
 
 
 class Connection:
@@ -59,18 +40,19 @@ class Connection:
         "_cancelling",
         "_closer",
         "_data",
+        "_exited",
         "_namespace",
         "_over",
         "_sid",
-        "_socket",
         "_task",
-        "_transport",
         "_websocket",
+        "socket",
+        "transport",
     )
 
     def __init__(
         self,
-        namespace: Entrance,
+        namespace: LocalNamespace,
         websocket: WebSocket,
         sid: Sid,
         data: dict[str, Any],
@@ -86,6 +68,7 @@ class Connection:
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._closer: asyncio.Task[None] | None = None
+        self._exited: asyncio.Future[None] | None = None
         self._cancelled = False
         self._over = False
 
@@ -96,27 +79,22 @@ class Connection:
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._websocket.accept(*self._accept)
             self._accepted = True
-        self._transport = self._namespace.open_transport(self._websocket, self._overflowed)
-        self._socket = Socket(
-            self._namespace,
-            self._websocket,
-            self._transport,
-            self._sid,
-            self._data,
-            self._dismiss,
+        self.transport = self._namespace.open_transport(self._websocket, self._overflowed)
+        self.socket = Socket(
+            self._namespace, self._websocket, self.transport, self._sid, self._data
         )
         try:
-            await self._namespace.enter(self._socket, self._transport)
+            await self._namespace.enter(self)
         except BaseException as error:
-            self._transport.stop()
-            self._let_loose()
+            self.transport.stop()
+            self._task = None
             if isinstance(error, AdapterUnavailable):
                 logger.info("A client was turned away (1013): %s", error)
                 raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
             if isinstance(error, ShuttingDown):
                 raise WebSocketException(SERVICE_RESTART, "service restart") from error
             raise
-        return self._socket
+        return self.socket
 
     async def __aexit__(
         self,
@@ -124,45 +102,74 @@ class Connection:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._namespace.exit(self._socket)  # before anything that waits, and could be cancelled
+        self._namespace.exit(self)  # before anything that waits, and could be cancelled
         quietly = False
-        causes = [] if exc is None else list(_leaves(exc))
+        causes = [] if exc is None else list(_causes_of(exc))
         try:
             if exc is None:
-                await self._finish()
+                await self._close_normally()
             else:
-                quietly = await self._end(causes)
+                quietly = await self._close_for(causes)
         finally:
-            self._transport.stop()
+            self.transport.stop()
             if self._closer is not None:
                 cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
-                await self._see_out(self._closer, hurry=cancelled and not quietly)
-            self._let_loose()
+                await self._wait_for(self._closer, hurry=cancelled and not quietly)
+            # The task refers to this. As long as each has the other, both wait for the garbage
+            # collector, with the server's connection and all that hangs on it.
+            self._task = None
         return quietly
 
-    def _let_loose(self) -> None:
-        """Refer to nobody who refers to this: see `ignore`."""
-        self._task = None
-        self._socket.dismiss = ignore
+    # How the block ends.
 
-    async def _finish(self) -> None:
+    async def _close_normally(self) -> None:
         """The endpoint has nothing more to say: close what we accepted, behind what it said."""
-        if self._transport.is_flushed:
-            taken = await self._transport.flush()
+        if self.transport.is_flushed:
+            taken = await self.transport.flush()
         else:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
-                    taken = await self._transport.flush()
+                    taken = await self.transport.flush()
             except TimeoutError:
-                self._transport.abort()
+                self.transport.abort()
                 return
-        there = taken and self._websocket.client_state is WebSocketState.CONNECTED
-        mine = self._accepted and self._closer is None  # else somebody else is closing it
-        if there and mine and not await self._close(NORMAL_CLOSURE, ""):
-            self._transport.abort()
+        is_open = taken and self._websocket.client_state is WebSocketState.CONNECTED
+        is_ours = self._accepted and self._closer is None  # else somebody else closes it
+        if is_open and is_ours and not await self._close(NORMAL_CLOSURE, ""):
+            self.transport.abort()
 
-    async def _see_out(self, closer: asyncio.Task[None], *, hurry: bool) -> None:
-        """The block is over before its client, which was given up, could be told."""
+    async def _close_for(self, causes: list[BaseException]) -> bool:
+        """Close as the causes say, and return true, if they are all about this client.
+
+        That is: it left, erred, or has to be turned away.
+        """
+        reasons = ClientError | AdapterUnavailable | ShuttingDown
+        turned_away = [cause for cause in causes if isinstance(cause, reasons)]
+        if not all(cause in turned_away or self._means_gone(cause) for cause in causes):
+            return False
+        for cause in turned_away[:1]:
+            if isinstance(cause, ClientError):
+                logger.debug("%s was closed (%d): %s", self.socket, cause.code, cause)
+                await self._close(cause.code, str(cause))
+            elif isinstance(cause, ShuttingDown):
+                await self._close(SERVICE_RESTART, "service restart")
+            else:
+                logger.info("%s was closed (1013): %s", self.socket, cause)
+                await self._close(TRY_AGAIN_LATER, "try again later")
+        return True
+
+    def _means_gone(self, exc: BaseException) -> bool:
+        """Whether this is only how an endpoint learns that its client is gone."""
+        if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
+            return True
+        if isinstance(exc, SocketClosed) and self._closer is not None:
+            return True  # we disconnected the client while its endpoint was still busy for it
+        if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
+            return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
+        return False
+
+    async def _wait_for(self, closer: asyncio.Task[None], *, hurry: bool) -> None:
+        """The block is over before its client was closed: wait for that, unless in a hurry."""
         self._over = True
         try:
             if not hurry:
@@ -170,81 +177,84 @@ class Connection:
         finally:
             if not closer.done():
                 closer.cancel()
-                self._transport.abort()
+                self.transport.abort()
 
-    async def _end(self, causes: list[BaseException]) -> bool:
-        """End quietly if it is only that the client left, erred or has to be turned away."""
-        reasons = ClientError | AdapterUnavailable | ShuttingDown
-        turned_away = [cause for cause in causes if isinstance(cause, reasons)]
-        if not all(cause in turned_away or self._is_going(cause) for cause in causes):
-            return False
-        for cause in turned_away[:1]:
-            if isinstance(cause, ClientError):
-                logger.debug("%s was closed (%d): %s", self._socket, cause.code, cause)
-                await self._close(cause.code, str(cause))
-            elif isinstance(cause, ShuttingDown):
-                await self._close(SERVICE_RESTART, "service restart")
-            else:
-                logger.info("%s was closed (1013): %s", self._socket, cause)
-                await self._close(TRY_AGAIN_LATER, "try again later")
-        return True
+    # What the namespace calls.
 
-    def _is_going(self, exc: BaseException) -> bool:
-        """Whether this is only how an endpoint learns that its client is gone."""
-        if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
-            return True
-        if isinstance(exc, SocketClosed) and self._closer is not None:
-            return True  # we gave the client up while its endpoint was still busy for it
-        if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
-            return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
-        return False
+    def disconnect(self, code: int, reason: str) -> None:
+        """Take the socket out of every room, and close the client behind what was sent to it."""
+        self._begin_closing(code, reason, flush=True)
+
+    async def drain(self, timeout: float) -> None:
+        """Close the client with 1012 behind what was sent to it, and wait for its endpoint to end.
+
+        `timeout` is how many seconds the two may take.
+        """
+        if not self._namespace.contains(self):
+            return
+        self._exited = exited = asyncio.get_running_loop().create_future()
+        # In a task of its own, as there are servers that keep a cancellation to themselves.
+        draining = asyncio.create_task(self._drain_transport(timeout))
+        try:
+            await asyncio.wait((draining, exited), timeout=timeout)
+        finally:
+            draining.cancel()
+            self._exited = None
+
+    def exited(self) -> None:
+        """The socket has left the namespace."""
+        if self._exited is not None and not self._exited.done():
+            self._exited.set_result(None)
+
+    # Closing.
 
     def _overflowed(self) -> None:
-        """The transport has given the client up, as it does not read."""
-        if self._namespace.exit(self._socket):
-            self._closer = asyncio.create_task(self._give_up())
-
-    def _dismiss(self, code: int, reason: str) -> None:
-        """The application wants this client to go, wherever it said so."""
-        if self._namespace.exit(self._socket):
-            self._closer = asyncio.create_task(self._see_off(code, reason))
-
-    async def _see_off(self, code: int, reason: str) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._namespace.written()
-                await self._transport.flush()
-        logger.debug("%s was dismissed (%d): %s", self._socket, code, reason)
-        await self._let_go(code, reason)
-
-    async def _give_up(self) -> None:
+        """The transport has dropped all that waited, as the client does not read."""
         policy = self._namespace.outbox
-        logger.info(
-            "%s was closed (%d): it left more than %d bytes unread",
-            self._socket,
-            policy.close_code,
-            policy.max_bytes,
-        )
-        await self._let_go(policy.close_code, "too slow")
+        if self._begin_closing(policy.close_code, "too slow", flush=False):
+            logger.info(
+                "%s was closed (%d): it left more than %d bytes unread",
+                self.socket,
+                policy.close_code,
+                policy.max_bytes,
+            )
 
-    async def _let_go(self, code: int, reason: str) -> None:
-        """Close; cut the connection of a client that does not take the close frame."""
-        told = await self._close(code, reason) or self._transport.abort()
+    def _begin_closing(self, code: int, reason: str, *, flush: bool) -> bool:
+        """Leave the namespace, and close the client in a task; false if it has left already."""
+        if not self._namespace.exit(self):
+            return False
+        self._closer = asyncio.create_task(self._close_client(code, reason, flush=flush))
+        return True
+
+    async def _close_client(self, code: int, reason: str, *, flush: bool) -> None:
+        """Close; abort the connection of a client that does not take the close frame."""
+        if flush:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await self._namespace.written()
+                    await self.transport.flush()
+            logger.debug("%s was disconnected (%d): %s", self.socket, code, reason)
+        told = await self._close(code, reason) or self.transport.abort()
         if not told and not self._over:
-            # The server waits for the client to read before it says goodbye, so the endpoint would
-            # go on waiting for a client that is lost to it.
+            # The server waits for the client to read before it closes the connection, so the
+            # endpoint would go on waiting for a client that is lost to it.
             self._cancelled = True
             assert self._task is not None
             self._task.cancel()
+
+    async def _drain_transport(self, timeout: float) -> None:
+        try:
+            await self._namespace.written()
+            await self.transport.drain(timeout)
+        except Exception as error:  # noqa: BLE001 -- each server has its own for this
+            logger.debug("A client was gone before it could be closed: %r", error)
 
     async def _close(self, code: int, reason: str) -> bool:
         """Close with a code, if the client takes that in time; returns whether it is closed."""
         if self._websocket.application_state is not WebSocketState.CONNECTED:
             return True
         # In a task of its own, as there are servers that keep a cancellation to themselves.
-        closing = asyncio.ensure_future(
-            self._websocket.close(code, reason.encode()[:123].decode(errors="ignore"))
-        )
+        closing = asyncio.ensure_future(self._websocket.close(code, shorten_reason(reason)))
         _closing.add(closing)
         closing.add_done_callback(_closed)
         try:
@@ -263,11 +273,11 @@ def _closed(closing: asyncio.Future[None]) -> None:
         logger.debug("A socket could not be closed: %r", error)
 
 
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
+def _causes_of(exc: BaseException) -> Iterator[BaseException]:
     """What an `asyncio.TaskGroup` in the block failed of, or the one exception itself."""
     if isinstance(exc, BaseExceptionGroup):
         for cause in exc.exceptions:
-            yield from _leaves(cause)
+            yield from _causes_of(cause)
     else:
         yield exc
 

@@ -1,4 +1,4 @@
-"""A namespace's events: who wants to know, and telling them."""
+"""A namespace's events, and the handlers that are told of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.core.membership import Joined, Left
 from fastapi_rooms.errors import ConfigurationError
-from fastapi_rooms.types import Room
+from fastapi_rooms.types import Room, Sid
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -72,6 +73,22 @@ class Events:
             if inspect.iscoroutine(result):
                 task = self._tasks.create(result, f"A handler of {event!r}")
                 task.add_done_callback(partial(self._ended, event))
+
+    def joined(self, sid: Sid, joined: Joined) -> None:
+        """Tell which rooms a socket has joined, and which of them are new."""
+        for room in joined.created:
+            self.emit("create-room", room)
+        for room in joined.rooms:
+            self.emit("join-room", room, sid)
+
+    def left(self, sid: Sid, left: Left) -> None:
+        """Tell which rooms a socket has left, and which of them are gone; its own makes none."""
+        for room in left.rooms:
+            if room != sid:
+                self.emit("leave-room", room, sid)
+        for room in left.deleted:
+            if room != sid:
+                self.emit("delete-room", room)
 
     def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,4 +1,4 @@
-"""A room's messages for code that has no socket: a server-sent-events route, a background task."""
+"""A room's messages for code without a socket: a server-sent-events route, a background task."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Listener(AsyncIterator[RoomMessage]):
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
 
-    async def see_out(self, timeout: float) -> None:  # noqa: ARG002 -- it takes no time
-        """End the iteration, as this worker is leaving."""
+    async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- it takes no time
+        """End the iteration, as this worker drains."""
         self.close()
 
     def close(self) -> None:

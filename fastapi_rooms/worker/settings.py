@@ -1,4 +1,4 @@
-"""What a `RoomManager` is told."""
+"""The settings of a `RoomManager`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ MAX_ROOMS_PER_SOCKET = 1000
 """Far more than a client needs, and few enough that one client cannot do harm by joining."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of one manager, for its namespaces to go by.
+    """The settings of one manager, which its namespaces share. Times are in seconds.
 
     Raises:
-        ConfigurationError: a number that its setting cannot have.
+        ConfigurationError: a setting has a value that it cannot have.
     """
 
-    outbox: OutboxPolicy
-    join_timeout: float
-    linger: float
-    max_message_bytes: int
-    direct: bool
-    request_timeout: float = 5.0
-    pace: HeartbeatSettings = HeartbeatSettings()  # noqa: RUF009 -- immutable
+    outbox: OutboxPolicy = field(default_factory=OutboxPolicy)
+    join_timeout: float = 5.0
+    linger: float = 1.0
+    max_message_bytes: int = 16 * 1024 * 1024
     max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
+    request_timeout: float = 5.0
+    heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     drain_schedule: DrainSchedule = field(default_factory=DrainSchedule)
+    direct_writes: bool = True
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)

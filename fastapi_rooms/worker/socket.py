@@ -10,6 +10,13 @@ import orjson
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from fastapi_rooms.core.close_codes import (
+    ABNORMAL_CLOSURE,
+    INVALID_DATA,
+    NO_STATUS,
+    UNSUPPORTED_DATA,
+    check_close,
+)
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.errors import InvalidMessage
@@ -17,49 +24,42 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 
-UNSUPPORTED_DATA, NO_STATUS, ABNORMAL_CLOSURE, INVALID_DATA = 1003, 1005, 1006, 1007
 
-
-class Home(Protocol):
-    """The namespace a socket is in, as far as the socket needs it."""
+class SocketHost(Protocol):
+    """All that a socket needs of its namespace."""
 
     name: str
 
-    @property
-    def has_authorizers(self) -> bool:
-        """Whether anyone asked to be asked before a socket joins."""
+    everyone: BroadcastOperator
+    """Addresses everyone in the namespace."""
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
 
-    async def admit(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
-        """Ask those who guard the rooms. Raises `JoinRefused`."""
-
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
-        """Put the socket into rooms, once the adapter has confirmed them."""
+        """Put the socket into rooms, if it may, once the adapter has confirmed them."""
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take the socket out of rooms."""
 
-    everyone: BroadcastOperator
-    """Addresses everyone in it."""
+    async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
+        """Take the socket out of every room, and close it behind what was sent before."""
 
 
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_namespace", "_transport", "data", "dismiss", "sid", "websocket")
+    __slots__ = ("_host", "_transport", "data", "sid", "websocket")
 
     def __init__(
         self,
-        namespace: Home,
+        host: SocketHost,
         websocket: WebSocket,
         transport: Transport,
         sid: Sid,
         data: dict[str, Any],
-        dismiss: Callable[[int, str], None],
     ) -> None:
-        self._namespace = namespace
+        self._host = host
         self._transport = transport
         self.websocket = websocket
         """Starlette's object, for headers, query parameters, the client's address, `close`."""
@@ -67,14 +67,11 @@ class Socket:
         """This socket's id, and the name of a room that only it is in unless you put others in."""
         self.data = data
         """What the application knows of this socket: JSON values."""
-        self.dismiss = dismiss
-        """Takes it out of every room at once, and closes it with a code and a reason as soon as it
-        has what was sent to it before. Does not wait."""
 
     @property
     def rooms(self) -> AbstractSet[Room]:
-        """The rooms it is in, its sid among them: a live, read-only view; empty when it is over."""
-        return self._namespace.rooms_of(self)
+        """The rooms it is in, its sid among them: a live, read-only view; empty when it left."""
+        return self._host.rooms_of(self)
 
     @property
     def transport(self) -> str:
@@ -102,16 +99,25 @@ class Socket:
                 with 1008 by it.
             TooManyRooms: it would be in more than `max_rooms_per_socket`; 1008 as well.
             AdapterUnavailable: the adapter did not confirm them within the join timeout.
-            SocketClosed: this socket's `connect` block is over.
+            SocketClosed: this socket's `connect` block is over, or it was disconnected.
         """
-        check_rooms(names)
-        if self._namespace.has_authorizers:
-            await self._namespace.admit(self, names)
-        await self._namespace.join(self, names)
+        await self._host.join(self, check_rooms(names))
 
     async def leave(self, *names: Room) -> None:
         """Leave rooms; those it is not in do not matter. A socket's own room is not left."""
-        self._namespace.leave(self, check_rooms(names))
+        self._host.leave(self, check_rooms(names))
+
+    async def disconnect(self, code: int = 1000, reason: str = "") -> None:
+        """Close this client, once it has what was sent to it before.
+
+        The socket has left every room when this returns; its endpoint ends as when the client
+        goes. Harmless when it has left already.
+
+        Raises:
+            UsageError: this code or reason cannot be sent.
+        """
+        check_close(code, reason)
+        await self._host.disconnect(self, code, reason)
 
     def to(self, *names: Room) -> BroadcastOperator:
         """Address rooms or sids, leaving this socket out."""
@@ -120,7 +126,7 @@ class Socket:
     @property
     def broadcast(self) -> BroadcastOperator:
         """Address everyone in the namespace but this socket."""
-        return self._namespace.everyone.except_(self.sid)
+        return self._host.everyone.except_(self.sid)
 
     async def send_text(self, data: str) -> None:
         """Send text to this client, in order with the broadcasts it gets.
@@ -188,7 +194,7 @@ class Socket:
         return message
 
     def __repr__(self) -> str:
-        return f"<Socket {self.sid} in {self._namespace.name}>"
+        return f"<Socket {self.sid} in {self._host.name}>"
 
 
 T = TypeVar("T")

@@ -34,7 +34,7 @@ async def workers(own_redis: RedisServer) -> AsyncIterator[Cluster]:
 
 
 def node_of(worker: RoomManager) -> str:
-    return worker._runtime.node
+    return worker._runtime.run.node
 
 
 def shown(command: str) -> Block:

@@ -116,7 +116,7 @@ async def test_forged_envelopes_of_a_worker_do_not_silence_it(own_redis: RedisSe
     async with near, far, Member(near, "lobby") as here, Member(far, "lobby") as there:
         await far.to("lobby").send_text("first")
         assert await here.receive() == await there.receive() == "first"
-        origin = far._runtime.node
+        origin = far._runtime.run.node
         for sequence in (2**32, 2**64 - 1):
             forged = Broadcast(
                 origin, sequence, "/", Target(("lobby",)), Payload.of_text(f"forged {sequence}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from fastapi_rooms.cluster.commands import VERBS
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Reply, Request
+from fastapi_rooms.wire.verbs import Verb
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 from tests.unit.support import OTHER_NODE, channel_of
 
@@ -54,7 +54,7 @@ requests = st.builds(
     st.one_of(namespaces, st.sampled_from(["/", "/chat"])),
     st.builds(Target, st.one_of(st.none(), _names), _names),
     st.one_of(st.just(0), _big),
-    st.one_of(st.sampled_from([*VERBS]), any_text),
+    st.one_of(st.sampled_from([*Verb]), any_text),
     _arguments,
 )
 beats = st.builds(
@@ -70,9 +70,10 @@ answers = st.builds(
     _big,
     _big,
     st.integers(0, 2**32 - 1),
-    st.booleans(),
-    st.booleans(),
-    st.binary(max_size=40),
+    last=st.booleans(),
+    refused=st.booleans(),
+    data=st.binary(max_size=40),
+    unsupported=st.booleans(),
 )
 between_workers = st.one_of(requests, beats, answers).map(codec.encode)
 """What workers say to each other, said by somebody else."""

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms import MalformedEnvelope, RoomManager
-from fastapi_rooms.cluster.cluster import MAX_RUNNING
 from fastapi_rooms.cluster.peers import MAX_PEERS
+from fastapi_rooms.cluster.responder import MAX_RUNNING
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member
 from fastapi_rooms.wire import codec
@@ -64,7 +64,7 @@ async def everything_is_taken(received: list[bytes]) -> None:
         assert adapter.receiver is not None
         for data in received:
             adapter.receiver.received(channel_of("lobby"), data)
-        own = bytes.fromhex(rooms._runtime.node)
+        own = bytes.fromhex(rooms._runtime.run.node)
         malformed = [d for d in received if not is_envelope(d) and not codec.is_from(own, d)]
         others = [d for d in received if is_envelope(d) and not is_broadcast(d)]
         assert len(malformed) <= rooms.health.dropped <= len(malformed) + len(others)
@@ -126,7 +126,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
     rooms = RoomManager(adapter)
     async with rooms:
         assert adapter.receiver is not None
-        cluster = rooms._runtime._run.cluster
+        cluster = rooms._runtime.run.cluster
         before = len(asyncio.all_tasks())
         adapter.hold_up()
         for number in range(6000):
@@ -137,7 +137,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
                 adapter.receiver.received(channel_of("lobby"), codec.encode(message))
         assert len(asyncio.all_tasks()) - before <= 2 * MAX_RUNNING
         assert len(rooms.nodes()) <= MAX_PEERS + 1
-        assert len(cluster._discovery._answered_greeting) <= MAX_PEERS
+        assert len(cluster._monitor._answered) <= MAX_PEERS
         adapter.let_go()
 
 

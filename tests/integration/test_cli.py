@@ -19,7 +19,7 @@ from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cli.session import Session
-from fastapi_rooms.cluster.commands import VERBS
+from fastapi_rooms.cluster.commands import COMMANDS
 from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
 from tests.integration.terminal import Output, at_a_terminal
 
@@ -107,7 +107,7 @@ async def test_a_node_of_an_older_version_is_unknown(
     workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes = workers[0].nodes()
-    monkeypatch.delitem(VERBS, "describe")
+    monkeypatch.delitem(COMMANDS, "describe")
     done = await run("nodes", url=url)
     assert done.code == 0
     assert {(n["node"], n["version"], n["pid"]) for n in done.json} == {
@@ -124,7 +124,7 @@ async def test_a_node_that_refuses_says_why(
     def too_much(*_: Any) -> Any:
         raise UsageError("1024 requests are under way here already.")
 
-    monkeypatch.setitem(VERBS, "describe", too_much)
+    monkeypatch.setitem(COMMANDS, "describe", too_much)
     done = await run("nodes", url=url)
     assert done.code == 1
     assert {(n["node"], n["version"]) for n in done.json} == {
@@ -142,8 +142,8 @@ async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
 ) -> None:
     await workers.member(workers[0], "tea")
     runtime = workers[1]._runtime
-    silent = runtime.node
-    monkeypatch.setattr(runtime.cluster, "_requested", lambda request: None)
+    silent = runtime.run.node
+    monkeypatch.setattr(runtime.run.cluster._responder, "requested", lambda request: None)
     for command in ("rooms", "sockets"):
         done = await run(command, "--timeout", "1", url=url)
         assert done.code == 1
@@ -152,7 +152,7 @@ async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
     done = await run("nodes", "--timeout", "1", url=url)
     assert done.code == 1
     assert {n["node"]: n["version"] for n in done.json} == {
-        workers[0]._runtime.node: __version__,
+        workers[0]._runtime.run.node: __version__,
         silent: "no answer",
     }
     code, found = await findings(url, "--timeout", "1")
@@ -165,7 +165,7 @@ async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
 @pytest.mark.parametrize("timeout", [0.01, 60, 10**6])
 def test_a_worker_that_hangs_is_not_taken_for_dead_while_a_command_waits(timeout: float) -> None:
     manager = Session("redis://nowhere.invalid", "rooms", "/", timeout).manager()
-    heartbeat = manager._runtime.settings.pace.heartbeat
+    heartbeat = manager._runtime.settings.heartbeat.interval
     assert heartbeat >= min(timeout, 3600)
 
 

@@ -512,7 +512,7 @@ def wrapped_receive(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def turned_off(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return {"rooms": RoomManager(direct=False)}
+    return {"rooms": RoomManager(direct_writes=False)}
 
 
 @pytest.mark.parametrize(

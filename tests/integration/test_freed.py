@@ -90,7 +90,7 @@ def test_a_connection_that_is_over_is_freed_at_once(
         connections.append(weakref.ref(socket.websocket))
         await endpoint(rooms, socket)
 
-    rooms = RoomManager(outbox=OutboxPolicy(max_bytes=200_000), direct=direct)
+    rooms = RoomManager(outbox=OutboxPolicy(max_bytes=200_000), direct_writes=direct)
     with serving(seen, rooms, ws=ws, loop=loop) as port:
         for _ in range(2):
             with RawClient(port) as client:

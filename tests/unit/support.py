@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -14,7 +15,7 @@ from fastapi_rooms import AdapterHealth, Receiver, RoomManager
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import ClusterRequest, Part, ResponseReader, T
+from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
@@ -105,17 +106,37 @@ class FakeAdapter:
             self.waiting -= 1
 
 
-class FakeAsker:
-    """Whom operators ask: it notes what is asked, and nobody answers."""
+class Sent(NamedTuple):
+    """A message that an operator handed on."""
+
+    target: Target
+    data: bytes
+    binary: bool
+    local: bool
+    volatile: bool
+
+
+class RecordingDispatcher:
+    """Notes what operators hand on; nobody answers their requests."""
 
     def __init__(self) -> None:
-        self.asks: list[tuple[ClusterRequest, float | None]] = []
+        self.sent: list[Sent] = []
+        self.requests: list[tuple[ClusterRequest, float | None]] = []
 
-    async def ask(
-        self, ask: ClusterRequest, answer: ResponseReader[Part, T], timeout: float | None
+    async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+        self.sent.append(Sent(target, payload.data, payload.binary, local, volatile))
+
+    async def request(
+        self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None
     ) -> T:
-        self.asks.append((ask, timeout))
-        return answer.merge([])
+        self.requests.append((request, timeout))
+        return reader.merge([])
+
+
+async def published(accepted: Awaitable[object] | None) -> None:
+    """Return when a message that had to be published is accepted."""
+    assert accepted is not None
+    await accepted
 
 
 def broadcast(

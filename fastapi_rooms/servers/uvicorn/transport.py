@@ -44,12 +44,13 @@ from typing import Any
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
 from fastapi_rooms.servers.uvicorn.server import OnShutdown, tested_version
-from fastapi_rooms.transports.base import ABNORMAL_CLOSURE, ignore
+from fastapi_rooms.transports.base import ignore
 
 _IMPLEMENTATIONS = {
     "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
@@ -231,7 +232,7 @@ class UvicornTransport:
                 return False
         return self._is_open()
 
-    async def leave(self, timeout: float) -> None:
+    async def drain(self, timeout: float) -> None:
         """Flush, and let uvicorn close it; then it also waits for nobody to answer."""
         self._loop.call_later(timeout, self._transport.abort)  # does nothing if it is closed
         await self.flush()

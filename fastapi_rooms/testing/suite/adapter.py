@@ -1,6 +1,6 @@
 """The contract of `fastapi_rooms.adapters.base`, checked on adapters without a manager."""
 
-# ruff: noqa: D102, S311 -- the names are sentences; chance is seeded and guards no secret
+# ruff: noqa: S311 -- the names are sentences; chance is seeded and guards no secret
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """The verbs over every worker: each answers the same wherever it is asked."""
 
-# ruff: noqa: D102 -- the names are sentences
-
 from __future__ import annotations
 
 import asyncio

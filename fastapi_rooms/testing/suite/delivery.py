@@ -1,7 +1,5 @@
 """Who gets a message, and what of it: on three workers, with members on each."""
 
-# ruff: noqa: D102 -- the names are sentences
-
 from __future__ import annotations
 
 import asyncio

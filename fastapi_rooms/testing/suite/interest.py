@@ -1,7 +1,5 @@
 """Which rooms a worker asks the backplane for, and what is left of them: nothing."""
 
-# ruff: noqa: D102 -- the names are sentences
-
 from __future__ import annotations
 
 import asyncio

@@ -1,6 +1,6 @@
 """What must make no difference: names that look like something, and bytes that nobody meant."""
 
-# ruff: noqa: D102, S311 -- the names are sentences; chance is seeded and guards no secret
+# ruff: noqa: S311 -- the names are sentences; chance is seeded and guards no secret
 
 from __future__ import annotations
 

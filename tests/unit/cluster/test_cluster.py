@@ -18,23 +18,25 @@ from fastapi_rooms import (
     RequestTimeout,
     UsageError,
 )
-from fastapi_rooms.cluster import cluster
 from fastapi_rooms.cluster import heartbeat as discovery
+from fastapi_rooms.cluster import requester, responder
 from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.collect import collect
 from fastapi_rooms.cluster.commands import EmptyNamespace
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.cluster.pending import PIECE_BYTES
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import COUNT as COUNTED
-from fastapi_rooms.operators.commands import ClusterRequest, collect
+from fastapi_rooms.operators.dispatcher import ClusterRequest
+from fastapi_rooms.operators.remote import COUNT as COUNTED
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Heartbeat, HeartbeatKind, Message, Reply, Request
+from fastapi_rooms.wire.envelope import Envelope, Heartbeat, HeartbeatKind, Reply, Request
+from fastapi_rooms.wire.verbs import Verb
 from tests.unit.support import other_tasks
 
 ME, ANN, BOB = "0" * 16, "a" * 16, "b" * 16
-COUNT = ClusterRequest("count", Target(), {})
+COUNT = ClusterRequest(Verb.COUNT, Target(), {})
 CHANNELS = Channels("rooms")
 EVERYONE = CHANNELS.of_workers()
 FAR = 3600.0
@@ -47,8 +49,8 @@ class _Carrier:
 
     def __init__(self) -> None:
         self.health = AdapterHealth(connected=True, since=0, last_received=None)
-        self.sent: list[tuple[bytes, Message]] = []
-        self.volatile: list[tuple[bytes, Message]] = []
+        self.sent: list[tuple[bytes, Envelope]] = []
+        self.volatile: list[tuple[bytes, Envelope]] = []
         self.receivers: dict[bytes, int | None] = {}
         self.down = False
         self.stuck = False
@@ -77,7 +79,7 @@ class _Carrier:
 
     def signs(self) -> list[tuple[bytes, HeartbeatKind]]:
         """The signs of life that were published, and where."""
-        return [(to, beat.sign) for to, beat in self.sent if isinstance(beat, Heartbeat)]
+        return [(to, beat.kind) for to, beat in self.sent if isinstance(beat, Heartbeat)]
 
     def requests(self) -> list[Request]:
         return [message for _, message in self.sent if isinstance(message, Request)]
@@ -90,10 +92,10 @@ class _Place(EmptyNamespace):
     """A namespace with a handler that does what a test wants."""
 
     def __init__(self) -> None:
-        self.answers: list[Any] = []
+        self.responses: list[Any] = []
 
     def handle(self, event: str, args: list[Any]) -> Any:
-        answer = self.answers.pop()
+        answer = self.responses.pop()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -111,7 +113,7 @@ def place() -> _Place:
 
 def make(carrier: _Carrier, place: _Place | None = None, **pace: Any) -> Cluster:
     numbers = itertools.count(1)
-    pace = {"heartbeat": FAR} | pace
+    pace = {"interval": FAR} | pace
     places = {"/": place or _Place()}
     return Cluster(ME, carrier, CHANNELS, HeartbeatSettings(**pace), lambda: next(numbers), places)
 
@@ -151,7 +153,7 @@ async def test_a_worker_greets_all_and_is_answered_on_its_own_channel(carrier: _
     hear(here, ANN, HeartbeatKind.HELLO)
     assert here.nodes == {ME, ANN}
     assert [
-        (to, message.sign) for to, message in carrier.volatile if type(message) is Heartbeat
+        (to, message.kind) for to, message in carrier.volatile if type(message) is Heartbeat
     ] == [(f"rooms#{ANN}#".encode(), HeartbeatKind.ALIVE)]
     hear(here, BOB, HeartbeatKind.QUERY)
     assert here.nodes == {ME, ANN}
@@ -182,17 +184,17 @@ async def test_an_observer_looks_and_neither_counts_nor_answers_nor_says_goodbye
 async def test_it_lets_hear_of_itself_while_it_is_connected(
     carrier: _Carrier, observer: bool, sign: HeartbeatKind
 ) -> None:
-    here = make(carrier, heartbeat=0.001, observer=observer)
+    here = make(carrier, interval=0.001, observer=observer)
     await here.start()
     await eventually(lambda: len(carrier.volatile) >= 2, what="signs of life")
     assert {
-        (to, message.sign) for to, message in carrier.volatile if type(message) is Heartbeat
+        (to, message.kind) for to, message in carrier.volatile if type(message) is Heartbeat
     } == {(b"rooms#workers#", sign)}
     carrier.health = carrier.health._replace(connected=False)
     before = len(carrier.volatile)
     hear(here, ANN, HeartbeatKind.ALIVE, interval=0.001)
     clock = _Carrier()
-    other = make(clock, heartbeat=0.001)
+    other = make(clock, interval=0.001)
     await other.start()
     await eventually(lambda: len(clock.volatile) >= 5, what="time goes by")
     assert len(carrier.volatile) == before
@@ -205,16 +207,16 @@ async def test_it_lets_hear_of_itself_while_it_is_connected(
 async def test_one_that_has_gone_silent_is_not_counted_any_more(
     carrier: _Carrier, receivers: int | None
 ) -> None:
-    here = make(carrier, heartbeat=0.005)
+    here = make(carrier, interval=0.005)
     await here.start()
     carrier.receivers[CHANNELS.of_node(ANN)] = receivers
     hear(here, ANN, HeartbeatKind.ALIVE, interval=0.005)
     hear(here, BOB, HeartbeatKind.ALIVE)
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.3))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 0.3))
     answer(here, BOB, await request_of(carrier), b"1")
     await eventually(lambda: here.nodes == {ME, BOB}, what="it is given up")
     question = await asked
-    assert question.answers == {BOB: b"1"}
+    assert question.responses == {BOB: b"1"}
     # Whoever still has its subscription is frozen, and was waited for to the end.
     assert question.missing == ({ANN} if receivers == 1 else set())
     await here.close(1)
@@ -223,8 +225,8 @@ async def test_one_that_has_gone_silent_is_not_counted_any_more(
 async def test_one_that_has_gone_silent_is_noticed_between_two_beats(
     carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "LOOKS", 10_000)
-    here = make(carrier, heartbeat=60)
+    monkeypatch.setattr(discovery, "CHECKS_PER_INTERVAL", 10_000)
+    here = make(carrier, interval=60)
     await here.start()
     hear(here, ANN, HeartbeatKind.ALIVE, interval=0.001)
     await eventually(lambda: here.nodes == {ME}, what="it is given up")
@@ -234,13 +236,13 @@ async def test_one_that_has_gone_silent_is_noticed_between_two_beats(
 
 async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) -> None:
     carrier.down = True
-    here = make(carrier, heartbeat=0.01)
+    here = make(carrier, interval=0.01)
     carrier.health = carrier.health._replace(connected=False)
     await here.start()
     with pytest.raises(AdapterUnavailable, match="before this worker had found the others"):
-        await here.ask("/", COUNT, 0.05)
+        await here._requester.ask("/", COUNT, 0.05)
     carrier.down = False
-    assert (await here.ask("/", COUNT, 60)).is_done()
+    assert (await here._requester.ask("/", COUNT, 60)).is_done()
     assert carrier.signs()[-1] == (b"rooms#workers#", HeartbeatKind.HELLO)
     await here.close(1)
 
@@ -248,15 +250,15 @@ async def test_while_nobody_can_be_greeted_nobody_is_asked(carrier: _Carrier) ->
 async def test_however_seldom_it_beats_a_greeting_that_failed_is_soon_tried_again(
     carrier: _Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "AGAIN", 0.01)
+    monkeypatch.setattr(discovery, "RETRY_DELAY", 0.01)
     carrier.down = True
-    here = make(carrier, heartbeat=FAR)
+    here = make(carrier, interval=FAR)
     carrier.health = carrier.health._replace(connected=False)
     await here.start()
     with pytest.raises(AdapterUnavailable):
-        await here.ask("/", COUNT, 0.01)
+        await here._requester.ask("/", COUNT, 0.01)
     carrier.down = False
-    assert (await here.ask("/", COUNT, 5)).is_done()
+    assert (await here._requester.ask("/", COUNT, 5)).is_done()
     await here.close(1)
 
 
@@ -264,8 +266,8 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[b"rooms#workers#"] = 2
-    here.greet()
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    here.discover()
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await eventually(lambda: len(carrier.signs()) >= 2, what="another greeting")
     hear(here, ANN, HeartbeatKind.ALIVE)
     assert carrier.requests() == []
@@ -273,7 +275,7 @@ async def test_after_an_outage_it_greets_and_waits_for_as_many_as_were_reached(
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     assert answer(here, BOB, request, b"2")
-    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+    assert (await asked).responses == {ANN: b"1", BOB: b"2"}
 
 
 async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
@@ -284,7 +286,7 @@ async def test_a_greeting_that_not_all_answer_is_not_waited_for_for_ever(
     here = make(carrier)
     await here.start()
     carrier.receivers[b"rooms#workers#"] = 0
-    assert (await here.ask("/", COUNT, 60)).is_done()
+    assert (await here._requester.ask("/", COUNT, 60)).is_done()
     await here.close(1)
 
 
@@ -297,7 +299,7 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
     await here.close(1)
     assert carrier.signs() == [(b"rooms#workers#", HeartbeatKind.HELLO)]
     carrier.health = carrier.health._replace(connected=True)
-    monkeypatch.setattr(discovery, "GOODBYE", 0.02)
+    monkeypatch.setattr(discovery, "GOODBYE_TIMEOUT", 0.02)
     for why_not_master in ("down", "stuck"):
         here = make(carrier)
         await here.start()
@@ -313,12 +315,12 @@ async def test_closing_says_goodbye_only_if_that_can_be_said(
 async def test_one_worker_alone_can_be_asked(carrier: _Carrier, here: Cluster) -> None:
     hear(here, BOB, HeartbeatKind.ALIVE)
     carrier.receivers[CHANNELS.of_node(BOB)] = 1
-    asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=BOB), 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT._replace(node=BOB), 60))
     request = await request_of(carrier)
     assert carrier.sent[-1][0] == CHANNELS.of_node(BOB)
     assert answer(here, BOB, request, b"3")
-    assert (await asked).answers == {BOB: b"3"}
-    assert (await here.ask("/", COUNT._replace(node="c" * 16), 60)).is_done()
+    assert (await asked).responses == {BOB: b"3"}
+    assert (await here._requester.ask("/", COUNT._replace(node="c" * 16), 60)).is_done()
 
 
 async def test_a_request_that_is_not_accepted_is_an_error_and_leaves_nothing(
@@ -326,48 +328,48 @@ async def test_a_request_that_is_not_accepted_is_an_error_and_leaves_nothing(
 ) -> None:
     carrier.down = True
     with pytest.raises(AdapterUnavailable):
-        await here.ask("/", COUNT, 60)
+        await here._requester.ask("/", COUNT, 60)
     carrier.down = False
     late = Reply(ANN, 1, carrier.requests()[-1].id, 0, last=True, refused=False, data=b"1")
     assert here.received(late)  # nobody waits for it, and that is no offence
 
 
 async def test_an_answer_that_fits_nothing_is_told(carrier: _Carrier, here: Cluster) -> None:
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     request = await request_of(carrier)
     assert not here.received(Reply(ANN, 1, request.id, 1, last=True, refused=False, data=b""))
     assert answer(here, ANN, request, b"1")
-    assert (await asked).answers == {ANN: b"1"}
+    assert (await asked).responses == {ANN: b"1"}
     carrier.receivers[CHANNELS.of_node(ANN)] = 1
-    asked = asyncio.ensure_future(here.ask("/", COUNT._replace(node=ANN), 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT._replace(node=ANN), 60))
     await eventually(lambda: len(carrier.requests()) == 2, what="another request")
     assert not answer(here, BOB, carrier.requests()[-1], b"1")
     assert answer(here, ANN, carrier.requests()[-1], b"1")
-    assert (await asked).answers == {ANN: b"1"}
+    assert (await asked).responses == {ANN: b"1"}
 
 
 async def test_who_is_late_is_looked_into_until_the_carrier_can_tell(
     carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LATE", 0.005)
+    monkeypatch.setattr(requester, "LATE_AFTER", 0.005)
     own = CHANNELS.of_node(ANN)
     carrier.receivers[own] = None
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await eventually(
         lambda: carrier.signs().count((own, HeartbeatKind.QUERY)) >= 2, what="two looks"
     )
     pattern_watchers(carrier, 2)  # and nobody else
     question = await asked
     assert question.is_done()
-    assert question.answers == {}
+    assert question.responses == {}
     assert here.nodes == {ME}
 
 
 async def test_who_is_late_with_many_answers_is_looked_into_once_at_a_time(
     carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LATE", 0.005)
-    asked = [asyncio.ensure_future(here.ask("/", COUNT, 0.1)) for _ in range(3)]
+    monkeypatch.setattr(requester, "LATE_AFTER", 0.005)
+    asked = [asyncio.ensure_future(here._requester.ask("/", COUNT, 0.1)) for _ in range(3)]
     await eventually(lambda: len(carrier.requests()) == 3, what="three requests")
     carrier.stuck = True
     assert [(await question).missing for question in asked] == [{ANN}] * 3
@@ -378,19 +380,19 @@ async def test_closing_ends_what_it_asks(carrier: _Carrier) -> None:
     here = make(carrier)
     await here.start()
     hear(here, ANN, HeartbeatKind.ALIVE)
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await request_of(carrier)
     await here.close(1)
     with pytest.raises(NotStarted):
         await asked
     with pytest.raises(NotStarted):
-        await here.ask("/", COUNT, 60)
+        await here._requester.ask("/", COUNT, 60)
 
 
 async def test_closing_ends_the_wait_for_the_adapter(carrier: _Carrier, here: Cluster) -> None:
     carrier.stuck = True
-    here.greet()
-    waits = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    here.discover()
+    waits = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await eventually(lambda: len(carrier.signs()) == 2, what="another greeting")
     await here.close(1)
     with pytest.raises(NotStarted):
@@ -401,7 +403,7 @@ async def test_a_request_that_fails_by_the_closing_says_so(carrier: _Carrier) ->
     here = make(carrier)
     await here.start()
     carrier.stuck = True
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await request_of(carrier)
     closing = asyncio.ensure_future(here.close(1))
     await asyncio.sleep(0)
@@ -417,14 +419,14 @@ async def test_a_request_that_is_not_accepted_in_its_time_is_an_error(
 ) -> None:
     carrier.stuck = True
     with pytest.raises(AdapterUnavailable, match="before the adapter had accepted"):
-        await here.ask("/", COUNT, 0.02)
+        await here._requester.ask("/", COUNT, 0.02)
 
 
 async def test_finding_out_who_strangers_are_takes_no_longer_than_the_request_may(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.05))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 0.05))
     await request_of(carrier)
     carrier.stuck = True
     question = await asked
@@ -448,12 +450,12 @@ async def test_a_worker_that_never_answered_the_greeting_is_waited_for(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     assert here.nodes == {ME, ANN}
     assert answer(here, BOB, request, b"2")
-    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+    assert (await asked).responses == {ANN: b"1", BOB: b"2"}
     assert here.nodes == {ME, ANN, BOB}  # now it is known
 
 
@@ -461,10 +463,10 @@ async def test_an_answer_without_a_stranger_is_not_complete_and_says_so(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 0.1))
     assert answer(here, ANN, await request_of(carrier), b"1")
     question = await asked
-    assert (question.answers, question.missing, question.unidentified) == ({ANN: b"1"}, set(), 1)
+    assert (question.responses, question.missing, question.unidentified) == ({ANN: b"1"}, set(), 1)
     with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
         await collect(COUNT, COUNTED, question, 0.1)
     assert (caught.value.partial, caught.value.unidentified) == (1, 1)
@@ -475,7 +477,7 @@ async def test_one_that_gets_its_name_out_but_no_answer_is_named(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.1))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 0.1))
     assert answer(here, ANN, await request_of(carrier), b"1")
     await eventually(lambda: len(carrier.signs()) == 2, what="it has been counted")
     hear(here, BOB, HeartbeatKind.ALIVE)
@@ -486,9 +488,9 @@ async def test_one_that_gets_its_name_out_but_no_answer_is_named(
 async def test_one_that_left_while_it_was_asked_is_no_stranger(
     carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LATE", 0.005)
+    monkeypatch.setattr(requester, "LATE_AFTER", 0.005)
     carrier.receivers |= {EVERYONE: 2, CHANNELS.of_node(ANN): 1}
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     assert answer(here, ANN, await request_of(carrier), b"1")
     await eventually(
         lambda: (EVERYONE, HeartbeatKind.QUERY) in carrier.signs(), what="it is counted again"
@@ -505,9 +507,9 @@ async def test_one_that_left_while_it_was_asked_is_no_stranger(
 async def test_one_that_died_after_its_answer_does_not_stand_for_a_stranger(
     carrier: _Carrier, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LATE", 0.005)
+    monkeypatch.setattr(requester, "LATE_AFTER", 0.005)
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     carrier.receivers |= {EVERYONE: 1, CHANNELS.of_node(ANN): 0}
@@ -516,12 +518,12 @@ async def test_one_that_died_after_its_answer_does_not_stand_for_a_stranger(
     )
     assert not asked.done()
     assert answer(here, BOB, request, b"2")
-    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+    assert (await asked).responses == {ANN: b"1", BOB: b"2"}
 
 
 async def test_who_watches_by_a_pattern_is_not_waited_for(carrier: _Carrier, here: Cluster) -> None:
     pattern_watchers(carrier, 3, ANN)
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     assert answer(here, ANN, await request_of(carrier), b"1")
     assert (await asked).is_done()
 
@@ -529,13 +531,13 @@ async def test_who_watches_by_a_pattern_is_not_waited_for(carrier: _Carrier, her
 async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
     carrier: _Carrier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    here = make(carrier, heartbeat=0.01)
+    here = make(carrier, interval=0.01)
     await here.start()
     hear(here, ANN, HeartbeatKind.ALIVE)
     carrier.receivers[EVERYONE] = 2
-    assert (await here.ask("/", COUNT._replace(verb="rooms"), 0.02)).unidentified == 1
+    assert (await here._requester.ask("/", COUNT._replace(verb=Verb.ROOMS), 0.02)).unidentified == 1
     await eventually(lambda: "never let hear of themselves" in caplog.text, what="it is given up")
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     await eventually(lambda: len(carrier.requests()) == 2, what="another request")
     assert answer(here, ANN, carrier.requests()[-1], b"1")
     assert (await asked).is_done()
@@ -544,15 +546,15 @@ async def test_a_connection_that_never_says_a_word_is_not_waited_for_for_ever(
 
 
 async def test_a_dead_connection_stays_so_though_new_workers_start(carrier: _Carrier) -> None:
-    here = make(carrier, heartbeat=0.01)
+    here = make(carrier, interval=0.01)
     await here.start()
     carrier.receivers[EVERYONE] = 1
-    assert (await here.ask("/", COUNT, 0.05)).unidentified == 1
-    assert (await here.ask("/", COUNT, 5)).is_done()
+    assert (await here._requester.ask("/", COUNT, 0.05)).unidentified == 1
+    assert (await here._requester.ask("/", COUNT, 5)).is_done()
     hear(here, ANN, HeartbeatKind.HELLO)
     carrier.receivers[EVERYONE] = 2
     requests = len(carrier.requests())
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 0.02))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 0.02))
     await eventually(lambda: len(carrier.requests()) > requests, what="another request")
     assert answer(here, ANN, carrier.requests()[-1], b"1")
     assert (await asked).is_done()
@@ -565,22 +567,22 @@ async def test_a_request_that_was_accepted_goes_on_though_strangers_cannot_be_to
     async def fails(receivers: int | None) -> int:
         raise AdapterUnavailable("down")
 
-    monkeypatch.setattr(here._discovery, "workers_among", fails)
+    monkeypatch.setattr(here._monitor, "workers_among", fails)
     carrier.receivers[EVERYONE] = 2
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     request = await request_of(carrier)
     assert answer(here, ANN, request, b"1")
     assert answer(here, BOB, request, b"2")
-    assert (await asked).answers == {ANN: b"1", BOB: b"2"}
+    assert (await asked).responses == {ANN: b"1", BOB: b"2"}
 
 
 async def test_where_the_carrier_does_not_tell_who_is_known_is_waited_for(
     carrier: _Carrier, here: Cluster
 ) -> None:
     carrier.receivers[EVERYONE] = None
-    asked = asyncio.ensure_future(here.ask("/", COUNT, 60))
+    asked = asyncio.ensure_future(here._requester.ask("/", COUNT, 60))
     assert answer(here, ANN, await request_of(carrier), b"1")
-    assert (await asked).answers == {ANN: b"1"}
+    assert (await asked).responses == {ANN: b"1"}
 
 
 # Being asked.
@@ -595,7 +597,7 @@ def ask(here: Cluster, verb: str = "emit", number: int = 7, **arguments: Any) ->
 async def test_a_large_answer_goes_out_in_pieces(
     carrier: _Carrier, place: _Place, here: Cluster
 ) -> None:
-    place.answers = ["x" * 2 * PIECE_BYTES]
+    place.responses = ["x" * 2 * PIECE_BYTES]
     ask(here)
     await eventually(lambda: len(carrier.replies()) == 3, what="three pieces")
     assert [(r.piece, r.last, r.refused) for r in carrier.replies()] == [
@@ -615,7 +617,7 @@ async def test_what_goes_wrong_here_is_told_and_logged(
     async def fails_in_no_words() -> None:
         raise UsageError("A file: \udcff")
 
-    place.answers = [object(), fails(), ValueError("at once"), fails_in_no_words()]
+    place.responses = [object(), fails(), ValueError("at once"), fails_in_no_words()]
     for _ in range(4):
         ask(here)
     await eventually(lambda: len(carrier.replies()) == 4, what="four refusals")
@@ -637,7 +639,7 @@ async def test_a_request_that_wants_no_answer_gets_none(
     async def later() -> None:
         done.set()
 
-    place.answers = [later(), "at once"]
+    place.responses = [later(), "at once"]
     ask(here, number=0)
     ask(here, number=0)
     await done.wait()
@@ -648,9 +650,9 @@ async def test_a_request_that_wants_no_answer_gets_none(
 async def test_more_requests_at_a_time_than_can_be_are_refused(
     carrier: _Carrier, place: _Place, here: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "MAX_RUNNING", 2)
+    monkeypatch.setattr(responder, "MAX_RUNNING", 2)
     go_on = asyncio.Event()
-    place.answers = [go_on.wait(), go_on.wait()]
+    place.responses = [go_on.wait(), go_on.wait()]
     for _ in range(3):
         ask(here)
     await eventually(lambda: len(carrier.replies()) == 1, what="a refusal")
@@ -670,7 +672,7 @@ async def test_closing_ends_what_it_is_asked(carrier: _Carrier, place: _Place) -
         finally:
             ended.set()
 
-    place.answers = [endless()]
+    place.responses = [endless()]
     ask(here)
     await asyncio.sleep(0)
     await here.close(1)
@@ -690,7 +692,7 @@ async def test_a_handler_that_will_not_end_does_not_hold_up_the_closing(
             with suppress(asyncio.CancelledError):
                 await go.wait()
 
-    place.answers = [stubborn()]
+    place.responses = [stubborn()]
     ask(here, event="reload")
     await asyncio.sleep(0)
     await here.close(0.01)

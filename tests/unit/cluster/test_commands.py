@@ -9,16 +9,29 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms import AdapterUnavailable, MessageTooLarge, RoomManager, SocketClosed, UsageError
-from fastapi_rooms import concurrency as slices
-from fastapi_rooms.cluster.commands import check_close
+from fastapi_rooms import (
+    AdapterUnavailable,
+    MessageTooLarge,
+    RoomManager,
+    SocketClosed,
+    UsageError,
+    concurrency,
+)
+from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.commands import sockets_for
+from fastapi_rooms.operators.remote import sockets_for
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Request
-from fastapi_rooms.worker import local
-from tests.unit.support import OTHER_NODE, WORKERS, FakeAdapter, FakeAsker, broadcast, channel_of
+from fastapi_rooms.worker import disconnects
+from tests.unit.support import (
+    OTHER_NODE,
+    WORKERS,
+    FakeAdapter,
+    RecordingDispatcher,
+    broadcast,
+    channel_of,
+)
 
 
 def tell(adapter: FakeAdapter, number: int, verb: str, target: Target, rooms: list[str]) -> None:
@@ -69,8 +82,8 @@ def disconnect_all(adapter: FakeAdapter, number: int) -> None:
 
 @pytest.fixture
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "DISMISSED_AT_ONCE", 1)
-    monkeypatch.setattr(slices, "SLICE", 1)
+    monkeypatch.setattr(disconnects, "DISCONNECT_SLICE", 1)
+    monkeypatch.setattr(concurrency, "SLICE", 1)
 
 
 @pytest.mark.usefixtures("one_at_a_time")
@@ -172,10 +185,10 @@ async def test_an_event_is_no_longer_than_a_message_may_be() -> None:
     ],
 )
 def test_a_socket_that_cannot_be_is_not_believed(row: Any) -> None:
-    answer: Any = sockets_for(FakeAsker())  # type: ignore[arg-type]
+    answer: Any = sockets_for(RecordingDispatcher())
     [found] = answer.read(OTHER_NODE, [["ann", ["tea"], {"a": 1}]])
     assert (found.sid, found.rooms, found.data) == ("ann", {"tea"}, {"a": 1})
-    with pytest.raises(ValueError, match=r"not a socket|room name"):
+    with pytest.raises(ValueError, match=r"expected sid|room name"):
         answer.read(OTHER_NODE, [row])
 
 

@@ -19,11 +19,11 @@ def reply(
 
 def test_it_is_done_when_everyone_has_answered() -> None:
     asked = PendingRequest(["ann", "bob"])
-    assert asked.answered(reply("ann", b"1"))
+    assert asked.take(reply("ann", b"1"))
     assert not asked.is_done()
-    assert asked.answered(reply("bob", b"no", refused=True))
+    assert asked.take(reply("bob", b"no", refused=True))
     assert asked.is_done()
-    assert asked.answers == {"ann": b"1"}
+    assert asked.responses == {"ann": b"1"}
     assert asked.refusals == {"bob": "no"}
 
 
@@ -33,14 +33,14 @@ def test_with_nobody_to_ask_it_is_done() -> None:
 
 def test_one_that_dies_is_not_waited_for_and_its_half_answer_is_none() -> None:
     asked = PendingRequest(["ann", "bob"])
-    asked.answered(reply("ann", b"[1,", last=False))
+    asked.take(reply("ann", b"[1,", last=False))
     asked.gone("ann", left=False)
     asked.gone("nobody", left=True)
     assert asked.missing == {"bob"}
-    assert asked.answered(reply("ann", b"2]", piece=1))  # too late, and no nonsense
-    asked.answered(reply("bob", b"1"))
+    assert asked.take(reply("ann", b"2]", piece=1))  # too late, and no nonsense
+    asked.take(reply("bob", b"1"))
     assert asked.is_done()
-    assert asked.answers == {"bob": b"1"}
+    assert asked.responses == {"bob": b"1"}
 
 
 @given(st.binary(max_size=5), st.integers(1, 3))
@@ -51,35 +51,35 @@ def test_an_answer_in_pieces_is_whole_again(data: bytes, times: int) -> None:
     asked = PendingRequest(["ann"])
     for number, piece in enumerate(pieces):
         assert not asked.is_done()
-        assert asked.answered(reply("ann", piece, piece=number, last=number == len(pieces) - 1))
-    assert asked.answers == {"ann": whole}
+        assert asked.take(reply("ann", piece, piece=number, last=number == len(pieces) - 1))
+    assert asked.responses == {"ann": whole}
 
 
 @pytest.mark.parametrize("piece", [1, 2, 2**32 - 1])
 def test_an_answer_with_a_piece_missing_is_none(piece: int) -> None:
     asked = PendingRequest(["ann"])
-    assert not asked.answered(reply("ann", b"x", piece=piece))
+    assert not asked.take(reply("ann", b"x", piece=piece))
     assert asked.missing == {"ann"}
-    assert asked.answers == {}
+    assert asked.responses == {}
 
 
 def test_who_was_not_asked_or_has_answered_is_not_listened_to() -> None:
     asked = PendingRequest(["ann", "bob"])
-    assert not asked.answered(reply("eve", b"1"))
-    assert asked.answered(reply("ann", b"1"))
-    assert not asked.answered(reply("ann", b"2"))
-    assert asked.answers == {"ann": b"1"}
+    assert not asked.take(reply("eve", b"1"))
+    assert asked.take(reply("ann", b"1"))
+    assert not asked.take(reply("ann", b"2"))
+    assert asked.responses == {"ann": b"1"}
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(question, "MAX_ANSWER_BYTES", 10)
+    monkeypatch.setattr(question, "MAX_RESPONSE_BYTES", 10)
     asked = PendingRequest(["ann", "bob"])
-    assert asked.answered(reply("ann", b"123456", last=False))
-    assert asked.answered(reply("bob", b"12345", last=False))
+    assert asked.take(reply("ann", b"123456", last=False))
+    assert asked.take(reply("bob", b"12345", last=False))
     assert asked.missing == {"ann"}
     assert "longer than 10 bytes" in asked.refusals["bob"]
-    assert asked.answered(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
-    assert not asked.answered(reply("ann", b"8", piece=7))
+    assert asked.take(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
+    assert not asked.take(reply("ann", b"8", piece=7))
 
 
 # Unidentified: workers that we do not know, and that have the request.
@@ -87,16 +87,16 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_whoever_got_it_is_waited_for_known_or_not() -> None:
     asked = PendingRequest(["ann"], everyone=True)
-    asked.answered(reply("ann", b"1"))
+    asked.take(reply("ann", b"1"))
     assert not asked.is_done()  # nobody has said yet how many got it
     asked.reached(2)
     assert asked.unidentified == 1
     assert not asked.is_done()
-    assert asked.answered(reply("eve", b"[2", last=False))
+    assert asked.take(reply("eve", b"[2", last=False))
     assert (asked.unidentified, asked.missing) == (0, {"eve"})
-    assert asked.answered(reply("eve", b"]", piece=1))
+    assert asked.take(reply("eve", b"]", piece=1))
     assert asked.is_done()
-    assert asked.answers == {"ann": b"1", "eve": b"[2]"}
+    assert asked.responses == {"ann": b"1", "eve": b"[2]"}
 
 
 def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
@@ -113,35 +113,35 @@ def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
 def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3 if left else 2)  # a dead one did not get it
-    asked.answered(reply("ann", b"1"))
+    asked.take(reply("ann", b"1"))
     asked.gone("bob", left=left)
-    asked.counted(2)  # Ann, and somebody else
+    asked.recounted(2)  # Ann, and somebody else
     assert asked.unidentified == 1
-    asked.answered(reply("eve", b"2"))
+    asked.take(reply("eve", b"2"))
     assert asked.is_done()
 
 
 def test_strangers_that_have_gone_are_not_waited_for() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3)
-    asked.answered(reply("ann", b"1"))
-    asked.answered(reply("bob", b"2"))
+    asked.take(reply("ann", b"1"))
+    asked.take(reply("bob", b"2"))
     asked.met("new", new=True)
     asked.gone("bob", left=False)  # it has answered
-    asked.counted(3)
+    asked.recounted(3)
     assert asked.unidentified == 1
-    asked.counted(2)  # Ann and the new one
+    asked.recounted(2)  # Ann and the new one
     assert asked.is_done()
-    assert asked.answers == {"ann": b"1", "bob": b"2"}
+    assert asked.responses == {"ann": b"1", "bob": b"2"}
 
 
 def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.gone("bob", left=True)
     asked.reached(2)
-    asked.answered(reply("ann", b"1"))
+    asked.take(reply("ann", b"1"))
     assert asked.unidentified == 1
-    asked.answered(reply("eve", b"2"))
+    asked.take(reply("eve", b"2"))
     assert asked.is_done()
 
 
@@ -151,21 +151,21 @@ def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first:
     asked.reached(2)
     asked.met("new", new=True)
     if counted_first:
-        asked.counted(2)  # the new one, and somebody else
-    assert asked.answered(reply("new", b"1"))
-    asked.counted(2)
+        asked.recounted(2)  # the new one, and somebody else
+    assert asked.take(reply("new", b"1"))
+    asked.recounted(2)
     assert asked.unidentified == 1
-    assert asked.answered(reply("eve", b"2"))
+    assert asked.take(reply("eve", b"2"))
     assert asked.is_done()
-    assert asked.answers == {"new": b"1", "eve": b"2"}
+    assert asked.responses == {"new": b"1", "eve": b"2"}
 
 
 def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(2)
     asked.gone("ann", left=False)
-    assert asked.answered(reply("ann", b"1"))
-    assert asked.answers == {"ann": b"1"}
+    assert asked.take(reply("ann", b"1"))
+    assert asked.responses == {"ann": b"1"}
     assert asked.missing == {"bob"}
 
 
@@ -174,6 +174,6 @@ def test_no_more_strangers_are_believed_in_than_there_can_be_workers(
 ) -> None:
     monkeypatch.setattr(question, "MAX_PEERS", 2)
     asked = PendingRequest([], everyone=True)
-    assert asked.answered(reply("ann", b"1"))
-    assert asked.answered(reply("bob", b"1", last=False))
-    assert not asked.answered(reply("eve", b"1"))
+    assert asked.take(reply("ann", b"1"))
+    assert asked.take(reply("bob", b"1", last=False))
+    assert not asked.take(reply("eve", b"1"))

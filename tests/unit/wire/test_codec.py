@@ -11,7 +11,14 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.codec import VERSION, encode, is_from
-from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Message, Reply, Request
+from fastapi_rooms.wire.envelope import (
+    Broadcast,
+    Envelope,
+    Heartbeat,
+    HeartbeatKind,
+    Reply,
+    Request,
+)
 from tests.unit.strategies import any_text, namespaces, node_ids, room_names
 
 
@@ -43,10 +50,11 @@ replies = st.builds(
     sequences,
     numbers,
     st.integers(0, 2**32 - 1),
-    st.booleans(),
-    st.booleans(),
-    st.binary(),
-)
+    last=st.booleans(),
+    refused=st.booleans(),
+    data=st.binary(),
+    unsupported=st.booleans(),
+).filter(lambda reply: reply.refused or not reply.unsupported)
 intervals = st.integers(1, 2**32 - 1).map(lambda milliseconds: milliseconds / 1000)
 beats = st.builds(Heartbeat, node_ids, sequences, st.sampled_from(HeartbeatKind), intervals)
 messages = st.one_of(broadcasts, requests, replies, beats)
@@ -82,7 +90,7 @@ def test_what_is_encoded_decodes_to_the_same(broadcast: Broadcast) -> None:
 
 
 @given(st.one_of(requests, replies, beats))
-def test_what_workers_say_to_each_other_decodes_to_the_same(message: Message) -> None:
+def test_what_workers_say_to_each_other_decodes_to_the_same(message: Envelope) -> None:
     assert codec.decode(encode(message)) == message
 
 
@@ -118,16 +126,23 @@ def test_what_workers_say_to_each_other_decodes_to_the_same(message: Message) ->
             id="a piece of a refusal",
         ),
         pytest.param(
+            Reply("01" * 8, 2, 3, 0, last=True, refused=True, data=b"no", unsupported=True),
+            3,
+            7,
+            bytes(5) + bytes(7) + b"\x03" + bytes(4) + b"no",
+            id="a refusal of a verb that is not known",
+        ),
+        pytest.param(
             Heartbeat("01" * 8, 2, HeartbeatKind.BYE, 2.5),
             4,
             0,
             bytes(5) + b"\x02\x00\x00\x09\xc4",
-            id="a beat",
+            id="a heartbeat",
         ),
     ],
 )
 def test_the_bytes_of_what_workers_say_to_each_other_are_these(
-    message: Message, kind: int, flags: int, rest: bytes
+    message: Envelope, kind: int, flags: int, rest: bytes
 ) -> None:
     header = bytes([1, kind, flags]) + b"\x01" * 8 + bytes(7) + b"\x02"
     assert encode(message) == header + rest
@@ -157,11 +172,16 @@ def test_the_bytes_of_what_workers_say_to_each_other_are_these(
             b"\x01\x03\x00" + bytes(21) + bytes(11), "buffer of at least", id="no whole piece"
         ),
         pytest.param(
+            b"\x01\x03\x04" + bytes(21) + bytes(12),
+            "refused",
+            id="unsupported, and not refused",
+        ),
+        pytest.param(
             b"\x01\x04\x00" + bytes(21) + b"\x00\x00\x00\x00",
             "requires a buffer",
             id="no whole beat",
         ),
-        pytest.param(b"\x01\x04\x00" + bytes(21) + bytes(5), "pause", id="no interval"),
+        pytest.param(b"\x01\x04\x00" + bytes(21) + bytes(5), "interval", id="no interval"),
         pytest.param(
             b"\x01\x04\x00" + bytes(21) + b"\x04\0\0\0\x01",
             "HeartbeatKind",
@@ -247,7 +267,7 @@ def test_junk_after_a_believable_beginning_is_malformed_or_exactly_what_it_says(
 
 @given(messages, st.data())
 def test_a_mutated_envelope_is_malformed_or_exactly_what_it_says(
-    message: Message, data: st.DataObject
+    message: Envelope, data: st.DataObject
 ) -> None:
     mutated = bytearray(encode(message))
     for _ in range(data.draw(st.integers(1, 3))):

@@ -12,16 +12,24 @@ from fastapi_rooms.adapters.base import AdapterHealth, Outage
 from fastapi_rooms.cluster.commands import EmptyNamespace
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.names import Channels, new_sid
-from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.runtime import TURN_BYTES, Runtime
+from fastapi_rooms.worker.run import TURN_BYTES
+from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.settings import Settings
-from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of, decoded, other_tasks
+from tests.unit.support import (
+    OTHER_NODE,
+    FakeAdapter,
+    broadcast,
+    channel_of,
+    decoded,
+    other_tasks,
+    published,
+)
 
 LOBBY, BAR = channel_of("lobby"), channel_of("bar")
 HELLO = Payload.of_text("hello")
@@ -35,7 +43,7 @@ class _Heard(EmptyNamespace):
         self.outages: list[Outage] = []
         self.broken = False
 
-    def deliver_here(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         if self.broken:
             raise ValueError("broken")
         self.messages.append((target, payload.text, volatile))
@@ -47,14 +55,14 @@ class _Heard(EmptyNamespace):
 
     def forget(self) -> None: ...
 
-    def guests(self) -> list[Drainable]:
+    def drainables(self) -> list[Drainable]:
         return []
 
 
 class _Lonely(FakeAdapter):
     """An adapter that knows whether it is alone."""
 
-    alone = True
+    is_alone = True
 
 
 class _Halves(FakeAdapter):
@@ -66,13 +74,10 @@ class _Halves(FakeAdapter):
 
 def _settings(*, join_timeout: float = 60, linger: float = 0, limit: int = 1024) -> Settings:
     return Settings(
-        OutboxPolicy(),
-        join_timeout,
-        linger,
-        limit,
-        direct=True,
-        request_timeout=5,
-        pace=HeartbeatSettings(heartbeat=60, observer=False),
+        join_timeout=join_timeout,
+        linger=linger,
+        max_message_bytes=limit,
+        heartbeat=HeartbeatSettings(interval=60),
     )
 
 
@@ -87,7 +92,7 @@ async def runtime(adapter: FakeAdapter) -> AsyncIterator[Runtime]:
     runtime = Runtime(adapter, _settings())
     await runtime.start()
     yield runtime
-    await runtime.close()
+    await runtime.stop()
 
 
 @pytest.fixture
@@ -110,15 +115,15 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
 ) -> None:
     runtime = Runtime(adapter, _settings())
     with pytest.raises(NotStarted):
-        _ = runtime.node
+        _ = runtime.run.node
     with pytest.raises(NotStarted):
-        runtime.check(HELLO)
+        runtime.run.check_size(HELLO)
     with pytest.raises(NotStarted):
-        await runtime.acquire([LOBBY])
+        await runtime.run.acquire([LOBBY])
     with pytest.raises(NotStarted):
-        await runtime.publish("/", Target(), HELLO)
+        await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
     with pytest.raises(NotStarted):
-        runtime.spend_turn(HELLO)
+        runtime.run.spend_turn(HELLO)
     assert (adapter.subscribed, adapter.published) == (set(), [])
 
 
@@ -127,9 +132,9 @@ async def test_every_start_is_a_new_worker_on_a_channel_of_its_own(adapter: Fake
     nodes = set()
     for _ in range(3):
         await runtime.start()
-        nodes.add(runtime.node)
-        assert adapter.subscribed == {Channels("rooms").of_node(runtime.node)}
-        await runtime.close()
+        nodes.add(runtime.run.node)
+        assert adapter.subscribed == {Channels("rooms").of_node(runtime.run.node)}
+        await runtime.stop()
     assert len(nodes) == 3
     assert adapter.closes == 3
 
@@ -140,26 +145,26 @@ async def test_a_start_that_fails_leaves_it_not_started(adapter: FakeAdapter) ->
     with pytest.raises(AdapterUnavailable, match="wrong password"):
         await runtime.start()
     with pytest.raises(NotStarted):
-        _ = runtime.node
+        _ = runtime.run.node
     adapter.start_error = None
     await runtime.start()
     assert runtime.health.ready
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_closing_leaves_no_timer_behind(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, _settings(linger=0.001))
     await runtime.start()
-    await runtime.acquire([LOBBY])
-    runtime.release([LOBBY])
-    await runtime.close()
+    await runtime.run.acquire([LOBBY])
+    runtime.run.release([LOBBY])
+    await runtime.stop()
     await runtime.start()
     adapter.subscribed.add(LOBBY)  # what a sweep of the closed runtime would take away
-    await runtime.acquire([b"other"])
-    runtime.release([b"other"])
+    await runtime.run.acquire([b"other"])
+    runtime.run.release([b"other"])
     await eventually(lambda: b"other" not in adapter.subscribed)
     assert LOBBY in adapter.subscribed
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: FakeAdapter) -> None:
@@ -172,7 +177,7 @@ async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: Fake
     adapter.health = adapter.health._replace(connected=False)
     assert _ready(runtime) is False
     adapter.health = adapter.health._replace(connected=True)
-    await runtime.close()
+    await runtime.stop()
     adapter.health = adapter.health._replace(connected=True)
     assert _ready(runtime) is False
 
@@ -191,25 +196,25 @@ async def test_a_join_does_not_ask_for_what_is_live_already() -> None:
     adapter = _Knowing()
     runtime = Runtime(adapter, _settings(linger=60))
     await runtime.start()
-    await runtime.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY])
     adapter.hold_up()
-    await runtime.acquire([LOBBY])
-    joining = asyncio.ensure_future(runtime.acquire([LOBBY, BAR]))
+    await runtime.run.acquire([LOBBY])
+    joining = asyncio.ensure_future(runtime.run.acquire([LOBBY, BAR]))
     await eventually(lambda: adapter.waiting == 1, what="a join that waits for its new room")
     for _ in range(2):
-        runtime.release([LOBBY])
+        runtime.run.release([LOBBY])
     assert not joining.done()
     adapter.let_go()
     await joining
     assert {LOBBY, BAR} <= adapter.subscribed
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_a_join_returns_when_the_adapter_has_confirmed(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     adapter.hold_up()
-    join = asyncio.ensure_future(runtime.acquire([LOBBY]))
+    join = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
     await eventually(lambda: adapter.waiting)
     assert not join.done()
     adapter.let_go()
@@ -220,26 +225,26 @@ async def test_a_join_returns_when_the_adapter_has_confirmed(
 async def test_a_channel_is_left_when_the_last_has_let_go(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
-    await runtime.acquire([LOBBY])
-    await runtime.acquire([LOBBY])
-    await runtime.acquire([b"other"])
-    runtime.release([LOBBY])
-    runtime.release([b"other"])
+    await runtime.run.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY])
+    await runtime.run.acquire([b"other"])
+    runtime.run.release([LOBBY])
+    runtime.run.release([b"other"])
     await eventually(lambda: b"other" not in adapter.subscribed)
     assert LOBBY in adapter.subscribed
-    runtime.release([LOBBY])
+    runtime.run.release([LOBBY])
     await eventually(lambda: LOBBY not in adapter.subscribed)
 
 
 async def test_a_channel_taken_again_within_its_linger_is_never_left(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, _settings(linger=0.01))
     await runtime.start()
-    await runtime.acquire([LOBBY, b"other"])
-    runtime.release([LOBBY, b"other"])
-    await runtime.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY, b"other"])
+    runtime.run.release([LOBBY, b"other"])
+    await runtime.run.acquire([LOBBY])
     await eventually(lambda: b"other" not in adapter.subscribed)
     assert LOBBY in adapter.subscribed
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_a_linger_that_ended_with_nothing_to_leave_is_followed_by_the_next(
@@ -248,27 +253,27 @@ async def test_a_linger_that_ended_with_nothing_to_leave_is_followed_by_the_next
     runtime = Runtime(adapter, _settings(linger=0.01))
     await runtime.start()
     loop = asyncio.get_running_loop()
-    await runtime.acquire([LOBBY])
-    runtime.release([LOBBY])
+    await runtime.run.acquire([LOBBY])
+    runtime.run.release([LOBBY])
     over = loop.time() + 0.02
-    await runtime.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY])
     await eventually(lambda: loop.time() > over)
     assert LOBBY in adapter.subscribed
-    runtime.release([LOBBY])
+    runtime.run.release([LOBBY])
     await eventually(lambda: LOBBY not in adapter.subscribed)
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_a_channel_lingers_for_as_long_as_it_was_told_to(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, _settings(linger=0.05))
     await runtime.start()
     loop = asyncio.get_running_loop()
-    await runtime.acquire([LOBBY])
-    runtime.release([LOBBY])
+    await runtime.run.acquire([LOBBY])
+    runtime.run.release([LOBBY])
     released = loop.time()
     await eventually(lambda: LOBBY not in adapter.subscribed)
     assert loop.time() - released >= 0.05
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_a_join_that_is_not_confirmed_in_time_fails_and_holds_nothing(
@@ -278,16 +283,16 @@ async def test_a_join_that_is_not_confirmed_in_time_fails_and_holds_nothing(
     await runtime.start()
     adapter.hold_up()
     with pytest.raises(AdapterUnavailable, match=r"in 0\.01 s\. Nothing was joined"):
-        await runtime.acquire([LOBBY])
+        await runtime.run.acquire([LOBBY])
     await eventually(lambda: LOBBY not in adapter.subscribed)
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_a_join_that_is_cancelled_holds_nothing(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     adapter.hold_up()
-    join = asyncio.ensure_future(runtime.acquire([LOBBY]))
+    join = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
     await eventually(lambda: adapter.waiting)
     join.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -298,17 +303,17 @@ async def test_a_join_that_is_cancelled_holds_nothing(
 async def test_a_join_that_is_refused_holds_nothing(runtime: Runtime, adapter: FakeAdapter) -> None:
     adapter.subscribe_error = AdapterUnavailable("no permission")
     with pytest.raises(AdapterUnavailable, match="no permission"):
-        await runtime.acquire([LOBBY])
+        await runtime.run.acquire([LOBBY])
     await eventually(lambda: LOBBY not in adapter.subscribed)
 
 
 async def test_a_failed_join_leaves_the_channel_to_those_who_have_it(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
-    await runtime.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY])
     adapter.subscribe_error = AdapterUnavailable("no")
     with pytest.raises(AdapterUnavailable):
-        await runtime.acquire([LOBBY, b"other"])
+        await runtime.run.acquire([LOBBY, b"other"])
     await eventually(lambda: b"other" not in adapter.subscribed)
     assert LOBBY in adapter.subscribed
 
@@ -318,18 +323,18 @@ async def test_a_join_of_an_earlier_start_takes_nothing_from_the_present_one(
     runtime: Runtime, adapter: FakeAdapter, fails: bool
 ) -> None:
     adapter.hold_up()
-    late = asyncio.ensure_future(runtime.acquire([LOBBY]))
+    late = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
     await eventually(lambda: adapter.waiting)
-    await runtime.close()
+    await runtime.stop()
     await runtime.start()
     adapter.let_go()
-    await runtime.acquire([LOBBY])
+    await runtime.run.acquire([LOBBY])
     adapter.subscribe_error = AdapterUnavailable("the manager was closed") if fails else None
     with pytest.raises(AdapterUnavailable if fails else NotStarted):
         await late
     adapter.subscribe_error = None
-    await runtime.acquire([b"other"])
-    runtime.release([b"other"])
+    await runtime.run.acquire([b"other"])
+    runtime.run.release([b"other"])
     await eventually(lambda: b"other" not in adapter.subscribed)
     assert LOBBY in adapter.subscribed
 
@@ -337,8 +342,10 @@ async def test_a_join_of_an_earlier_start_takes_nothing_from_the_present_one(
 async def test_letting_go_after_the_close_is_harmless(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, _settings())
     await runtime.start()
-    await runtime.acquire([LOBBY])
-    await runtime.close()
+    run = runtime.run
+    await run.acquire([LOBBY])
+    await runtime.stop()
+    run.release([LOBBY])
     runtime.release([LOBBY])
     assert not other_tasks()
 
@@ -359,11 +366,11 @@ async def test_letting_go_after_the_close_is_harmless(adapter: FakeAdapter) -> N
 async def test_a_message_travels_on_the_one_channel_that_all_it_is_for_listen_to(
     runtime: Runtime, adapter: FakeAdapter, target: Target, channel: bytes
 ) -> None:
-    await runtime.publish("/", target, HELLO)
+    await published(runtime.run.publish("/", target, HELLO, volatile=False))
     [(sent_on, data)] = adapter.published
     assert sent_on == channel
     sent = decoded(data)
-    assert (sent.origin, sent.namespace, sent.target) == (runtime.node, "/", target)
+    assert (sent.origin, sent.namespace, sent.target) == (runtime.run.node, "/", target)
     assert sent.payload.data == HELLO.data
     assert not sent.volatile
 
@@ -373,9 +380,9 @@ async def test_sequences_rise_across_channels_and_kinds(
 ) -> None:
     for room, volatile in (("a", False), ("b", True), ("a", True), ("c", False)):
         if volatile:
-            runtime.publish_volatile("/", Target((room,)), HELLO)
+            runtime.run.publish("/", Target((room,)), HELLO, volatile=True)
         else:
-            await runtime.publish("/", Target((room,)), HELLO)
+            await published(runtime.run.publish("/", Target((room,)), HELLO, volatile=False))
     sent = [*adapter.published, *adapter.published_volatile]
     sequences = [decoded(data).sequence for _, data in sent]
     assert sorted(sequences) == list(range(min(sequences), min(sequences) + 4))
@@ -386,7 +393,9 @@ async def test_a_publish_returns_when_the_adapter_has_accepted(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     adapter.hold_up()
-    publish = asyncio.ensure_future(runtime.publish("/", Target(), HELLO))
+    publish = asyncio.ensure_future(
+        published(runtime.run.publish("/", Target(), HELLO, volatile=False))
+    )
     await eventually(lambda: adapter.waiting)
     assert not publish.done()
     adapter.let_go()
@@ -398,7 +407,7 @@ async def test_a_volatile_message_does_not_wait_for_the_adapter(
 ) -> None:
     adapter.hold_up()
     adapter.publish_error = AdapterUnavailable("no")
-    runtime.publish_volatile("/", Target(), HELLO)
+    runtime.run.publish("/", Target(), HELLO, volatile=True)
     [(channel, data)] = adapter.published_volatile
     assert channel == b"rooms#/#"
     assert decoded(data).volatile
@@ -410,11 +419,11 @@ def test_a_message_over_the_limit_is_refused() -> None:
 
     async def check() -> None:
         await runtime.start()
-        runtime.check(Payload.of_text("abc"))
+        runtime.run.check_size(Payload.of_text("abc"))
         with pytest.raises(MessageTooLarge) as raised:
-            runtime.check(Payload.of_text("é€"))  # five bytes, though only two characters
+            runtime.run.check_size(Payload.of_text("é€"))  # five bytes, though only two characters
         assert (raised.value.size, raised.value.limit) == (5, 3)
-        await runtime.close()
+        await runtime.stop()
 
     asyncio.run(check())
 
@@ -431,21 +440,23 @@ async def test_a_turn_has_its_share_of_messages_and_every_turn_is_a_new_one(
 
     asyncio.get_running_loop().call_soon(turn)
     large = Payload.of_bytes(bytes(TURN_BYTES // 4))
-    assert [runtime.spend_turn(large) for _ in range(5)] == [False, False, False, True, True]
+    assert [runtime.run.spend_turn(large) for _ in range(5)] == [False, False, False, True, True]
     await asyncio.sleep(0)
     assert turns == 1
-    assert [runtime.spend_turn(large) for _ in range(4)] == [False, False, False, True]
+    assert [runtime.run.spend_turn(large) for _ in range(4)] == [False, False, False, True]
 
 
-async def test_it_is_alone_while_the_adapter_knows_that_nobody_else_is_there(
-    runtime: Runtime,
-) -> None:
-    assert not runtime.alone, "an adapter that cannot know"
+async def test_nothing_is_published_while_the_adapter_knows_that_nobody_else_is_there() -> None:
     adapter = _Lonely()
     runtime = Runtime(adapter, _settings())
-    assert runtime.alone
-    adapter.alone = False
-    assert not runtime.alone
+    await runtime.start()
+    for volatile in (True, False):
+        assert runtime.run.publish("/", Target(), HELLO, volatile=volatile) is None
+    assert (adapter.published, adapter.published_volatile) == ([], [])
+    adapter.is_alone = False
+    await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
+    assert len(adapter.published) == 1
+    await runtime.stop()
 
 
 # In.
@@ -455,15 +466,15 @@ async def test_another_workers_message_is_delivered(
     runtime: Runtime, adapter: FakeAdapter, heard: _Heard
 ) -> None:
     target = Target(("lobby",), ("ann",))
-    runtime.received(LOBBY, codec.encode(broadcast(1, target, "hello", volatile=True)))
+    runtime.run.received(LOBBY, codec.encode(broadcast(1, target, "hello", volatile=True)))
     assert heard.messages == [(target, "hello", True)]
 
 
 async def test_a_workers_own_echo_is_dropped(
     runtime: Runtime, adapter: FakeAdapter, heard: _Heard
 ) -> None:
-    await runtime.publish("/", Target(), HELLO)
-    runtime.received(*adapter.published[0])
+    await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
+    runtime.run.received(*adapter.published[0])
     assert heard.messages == []
 
 
@@ -471,7 +482,7 @@ async def test_a_message_that_comes_twice_is_delivered_once(
     runtime: Runtime, heard: _Heard
 ) -> None:
     for sequence in (1, 2, 1, 2, 3):
-        runtime.received(LOBBY, codec.encode(broadcast(sequence, Target(), str(sequence))))
+        runtime.run.received(LOBBY, codec.encode(broadcast(sequence, Target(), str(sequence))))
     assert [text for _, text, _ in heard.messages] == ["1", "2", "3"]
 
 
@@ -480,9 +491,9 @@ async def test_where_order_holds_within_a_shard_each_shard_counts_apart() -> Non
     runtime.namespaces["/"] = heard
     await runtime.start()
     for channel, sequence in ((b"a", 2), (b"bb", 1), (b"ccc", 2), (b"dd", 1), (b"ccc", 3)):
-        runtime.received(channel, codec.encode(broadcast(sequence, Target(), f"{sequence}")))
+        runtime.run.received(channel, codec.encode(broadcast(sequence, Target(), f"{sequence}")))
     assert [text for _, text, _ in heard.messages] == ["2", "1", "3"]
-    await runtime.close()
+    await runtime.stop()
 
 
 async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
@@ -490,7 +501,7 @@ async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
 ) -> None:
     caplog.set_level(logging.DEBUG, "fastapi_rooms")
     for junk in (b"", b"junk", b"\x02" + codec.encode(broadcast(1, Target(), "x"))[1:]):
-        runtime.received(LOBBY, junk)
+        runtime.run.received(LOBBY, junk)
     assert heard.messages == []
     assert runtime.health.dropped == 3
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
@@ -499,7 +510,9 @@ async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
 async def test_a_namespace_that_nobody_here_has_is_no_matter(
     runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runtime.received(b"rooms#/other#", codec.encode(broadcast(1, Target(), "x", namespace="/o")))
+    runtime.run.received(
+        b"rooms#/other#", codec.encode(broadcast(1, Target(), "x", namespace="/o"))
+    )
     assert heard.messages == []
     assert runtime.health.dropped == 0
     assert not caplog.records
@@ -509,9 +522,9 @@ async def test_a_delivery_that_fails_is_logged_and_does_not_reach_the_adapter(
     runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard.broken = True
-    runtime.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
+    runtime.run.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
     heard.broken = False
-    runtime.received(LOBBY, codec.encode(broadcast(2, Target(), "y")))
+    runtime.run.received(LOBBY, codec.encode(broadcast(2, Target(), "y")))
     assert [text for _, text, _ in heard.messages] == ["y"]
     assert "ValueError: broken" in caplog.text
 
@@ -520,15 +533,16 @@ async def test_what_arrives_after_the_close_is_dropped(adapter: FakeAdapter) -> 
     runtime, heard = Runtime(adapter, _settings()), _Heard()
     runtime.namespaces["/"] = heard
     await runtime.start()
-    await runtime.close()
-    runtime.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
+    run = runtime.run
+    await runtime.stop()
+    run.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
     assert heard.messages == []
 
 
 async def test_a_gap_is_told_to_every_namespace(runtime: Runtime, heard: _Heard) -> None:
     other = runtime.namespaces["/other"] = _Heard()
     outage = Outage(1.0, 2.0, frozenset({LOBBY}))
-    runtime.gap(outage)
+    runtime.run.gap(outage)
     assert heard.outages == other.outages == [outage]
 
 
@@ -536,5 +550,5 @@ async def test_a_sid_made_here_costs_no_channel_of_its_own(
     runtime: Runtime, adapter: FakeAdapter
 ) -> None:
     before = set(adapter.subscribed)
-    await runtime.acquire([runtime.channels.of_room("/", new_sid(runtime.node))])
+    await runtime.run.acquire([runtime.channels.of_room("/", new_sid(runtime.run.node))])
     assert adapter.subscribed == before

@@ -16,7 +16,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import InvalidMessage, InvalidRoomName
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.worker.socket import Socket
-from tests.unit.support import FakeAsker
+from tests.unit.support import RecordingDispatcher
 
 GONE: Message = {"type": "websocket.disconnect", "code": 1001, "reason": "bye"}
 
@@ -29,21 +29,16 @@ def _bytes(data: bytes) -> Message:
     return {"type": "websocket.receive", "bytes": data}
 
 
-class _Home(FakeAsker):
+class _Host(RecordingDispatcher):
     """The namespace of the socket `ann`."""
 
     name = "/chat"
-    has_authorizers = False
 
     def __init__(self) -> None:
         super().__init__()
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
-        self.targets: list[Target] = []
         self.everyone = BroadcastOperator(self)
-
-    async def admit(self, socket: Socket, rooms: tuple[str, ...]) -> None:
-        self.asked.append(("admit", rooms))
 
     async def join(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("join", rooms))
@@ -54,10 +49,8 @@ class _Home(FakeAsker):
     def rooms_of(self, socket: Socket) -> frozenset[str]:
         return self.sids.get(socket.sid, frozenset())
 
-    async def deliver(
-        self, target: Target, payload: Payload, *, local: bool, volatile: bool
-    ) -> None:
-        self.targets.append(target)
+    async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
+        self.asked.append(("disconnect", (str(code), reason)))
 
 
 class _Transport:
@@ -76,7 +69,7 @@ class _Transport:
 
 
 async def _socket(
-    *incoming: Message, home: _Home | None = None, transport: _Transport | None = None
+    *incoming: Message, host: _Host | None = None, transport: _Transport | None = None
 ) -> Socket:
     """The socket `ann`, accepted, whose client sends `incoming`."""
     messages = iter(({"type": "websocket.connect"}, *incoming))
@@ -90,9 +83,7 @@ async def _socket(
     await websocket.accept()
     out: Any = transport or _Transport()
     out.receive = websocket.receive
-    return Socket(
-        home or _Home(), websocket, out, "ann", {"name": "Ann"}, lambda code, reason: None
-    )
+    return Socket(host or _Host(), websocket, out, "ann", {"name": "Ann"})
 
 
 # Reading.
@@ -234,12 +225,12 @@ async def test_what_cannot_be_sent_is_refused(
 
 
 async def test_broadcasts_leave_the_socket_out() -> None:
-    home = _Home()
-    socket = await _socket(home=home)
+    host = _Host()
+    socket = await _socket(host=host)
     await socket.to("lobby", "bar").send_text("x")
     await socket.broadcast.send_text("x")
     await socket.broadcast.to("lobby").except_("bob").send_text("x")
-    assert home.targets == [
+    assert [sent.target for sent in host.sent] == [
         Target(("lobby", "bar"), ("ann",)),
         Target(None, ("ann",)),
         Target(("lobby",), ("ann", "bob")),
@@ -250,30 +241,30 @@ async def test_broadcasts_leave_the_socket_out() -> None:
 
 
 async def test_join_and_leave_are_the_namespaces() -> None:
-    home = _Home()
-    socket = await _socket(home=home)
+    host = _Host()
+    socket = await _socket(host=host)
     await socket.join("a", "b")
     await socket.leave("a")
-    assert home.asked == [("join", ("a", "b")), ("leave", ("a",))]
+    assert host.asked == [("join", ("a", "b")), ("leave", ("a",))]
 
 
 @pytest.mark.parametrize("verb", ["join", "leave", "to"])
 @pytest.mark.parametrize("name", ["", "x" * 256, None, 5])
 async def test_a_bad_name_is_refused_before_anything_happens(verb: str, name: Any) -> None:
-    home = _Home()
-    socket = await _socket(home=home)
+    host = _Host()
+    socket = await _socket(host=host)
     with pytest.raises(InvalidRoomName):
         await getattr(socket, verb)("fine", name)
-    assert home.asked == []
+    assert host.asked == []
 
 
 async def test_its_rooms_are_those_of_the_map_and_none_once_it_has_left() -> None:
-    home = _Home()
-    socket = await _socket(home=home)
+    host = _Host()
+    socket = await _socket(host=host)
     assert socket.rooms == {"ann", "lobby"}
-    home.sids["ann"] |= {"bar"}
+    host.sids["ann"] |= {"bar"}
     assert socket.rooms == {"ann", "lobby", "bar"}
-    del home.sids["ann"]
+    del host.sids["ann"]
     assert socket.rooms == set()
 
 

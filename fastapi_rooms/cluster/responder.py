@@ -1,0 +1,115 @@
+"""Carries out what other workers ask, and answers them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from inspect import isawaitable
+from typing import Any, NamedTuple
+
+import orjson
+
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
+from fastapi_rooms.cluster.pending import pieces_of
+from fastapi_rooms.cluster.sender import Sender
+from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
+from fastapi_rooms.wire.envelope import Reply, Request
+from fastapi_rooms.wire.verbs import Verb
+
+logger = logging.getLogger("fastapi_rooms")
+
+MAX_RUNNING = 1024
+"""Requests of others that may be under way here at a time; more are refused."""
+
+
+class UnsupportedVerb(Exception):
+    """The request has a verb that only another version knows."""
+
+
+class _Response(NamedTuple):
+    data: bytes
+    refused: bool = False
+    unsupported: bool = False
+
+
+class Responder:
+    """The requests of other workers that are under way here."""
+
+    def __init__(self, sender: Sender, namespaces: Mapping[str, CommandTarget[Any]]) -> None:
+        self._sender = sender
+        self._namespaces = namespaces
+        self._tasks = Tasks()
+        self._closed = False
+
+    def requested(self, request: Request) -> None:
+        """Carry it out, or begin to: what arrives later finds it done, unless it has to wait."""
+        if len(self._tasks) >= 2 * MAX_RUNNING:
+            return  # not even refusals get out: whoever asks finds out by the timeout
+        refusal = result = None
+        try:
+            result = self._execute(request)
+        except Exception as error:  # noqa: BLE001 -- whoever asks is told
+            refusal = _refusal(request, error)
+        if request.id or isawaitable(result):
+            self._tasks.start(self._answer(request, result, refusal), _task_name(request))
+
+    async def close(self, timeout: float) -> None:
+        """Cancel what is under way; it has `timeout` seconds to end by that."""
+        self._closed = True
+        await self._tasks.end(timeout)
+
+    def _execute(self, request: Request) -> Any:
+        command = COMMANDS.get(request.verb)
+        if command is None:
+            raise UnsupportedVerb
+        if len(self._tasks) >= MAX_RUNNING:
+            raise UsageError(f"{MAX_RUNNING} requests are under way here already.")
+        namespace = self._namespaces.get(request.namespace, EMPTY_NAMESPACE)
+        return command(namespace, request.target, request.arguments)
+
+    async def _answer(self, request: Request, result: Any, refusal: _Response | None) -> None:
+        try:
+            if isawaitable(result):
+                result = await result
+            response = refusal or _Response(orjson.dumps(result))
+        except Exception as error:  # noqa: BLE001 -- as above
+            response = _refusal(request, error)
+        if not request.id or self._closed:
+            return
+        data, refused, unsupported = response
+        pieces = pieces_of(data)
+        with suppress(AdapterUnavailable):  # whoever asks finds out by the timeout
+            for number, piece in enumerate(pieces):
+                last = number == len(pieces) - 1
+                reply = Reply(
+                    self._sender.node, 0, request.id, number, last, refused, piece, unsupported
+                )
+                await self._sender.send(request.origin, reply)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a request could not be carried out, for whoever asked."""
+    return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
+
+
+def _refusal(request: Request, error: Exception) -> _Response:
+    """The refusal, for whoever asks; also for our own log, if it is not their fault."""
+    if isinstance(error, UnsupportedVerb):
+        reason = f"The verb {request.verb!r} is unknown to this worker's version."
+        return _Response(_text(reason), refused=True, unsupported=True)
+    if not isinstance(error, RoomsError):
+        logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)
+    return _Response(_text(reason_of(error)), refused=True)
+
+
+def _text(reason: str) -> bytes:
+    return reason.encode(errors="backslashreplace")
+
+
+def _task_name(request: Request) -> str:
+    """What the task does that answers, for whoever has to find it."""
+    if request.verb == Verb.EMIT:
+        return f"The handler of the server-side event {str(request.arguments.get('event'))[:80]!r}"
+    return f"The answer to {request.verb[:80]!r}"

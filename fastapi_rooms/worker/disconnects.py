@@ -1,0 +1,82 @@
+"""Disconnects: out of every room at once, and closed a slice in each turn of the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.core.membership import Left
+from fastapi_rooms.transports import Transport
+from fastapi_rooms.types import Sid
+from fastapi_rooms.worker.socket import Socket
+
+DISCONNECT_SLICE = 100
+"""Sockets whose closing begins in one turn of the event loop; each goes on in turns of its own."""
+
+
+class Client(Protocol):
+    """A connected client, as far as its namespace needs it."""
+
+    socket: Socket
+    transport: Transport
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Leave the namespace, and close the client behind what was sent to it.
+
+        Does nothing for one that has left.
+        """
+
+    async def drain(self, timeout: float) -> None:
+        """Close the client as the worker drains, in at most so many seconds."""
+
+    def exited(self) -> None:
+        """The socket has left the namespace."""
+
+
+class PendingDisconnect(NamedTuple):
+    """A client whose socket is in no room any more, and is about to be closed."""
+
+    client: Client
+    left: Left
+    code: int
+    reason: str
+
+
+class Disconnects:
+    """The disconnects of one namespace that are under way."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Sid, PendingDisconnect] = {}
+
+    def __contains__(self, sid: Sid) -> bool:
+        return sid in self._pending
+
+    def add(self, pending: PendingDisconnect) -> None:
+        """The socket is out of its rooms; `close` is to follow."""
+        self._pending[pending.client.socket.sid] = pending
+
+    def pop(self, sid: Sid) -> PendingDisconnect | None:
+        """The socket leaves the namespace."""
+        return self._pending.pop(sid, None)
+
+    async def close(self, pending: Sequence[PendingDisconnect]) -> None:
+        """Begin to close these, and return when all of them are being closed."""
+        try:
+            async for some in in_slices(pending, DISCONNECT_SLICE):
+                _close(some)
+        finally:  # out of every room, and never closed: that must not be, whatever ends us
+            _close(pending)
+
+    def close_now(self) -> None:
+        """Begin to close all that are left."""
+        _close(list(self._pending.values()))
+
+    def clear(self) -> None:
+        """Forget those of an event loop that is gone."""
+        self._pending.clear()
+
+
+def _close(pending: Sequence[PendingDisconnect]) -> None:
+    for client, _, code, reason in pending:
+        client.disconnect(code, reason)

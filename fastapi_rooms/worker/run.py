@@ -1,0 +1,292 @@
+"""One run of a manager, from start to close: who this worker is, what it receives and publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from fastapi_rooms.adapters.base import (
+    Adapter,
+    Outage,
+    SupportsIsAlone,
+    SupportsIsLive,
+    SupportsShards,
+)
+from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.commands import CommandTarget
+from fastapi_rooms.core.deduplication import MAX_SHARDED_SOURCES, Duplicates
+from fastapi_rooms.core.interest import Interest
+from fastapi_rooms.core.names import Channels, new_node_id
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    MalformedEnvelope,
+    MessageTooLarge,
+    NotStarted,
+    ShuttingDown,
+)
+from fastapi_rooms.servers import on_server_shutdown
+from fastapi_rooms.types import Channel
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.worker.drain import Drain, Drainable
+from fastapi_rooms.worker.settings import Settings
+
+logger = logging.getLogger("fastapi_rooms")
+
+TURN_BYTES = 64 * 1024
+"""How much may be sent in one turn of the event loop before the sender steps aside for a turn."""
+
+
+class ManagedNamespace(CommandTarget[Any], Protocol):
+    """A namespace on this worker, as far as the manager runs it."""
+
+    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> object:
+        """Deliver a message to this worker's members and listeners."""
+
+    def gap(self, outage: Outage) -> None:
+        """Messages from other workers may have been missed."""
+
+    def drainables(self) -> list[Drainable]:
+        """Every client and listener, to be drained."""
+
+    async def close(self) -> None:
+        """Forget those who could not be drained in time."""
+
+    def forget(self) -> None:
+        """Forget everyone of an event loop that is gone."""
+
+
+class Run:
+    """One run of a manager. Nothing of it outlives the event loop it belongs to."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        settings: Settings,
+        channels: Channels,
+        namespaces: Mapping[str, ManagedNamespace],
+    ) -> None:
+        self.node = new_node_id()
+        """This worker's id, new in every run."""
+        self._adapter = adapter
+        self._settings = settings
+        self._channels = channels
+        self._namespaces = namespaces
+        self._loop = asyncio.get_running_loop()
+        self._is_alone = adapter if isinstance(adapter, SupportsIsAlone) else None
+        self._is_live = adapter if isinstance(adapter, SupportsIsLive) else None
+        self._shards = adapter if isinstance(adapter, SupportsShards) else None
+        self._origin = bytes.fromhex(self.node)
+        self._sequence = itertools.count(1)
+        self._interest = Interest(settings.linger)
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._duplicates = Duplicates(MAX_SHARDED_SOURCES) if self._shards else Duplicates()
+        self._drain: Drain | None = None
+        self._unhook: Callable[[], None] | None = None
+        self._turn_share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
+        self._turn_bytes = 0
+        self._closed = False
+        self.malformed = 0
+        """How many messages came in that made no sense."""
+        self.cluster = Cluster(
+            self.node, adapter, channels, settings.heartbeat, self._next_sequence, namespaces
+        )
+        """This worker among the others."""
+
+    async def start(self) -> None:
+        """Open the adapter, hold this worker's own channels, and discover the other workers."""
+        own = self.cluster.own_channels
+        self._interest.hold(own)
+        await self._adapter.start(self, own)
+        await self.cluster.start()
+        if self._settings.direct_writes:
+            self._unhook = on_server_shutdown(self.begin_drain)
+
+    async def close(self) -> None:
+        """Stop sending and receiving, and close the adapter."""
+        self._closed = True
+        try:
+            if self._sweep_timer is not None:
+                self._sweep_timer.cancel()
+            if self._drain is not None:
+                self._drain.cancel()
+            if self._unhook is not None:
+                self._unhook()
+            await self.cluster.close(self._settings.drain_schedule.timeout)
+        finally:
+            await self._adapter.close()
+
+    # Draining.
+
+    @property
+    def draining(self) -> bool:
+        """Whether nobody is let in any more."""
+        return self._drain is not None
+
+    def begin_drain(self, within: float | None = None) -> float | None:
+        """Let nobody in any more, and begin to close those who are in, unless that has begun.
+
+        `within` says how many seconds the server waits for us, if it does not wait for ever.
+        Returns how many seconds each client has once it is its turn, or `None` if the run is over.
+        """
+        if self._closed:
+            return None
+        if self._drain is None:
+            schedule = self._settings.drain_schedule.within(within)
+            self._drain = Drain(self._drainables, schedule)
+        return self._drain.timeout
+
+    async def drain(self) -> None:
+        """Begin to drain, and return when everyone has been closed."""
+        self.begin_drain()
+        if self._drain is None:
+            raise NotStarted
+        if any(self._drainables()):  # else they went by themselves, and no schedule is waited for
+            await self._drain.wait()
+        else:
+            self._drain.cancel()
+
+    def _drainables(self) -> Iterator[Drainable]:
+        for namespace in list(self._namespaces.values()):
+            yield from namespace.drainables()
+
+    # Interest: which channels this worker receives.
+
+    async def acquire(self, channels: Iterable[Channel]) -> None:
+        """Hold channels, and return when the adapter has confirmed them; else hold none.
+
+        Raises:
+            AdapterUnavailable: they were not confirmed within the join timeout.
+            NotStarted: the manager was closed in the meantime.
+            ShuttingDown: this worker is draining.
+        """
+        self._check_open()
+        self._interest.hold(channels)
+        if self._is_live is not None and all(map(self._is_live.is_live, channels)):
+            return
+        try:
+            async with asyncio.timeout(self._settings.join_timeout):
+                await self._adapter.subscribe(channels)
+            self._check_open()
+        except TimeoutError:
+            self.release(channels)
+            health = self._adapter.health
+            down = "" if health.connected or not health.reason else f" It is down: {health.reason}."
+            raise AdapterUnavailable(
+                f"The adapter did not confirm the join in {self._settings.join_timeout} s. "
+                f"Nothing was joined.{down}"
+            ) from None
+        except BaseException:
+            self.release(channels)
+            raise
+
+    def hold(self, channels: Iterable[Channel]) -> None:
+        """Hold channels once more that are held already."""
+        self._interest.hold(channels)
+
+    def release(self, channels: Iterable[Channel]) -> None:
+        """Hold channels once less; the last to release one starts its linger."""
+        if not self._closed:  # else its subscriptions are gone, too
+            self._interest.release(channels, self._loop.time())
+            if self._sweep_timer is None:
+                self._schedule_sweep()
+
+    def _schedule_sweep(self) -> None:
+        due = self._interest.next_expiry()
+        self._sweep_timer = None if due is None else self._loop.call_at(due, self._sweep)
+
+    def _sweep(self) -> None:
+        expired = self._interest.expired(self._loop.time())
+        if expired:
+            self._adapter.unsubscribe(expired)
+        self._schedule_sweep()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotStarted
+        if self._drain is not None:
+            raise ShuttingDown
+
+    # Out: what this worker publishes.
+
+    def check_size(self, payload: Payload) -> None:
+        """Raise `MessageTooLarge` for a message over the limit."""
+        if len(payload.data) > self._settings.max_message_bytes:
+            raise MessageTooLarge(len(payload.data), self._settings.max_message_bytes)
+
+    def publish(
+        self, namespace: str, target: Target, payload: Payload, *, volatile: bool
+    ) -> Awaitable[object] | None:
+        """Send to the other workers, if there may be any.
+
+        What it returns is to be awaited: it is done when the adapter has accepted the message, and
+        raises `AdapterUnavailable` if it does not. `None` means that there is nothing to wait for.
+        It is the adapter's own awaitable: one coroutine more to wake up through costs as much as
+        many a message does.
+        """
+        if self._is_alone is not None and self._is_alone.is_alone:
+            return None
+        channel = self._channels.of_target(namespace, target.rooms)
+        sequence = next(self._sequence)
+        envelope = Broadcast(self.node, sequence, namespace, target, payload, volatile)
+        data = codec.encode(envelope)
+        if volatile:
+            self._adapter.publish_volatile(channel, data)
+            return None
+        return self._adapter.publish(channel, data)
+
+    def spend_turn(self, payload: Payload) -> bool:
+        """Whether, with this message, this turn of the event loop has had its share of messages.
+
+        The sender is to step aside for a turn then. One that never waits for anything would
+        otherwise keep every outbox from draining, and its members would be closed for not reading.
+        """
+        if self._turn_bytes == 0:
+            self._loop.call_soon(self._new_turn)
+        self._turn_bytes += len(payload.data) + 64
+        return self._turn_bytes > self._turn_share
+
+    def _new_turn(self) -> None:
+        self._turn_bytes = 0
+
+    def _next_sequence(self) -> int:
+        return next(self._sequence)
+
+    # In: what the adapter calls.
+
+    def received(self, channel: Channel, data: bytes) -> None:
+        """Deliver an envelope from another worker; drop and count what is none."""
+        if self._closed or codec.is_from(self._origin, data):
+            return
+        try:
+            envelope = codec.decode(data)
+        except MalformedEnvelope as error:
+            self.malformed += 1
+            logger.debug("Dropped a malformed message on %r: %s", channel, error)
+            return
+        origin, shards = envelope.origin, self._shards
+        source = origin if shards is None else (origin, shards.shard_of(channel))
+        if not self._duplicates.is_new(source, envelope.sequence):
+            return
+        try:
+            if isinstance(envelope, Broadcast):
+                namespace = self._namespaces.get(envelope.namespace)
+                if namespace is not None:
+                    namespace.deliver(envelope.target, envelope.payload, volatile=envelope.volatile)
+            elif not self.cluster.received(envelope):
+                self.malformed += 1
+        except Exception:
+            logger.exception("A message from another worker could not be delivered")
+
+    def gap(self, outage: Outage) -> None:
+        """Tell every namespace, and find out who is there now."""
+        if self._closed:
+            return
+        self.cluster.discover()
+        for namespace in list(self._namespaces.values()):
+            namespace.gap(outage)
