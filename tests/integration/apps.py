@@ -31,11 +31,14 @@ from fastapi_rooms import (
     RoomManager,
     Socket,
 )
+from fastapi_rooms.worker import connection
 
 logger = logging.getLogger(__name__)
 if "QUIET" not in os.environ:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 
+if "CLOSE_TIMEOUT" in os.environ:
+    connection.CLOSE_TIMEOUT = float(os.environ["CLOSE_TIMEOUT"])
 outbox = OutboxPolicy(max_bytes=int(os.environ.get("OUTBOX_BYTES", str(64 * 1024 * 1024))))
 rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
@@ -221,20 +224,3 @@ async def listen(room: str, rooms: Rooms) -> StreamingResponse:
                 yield f"data: {message.text}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
-
-
-without_rooms = FastAPI()
-"""The same routes without the library, to see what a server does on its own account."""
-
-
-@without_rooms.get("/health")
-async def health_without_rooms() -> dict[str, Any]:
-    return {"worker": os.getpid(), "ready": True}
-
-
-@without_rooms.websocket("/ws")
-async def echo(websocket: WebSocket) -> None:
-    await websocket.accept()
-    await websocket.send_text(json.dumps({"sid": "", "worker": os.getpid()}))
-    async for text in websocket.iter_text():
-        await websocket.send_text(text)

@@ -28,7 +28,7 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
 APP = "tests.integration.apps:app"
-WITHOUT_ROOMS = "tests.integration.apps:without_rooms"
+WITHOUT_ROOMS = "tests.integration.without_rooms:app"
 
 _DEPRECATION_ELSEWHERE = re.compile(r"/site-packages/.*DeprecationWarning")
 

@@ -24,7 +24,8 @@ def shared_server(
     """One worker, whose sockets may leave a mebibyte unread."""
     with starter(tmp_path_factory.mktemp("servers")) as start:
         command = uvicorn("--ws", request.param)
-        server = start(command, ROOMS_URL=redis.url, OUTBOX_BYTES=str(1024 * 1024))
+        limits = {"OUTBOX_BYTES": str(1024 * 1024), "CLOSE_TIMEOUT": "0.5"}
+        server = start(command, ROOMS_URL=redis.url, **limits)
         server.wait_for_workers()
         yield server
 

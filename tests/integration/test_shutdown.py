@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,6 @@ from tests.integration.servers import (
     Server,
     Start,
     gunicorn,
-    starter,
     uvicorn,
 )
 from tests.integration.workers import Connect, Workers
@@ -64,33 +63,18 @@ async def end_of(server: Server, close_codes: list[int | None]) -> End:
     return End(exit_code, {*close_codes}, complaints)
 
 
-EndWithoutRooms = Callable[[str, signal.Signals], Awaitable[End]]
-
-
-@pytest.fixture(scope="module")
-def end_without_rooms(tmp_path_factory: pytest.TempPathFactory) -> EndWithoutRooms:
-    """How a server ends by a signal when its application knows nothing of rooms; found out once."""
-    known: dict[tuple[str, signal.Signals], End] = {}
-
-    async def end_without_rooms(kind: str, sig: signal.Signals) -> End:
-        if (kind, sig) not in known:
-            count, command, options = SERVERS[kind]
-            with starter(tmp_path_factory.mktemp("without")) as start:
-                server = start(command(*options, app=WITHOUT_ROOMS))
-                server.wait_for_workers(count)
-                clients = [await Client.connect(server) for _ in range(6)]
-                server.send(sig)
-                codes = [await client.closed() for client in clients]
-                known[kind, sig] = await end_of(server, codes)
-        return known[kind, sig]
-
-    return end_without_rooms
-
-
 async def nothing_is_left_in(redis: RedisServer) -> None:
     await eventually(lambda: not redis.channels(), what="no subscription is left")
     await eventually(lambda: not redis.connections(), what="no connection is left")
     assert redis.admin.keys("*") == []
+
+
+async def end_without_rooms(server: Server, count: int, sig: signal.Signals) -> End:
+    """How a server ends whose application knows nothing of rooms."""
+    server.wait_for_workers(count)
+    clients = [await Client.connect(server) for _ in range(6)]
+    server.send(sig)
+    return await end_of(server, [await client.closed() for client in clients])
 
 
 @pytest.mark.parametrize(
@@ -98,42 +82,16 @@ async def nothing_is_left_in(redis: RedisServer) -> None:
     [(kind, signal.SIGTERM) for kind in SERVERS]
     + [(kind, signal.SIGINT) for kind in SERVERS if kind.startswith("uvicorn")],
 )
-async def test_a_server_ends_by_a_signal_as_it_does_without_rooms(
-    kind: str,
-    sig: signal.Signals,
-    start: Start,
-    redis: RedisServer,
-    connect: Connect,
-    end_without_rooms: EndWithoutRooms,
+async def test_a_server_ends_by_a_signal_in_mid_talk_as_it_does_without_rooms(
+    kind: str, sig: signal.Signals, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
     count, command, options = SERVERS[kind]
     server = start(command(*options), ROOMS_URL=redis.url)
+    without_rooms = start(command(*options, app=WITHOUT_ROOMS))
     server.wait_for_workers(count)
     members = [await connect(server) for _ in range(6)]
     for number, member in enumerate(members):
         await member.socket.join("tea", f"tea-{number}")
-
-    server.send(sig)
-    codes = [await client.closed() for client in members]
-    assert set(codes) <= {GOING_AWAY, SERVICE_RESTART}
-    assert await end_of(server, codes) == await end_without_rooms(kind, sig)
-    await nothing_is_left_in(redis)
-
-
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_messages_that_flow_when_the_end_comes_make_no_noise(
-    kind: str,
-    start: Start,
-    redis: RedisServer,
-    connect: Connect,
-    end_without_rooms: EndWithoutRooms,
-) -> None:
-    count, command, options = SERVERS[kind]
-    server = start(command(*options), ROOMS_URL=redis.url)
-    server.wait_for_workers(count)
-    members = [await connect(server) for _ in range(6)]
-    for member in members:
-        await member.socket.join("tea")
 
     async def talk(member: Client) -> None:
         with suppress(ConnectionError, ConnectionClosed):
@@ -144,10 +102,28 @@ async def test_messages_that_flow_when_the_end_comes_make_no_noise(
     for member in members:
         for _ in range(20):
             await member.next()
-    server.send(signal.SIGTERM)
+    server.send(sig)
     codes = [await member.closed() for member in members]
     await asyncio.gather(*talks)
-    assert await end_of(server, codes) == await end_without_rooms(kind, signal.SIGTERM)
+    assert set(codes) <= {GOING_AWAY, SERVICE_RESTART}
+    assert await end_of(server, codes) == await end_without_rooms(without_rooms, count, sig)
+    await nothing_is_left_in(redis)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn websockets-sansio", "gunicorn"])
+async def test_a_quiet_server_ends_without_a_word(
+    kind: str, start: Start, redis: RedisServer, connect: Connect
+) -> None:
+    count, command, options = SERVERS[kind]
+    server = start(command(*options), ROOMS_URL=redis.url)
+    server.wait_for_workers(count)
+    members = [await connect(server) for _ in range(6)]
+    for number, member in enumerate(members):
+        await member.socket.join("tea", f"tea-{number}")
+    server.send(signal.SIGTERM)
+    assert {await member.closed() for member in members} == {SERVICE_RESTART}
+    assert await asyncio.to_thread(server.wait) in {0, -signal.SIGTERM}
+    assert server.complaints == []
     await nothing_is_left_in(redis)
 
 
@@ -172,7 +148,8 @@ async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
     websockets: str, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
     command = uvicorn("--ws", websockets)
-    server = start(command, ROOMS_URL=redis.url, OUTBOX_BYTES=str(1024 * 1024))
+    limits = {"OUTBOX_BYTES": str(1024 * 1024), "CLOSE_TIMEOUT": "0.2"}
+    server = start(command, ROOMS_URL=redis.url, **limits)
     server.wait_for_workers()
     ann, bob, mute = [await connect(server, buffer=size) for size in (None, None, 4096)]
     await talk_until_given_up(server, ann, bob, mute)
@@ -183,7 +160,7 @@ async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
     assert server.complaints == []
 
 
-MANY = 200
+MANY = 100
 SPAN = (MANY - FEW) / PACE
 """How long so many clients are closed over."""
 
