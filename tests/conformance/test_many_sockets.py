@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 
-import pytest
-
-from fastapi_rooms import Adapter, MemoryAdapter, MemoryBus, RedisAdapter
+from fastapi_rooms import RedisAdapter
 from fastapi_rooms.testing import Cluster, RedisServer
 
 EACH = 1000
 
 
-@pytest.fixture(params=["memory", "redis"])
-def make_adapter(
-    request: pytest.FixtureRequest, redis_server: RedisServer
-) -> Callable[[], Adapter]:
-    bus = MemoryBus()
-    if request.param == "memory":
-        return lambda: MemoryAdapter(bus)
-    return lambda: RedisAdapter(redis_server.url)
-
-
 async def test_three_workers_of_a_thousand_sockets_answer_as_one(
-    make_adapter: Callable[[], Adapter],
+    redis_server: RedisServer,
 ) -> None:
-    async with Cluster(3, adapter=make_adapter, request_timeout=60) as cluster:
+    adapter = partial(RedisAdapter, redis_server.url)
+    async with Cluster(3, adapter=adapter, request_timeout=60) as cluster:
         members = await asyncio.gather(
             *(
                 cluster.member(worker, "all", f"part {n % 10}", data={"number": n})

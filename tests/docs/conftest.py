@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-import uvicorn
 
-from fastapi_rooms.testing import RedisServer
+from fastapi_rooms.testing import RedisCluster, RedisServer
 from tests.docs.pages import Block, files_of
-from tests.integration.servers import Start, starter, wait_until
+from tests.integration.servers import Start, starter
+from tests.integration.uvicorn_thread import uvicorn_thread
 
 CLUSTER = "redis+cluster://redis1.example.com:6379,redis2.example.com:6379"
 REDIS = "redis://localhost:6379"
@@ -53,6 +53,30 @@ def example(
     return module
 
 
+def as_user(url: str, name: str) -> str:
+    """A URL with the login of a user whom the pages show how to make, whatever login it had."""
+    return re.sub("//(.*@)?", f"//{name}:a-long-password@", url)
+
+
+AllowOnCluster = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def allow_on_cluster(redis_cluster: RedisCluster) -> Iterator[AllowOnCluster]:
+    """Make a user by an ACL rule on every node, for the time of the test; gives the user's URL."""
+    users: list[str] = []
+
+    def allow(rule: list[str]) -> str:
+        users.append(rule[rule.index("SETUSER") + 1])
+        for node in redis_cluster.nodes:
+            node.command(*rule)
+        return as_user(redis_cluster.url, users[-1])
+
+    yield allow
+    for node in redis_cluster.nodes:
+        node.command("ACL", "DELUSER", *users)
+
+
 Serve = Callable[[Any], str]
 
 
@@ -60,22 +84,12 @@ Serve = Callable[[Any], str]
 def serve() -> Iterator[Serve]:
     """Serve an application with uvicorn in this process; gives its address without the scheme."""
     with ExitStack() as running:
-        yield lambda app: running.enter_context(_served(app))
 
+        def serve(app: Any) -> str:
+            server = uvicorn_thread(app, lifespan="on", log_level="warning")
+            return f"127.0.0.1:{running.enter_context(server)}"
 
-@contextmanager
-def _served(app: Any) -> Iterator[str]:
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="on", log_level="warning")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive())
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+        yield serve
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import redis as redis_py
 
 from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter
 from fastapi_rooms.testing import Cluster, RedisCluster, RedisServer
-from tests.docs.conftest import write_files
+from tests.docs.conftest import AllowOnCluster, as_user, write_files
 from tests.docs.pages import ROOT, blocks, files_of
 from tests.integration.servers import Start
 
@@ -69,12 +69,9 @@ def rule_with(right: str) -> list[str]:
     return shlex.split(block.code)
 
 
-LOGIN = "://emitter:a-long-password@"
-
-
 async def test_the_acl_rule_shown_is_enough_and_no_more(own_redis: RedisServer) -> None:
     own_redis.command(*rule_with("+publish"))
-    url = own_redis.url.replace("://", LOGIN)
+    url = as_user(own_redis.url, "emitter")
     async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
         member = await cluster.member(cluster[0], "tea")
         with Emitter(url) as emitter:
@@ -86,22 +83,21 @@ async def test_the_acl_rule_shown_is_enough_and_no_more(own_redis: RedisServer) 
                 client.execute_command(*command.split())
 
 
-async def test_the_acl_rule_shown_for_a_cluster_is_enough() -> None:
-    async with RedisCluster() as servers:
-        for node in servers.nodes:
-            node.command(*rule_with("+spublish"))
-        url = servers.url.replace("://", LOGIN)
-        async with (
-            Cluster(1, adapter=lambda: RedisClusterAdapter(servers.url)) as cluster,
-            AsyncEmitter(url) as async_emitter,
-        ):
-            member = await cluster.member(cluster[0], "tea", "coffee", "water")
-            with Emitter(url) as emitter:
-                for room in ("tea", "coffee", "water"):
-                    emitter.to(room).send_text(room)
-                    await async_emitter.to(room).send_text(room)
-            heard = [await member.receive_text() for _ in range(6)]
-            assert sorted(heard) == ["coffee", "coffee", "tea", "tea", "water", "water"]
+async def test_the_acl_rule_shown_for_a_cluster_is_enough(
+    redis_cluster: RedisCluster, allow_on_cluster: AllowOnCluster
+) -> None:
+    url = allow_on_cluster(rule_with("+spublish"))
+    async with (
+        Cluster(1, adapter=lambda: RedisClusterAdapter(redis_cluster.url)) as cluster,
+        AsyncEmitter(url) as async_emitter,
+    ):
+        member = await cluster.member(cluster[0], "tea", "coffee", "water")
+        with Emitter(url) as emitter:
+            for room in ("tea", "coffee", "water"):
+                emitter.to(room).send_text(room)
+                await async_emitter.to(room).send_text(room)
+        heard = [await member.receive_text() for _ in range(6)]
+        assert sorted(heard) == ["coffee", "coffee", "tea", "tea", "water", "water"]
 
 
 async def test_tasks_of_celerys_forked_workers_reach_the_room(

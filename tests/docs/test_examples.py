@@ -161,7 +161,7 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
 
 @shows("docs/howto/deployment.md", "drain.py")
 def test_draining(example: ModuleType) -> None:
-    rooms = RoomManager()
+    rooms = RoomManager(drain_timeout=0.1)  # the client does not answer while it posts
     example.app.dependency_overrides[example.rooms] = lambda: rooms
     example.app.router.lifespan_context = rooms.lifespan
 

@@ -29,7 +29,7 @@ from fastapi_rooms.testing import (
 )
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
-from tests.docs.conftest import CLUSTER, REDIS
+from tests.docs.conftest import CLUSTER, REDIS, AllowOnCluster, as_user
 from tests.docs.pages import ROOT, Block, blocks
 
 FRAGMENTS = [block for block in blocks("python") if not block.title]
@@ -155,26 +155,23 @@ async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
                     client.execute_command(*command.split())
 
 
-async def test_the_acl_rule_shown_for_a_cluster_is_enough_and_no_more() -> None:
-    rule = shlex.split(text_of("docs/howto/deployment.md", "+spublish"))
-    async with RedisCluster() as servers:
-        for node in servers.nodes:
-            node.command(*rule)
-        url = servers.url.replace("://", "://rooms:a-long-password@")
-        async with Cluster(2, adapter=lambda: RedisClusterAdapter(url)) as cluster:
-            one, two = cluster
-            assert one.health.ready
-            bob = await cluster.member(two, "tea", "coffee", "water")
-            for room in ("tea", "coffee", "water"):
-                await one.to(room).send_text(room)
-            await one.send_text("everyone")
-            heard = {await bob.receive_text() for _ in "1234"}
-            assert heard == {"tea", "coffee", "water", "everyone"}
-        node_url = servers.nodes[0].url.replace("://", "://rooms:a-long-password@")
-        with redis_py.Redis.from_url(node_url) as client:
-            for command in ("GET rooms", "PUBLISH rooms#a hello", "CLUSTER NODES", "CLIENT LIST"):
-                with pytest.raises(redis_py.exceptions.NoPermissionError):
-                    client.execute_command(*command.split())
+async def test_the_acl_rule_shown_for_a_cluster_is_enough_and_no_more(
+    redis_cluster: RedisCluster, allow_on_cluster: AllowOnCluster
+) -> None:
+    url = allow_on_cluster(shlex.split(text_of("docs/howto/deployment.md", "+spublish")))
+    async with Cluster(2, adapter=lambda: RedisClusterAdapter(url)) as cluster:
+        one, two = cluster
+        assert one.health.ready
+        bob = await cluster.member(two, "tea", "coffee", "water")
+        for room in ("tea", "coffee", "water"):
+            await one.to(room).send_text(room)
+        await one.send_text("everyone")
+        heard = {await bob.receive_text() for _ in "1234"}
+        assert heard == {"tea", "coffee", "water", "everyone"}
+    with redis_py.Redis.from_url(as_user(redis_cluster.nodes[0].url, "rooms")) as client:
+        for command in ("GET rooms", "PUBLISH rooms#a hello", "CLUSTER NODES", "CLIENT LIST"):
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
 
 
 # Shell, YAML, nginx, Dockerfile.

@@ -34,8 +34,7 @@ from fastapi_rooms import (
 from fastapi_rooms.worker import connection
 
 logger = logging.getLogger(__name__)
-if "QUIET" not in os.environ:
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 
 if "CLOSE_TIMEOUT" in os.environ:
     connection.CLOSE_TIMEOUT = float(os.environ["CLOSE_TIMEOUT"])
@@ -134,7 +133,7 @@ class Helpers:
 
 
 async def follow(value: Any, steps: list[Any]) -> dict[str, Any]:
-    """Go along a chain: a string is an attribute, a list a call with these arguments.
+    """Go along a chain: a string is an attribute, a pair a call with arguments and named ones.
 
     An error is an outcome too: the client is told of it, and decides.
     """
@@ -142,7 +141,11 @@ async def follow(value: Any, steps: list[Any]) -> dict[str, Any]:
     commands_running += 1
     try:
         for step in steps:
-            value = getattr(value, step) if isinstance(step, str) else value(*map(revive, step))
+            if isinstance(step, str):
+                value = getattr(value, step)
+            else:
+                arguments, named = step
+                value = value(*map(revive, arguments), **named)
         return {"value": plain(await value if inspect.isawaitable(value) else value)}
     except Crash:
         raise

@@ -49,8 +49,9 @@ class Call:
     def __getattr__(self, attribute: str) -> Call:
         return Call(self._client, self._name, (*self._steps, attribute))
 
-    def __call__(self, *arguments: Any) -> Call:
-        return Call(self._client, self._name, (*self._steps, [*map(_portable, arguments)]))
+    def __call__(self, *arguments: Any, **named: Any) -> Call:
+        step = [[*map(_portable, arguments)], named]
+        return Call(self._client, self._name, (*self._steps, step))
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._client.command(self._name, self._steps).__await__()

@@ -6,8 +6,7 @@ import sys
 
 import uvicorn
 
-from tests.integration.servers import APP
-
 if __name__ == "__main__":
     port, *workers = map(int, sys.argv[1:])
-    uvicorn.run(APP, port=port, workers=workers[0] if workers else None)
+    app = "tests.integration.rooms_alone:app"
+    uvicorn.run(app, port=port, workers=workers[0] if workers else None)

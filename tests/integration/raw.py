@@ -1,25 +1,23 @@
-"""A uvicorn in a thread of this process, and a client that sees every byte of it."""
+"""An endpoint on a uvicorn of this process, and a client that sees every byte of it."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import RoomManager, ShuttingDown, Socket
+from tests.integration.uvicorn_thread import TIMEOUT, Port, uvicorn_thread
 
 Endpoint = Callable[[RoomManager, Socket], Awaitable[None]]
 
-TIMEOUT = 10.0
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
@@ -115,17 +113,6 @@ class RawClient:
         self._buffer += data
 
 
-class Port(int):
-    """Where a server listens."""
-
-    server: uvicorn.Server
-    stopped: Callable[[], bool]
-
-    def stop(self) -> None:
-        """Have it begin to stop, as a signal would."""
-        self.server.should_exit = True
-
-
 @contextmanager
 def serving(
     endpoint: Endpoint,
@@ -153,23 +140,10 @@ def serving(
                 failures.append(failure)
 
     app = Starlette(routes=[WebSocketRoute("/ws", websocket_endpoint)], lifespan=manager.lifespan)
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(wrap(app), log_level="error", ws_ping_interval=None, **options)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    # The kernel takes little, so that a client which does not read is noticed soon.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-    listener.listen()  # so that clients may come before the server has got that far
-    thread.start()
-    port = Port(listener.getsockname()[1])
-    port.server, port.stopped = server, lambda: not thread.is_alive()
+    server = uvicorn_thread(wrap(app), log_level="error", ws_ping_interval=None, **options)
     try:
-        yield port
+        with server as port:
+            yield port
     finally:
-        server.should_exit = True
-        thread.join(TIMEOUT)
-        listener.close()
-        assert not thread.is_alive(), "the server did not stop"
         if failures:
             raise ExceptionGroup("the endpoint failed", failures)

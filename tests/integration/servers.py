@@ -186,7 +186,7 @@ def _environment() -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name not in {"WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "ROOMS_URL", "QUIET"}
+        if name not in {"WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "ROOMS_URL"}
         and not name.startswith(("UVICORN_", "GRANIAN_", "PYTEST_"))
     }
     return inherited | {

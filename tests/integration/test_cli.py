@@ -145,17 +145,17 @@ async def test_what_is_known_is_shown_though_a_worker_does_not_answer(
     silent = runtime.run.node
     monkeypatch.setattr(runtime.run.cluster._responder, "requested", lambda request: None)
     for command in ("rooms", "sockets"):
-        done = await run(command, "--timeout", "1", url=url)
+        done = await run(command, "--timeout", "0.5", url=url)
         assert done.code == 1
         assert len(done.json) == 1
         assert f"did not answer: {silent}" in done.err
-    done = await run("nodes", "--timeout", "1", url=url)
+    done = await run("nodes", "--timeout", "0.5", url=url)
     assert done.code == 1
     assert {n["node"]: n["version"] for n in done.json} == {
         workers[0]._runtime.run.node: __version__,
         silent: "no answer",
     }
-    code, found = await findings(url, "--timeout", "1")
+    code, found = await findings(url, "--timeout", "0.5")
     assert code == 1
     assert [f["text"] for f in found.values() if f["grade"] == "wrong"] == [
         "1 worker did not answer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,14 +12,20 @@ import pytest
 from fastapi_rooms import RequestTimeout, RoomManager
 from fastapi_rooms.testing import RedisServer
 from tests.integration.clients import Client, Refused, heard
-from tests.integration.servers import Start, uvicorn
+from tests.integration.servers import Start, starter, uvicorn
 from tests.integration.workers import Connect, Workers
 
 
-@pytest.fixture
-def workers(redis: RedisServer, start: Start) -> Workers:
+def three_workers(start: Start, redis: RedisServer) -> Workers:
     """Three servers of one worker each."""
     return Workers.each_of([start(uvicorn(), ROOMS_URL=redis.url) for _ in range(3)])
+
+
+@pytest.fixture(scope="module")
+def workers(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Those of the module; whoever freezes one has it go on."""
+    with starter(tmp_path_factory.mktemp("servers")) as start:
+        yield three_workers(start, redis)
 
 
 async def people(workers: Workers, connect: Connect) -> list[Client]:
@@ -59,7 +66,10 @@ async def test_every_verb_answers_the_same_from_any_worker(
     assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}
 
 
-async def test_a_killed_worker_is_not_waited_for(workers: Workers, connect: Connect) -> None:
+async def test_a_killed_worker_is_not_waited_for(
+    own_redis: RedisServer, start: Start, connect: Connect
+) -> None:
+    workers = three_workers(start, own_redis)
     ann, bob, cid = await people(workers, connect)
     os.kill(cid.worker, signal.SIGKILL)
     assert sids(await ann.rooms.fetch_sockets()) == {ann.sid, bob.sid}, "no RequestTimeout"
@@ -76,7 +86,7 @@ async def test_a_frozen_worker_is_named_with_the_answers_of_the_others(
     os.kill(cid.worker, signal.SIGSTOP)
     try:
         with pytest.raises(Refused, match="RequestTimeout") as caught:
-            await ann.rooms.fetch_sockets()
+            await ann.rooms.fetch_sockets(timeout=2)
         assert sids(caught.value.details["partial"]) == {ann.sid, bob.sid}
         assert caught.value.details["silent"] == [node]
     finally:

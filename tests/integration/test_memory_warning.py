@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fastapi_rooms.testing import RedisServer
-from tests.integration.servers import Server, Start, granian, gunicorn, hypercorn, uvicorn
+from tests.integration import servers
+from tests.integration.servers import Server, Start
 
 Command = Callable[[int], list[str]]
 
+uvicorn, gunicorn, hypercorn, granian = (
+    partial(server, app="tests.integration.rooms_alone:app")
+    for server in (servers.uvicorn, servers.gunicorn, servers.hypercorn, servers.granian)
+)
 CONFIG = Path(__file__).with_name("gunicorn_two_workers.py")
 
 
@@ -57,7 +63,7 @@ def warnings_of(server: Server) -> list[str]:
 @pytest.mark.parametrize("kind", TWO_WORKERS)
 def test_two_workers_with_rooms_in_memory_warn_once_each(kind: str, start: Start) -> None:
     command, env = TWO_WORKERS[kind]
-    server = start(command, QUIET="1", **env)
+    server = start(command, **env)
     server.wait_for_workers(2)
     warnings = warnings_of(server)
     assert len(warnings) == 2, server.log
@@ -67,7 +73,7 @@ def test_two_workers_with_rooms_in_memory_warn_once_each(kind: str, start: Start
 @pytest.mark.parametrize("kind", ONE_WORKER)
 def test_one_worker_with_rooms_in_memory_does_not_warn(kind: str, start: Start) -> None:
     command, env = ONE_WORKER[kind]
-    server = start(command, QUIET="1", **env)
+    server = start(command, **env)
     server.wait_for_workers()
     assert warnings_of(server) == []
 
@@ -75,6 +81,6 @@ def test_one_worker_with_rooms_in_memory_does_not_warn(kind: str, start: Start) 
 @pytest.mark.parametrize("kind", ["uvicorn", "gunicorn"])
 def test_two_workers_with_redis_do_not_warn(kind: str, start: Start, redis: RedisServer) -> None:
     command, env = TWO_WORKERS[kind]
-    server = start(command, QUIET="1", ROOMS_URL=redis.url, **env)
+    server = start(command, ROOMS_URL=redis.url, **env)
     server.wait_for_workers(2)
     assert warnings_of(server) == []
