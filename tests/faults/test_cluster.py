@@ -12,8 +12,10 @@ from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
 from fastapi_rooms.adapters.redis.pubsub import subscriber
+from fastapi_rooms.adapters.redis.sharded import node_pool
+from fastapi_rooms.cluster import heartbeat
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
-from tests.faults.support import Talk, ready, talking
+from tests.faults.support import NEVER, Talk, ready, talking
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,12 @@ def plain() -> Iterator[RedisCluster]:
     """Three masters that have no replicas."""
     with RedisCluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers do not wait for each other at the start: nobody is asked for anything here."""
+    monkeypatch.setattr(heartbeat, "DISCOVERY_TIMEOUT", 0.1)
 
 
 def manager(cluster: RedisCluster, **options: Any) -> RoomManager:
@@ -165,9 +173,12 @@ async def test_a_slot_that_moves_and_moves_back_loses_nothing_silently(
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "never"])
-async def test_a_node_that_learns_late_or_never_that_it_lost_a_slot_is_left(late: bool) -> None:
+async def test_a_node_that_learns_late_or_never_that_it_lost_a_slot_is_left(
+    late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_pool, "LET_GO", NEVER if late else 0.1)
     async with RedisCluster() as cluster:
-        near, far = manager(cluster), manager(cluster)
+        near, far = (manager(cluster, refresh_interval=0.3) for _ in range(2))
         (source, room), (target, _), (third, _) = rooms_by_node(cluster)
         slot = cluster.slot_of(channel(room))
         async with near, far, Member(far, room) as there:
