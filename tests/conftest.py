@@ -1,10 +1,16 @@
-"""The servers that tests share, one of each for a pytest process; started when first asked for.
+"""The servers that tests share, one of each for a pytest process, and who may have them.
 
-`own_redis` and its proxy are those that users get; the shared Redis speaks TLS too."""
+They are started when first asked for. `own_redis` and its proxy are those that users get; the
+shared Redis speaks TLS too.
+
+A folder is a tier. Those of WITH_SERVERS start servers, and go first: they take longest, so that at
+the end of a run there are short tests for every process. All others are for `make test-fast`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trustme
@@ -21,6 +27,30 @@ from fastapi_rooms.testing import (
 pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 
 PASSWORD = "p@ss:/?#word"
+
+WITH_SERVERS = ["integration", "faults", "docs", "conformance"]
+SERVERS = {
+    *("redis_server", "locked_redis_server", "redis_cluster", "sentinel_servers"),
+    *("redis_proxy", "own_redis", "own_redis_proxy", "wire"),
+}
+"""The fixtures that start one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those with servers first, and have no other ask for one."""
+    items.sort(key=_tier)
+    for item in items:
+        if _tier(item) == len(WITH_SERVERS) and SERVERS & {*getattr(item, "fixturenames", ())}:
+            raise pytest.UsageError(
+                f"{item.nodeid} asks for a server: its place is in one of {WITH_SERVERS}, "
+                "and not among the tests that `make test-fast` runs."
+            )
+
+
+def _tier(item: pytest.Item) -> int:
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return WITH_SERVERS.index(folder) if folder in WITH_SERVERS else len(WITH_SERVERS)
+
 
 # How hypothesis looks for counterexamples. A machine that is busy with something else must not make
 # a test fail. `--hypothesis-profile=long` looks for longer.
