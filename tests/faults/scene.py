@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -126,14 +126,19 @@ def _number(text: str) -> int:
 
 
 @asynccontextmanager
-async def scene(server: RedisServer, **options: Any) -> AsyncIterator[Scene]:
-    """Raise the curtain; at the end everyone goes, and nothing may be left of them."""
+async def scene(
+    server: RedisServer, options: Mapping[str, Mapping[str, Any]]
+) -> AsyncIterator[Scene]:
+    """Raise the curtain; at the end everyone goes, and nothing may be left of them.
+
+    `options` are those of each worker's adapter, by the worker's name.
+    """
     tasks = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
         workers = []
         for name in ("near", "far"):
             wire = await stack.enter_async_context(Proxy(server.host, server.port))
-            adapter = RedisAdapter(server.url_of(wire.host, wire.port), **options)
+            adapter = RedisAdapter(server.url_of(wire.host, wire.port), **options.get(name, {}))
             worker = Worker(name, RoomManager(adapter, outbox=ROOMY), wire)
             await stack.enter_async_context(worker.rooms)
             worker.member = await stack.enter_async_context(Member(worker.rooms, ROOM))

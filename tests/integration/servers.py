@@ -187,7 +187,7 @@ def _environment() -> dict[str, str]:
         name: value
         for name, value in os.environ.items()
         if name not in {"WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "ROOMS_URL"}
-        and not name.startswith(("UVICORN_", "GRANIAN_", "PYTEST_"))
+        and not name.startswith(("UVICORN_", "GRANIAN_", "PYTEST_", "COVERAGE_"))
     }
     return inherited | {
         "PYTHONPATH": str(ROOT),
