@@ -5,8 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
-# Two processes halve the time where there are two cores. Empty: all in one process.
-PYTEST_WORKERS ?= 2
+# One more than there are cores on a small machine: most tests with servers wait for something. Who
+# has run out of tests takes some of another's. Empty: all in one process.
+PYTEST_WORKERS ?= 3
+PYTEST := -m pytest $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS) --dist worksteal)
+# The folders whose tests start no server, and the tests beside them; tests/conftest.py holds them to it.
+FAST := tests/unit tests/stateful tests/fuzz $(wildcard tests/test_*.py)
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -24,7 +28,7 @@ help: ## List the targets and what they take
 	@echo
 	@echo "  PORT=8000          where demo and docs-serve listen"
 	@echo "  PYTEST_ARGS=…      passed on to pytest, as in: make test PYTEST_ARGS='--no-cov -k redis'"
-	@echo "  PYTEST_WORKERS=    run the tests in one process, not in two; or in so many"
+	@echo "  PYTEST_WORKERS=    run the tests in one process, not in three; or in so many"
 	@echo "  BENCH=fanout-1000,node-ws  measure some scenarios, some servers, or both"
 	@echo "  PYTHON=python3.13  the Python to use; give it an environment of its own: VENV=.venv-3.13"
 
@@ -46,13 +50,17 @@ demo: $(READY)-example ## Run the example chat, in memory, without Redis
 .PHONY: test
 test: $(READY)-dev ## Run the tests, with coverage; installs redis-server and chromium if they are missing
 	@scripts/ensure-tools
-	$(BIN)/python -m pytest --cov $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS)) $(PYTEST_ARGS)
+	$(BIN)/python $(PYTEST) --cov $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: $(READY)-dev ## Run the tests that need no server, without coverage: less than a minute
+	$(BIN)/python $(PYTEST) $(FAST) $(PYTEST_ARGS)
 
 # In an environment of its own, $(VENV)-oldest, and only the tests that meet a dependency's insides.
 .PHONY: test-oldest
 test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies with the oldest ones claimed
 	@scripts/ensure-tools
-	$(VENV)-oldest/bin/python -m pytest -n 2 $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py tests/integration/test_direct_reads.py
+	$(VENV)-oldest/bin/python $(PYTEST) $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py tests/integration/test_direct_reads.py
 
 .PHONY: check
 check: $(READY)-dev ## Check format, lint, types and docs

@@ -7,16 +7,15 @@ before that, the same for all; so the verbs are tried on one Redis and on a clus
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -31,8 +30,7 @@ from fastapi_rooms.testing import (
     eventually,
 )
 from tests.conformance.backplanes import slots_are_at_rest
-
-AnyEmitter: TypeAlias = Emitter | AsyncEmitter
+from tests.emitters import AnyEmitter, done
 
 
 class Way(NamedTuple):
@@ -83,12 +81,6 @@ def with_cluster_clients(cluster: RedisCluster) -> Way:
         return AsyncEmitter(redis.asyncio.RedisCluster.from_url(url), **settings)
 
     return Way(lambda: RedisClusterAdapter(cluster.url), sync, async_)
-
-
-async def done(sent: Awaitable[None] | None) -> None:
-    """What an emitter of either kind was told to do is done."""
-    if inspect.isawaitable(sent):
-        await sent
 
 
 async def close(emitter: AnyEmitter) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
-from collections.abc import Awaitable
 from contextlib import suppress
 
 import pytest
@@ -13,18 +11,14 @@ import pytest
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RedisAdapter
 from fastapi_rooms.adapters.redis import emit_clients as emitting
 from fastapi_rooms.testing import Cluster, Direction, Proxy, RedisServer, eventually
+from tests.emitters import AnyEmitter, done
 
 KINDS = [Emitter, AsyncEmitter]
 
 
-async def done(sent: Awaitable[None] | None) -> None:
-    if inspect.isawaitable(sent):
-        await sent
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_nobody_there_is_said_at_once_and_mended_by_itself(
-    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer
+    kind: type[AnyEmitter], own_redis: RedisServer
 ) -> None:
     emitter = kind(own_redis.url)
     await done(emitter.send_text("hello"))
@@ -40,7 +34,7 @@ async def test_nobody_there_is_said_at_once_and_mended_by_itself(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_redis_that_is_mute_is_not_waited_for_longer_than_the_timeout(
-    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer
+    kind: type[AnyEmitter], own_redis: RedisServer
 ) -> None:
     emitter = kind(own_redis.url, timeout=0.1)
     own_redis.freeze()
@@ -72,7 +66,7 @@ async def test_a_thread_does_not_wait_for_its_turn_for_ever(own_redis: RedisServ
     patient.close()
 
 
-def in_the_background(emitter: Emitter | AsyncEmitter, text: str) -> asyncio.Future[None]:
+def in_the_background(emitter: AnyEmitter, text: str) -> asyncio.Future[None]:
     """Send to the room; the wire is served by this event loop, so it must not be blocked."""
     if isinstance(emitter, AsyncEmitter):
         return asyncio.ensure_future(emitter.to("tea").send_text(text))
@@ -81,7 +75,7 @@ def in_the_background(emitter: Emitter | AsyncEmitter, text: str) -> asyncio.Fut
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_is_sent_again_because_no_answer_came_arrives_once(
-    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer, wire: Proxy
+    kind: type[AnyEmitter], own_redis: RedisServer, wire: Proxy
 ) -> None:
     async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
         member = await cluster.member(cluster[0], "tea")
@@ -102,7 +96,7 @@ async def test_what_is_sent_again_because_no_answer_came_arrives_once(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_redis_refuses_is_said_in_its_words(
-    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer
+    kind: type[AnyEmitter], own_redis: RedisServer
 ) -> None:
     own_redis.command("ACL", "SETUSER", "eve", "on", "nopass", "resetchannels", "+@all")
     emitter = kind(own_redis.url.replace("redis://", "redis://eve:x@"))
@@ -118,7 +112,7 @@ async def test_what_redis_refuses_is_said_in_its_words(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("hello", ["+hello", "-hello"])
 async def test_a_replica_is_refused_as_its_master_would_never_hear_of_it(
-    kind: type[Emitter | AsyncEmitter], hello: str, own_redis: RedisServer
+    kind: type[AnyEmitter], hello: str, own_redis: RedisServer
 ) -> None:
     own_redis.command("ACL", "SETUSER", "default", hello)
     own_redis.command("REPLICAOF", "127.0.0.1", "1")
@@ -132,7 +126,7 @@ async def test_a_replica_is_refused_as_its_master_would_never_hear_of_it(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_master_that_becomes_a_replica_is_noticed_in_time(
-    kind: type[Emitter | AsyncEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    kind: type[AnyEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
     monkeypatch.setattr(emitting, "monotonic", lambda: now)

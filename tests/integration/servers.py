@@ -146,7 +146,7 @@ def starter(directory: Path) -> Iterator[Start]:
         yield start
     finally:
         for server in started:
-            server.send(signal.SIGTERM)  # does nothing if it has ended; measures coverage if not
+            server.send(signal.SIGTERM)  # does nothing if it has ended
         for server in started:
             server.destroy()
             sys.stdout.write(f"--- {server.log_file.name}\n{server.log}")  # shown if the test fails
@@ -182,7 +182,11 @@ def _python(module: str) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what the servers would read in it; every Python warning is logged, once."""
+    """Ours, without what the servers would read in it; every Python warning is logged, once.
+
+    They are not measured, which would take them half as long again: what is run in a server is run
+    in the process of the tests, too.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
