@@ -10,7 +10,6 @@ than a moment (`start`, `stop`, `restart`) hold up an event loop they are called
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import shutil
@@ -21,14 +20,14 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fastapi_rooms.testing.lifetime import Lifetime
 from fastapi_rooms.testing.proxy import Proxy
 
 _START_TIMEOUT = 20.0
@@ -54,7 +53,7 @@ class Certificates(NamedTuple):
     key: Path
 
 
-class RedisServer:
+class RedisServer(Lifetime):
     """A redis-server of one's own, with its own directory and nothing persisted.
 
     Args:
@@ -130,35 +129,14 @@ class RedisServer:
 
     # Its life.
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def _set_up(self) -> None:
+        self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _tear_down(self) -> None:
         self.kill()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, exc_type, exc, traceback)
 
     def start(self) -> None:
         """Start it, and return when it answers. On the old ports if it ran before."""

@@ -8,15 +8,14 @@ Its nodes are [RedisServer][fastapi_rooms.testing.RedisServer]s and can do what 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import redis
 
+from fastapi_rooms.testing.lifetime import Lifetime
 from fastapi_rooms.testing.redis import Certificates, RedisServer, free_port
 
 SLOTS = 16_384
@@ -71,7 +70,7 @@ class RedisClusterNode(RedisServer):
             yield from ("--tls-cluster", "yes", "--tls-replication", "yes")
 
 
-class RedisCluster:
+class RedisCluster(Lifetime):
     """A Redis Cluster of one's own, its slots spread evenly over the masters.
 
     Args:
@@ -123,33 +122,12 @@ class RedisCluster:
 
     # Its life.
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+    def _set_up(self) -> None:
+        self.start()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _tear_down(self) -> None:
         for node in self.nodes:
-            node.__exit__(exc_type, exc, traceback)
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, exc_type, exc, traceback)
+            node._tear_down()
 
     def start(self) -> None:
         """Start every node, make them one cluster, and return when it is whole."""

@@ -9,17 +9,16 @@ take seconds.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import redis
 
+from fastapi_rooms.testing.lifetime import Lifetime
 from fastapi_rooms.testing.redis import Certificates, RedisServer
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ _TIMEOUT = 30.0
 _QUORUM = 2
 
 
-class SentinelServers:
+class SentinelServers(Lifetime):
     """Two Redis, one the replica of the other, and three sentinels that watch over them.
 
     Args:
@@ -105,32 +104,8 @@ class SentinelServers:
 
     # Their life.
 
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _tear_down(self) -> None:
         self._stack.close()
-
-    async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.__enter__)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.__exit__, exc_type, exc, traceback)
 
     def failover(self) -> RedisServer:
         """Have the replica made the master while that is alive; return the new master.
@@ -173,7 +148,7 @@ class SentinelServers:
 
     # How.
 
-    def _start(self) -> None:
+    def _set_up(self) -> None:
         tls = ("--tls-replication", "yes") if self._certificates else ()
         auth = ("--masterauth", self._password) if self._password else ()
         quick = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "5")
