@@ -60,7 +60,7 @@ test-fast: $(READY)-dev ## Run the tests that need no server, without coverage: 
 .PHONY: test-oldest
 test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies with the oldest ones claimed
 	@scripts/ensure-tools
-	$(VENV)-oldest/bin/python $(PYTEST) $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py tests/integration/test_direct_reads.py
+	$(VENV)-oldest/bin/python $(PYTEST) $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_*.py
 
 .PHONY: check
 check: $(READY)-dev ## Check format, lint, types and docs

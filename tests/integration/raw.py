@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
+import pytest
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import RoomManager, ShuttingDown, Socket
+from tests.integration.servers import DIRECT_WEBSOCKETS
 from tests.integration.uvicorn_thread import TIMEOUT, Port, uvicorn_thread
 
 Endpoint = Callable[[RoomManager, Socket], Awaitable[None]]
@@ -23,6 +25,13 @@ HANDSHAKE = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
 )
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+
+
+on_every_uvicorn = [
+    pytest.mark.parametrize("loop", ["asyncio", "uvloop"]),
+    pytest.mark.parametrize("ws", DIRECT_WEBSOCKETS),
+]
+"""Marks for tests that take `loop` and `ws`, which are for `serving`."""
 
 
 class Frame(NamedTuple):
@@ -147,3 +156,14 @@ def serving(
     finally:
         if failures:
             raise ExceptionGroup("the endpoint failed", failures)
+
+
+async def wait_for_client(socket: Socket) -> None:
+    """What an endpoint does that only sends: read until the client goes."""
+    async for _ in socket.iter_text():
+        pass
+
+
+def numbered(frames: list[Any]) -> list[int]:
+    """The numbers that frames begin with; a close frame has none."""
+    return [int(frame.data.split()[0]) for frame in frames if not frame.is_close]

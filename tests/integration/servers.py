@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 WEBSOCKETS = [name for name in WS_PROTOCOLS if name not in ("auto", "none")]
 """The implementations that this uvicorn has."""
 
+DIRECT_WEBSOCKETS = ["websockets-sansio", "wsproto"]
+"""Those of them whose connections are written to directly."""
+
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 

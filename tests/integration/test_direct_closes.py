@@ -10,18 +10,14 @@ import pytest
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.core import drain_schedule as departures_module
-from tests.integration.raw import Endpoint, RawClient, serving
+from tests.integration.raw import Endpoint, RawClient, on_every_uvicorn, serving, wait_for_client
 from tests.integration.servers import wait_until
-from tests.integration.test_direct_writes import IMPLEMENTATIONS, LOOPS, wait_for_client
 from tests.integration.uvicorn_thread import Port
 
 TEXT, CLOSE = 1, 8
 FOR_EVER = 1e9
 
-pytestmark = [
-    pytest.mark.parametrize("loop", LOOPS),
-    pytest.mark.parametrize("ws", IMPLEMENTATIONS),
-]
+pytestmark = on_every_uvicorn
 
 
 @contextmanager

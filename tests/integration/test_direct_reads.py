@@ -9,12 +9,9 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms import RoomManager, Socket
-from tests.integration.raw import RawClient, serving
+from tests.integration.raw import RawClient, on_every_uvicorn, serving
 
-pytestmark = [
-    pytest.mark.parametrize("loop", ["asyncio", "uvloop"]),
-    pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"]),
-]
+pytestmark = on_every_uvicorn
 
 PING, PONG = 9, 10
 

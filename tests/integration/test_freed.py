@@ -15,11 +15,12 @@ import pytest
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.worker import connection as connection_module
-from tests.integration.raw import Endpoint, RawClient, serving
+from tests.integration.raw import Endpoint, RawClient, on_every_uvicorn, serving, wait_for_client
 from tests.integration.servers import wait_until
-from tests.integration.test_direct_writes import IMPLEMENTATIONS, LOOPS, wait_for_client
 
 CLOSE = 8
+
+pytestmark = on_every_uvicorn
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +64,6 @@ def reads_on(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "asgi"])
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("ws", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     ("endpoint", "client_does"),
     [

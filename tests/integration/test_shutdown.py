@@ -19,6 +19,7 @@ from fastapi_rooms.core.drain_schedule import FEW, PACE
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import Client, heard, http, server_sent_events, talk_until_given_up
 from tests.integration.servers import (
+    DIRECT_WEBSOCKETS,
     WEBSOCKETS,
     WITHOUT_ROOMS,
     Server,
@@ -29,8 +30,6 @@ from tests.integration.servers import (
 from tests.integration.workers import Connect, Workers
 
 GOING_AWAY, SERVICE_RESTART = 1001, 1012
-WEBSOCKETS_OF_OURS = ["websockets-sansio", "wsproto"]
-"""Those whose connections are written to directly."""
 
 SERVERS: dict[str, tuple[int, Callable[..., Callable[[int], list[str]]], tuple[str, ...]]] = {
     **{f"uvicorn {ws}": (1, uvicorn, ("--ws", ws)) for ws in WEBSOCKETS},
@@ -69,6 +68,14 @@ async def nothing_is_left_in(redis: RedisServer) -> None:
     assert redis.admin.keys("*") == []
 
 
+async def six_members(connect: Connect, server: Server) -> list[Client]:
+    """Clients in one room, and each in one of its own."""
+    members = [await connect(server) for _ in range(6)]
+    for number, member in enumerate(members):
+        await member.socket.join("tea", f"tea-{number}")
+    return members
+
+
 async def end_without_rooms(server: Server, count: int, sig: signal.Signals) -> End:
     """How a server ends whose application knows nothing of rooms."""
     server.wait_for_workers(count)
@@ -89,9 +96,7 @@ async def test_a_server_ends_by_a_signal_in_mid_talk_as_it_does_without_rooms(
     server = start(command(*options), ROOMS_URL=redis.url)
     without_rooms = start(command(*options, app=WITHOUT_ROOMS))
     server.wait_for_workers(count)
-    members = [await connect(server) for _ in range(6)]
-    for number, member in enumerate(members):
-        await member.socket.join("tea", f"tea-{number}")
+    members = await six_members(connect, server)
 
     async def talk(member: Client) -> None:
         with suppress(ConnectionError, ConnectionClosed):
@@ -117,9 +122,7 @@ async def test_a_quiet_server_ends_without_a_word(
     count, command, options = SERVERS[kind]
     server = start(command(*options), ROOMS_URL=redis.url)
     server.wait_for_workers(count)
-    members = [await connect(server) for _ in range(6)]
-    for number, member in enumerate(members):
-        await member.socket.join("tea", f"tea-{number}")
+    members = await six_members(connect, server)
     server.send(signal.SIGTERM)
     assert {await member.closed() for member in members} == {SERVICE_RESTART}
     assert await asyncio.to_thread(server.wait) in {0, -signal.SIGTERM}
@@ -143,7 +146,7 @@ async def test_what_endpoints_say_at_the_end_still_reaches_the_other_workers(
     assert leaving.complaints == []
 
 
-@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
+@pytest.mark.parametrize("websockets", DIRECT_WEBSOCKETS)
 async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
     websockets: str, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
@@ -256,7 +259,7 @@ async def test_a_worker_is_not_ready_while_it_leaves_and_sends_newcomers_elsewhe
     assert server.complaints == []
 
 
-@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
+@pytest.mark.parametrize("websockets", DIRECT_WEBSOCKETS)
 async def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_end(
     websockets: str, start: Start, connect: Connect
 ) -> None:
@@ -276,7 +279,7 @@ async def test_a_client_that_reads_slowly_gets_all_that_was_sent_before_the_end(
     assert server.complaints == []
 
 
-@pytest.mark.parametrize("websockets", WEBSOCKETS_OF_OURS)
+@pytest.mark.parametrize("websockets", DIRECT_WEBSOCKETS)
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
     websockets: str, start: Start, redis: RedisServer, connect: Connect
 ) -> None:
@@ -363,9 +366,7 @@ async def test_reloading_by_sighup_replaces_the_workers_and_their_connections(
     count, command, options = SERVERS[kind]
     server = start(command(*options), ROOMS_URL=redis.url)
     old = frozenset(server.wait_for_workers(count))
-    members = [await connect(server) for _ in range(6)]
-    for number, member in enumerate(members):
-        await member.socket.join("tea", f"tea-{number}")
+    members = await six_members(connect, server)
     connections = len(redis.connections())
 
     server.send(signal.SIGHUP)
