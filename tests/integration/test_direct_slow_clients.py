@@ -1,4 +1,4 @@
-"""Frames that uvicorn's transport does not take at once: what waits for whom, and what is dropped."""
+"""Frames that uvicorn's transport does not take at once: what waits, and what is dropped."""
 
 from __future__ import annotations
 
