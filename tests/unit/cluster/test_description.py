@@ -51,11 +51,11 @@ def test_what_a_worker_says_is_read() -> None:
         *({**SAID, name: None} for name in SAID),
     ],
 )
-def test_what_makes_no_sense_is_not_believed(answer: Any) -> None:
+def test_a_malformed_description_is_refused(answer: Any) -> None:
     with pytest.raises(ValueError, match="not a worker"):
         WORKERS.read("node", answer)
 
 
-def test_a_place_that_is_not_there_describes_nobody() -> None:
+def test_an_empty_namespace_describes_no_worker() -> None:
     with pytest.raises(UsageError):
         EMPTY_NAMESPACE.describe()

@@ -27,11 +27,11 @@ def test_it_is_done_when_everyone_has_answered() -> None:
     assert asked.refusals == {"bob": "no"}
 
 
-def test_with_nobody_to_ask_it_is_done() -> None:
+def test_a_request_to_nobody_is_done() -> None:
     assert PendingRequest([]).is_done()
 
 
-def test_one_that_dies_is_not_waited_for_and_its_half_answer_is_none() -> None:
+def test_a_worker_that_dies_is_not_waited_for_and_half_its_answer_is_dropped() -> None:
     asked = PendingRequest(["ann", "bob"])
     asked.take(reply("ann", b"[1,", last=False))
     asked.gone("ann", left=False)
@@ -56,14 +56,14 @@ def test_an_answer_in_pieces_is_whole_again(data: bytes, times: int) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 2, 2**32 - 1])
-def test_an_answer_with_a_piece_missing_is_none(piece: int) -> None:
+def test_an_answer_with_a_piece_missing_is_ignored(piece: int) -> None:
     asked = PendingRequest(["ann"])
     assert not asked.take(reply("ann", b"x", piece=piece))
     assert asked.missing == {"ann"}
     assert asked.responses == {}
 
 
-def test_who_was_not_asked_or_has_answered_is_not_listened_to() -> None:
+def test_replies_of_workers_that_were_not_asked_or_have_answered_are_ignored() -> None:
     asked = PendingRequest(["ann", "bob"])
     assert not asked.take(reply("eve", b"1"))
     assert asked.take(reply("ann", b"1"))
@@ -85,7 +85,7 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 # Unidentified: workers that we do not know, and that have the request.
 
 
-def test_whoever_got_it_is_waited_for_known_or_not() -> None:
+def test_every_worker_that_got_the_request_is_waited_for_identified_or_not() -> None:
     asked = PendingRequest(["ann"], everyone=True)
     asked.take(reply("ann", b"1"))
     assert not asked.is_done()  # nobody has said yet how many got it
@@ -99,7 +99,7 @@ def test_whoever_got_it_is_waited_for_known_or_not() -> None:
     assert asked.responses == {"ann": b"1", "eve": b"[2]"}
 
 
-def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
+def test_an_unidentified_worker_that_identifies_itself_is_waited_for_by_its_id() -> None:
     asked = PendingRequest(["ann"], everyone=True)
     asked.reached(2)
     asked.met("dan", new=True)
@@ -110,7 +110,7 @@ def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("left", [True, False])
-def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
+def test_a_worker_that_is_gone_is_not_counted_for_an_unidentified_one(left: bool) -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3 if left else 2)  # a dead one did not get it
     asked.take(reply("ann", b"1"))
@@ -121,7 +121,7 @@ def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
     assert asked.is_done()
 
 
-def test_strangers_that_have_gone_are_not_waited_for() -> None:
+def test_unidentified_workers_that_have_gone_are_not_waited_for() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(3)
     asked.take(reply("ann", b"1"))
@@ -135,7 +135,7 @@ def test_strangers_that_have_gone_are_not_waited_for() -> None:
     assert asked.responses == {"ann": b"1", "bob": b"2"}
 
 
-def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() -> None:
+def test_a_worker_that_left_before_the_request_is_not_counted_for_an_unidentified_one() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.gone("bob", left=True)
     asked.reached(2)
@@ -146,7 +146,9 @@ def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() 
 
 
 @pytest.mark.parametrize("counted_first", [True, False])
-def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first: bool) -> None:
+def test_a_new_worker_that_got_the_request_is_not_counted_for_an_unidentified_one(
+    counted_first: bool,
+) -> None:
     asked = PendingRequest([], everyone=True)
     asked.reached(2)
     asked.met("new", new=True)
@@ -160,7 +162,7 @@ def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first:
     assert asked.responses == {"new": b"1", "eve": b"2"}
 
 
-def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
+def test_a_worker_taken_for_dead_that_answers_all_the_same_is_heard() -> None:
     asked = PendingRequest(["ann", "bob"], everyone=True)
     asked.reached(2)
     asked.gone("ann", left=False)
@@ -169,7 +171,7 @@ def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
     assert asked.missing == {"bob"}
 
 
-def test_no_more_strangers_are_believed_in_than_there_can_be_workers(
+def test_no_more_unidentified_workers_are_believed_than_there_can_be_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(question, "MAX_PEERS", 2)

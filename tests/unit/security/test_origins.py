@@ -273,7 +273,7 @@ async def test_a_page_of_another_site_gets_403_and_no_socket(
             assert await client.receive_text() == "welcome"
 
 
-def test_http_routes_are_guarded_too(app: FastAPI) -> None:
+def test_http_routes_are_checked_too(app: FastAPI) -> None:
     client = TestClient(app)
     assert client.get("/events", headers=GOOD).status_code == 200
     assert client.get("/events").status_code == 200

@@ -48,7 +48,7 @@ def test_a_restart_keeps_the_port_and_nothing_else() -> None:
         assert server.port == port
 
 
-def test_a_port_that_another_took_meanwhile_is_given_up_for_the_next(
+def test_a_port_that_another_took_meanwhile_is_exchanged_for_the_next(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = server_module.free_port

@@ -322,7 +322,7 @@ def test_an_envelope_is_known_by_its_origin_without_being_decoded(broadcast: Bro
 
 
 @given(st.binary(max_size=30))
-def test_junk_is_from_nobody_unless_it_says_so_in_the_right_place(junk: bytes) -> None:
+def test_junk_is_from_nobody_unless_it_names_an_origin(junk: bytes) -> None:
     origin = bytes.fromhex(EXAMPLE.origin)
     assert is_from(origin, junk) == (junk[3:11] == origin)
 

@@ -64,7 +64,7 @@ def test_a_star_at_the_end_stands_for_any_rest_and_everything_else_for_itself(
 
 
 @given(room_names)
-def test_every_name_can_be_guarded_by_itself_and_by_a_star(room: str) -> None:
+def test_every_name_is_matched_by_itself_and_by_a_star(room: str) -> None:
     check_pattern(room)
     assert matches(room, room)
     assert matches("*", room)
@@ -98,7 +98,7 @@ async def ann(rooms: RoomManager) -> AsyncIterator[Socket]:
         yield ann.socket
 
 
-async def test_a_handler_is_asked_with_the_socket_and_each_room_it_guards(
+async def test_a_handler_is_asked_with_the_socket_and_each_room_its_pattern_matches(
     rooms: RoomManager, ann: Socket
 ) -> None:
     asked: list[tuple[str, Socket, str]] = []
@@ -267,7 +267,7 @@ async def test_a_namespace_has_handlers_of_its_own(rooms: RoomManager) -> None:
             await ann.socket.join("tea")
 
 
-async def test_what_the_server_does_by_itself_needs_no_leave(rooms: RoomManager) -> None:
+async def test_a_sockets_own_room_and_listeners_need_no_authorization(rooms: RoomManager) -> None:
     rooms.authorize()(lambda socket, room: False)
     async with Member(rooms, sid="ann") as ann, rooms.listen("tea"):
         assert ann.socket.rooms == {"ann"}
