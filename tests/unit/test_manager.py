@@ -190,12 +190,12 @@ async def test_managers_with_the_same_memory_name_are_each_others_workers() -> N
         two,
         other,
         Member(two, "lobby") as member,
-        Member(other, "lobby") as stranger,
+        Member(other, "lobby") as outsider,
     ):
         await one.to("lobby").send_text("hello")
         assert await member.receive_text() == "hello"
         await other.to("lobby").send_text("apart")
-        assert await stranger.receive_text() == "apart"
+        assert await outsider.receive_text() == "apart"
         assert member.unread == []
 
 

@@ -182,13 +182,13 @@ async def test_a_closed_manager_is_not_kept_alive() -> None:
 # Closing drains.
 
 
-FOR_EVER = 600
+FOREVER = 600
 
 
 async def test_closing_the_manager_drains_the_clients_that_are_connected(
     adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOREVER)
     events: list[tuple[str, ...]] = []
     rooms.on("leave-room")(lambda room, sid: events.append(("leave-room", room)))
     rooms.on("delete-room")(lambda room: events.append(("delete-room", room)))
@@ -232,11 +232,11 @@ async def test_a_client_that_cannot_be_drained_is_told_of_as_having_left_all_the
 async def test_async_handlers_of_the_last_events_finish_and_may_still_send(
     adapter: FakeAdapter,
 ) -> None:
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOREVER)
     finished: list[Any] = []
 
     @rooms.on("disconnect")
-    async def goodbye(socket: Socket) -> None:
+    async def say_so(socket: Socket) -> None:
         await asyncio.sleep(0.01)
         await rooms.to("lobby").send_text("somebody has left")
         finished.append(socket)
@@ -253,7 +253,7 @@ async def test_a_close_that_is_cancelled_while_draining_leaves_nothing(
     adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
+    rooms = RoomManager(adapter, drain_timeout=FOREVER)
     await rooms.__aenter__()
     async with Member(rooms, "lobby") as mute:
         mute.stall()

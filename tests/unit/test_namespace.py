@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import RoomManager
+from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.testing import Member
 from tests.unit.support import FakeAdapter, all_is_over
 
@@ -91,3 +92,44 @@ async def test_closing_the_manager_forgets_everyone_and_stops_their_handlers(
 async def test_a_namespace_is_its_own_dependency(rooms: RoomManager) -> None:
     assert await rooms() is rooms
     assert await rooms.of("/chat")() is rooms.of("/chat")
+
+
+# It is the operator that addresses everyone in it.
+
+
+def test_a_namespace_is_a_broadcast_operator() -> None:
+    rooms = RoomManager()
+    for namespace in (rooms, rooms.of("/chat")):
+        assert isinstance(namespace, BroadcastOperator)
+
+
+def test_what_is_chained_to_a_namespace_is_a_plain_operator() -> None:
+    chat = RoomManager().of("/chat")
+    for operator in (chat.to("lobby"), chat.except_("ann"), chat.local, chat.volatile):
+        assert type(operator) is BroadcastOperator
+    assert repr(chat.to("lobby").local) == "<BroadcastOperator to=('lobby',) except_=() local>"
+
+
+def test_a_namespace_shows_its_name() -> None:
+    rooms = RoomManager()
+    assert repr(rooms) == "<RoomManager />"
+    assert repr(rooms.of("/chat")) == "<Namespace /chat>"
+
+
+async def test_commands_of_a_namespace_are_about_everyone_in_it(
+    rooms: RoomManager, people: dict[str, Member]
+) -> None:
+    async with Member(rooms.of("/chat"), "lobby") as other:
+        assert await rooms.count() == 3
+        assert {socket.sid for socket in await rooms.fetch_sockets()} == set(people)
+        await rooms.sockets_join("new")
+        assert rooms.rooms["new"] == set(people)
+        await rooms.sockets_leave("new", "lobby")
+        assert {name for name in rooms.rooms if name not in rooms.sids} == {"bar"}
+        assert await rooms.all_rooms() == {"ann", "bob", "cid", "bar"}
+        await rooms.disconnect_sockets(4001, "out")
+        assert rooms.sids == {}
+        for member in people.values():
+            assert await member.wait_closed() == 4001
+            assert member.close_reason == "out"
+        assert other.socket.rooms == {other.sid, "lobby"}

@@ -24,10 +24,10 @@ async def test_a_worker_describes_itself() -> None:
         assert rooms.nodes() == {worker.node}
         assert (worker.version, worker.pid, worker.sockets) == (__version__, os.getpid(), 2)
 
-        async def unsupported() -> bool:
+        async def is_up_longer() -> bool:
             return (await rooms.workers())[0].uptime > worker.uptime > 0
 
-        await eventually(unsupported)
+        await eventually(is_up_longer, what="its uptime rises")
 
 
 async def test_an_observer_is_no_worker() -> None:

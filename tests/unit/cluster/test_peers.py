@@ -1,4 +1,4 @@
-"""Who lives, by what they let hear: no clock but the one the tests hold."""
+"""Who lives, by their heartbeats: no clock but the one the tests hold."""
 
 from __future__ import annotations
 

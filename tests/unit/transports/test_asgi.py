@@ -1,4 +1,4 @@
-"""The transport over ASGI `send`, with a `send` that is held up when told to be."""
+"""The transport over ASGI `send`, whose `send` waits when it is told to."""
 
 from __future__ import annotations
 

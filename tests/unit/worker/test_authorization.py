@@ -210,7 +210,7 @@ async def test_a_handler_may_say_no_in_its_own_words(
     rooms: RoomManager, ann: Socket, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     @rooms.authorize("tea")
-    def guard(socket: Socket, room: str) -> bool:
+    def handler(socket: Socket, room: str) -> bool:
         raise error
 
     with pytest.raises(type(error)) as raised:
@@ -225,7 +225,7 @@ async def test_a_handler_that_is_cancelled_has_joined_nothing(
     asked = asyncio.Event()
 
     @rooms.authorize("tea")
-    async def guard(socket: Socket, room: str) -> bool:
+    async def handler(socket: Socket, room: str) -> bool:
         asked.set()
         return await asyncio.Event().wait()
 
@@ -243,7 +243,7 @@ async def test_a_socket_that_leaves_while_it_is_asked_about_joins_nothing(
     answer = asyncio.Event()
 
     @rooms.authorize("tea")
-    async def guard(socket: Socket, room: str) -> bool:
+    async def handler(socket: Socket, room: str) -> bool:
         return await answer.wait()
 
     async with Member(rooms) as ann:

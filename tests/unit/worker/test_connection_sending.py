@@ -54,14 +54,14 @@ async def test_a_volatile_message_skips_a_client_that_is_behind_and_no_other(
     async with WebSocketClient(app) as slow, WebSocketClient(app) as quick:
         await eventually(lambda: len(rooms.rooms.get("lobby", ())) == 2)
         slow.stall()
-        await rooms.to("lobby").send_text("held up")
-        assert await quick.receive_text() == "held up"
+        await rooms.to("lobby").send_text("waits")
+        assert await quick.receive_text() == "waits"
         await rooms.to("lobby").volatile.send_text("typing")
         assert await quick.receive_text() == "typing"
         assert [socket.dropped for socket in sockets] == [1, 0]
         slow.resume()
         await rooms.to("lobby").send_text("last")
-        assert await slow.receive_until("last") == ["held up"]
+        assert await slow.receive_until("last") == ["waits"]
 
 
 async def test_sends_and_broadcasts_arrive_in_the_order_they_were_made(rooms: RoomManager) -> None:

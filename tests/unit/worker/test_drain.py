@@ -11,19 +11,19 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import NotStarted, OutboxPolicy, RoomManager, ShuttingDown, Socket
-from fastapi_rooms.core import drain_schedule as departures_module
+from fastapi_rooms.core import drain_schedule as schedule_module
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker.drain import Drain
 from tests.unit.support import FakeAdapter, all_is_over, app_of, other_tasks
 
-FOR_EVER = 600
+FOREVER = 600
 
 
 @pytest.fixture
 async def rooms(adapter: FakeAdapter) -> AsyncIterator[RoomManager]:
     """A manager that runs, and gives every client the time it needs."""
-    async with RoomManager(adapter, linger=0, drain_timeout=FOR_EVER) as rooms:
+    async with RoomManager(adapter, linger=0, drain_timeout=FOREVER) as rooms:
         yield rooms
 
 
@@ -88,8 +88,8 @@ async def test_a_drained_client_is_in_its_rooms_until_its_endpoint_ends(
 async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_connected(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 20)
+    monkeypatch.setattr(schedule_module, "FEW", 0)
+    monkeypatch.setattr(schedule_module, "PACE", 20)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -111,8 +111,8 @@ async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_
 async def test_many_clients_are_closed_one_after_the_other(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 50)
+    monkeypatch.setattr(schedule_module, "FEW", 0)
+    monkeypatch.setattr(schedule_module, "PACE", 50)
     left: list[str] = []
     inside: list[int] = []
 
@@ -173,8 +173,8 @@ async def test_a_client_that_is_connecting_when_the_drain_begins_is_turned_away(
 async def test_nobody_joins_or_listens_on_a_draining_worker(
     adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 1e-9)  # nobody's turn comes in this test
+    monkeypatch.setattr(schedule_module, "FEW", 0)
+    monkeypatch.setattr(schedule_module, "PACE", 1e-9)  # nobody's turn comes in this test
     rooms = RoomManager(adapter, linger=0, drain_window=1e9)
 
     async def endpoint(websocket: WebSocket) -> None:
@@ -286,24 +286,24 @@ async def test_a_manager_that_was_drained_can_be_closed_and_started_again() -> N
 async def test_a_client_that_cannot_be_closed_harms_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seen_out: list[float] = []
+    drained: list[float] = []
 
     async def fails(timeout: float) -> None:
         raise ValueError("broken")
 
     async def works(timeout: float) -> None:
-        seen_out.append(timeout)
+        drained.append(timeout)
 
-    leaving = Drain(lambda: [fails, works], departures_module.DrainSchedule(0, 7))
-    await leaving.wait()
-    assert seen_out == [7]
+    drain = Drain(lambda: [fails, works], schedule_module.DrainSchedule(0, 7))
+    await drain.wait()
+    assert drained == [7]
     assert "could not be closed" in caplog.text
 
 
 async def test_a_client_whose_outbox_overflows_during_a_drain_delays_no_other() -> None:
     outbox = OutboxPolicy(max_bytes=10, overflow="close")
     async with (
-        RoomManager(outbox=outbox, drain_timeout=FOR_EVER, linger=0) as rooms,
+        RoomManager(outbox=outbox, drain_timeout=FOREVER, linger=0) as rooms,
         Member(rooms, "lobby") as slow,
     ):
         slow.stall()

@@ -1,4 +1,4 @@
-"""The queue that takes the place of uvicorn's."""
+"""The queue that is used instead of uvicorn's."""
 
 from __future__ import annotations
 
