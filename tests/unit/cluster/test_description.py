@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
 
 from fastapi_rooms import RoomManager, UsageError, Worker, __version__
+from fastapi_rooms.cluster import description
 from fastapi_rooms.cluster.commands import EMPTY_NAMESPACE
 from fastapi_rooms.cluster.description import WORKERS
 from fastapi_rooms.testing import Cluster, eventually
@@ -59,3 +61,11 @@ def test_a_malformed_description_is_refused(answer: Any) -> None:
 def test_an_empty_namespace_describes_no_worker() -> None:
     with pytest.raises(UsageError):
         EMPTY_NAMESPACE.describe()
+
+
+def test_a_checkout_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(description, "version", not_installed)
+    assert description.version_here.__wrapped__() == "0+unknown"

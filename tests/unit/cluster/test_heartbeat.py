@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
-from fastapi_rooms import AdapterUnavailable
+from fastapi_rooms import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.cluster import heartbeat as heartbeat_module
+from fastapi_rooms.cluster import requester as requester_module
 from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire.envelope import HeartbeatKind
 from tests.unit.cluster.support import (
@@ -190,3 +192,64 @@ async def test_closing_does_not_wait_for_a_bye_that_cannot_be_sent(
         carrier.down = False
         carrier.release()
     assert other_tasks() == set()
+
+
+async def test_discovery_takes_its_whole_time_when_the_carrier_does_not_count_receivers(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat_module, "DISCOVERY_TIMEOUT", 0.02)
+    carrier.receivers[b"rooms#workers#"] = None
+    cluster = make_cluster(carrier)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    starting = asyncio.ensure_future(cluster.start())
+    await eventually(carrier.heartbeats, what="a HELLO")
+    receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE)
+    await starting
+    assert loop.time() - began >= 0.02
+    assert cluster.nodes == {ME, ANN}
+    await cluster.close(1)
+
+
+async def test_a_check_that_cannot_be_sent_says_nothing_of_a_worker(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requester_module, "LATE_AFTER", 0.005)
+    cluster = make_cluster(carrier)
+    await cluster.start()
+    receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE)
+    asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    carrier.down = True
+    own = (CHANNELS.of_node(ANN), HeartbeatKind.QUERY)
+    await eventually(lambda: carrier.heartbeats().count(own) >= 2, what="two checks that fail")
+    assert cluster.nodes == {ME, ANN}
+    carrier.down = False
+    carrier.receivers[CHANNELS.of_node(ANN)] = 1
+    assert reply(cluster, ANN, request, b"1")
+    assert (await asked).responses == {ANN: b"1"}
+    await cluster.close(1)
+
+
+async def test_a_heartbeat_is_counted_as_long_as_there_are_unidentified_workers(
+    carrier: Carrier,
+) -> None:
+    counted = (b"rooms#workers#", HeartbeatKind.ALIVE)
+    carrier.receivers[b"rooms#workers#"] = 1
+    cluster = make_cluster(carrier, interval=0.01)
+    await cluster.start()
+    await eventually(lambda: counted in carrier.heartbeats(), what="a heartbeat that is counted")
+    carrier.down = True
+    before = carrier.heartbeats().count(counted)
+    await eventually(lambda: carrier.heartbeats().count(counted) > before + 1, what="two that fail")
+    carrier.down = False
+    carrier.receivers[b"rooms#workers#"] = 0
+    volatile = len(carrier.volatile)
+    await eventually(lambda: len(carrier.volatile) > volatile, what="one that need not be counted")
+    await cluster.close(1)
+
+
+@pytest.mark.parametrize("interval", [0, -1, 0.0001, 3601, float("nan"), float("inf")])
+def test_an_interval_that_others_cannot_be_told_is_refused(interval: float) -> None:
+    with pytest.raises(ConfigurationError, match="heartbeat"):
+        HeartbeatSettings(interval)

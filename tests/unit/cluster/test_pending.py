@@ -179,3 +179,25 @@ def test_no_more_unidentified_workers_are_believed_than_there_can_be_workers(
     assert pending.take(reply("ann", b"1"))
     assert pending.take(reply("bob", b"1", last=False))
     assert not pending.take(reply("eve", b"1"))
+
+
+def test_a_request_to_one_worker_waits_for_it_however_many_receive_its_channel() -> None:
+    pending = PendingRequest(["ann"])
+    pending.reached(3)
+    assert pending.unidentified == 0
+    assert pending.take(reply("ann", b"1"))
+    assert pending.is_done()
+
+
+def test_who_does_not_know_the_verb_is_told_apart() -> None:
+    pending = PendingRequest(["ann", "bob"])
+    assert pending.take(reply("ann", b"what?", refused=True)._replace(unsupported=True))
+    assert pending.take(reply("bob", b"no", refused=True))
+    assert pending.unsupported == {"ann"}
+    assert pending.refusals == {"ann": "what?", "bob": "no"}
+
+
+def test_a_reason_that_is_no_utf_8_is_shown_all_the_same() -> None:
+    pending = PendingRequest(["ann"])
+    assert pending.take(reply("ann", b"no \xff", refused=True))
+    assert pending.refusals == {"ann": "no \ufffd"}

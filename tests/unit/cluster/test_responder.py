@@ -139,3 +139,66 @@ async def test_a_handler_that_will_not_end_does_not_delay_the_closing(
     go.set()
     await eventually(lambda: not other_tasks(), what="it has ended")
     assert carrier.replies() == []  # there is nobody left who could send it
+
+
+async def test_an_unknown_verb_is_answered_as_unsupported_and_not_logged(
+    carrier: Carrier, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    receive_request(cluster, "fly")
+    await eventually(lambda: len(carrier.replies()) == 1, what="a refusal")
+    [refusal] = carrier.replies()
+    assert (refusal.refused, refusal.unsupported, refusal.request) == (True, True, 7)
+    assert refusal.data == b"The verb 'fly' is unknown to this worker's version."
+    assert not caplog.records
+
+
+async def test_an_unknown_verb_that_wants_no_answer_gets_none(
+    carrier: Carrier, cluster: Cluster
+) -> None:
+    receive_request(cluster, "fly", number=0)
+    receive_request(cluster, "count", number=8)
+    await eventually(lambda: len(carrier.replies()) == 1, what="the other's answer")
+    assert [reply.request for reply in carrier.replies()] == [8]
+
+
+async def test_a_known_verb_that_is_refused_is_not_unsupported(
+    carrier: Carrier, cluster: Cluster
+) -> None:
+    receive_request(cluster, "join", rooms="no list")
+    await eventually(lambda: len(carrier.replies()) == 1, what="a refusal")
+    [refusal] = carrier.replies()
+    assert (refusal.refused, refusal.unsupported) == (True, False)
+
+
+async def test_a_namespace_that_is_not_here_has_nobody(carrier: Carrier, cluster: Cluster) -> None:
+    assert cluster.received(Request(ANN, 1, "/nowhere", Target(), 7, "count", {}))
+    await eventually(lambda: len(carrier.replies()) == 1, what="an answer")
+    assert carrier.replies()[0].data == b"0"
+
+
+async def test_not_even_refusals_are_sent_to_a_flood(
+    carrier: Carrier,
+    namespace: HandlerNamespace,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(responder, "MAX_RUNNING", 1)
+    go_on = asyncio.Event()
+    namespace.results = [go_on.wait()]
+    for number in range(1, 5):  # in one turn, so that no refusal has been sent yet
+        receive_request(cluster, number=number)
+    go_on.set()
+    await eventually(lambda: not other_tasks(), what="nothing is under way")
+    assert sorted(reply.request for reply in carrier.replies()) == [1, 2]
+
+
+async def test_answers_that_cannot_be_sent_harm_nothing(
+    carrier: Carrier, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    carrier.down = True
+    receive_request(cluster, "count")
+    await eventually(lambda: len(carrier.replies()) == 1, what="an attempt to answer")
+    carrier.down = False
+    receive_request(cluster, "count", number=8)
+    await eventually(lambda: len(carrier.replies()) == 2, what="an answer")
+    assert not caplog.records
