@@ -9,7 +9,7 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_rooms import AdapterUnavailable, ClientError, RoomManager
-from fastapi_rooms.testing import WebSocketClient
+from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.worker import connection as connection_module
 from tests.unit.support import FakeAdapter, all_is_over, app_of
 from tests.unit.worker.support import nothing_is_left, until_gone
@@ -161,4 +161,25 @@ async def test_a_client_that_does_not_read_does_not_keep_an_endpoint_that_is_ove
         client.stall()
         await client.send_text("that is all")
         await client.wait_ended()
+        await all_is_over(rooms)
+
+
+async def test_a_client_with_unread_messages_does_not_keep_an_endpoint_that_is_over(
+    rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.01)
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.receive_text()
+
+    async with WebSocketClient(app_of(endpoint)) as client:
+        await eventually(lambda: rooms.sids)
+        client.stall()
+        for text in ("on its way", "waits"):
+            await rooms.send_text(text)
+        await client.send_text("that is all")
+        await client.wait_ended()
+        assert client.close_code is None
+        assert client.unread == []
         await all_is_over(rooms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -315,3 +316,28 @@ async def test_a_client_whose_outbox_overflows_during_a_drain_delays_no_other() 
         assert await slow.wait_closed() in {1012, 1013}
         await draining
     assert not other_tasks()
+
+
+async def test_draining_a_worker_without_clients_is_over_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "fastapi_rooms")
+    await Drain(list, schedule_module.DrainSchedule(FOREVER, FOREVER)).wait()
+    assert not caplog.records
+    await Drain(lambda: [_drained_at_once], schedule_module.DrainSchedule(0, 1)).wait()
+    assert "1 clients and listeners" in caplog.text
+
+
+async def _drained_at_once(timeout: float) -> None: ...
+
+
+async def test_a_drain_that_is_cancelled_closes_nobody_any_more() -> None:
+    drained: list[float] = []
+
+    async def drain_one(timeout: float) -> None:
+        drained.append(timeout)
+
+    drain = Drain(lambda: [drain_one], schedule_module.DrainSchedule(0, 1))
+    drain.cancel()
+    await drain.wait()
+    assert drained == []

@@ -12,8 +12,12 @@ from fastapi_rooms.cluster.commands import EmptyNamespace
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge
+from fastapi_rooms.operators.dispatcher import ClusterRequest
+from fastapi_rooms.operators.remote import COUNT as COUNTED
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Reply, Request
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.run import TURN_BYTES
 from fastapi_rooms.worker.runtime import Runtime
@@ -268,3 +272,20 @@ async def test_a_gap_is_told_to_every_namespace(
     outage = Outage(1.0, 2.0, frozenset({LOBBY}))
     runtime.run.gap(outage)
     assert namespace.outages == other.outages == [outage]
+
+
+async def test_a_reply_that_fits_no_request_is_counted_as_malformed(
+    runtime: Runtime, adapter: FakeAdapter
+) -> None:
+    adapter.hold()
+    request = ClusterRequest(Verb.COUNT, Target(), {}, here=False, node=OTHER_NODE)
+    asked = asyncio.ensure_future(runtime.run.cluster.request("/", request, COUNTED, 60))
+    await eventually(lambda: adapter.waiting)
+    [(_, data)] = adapter.published
+    sent = codec.decode(data)
+    assert isinstance(sent, Request)
+    reply = Reply("e" * 16, 1, sent.id, 0, last=True, refused=False, data=b"1")
+    runtime.run.received(LOBBY, codec.encode(reply))
+    assert runtime.health.dropped == 1
+    adapter.release()
+    assert await asked == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from fastapi_rooms.adapters.base import AdapterHealth
@@ -10,8 +13,10 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.testing import eventually
+from fastapi_rooms.worker import run as run_module
+from fastapi_rooms.worker.run import Run
 from fastapi_rooms.worker.runtime import Runtime
-from tests.unit.support import FakeAdapter, channel_of, published
+from tests.unit.support import FakeAdapter, channel_of, other_tasks, published
 from tests.unit.worker.support import run_settings
 
 LOBBY = channel_of("lobby")
@@ -94,3 +99,84 @@ async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: Fake
     await runtime.stop()
     adapter.health = adapter.health._replace(connected=True)
     assert _ready(runtime) is False
+
+
+async def test_stopping_what_does_not_run_says_so(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
+    with pytest.raises(NotStarted):
+        await runtime.stop()
+    assert adapter.closes == 0
+
+
+async def test_releasing_channels_when_there_is_no_run_is_harmless(adapter: FakeAdapter) -> None:
+    Runtime(adapter, run_settings()).release([LOBBY])
+    assert not other_tasks()
+
+
+# When the server begins to stop.
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> _Server:
+    server = _Server()
+    monkeypatch.setattr(run_module, "on_server_shutdown", server.on_shutdown)
+    return server
+
+
+class _Server:
+    """Notes who wants to know that it begins to stop."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[float | None], object]] = []
+
+    def on_shutdown(self, hook: Callable[[float | None], object]) -> Callable[[], None]:
+        self.hooks.append(hook)
+        return self.hooks.clear
+
+
+async def test_a_server_that_begins_to_stop_begins_the_drain(
+    adapter: FakeAdapter, server: _Server
+) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    [hook] = server.hooks
+    assert hook(None) == runtime.settings.drain_schedule.timeout
+    assert runtime.run.draining
+    assert not runtime.health.ready
+    await runtime.stop()
+    assert server.hooks == [], "a run that is over is not told any more"
+
+
+async def test_a_server_that_waits_for_a_short_time_only_shortens_the_drain(
+    adapter: FakeAdapter, server: _Server
+) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    timeout = server.hooks[0](1.0)
+    assert isinstance(timeout, float)
+    assert timeout < 1.0
+    assert server.hooks[0](None) == timeout, "a drain that has begun goes on as it is"
+    await runtime.stop()
+
+
+async def test_without_direct_writes_the_server_is_left_alone(
+    adapter: FakeAdapter, server: _Server
+) -> None:
+    runtime = Runtime(adapter, replace(run_settings(), direct_writes=False))
+    await runtime.start()
+    assert server.hooks == []
+    await runtime.stop()
+
+
+async def test_a_run_that_is_over_cannot_be_drained(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    run = runtime.run
+    await runtime.stop()
+    drained_before = run.draining
+    closed = Run(adapter, run_settings(), runtime.channels, {})
+    await closed.close()
+    assert closed.begin_drain() is None
+    with pytest.raises(NotStarted):
+        await closed.drain()
+    assert drained_before
