@@ -161,7 +161,7 @@ FORK = """
 """
 
 
-def test_one_made_before_a_fork_runs_in_every_child() -> None:
+def test_a_manager_made_before_a_fork_runs_in_every_child() -> None:
     _run(
         FORK
         + """
@@ -172,7 +172,7 @@ def test_one_made_before_a_fork_runs_in_every_child() -> None:
     )
 
 
-def test_one_that_ran_before_a_fork_runs_in_every_child() -> None:
+def test_a_manager_that_ran_before_a_fork_runs_in_every_child() -> None:
     _run(
         FORK
         + """
@@ -183,9 +183,7 @@ def test_one_that_ran_before_a_fork_runs_in_every_child() -> None:
     )
 
 
-def test_one_that_runs_when_the_process_forks_runs_anew_in_every_child_and_on_in_the_parent() -> (
-    None
-):
+def test_a_running_manager_runs_on_in_the_parent_and_anew_in_every_forked_child() -> None:
     _run(
         FORK
         + """

@@ -35,5 +35,6 @@ async def cluster(carrier: Carrier, namespace: HandlerNamespace) -> AsyncIterato
     await cluster.start()
     receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE)
     yield cluster
+    carrier.release()
     await cluster.close(1)
     assert other_tasks() == set()

@@ -223,7 +223,7 @@ async def test_a_socket_that_leaves_while_it_is_to_join_is_passed_over() -> None
         assert bob.socket.rooms == {"bob", "tea", "coffee"}
 
 
-async def test_whoever_is_not_in_is_passed_over_by_leave_and_disconnect() -> None:
+async def test_sockets_that_have_left_are_passed_over_by_leave_and_disconnect() -> None:
     async with RoomManager() as rooms:
         async with Member(rooms, "tea", sid="ann") as ann:
             former = ann.socket

@@ -295,3 +295,31 @@ async def test_known_workers_are_waited_for_when_the_carrier_does_not_count_rece
     asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
     assert reply(cluster, ANN, await request_of(carrier), b"1")
     assert (await asked).responses == {ANN: b"1"}
+
+
+async def test_unidentified_workers_are_waited_for_while_they_cannot_be_counted_again(
+    carrier: Carrier, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requester, "LATE_AFTER", 0.005)
+    carrier.receivers |= {WORKERS: 2, CHANNELS.of_node(ANN): 1}
+    asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    assert reply(cluster, ANN, request, b"1")
+    carrier.receivers[WORKERS] = None
+    recount = (WORKERS, HeartbeatKind.QUERY)
+    before = carrier.heartbeats().count(recount)
+    await eventually(lambda: carrier.heartbeats().count(recount) > before + 1, what="two recounts")
+    assert not asked.done()
+    assert reply(cluster, BOB, request, b"2")
+    assert (await asked).responses == {ANN: b"1", BOB: b"2"}
+
+
+async def test_closing_in_the_turn_of_the_last_answer_ends_the_request(
+    carrier: Carrier, cluster: Cluster
+) -> None:
+    carrier.receivers[WORKERS] = 1
+    asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
+    assert reply(cluster, ANN, await request_of(carrier), b"1")
+    cluster._requester.close()
+    with pytest.raises(NotStarted):
+        await asked

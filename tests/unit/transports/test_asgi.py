@@ -253,3 +253,29 @@ async def test_stopping_in_the_middle_of_a_send_fails_it(client: Client) -> None
 
 async def test_asgi_cannot_cut_a_connection(client: Client) -> None:
     assert (await transport_to(client)).abort() is False
+
+
+async def test_stopping_fails_the_send_that_is_under_way(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = client.send
+
+    async def send_one(message: Any) -> None:
+        await deliver(message)
+        if client.received:
+            client.reading.clear()
+
+    monkeypatch.setattr(client, "send", send_one)
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("0"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    client.reading.set()
+    await eventually(lambda: client.received == ["0"] and transport.pending == 0)
+    assert not sending.done()
+    transport.stop()
+    with pytest.raises(WebSocketDisconnect):
+        await sending
+    assert client.received == ["0"]

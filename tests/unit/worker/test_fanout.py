@@ -136,7 +136,7 @@ async def test_each_message_leaves_out_whom_it_excludes_although_they_leave_toge
     assert room.transports[3].texts == [*every[:2], every[3]]
 
 
-async def test_one_who_is_excluded_from_everything_is_written_nothing() -> None:
+async def test_a_socket_excluded_from_everything_is_written_nothing() -> None:
     room = _Room(IMMEDIATE_MAX + 2)
     for text in "ab":
         room.send(text, Target(("lobby",), ("1",)))
@@ -186,7 +186,7 @@ async def test_a_socket_in_several_of_the_rooms_has_the_message_once() -> None:
 
 @pytest.mark.parametrize("size", [2, IMMEDIATE_MAX + 2])
 @pytest.mark.parametrize("volatile", [False, True])
-async def test_those_who_keep_up_are_given_the_finished_frame(size: int, volatile: bool) -> None:
+async def test_clients_that_keep_up_are_given_the_finished_frame(size: int, volatile: bool) -> None:
     room = _Room(size)
     room.transports[0].keep_up()
     room.send("a", volatile=volatile)
