@@ -99,11 +99,11 @@ $(READY):
 $(VENV)-oldest/.ready: pyproject.toml tests/oldest.txt
 	@scripts/make-venv '$(PYTHON)' '$(VENV)-oldest'
 	@echo "Installing the oldest dependencies claimed into $(VENV)-oldest …"
-	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --requirement tests/oldest.txt
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group test --requirement tests/oldest.txt
 	@touch $@
 
-# One stamp for each extra, so that `make demo` waits for what the demo needs and no more.
+# One stamp for each dependency group, so that `make demo` waits for what the demo needs and no more.
 $(READY)-%: pyproject.toml $(READY)
-	@echo "Installing fastapi_rooms[$*] and what it needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@echo "Installing fastapi_rooms and the group '$*' into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group '$*'
 	@touch $@

@@ -138,7 +138,7 @@ def test_versions_in_the_readme_are_those_of_the_package() -> None:
     rows = dict(
         re.findall(r"^\| (\S+) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     )
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["example"]]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["standard"]]
     oldest = dict(re.findall(r"([\w-]+)[^>\n]*>=([\d.]+)", "\n".join(requirements)))
     assert f"{oldest['starlette']} and newer" in rows["Starlette"]
     assert f"FastAPI {oldest['fastapi']} and newer" in rows["Starlette"]
