@@ -59,6 +59,7 @@ check: $(READY)-dev ## Check format, lint, types and docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/mkdocs build --strict
 
 .PHONY: format
