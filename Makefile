@@ -55,11 +55,12 @@ test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies wi
 	$(VENV)-oldest/bin/python -m pytest -n 2 $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_writes.py tests/integration/test_direct_reads.py
 
 .PHONY: check
-check: $(READY)-dev ## Check format, lint, types and docs
+check: $(READY)-dev ## Check format, lint, types, docs and changelog
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/towncrier build --draft >/dev/null
 	$(BIN)/mkdocs build --strict
 
 .PHONY: format
@@ -84,6 +85,12 @@ docs: $(READY)-docs ## Build the documentation into site/
 docs-serve: $(READY)-docs ## Serve the documentation, and rebuild it when a page changes
 	@$(BIN)/python scripts/check-port $(HOST) '$(PORT)'
 	$(BIN)/mkdocs serve --strict --dev-addr $(HOST):$(PORT)
+
+# --- Release it -----------------------------------------------------------------------------------
+
+.PHONY: changelog
+changelog: $(READY)-release ## Show what changelog.d would add to the changelog
+	@$(BIN)/towncrier build --draft
 
 # --- Keep it --------------------------------------------------------------------------------------
 
