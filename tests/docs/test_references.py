@@ -122,8 +122,8 @@ def resolve(path: str) -> Any:
 def test_tests_mentioned_exist(page: Path) -> None:
     tests = "\n".join(
         path.read_text()
-        for folder in ("tests", "fastapi_rooms/testing")
-        for path in (ROOT / folder).rglob("*.py")
+        for folder in (ROOT / "tests", Path(fastapi_rooms.testing.__file__).parent)
+        for path in folder.rglob("*.py")
     )
     for code in code_of(page):
         if re.fullmatch(r"test_\w+", code):
