@@ -89,15 +89,20 @@ docs-serve: $(READY)-docs ## Serve the documentation, and rebuild it when a page
 # --- Release it -----------------------------------------------------------------------------------
 
 .PHONY: wheel
-wheel: $(READY)-release ## Build the sdist and the wheel into dist/
+wheel: $(READY)-release ## Build the sdist and the wheel into dist/, and check them
 	rm -rf dist
 	$(BIN)/python -m build
+	scripts/check-dist '$(BIN)'
 
 # In an environment that is new every time, with $(PYTHON).
 .PHONY: test-wheel
 test-wheel: $(if $(WHEEL),,wheel) ## Run the tests against an installed wheel; WHEEL=dist/….whl: against this one
 	@scripts/ensure-tools
 	scripts/test-wheel '$(PYTHON)' $(or $(WHEEL),dist/*.whl) $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS)) $(PYTEST_ARGS)
+
+.PHONY: release
+release: $(READY)-release ## Check and build a release, and say how to upload it
+	@scripts/release '$(BIN)'
 
 .PHONY: changelog
 changelog: $(READY)-release ## Show what changelog.d would add to the changelog
