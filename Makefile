@@ -68,6 +68,10 @@ format: $(READY)-dev ## Format the code, and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+.PHONY: hooks
+hooks: $(READY)-dev ## Have git check what is committed, before it is
+	$(BIN)/pre-commit install
+
 # --- Measure it -----------------------------------------------------------------------------------
 
 # What the servers need is installed into benchmarks/.work, each server's apart.
