@@ -120,7 +120,7 @@ clean: ## Remove everything that was installed or made here, the environment too
 	rm -rf benchmarks/.work .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY):
+$(READY): scripts/make-venv
 	@scripts/make-venv '$(PYTHON)' '$(VENV)'
 	@touch $@
 
