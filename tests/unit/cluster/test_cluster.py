@@ -467,7 +467,7 @@ async def test_an_answer_without_a_stranger_is_not_complete_and_says_so(
     assert answer(here, ANN, await request_of(carrier), b"1")
     question = await asked
     assert (question.responses, question.missing, question.unidentified) == ({ANN: b"1"}, set(), 1)
-    with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
+    with pytest.raises(RequestTimeout, match="from 1 unidentified") as caught:
         await collect(COUNT, COUNTED, question, 0.1)
     assert (caught.value.partial, caught.value.unidentified) == (1, 1)
     assert not caught.value.silent

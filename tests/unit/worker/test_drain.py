@@ -98,8 +98,8 @@ async def test_whoever_leaves_is_still_in_its_rooms_until_its_endpoint_ends(
 async def test_a_goodbye_of_one_who_leaves_reaches_those_who_are_still_there(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 20)
+    monkeypatch.setattr(departures_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(departures_module, "CLOSES_PER_SECOND", 20)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -121,8 +121,8 @@ async def test_a_goodbye_of_one_who_leaves_reaches_those_who_are_still_there(
 async def test_clients_leave_one_after_the_other_when_there_are_many(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 50)
+    monkeypatch.setattr(departures_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(departures_module, "CLOSES_PER_SECOND", 50)
     left: list[str] = []
     inside: list[int] = []
 
@@ -183,8 +183,10 @@ async def test_whoever_is_on_the_way_in_when_the_worker_leaves_is_sent_elsewhere
 async def test_nobody_joins_or_listens_on_a_worker_that_leaves(
     adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 1e-9)  # nobody's turn comes in this test
+    monkeypatch.setattr(departures_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(
+        departures_module, "CLOSES_PER_SECOND", 1e-9
+    )  # nobody's turn comes in this test
     rooms = RoomManager(adapter, linger=0, drain_window=1e9)
 
     async def endpoint(websocket: WebSocket) -> None:
