@@ -1,7 +1,16 @@
 """Rooms for native FastAPI WebSocket endpoints, across any number of workers.
 
 Start reading at `manager.py` for what a user touches, `worker/local_namespace.py` for the path of a
-broadcast, `adapters/base.py` for what lies between workers.
+broadcast, `adapters/base.py` for what lies between workers. A module's folder says its layer:
+
+errors, types, concurrency       the ground
+core                             state and its transitions: pure
+wire, transports, security       bytes between workers; the way to a client; origins, rate limits
+operators, adapters, servers     what users chain; what carries bytes; servers' insides
+cluster, emitter                 workers among themselves; other processes
+worker                           this worker: sockets, rooms, fan-out, drain
+namespace, manager               what users touch
+cli, testing                     edges, on the public API alone
 """
 
 from __future__ import annotations

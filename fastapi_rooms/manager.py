@@ -55,10 +55,10 @@ class RoomManager(Namespace):
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
             every room that someone is in costs memory here and a subscription in the adapter.
         request_timeout: seconds that other workers have to answer `fetch_sockets` and the like.
-        heartbeat: seconds between the signs of life that workers give each other, up to 3600. One
-            that misses three is taken for dead.
-        observer: take part without being counted as a worker, for a tool that only looks, or asks.
-        drain_window: seconds over which the clients of a leaving worker are closed when there are
+        heartbeat: seconds between the heartbeats of this worker, up to 3600. A worker that misses
+            three is taken for dead.
+        observer: take part without being counted as a worker: for a tool that only asks.
+        drain_window: seconds over which the clients of a draining worker are closed when there are
             many of them: up to 100 in a second, or faster where the window would not be enough.
         drain_timeout: seconds that each of them has then to take what is left for it, before its
             connection is cut; and that async event handlers have to finish.
@@ -131,9 +131,9 @@ class RoomManager(Namespace):
         return self._named[name]
 
     async def workers(self, *, timeout: float | None = None) -> list[Worker]:
-        """What every worker that lives says of itself.
+        """What every live worker says of itself.
 
-        Raises what `fetch_sockets` does: `partial` is what the others say where one does not.
+        Raises what `fetch_sockets` does; `partial` has the workers that answered.
         """
         here = not self._runtime.settings.heartbeat.observer
         request = ClusterRequest(Verb.DESCRIBE, Target(), {}, here=here)
@@ -145,15 +145,15 @@ class RoomManager(Namespace):
         return self._runtime.health
 
     async def drain(self) -> None:
-        """Leave before the server says so, where it says so too late, or not at all.
+        """Drain this worker ahead of the server's stop, where that is told too late or not at all.
 
-        From now on nobody comes in, joins or starts to listen (`ShuttingDown`; a client that
-        connects is closed with 1012), and `health.ready` is false. Who is inside is seen out:
-        clients are closed with 1012 behind what was sent to them, over `drain_window`, and
-        listeners end. Returns when that is done.
+        From now on no client can connect (it is closed with 1012), join or listen: that raises
+        `ShuttingDown`. `health.ready` is false. The clients that are connected are closed with
+        1012, each behind what was sent to it, over `drain_window`; listeners end. Returns when
+        that is done.
 
-        uvicorn tells the manager itself, and the end of the lifespan does this too. There is no way
-        back but to close the manager and start it again.
+        uvicorn tells the manager when it stops, and the end of the lifespan drains, too. A drained
+        manager has to be closed and started again before it lets clients in.
 
         Raises:
             NotStarted: the manager is not running.
@@ -167,10 +167,9 @@ class RoomManager(Namespace):
             yield
 
     async def __aenter__(self) -> Self:
-        """Start, as a part of a lifespan of your own.
+        """Start, in a lifespan of your own.
 
-        Started twice at a time, by an application and one mounted in it, it runs until both are
-        over.
+        Started twice, by an application and one mounted in it, it runs until both have ended.
 
         Raises:
             AdapterUnavailable: the adapter rejects the login. One that is merely out of reach is
@@ -190,7 +189,7 @@ class RoomManager(Namespace):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        """Close: see out who is still inside; leave no connection, task or subscription."""
+        """Drain, and close; leave no connection, task or subscription."""
         async with self._lock:
             self._starts -= 1
             if self._starts == 0:

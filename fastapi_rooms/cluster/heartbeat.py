@@ -127,7 +127,7 @@ class HeartbeatMonitor:
         """Leave no task behind, and say BYE."""
         for timer in self._timers.values():
             timer.cancel()
-        await self._tasks.end(timeout)
+        await self._tasks.cancel(timeout)
         if not self._observer and self._sender.connected:
             with suppress(AdapterUnavailable, TimeoutError):
                 async with asyncio.timeout(GOODBYE_TIMEOUT):

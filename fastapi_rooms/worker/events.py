@@ -1,4 +1,4 @@
-"""A namespace's events: who wants to know, and telling them."""
+"""A namespace's events, and the handlers that are told of them."""
 
 from __future__ import annotations
 
@@ -103,5 +103,5 @@ class Events:
 
         They have as much time again to end by that.
         """
-        await self._tasks.over(timeout)
-        await self._tasks.end(timeout)
+        await self._tasks.wait(timeout)
+        await self._tasks.cancel(timeout)

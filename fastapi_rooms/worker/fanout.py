@@ -1,14 +1,14 @@
 """From a broadcast to the sockets it is for, on this worker.
 
-Strategy: a handful of members is written to at once. For more, the broadcast is queued until the
-turn of the event loop is over, with the members it had when it was sent. That buys two things:
+A few members are written to at once. For more, the broadcast is queued until the turn of the event
+loop is over, with the members that its rooms had when it was sent. That buys two things:
 
-* what is sent to the same rooms in one turn leaves in one write per member, and under load that
-  is worth more than anything else (a write costs a system call, a longer write hardly more);
-* a fan-out to thousands is written in slices, and others have the loop in between.
+* Messages to the same rooms in one turn leave in one write per member. Under load that is worth
+  more than anything else: a write costs a system call, a longer write hardly more.
+* A fan-out to thousands is written in slices, with the event loop free for others in between.
 
-The queue is first in, first out, and while it is not empty even a handful waits in line; so no
-socket gets messages in another order than they were sent in.
+The queue is first in, first out. While it is not empty, small broadcasts wait in line, too; so
+every socket gets messages in the order in which they were sent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Delivery:
     """Messages to the same members, and how far they have got."""
 
     __slots__ = (
-        "_over",
+        "_done",
         "_sids",
         "_transports",
         "_waiting",
@@ -65,7 +65,7 @@ class Delivery:
     ) -> None:
         self.rooms = rooms
         self._transports = iter(list(members.values()))
-        self._sids: Iterator[Sid] | None = None  # but for exclusions nobody is to touch them
+        self._sids: Iterator[Sid] | None = None  # needed for exclusions only, and dear to touch
         self.version = version
         self.volatile = volatile
         self.parts: list[Payload] = []
@@ -73,11 +73,11 @@ class Delivery:
         self.size = 0
         self.left = len(members)
         self.begun = False
-        self._over = False
+        self._done = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def takes(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
-        """Whether one more message is for the same members, and can leave in the same write."""
+        """Whether one more message is for the same members, and fits into the same write."""
         return (
             not self.begun
             and self.rooms == target.rooms
@@ -89,7 +89,7 @@ class Delivery:
     def add(
         self, payload: Payload, excluded: frozenset[Sid], members: Membership[Transport]
     ) -> None:
-        """Take one more message, while `members` are of the version that this was made with."""
+        """Add a message. `members` must be of the version that this delivery was made with."""
         if excluded and self._sids is None:
             self._sids = iter(list(members.select(self.rooms)))
         self.parts.append(payload)
@@ -97,7 +97,7 @@ class Delivery:
         self.size += len(payload.data)
 
     def write(self, budget: int) -> int:
-        """Write to at most `budget` members more; returns to how many."""
+        """Write to at most `budget` more members; returns to how many."""
         self.begun = True
         count = min(budget, self.left)
         self.left -= count
@@ -120,15 +120,15 @@ class Delivery:
 
     async def written(self) -> None:
         """Return when everyone has been written to."""
-        if self._over:
+        if self._done:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)  # one for each, as cancelling a sender cancels what it awaits
         await waiter
 
     def finish(self) -> None:
-        """It is over, written or dropped: tell those who wait."""
-        self._over = True
+        """It is written, or dropped: wake up those who wait."""
+        self._done = True
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -150,15 +150,15 @@ class Fanout:
         """Write to the target's members now, or soon: then the delivery says when it is done."""
         queue = self._queue
         if not queue:
-            handful = self._members.resolve(target)
-            if len(handful) <= IMMEDIATE_MAX:
-                write(handful, payload, volatile=volatile)
+            members = self._members.resolve(target)
+            if len(members) <= IMMEDIATE_MAX:
+                write(members, payload, volatile=volatile)
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version
         if not queue or not queue[-1].takes(target, payload, version, volatile):
-            members = self._members.select(target.rooms)
-            queue.append(Delivery(target.rooms, members, version, volatile))
+            selected = self._members.select(target.rooms)
+            queue.append(Delivery(target.rooms, selected, version, volatile))
         queue[-1].add(payload, self._members.excluded(target), self._members)
         return queue[-1]
 

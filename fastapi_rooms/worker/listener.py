@@ -1,4 +1,4 @@
-"""A room's messages for code that has no socket: a server-sent-events route, a background task."""
+"""A room's messages for code without a socket: a server-sent-events route, a background task."""
 
 from __future__ import annotations
 

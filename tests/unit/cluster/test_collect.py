@@ -41,7 +41,7 @@ async def test_a_response_that_makes_no_sense_is_a_refusal_of_that_worker(respon
 async def test_a_timeout_has_what_others_answered_and_refused() -> None:
     pending = _pending("cid", bob=b"2")
     pending.refusals["ann"] = "not today"
-    with pytest.raises(RequestTimeout, match=r"'count' in 5 s from cid") as raised:
+    with pytest.raises(RequestTimeout, match="'count' within 5 s from cid") as raised:
         await collect(REQUEST, COUNT, pending, 5)
     error = raised.value
     assert error.silent == {"cid"}

@@ -175,7 +175,7 @@ async def test_a_result_without_an_unidentified_worker_is_incomplete_and_says_so
     assert reply(cluster, ANN, await request_of(carrier), b"1")
     pending = await asked
     assert (pending.responses, pending.missing, pending.unidentified) == ({ANN: b"1"}, set(), 1)
-    with pytest.raises(RequestTimeout, match="from 1 not known by id") as caught:
+    with pytest.raises(RequestTimeout, match="from 1 unidentified") as caught:
         await collect(COUNT, COUNTED, pending, 0.1)
     assert (caught.value.partial, caught.value.unidentified) == (1, 1)
     assert not caught.value.silent

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from fastapi_rooms.core.payload import Batch, Payload, frame_of
-from fastapi_rooms.transports.write_loop import FAILURE, write
+from fastapi_rooms.transports.write_loop import write
 from tests.unit.support import FakeTransport
 
 
@@ -101,6 +101,6 @@ def test_a_transport_that_raises_is_logged_and_harms_no_other(
     write(transports, Payload.of_text("a"), volatile=volatile)
     assert [transport.texts for transport in transports] == [["a"], [], ["a"]]
     [record] = caplog.records
-    assert record.getMessage() == FAILURE
+    assert "Writing to a socket failed" in record.getMessage()
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], RuntimeError)

@@ -89,8 +89,8 @@ async def test_a_drained_client_is_in_its_rooms_until_its_endpoint_ends(
 async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_connected(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule_module, "FEW", 0)
-    monkeypatch.setattr(schedule_module, "PACE", 20)
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 20)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -112,8 +112,8 @@ async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_
 async def test_many_clients_are_closed_one_after_the_other(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule_module, "FEW", 0)
-    monkeypatch.setattr(schedule_module, "PACE", 50)
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 50)
     left: list[str] = []
     inside: list[int] = []
 
@@ -174,8 +174,9 @@ async def test_a_client_that_is_connecting_when_the_drain_begins_is_turned_away(
 async def test_nobody_joins_or_listens_on_a_draining_worker(
     adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule_module, "FEW", 0)
-    monkeypatch.setattr(schedule_module, "PACE", 1e-9)  # nobody's turn comes in this test
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    # Nobody's turn comes in this test.
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 1e-9)
     rooms = RoomManager(adapter, linger=0, drain_window=1e9)
 
     async def endpoint(websocket: WebSocket) -> None:
