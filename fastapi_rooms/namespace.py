@@ -138,7 +138,7 @@ class Namespace(BroadcastOperator):
             async def is_member(socket: Socket, room: str) -> bool:
                 return await membership.exists(user=socket.data["user"], room=room)
 
-        The handler may be plain or async. It is called with the socket and the name of one room, for
+        The handler may be plain or async. It is called with the socket and the name of a room, for
         every room that `socket.join` names and the socket is not in yet, before the adapter is
         asked for any of them. The join is allowed when the handler returns a true value. Where
         several patterns match, every handler has to allow it; they are asked in the order of their
