@@ -72,10 +72,10 @@ class PeerListener(Protocol):
     """Who is told which workers come and go."""
 
     def met(self, node: NodeId, *, new: bool) -> None:
-        """A worker that was not known lets hear of itself, and says whether it is new."""
+        """A worker that was not known has sent a heartbeat, which says whether it is new."""
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker is no more: it has left, or died without a word."""
+        """A worker has stopped (`left`), or died without saying so."""
 
 
 class HeartbeatMonitor:
@@ -159,7 +159,7 @@ class HeartbeatMonitor:
         self.peers.heard(node, self._loop.time(), interval)
 
     def gone(self, node: NodeId, *, left: bool = False) -> None:
-        """A worker is no more."""
+        """A worker has stopped, or died."""
         self.peers.left(node)
         self._listener.gone(node, left=left)
 

@@ -31,8 +31,8 @@ _Item = tuple[Payload | None, asyncio.Future[None] | None]
 `flush` queues an item without a message, to be told when all earlier ones are sent.
 """
 
-# From Python 3.12 on a task can start eagerly. If `send` does not block, the message is then written
-# without another iteration of the event loop.
+# From Python 3.12 on a task can start eagerly. If `send` does not block, the message is then
+# written without another iteration of the event loop.
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 

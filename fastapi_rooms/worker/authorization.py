@@ -1,7 +1,7 @@
 """The handlers that are asked before a socket joins a room.
 
 Names are opaque and may hold any character, so a pattern has one special character only, a `*` at
-its very end. Doubt refuses: a handler that raises, or returns nothing, lets nobody in.
+its very end. Doubt refuses: a handler that raises, or returns nothing, denies the join.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `rooms.connect(websocket)` does: bring a client in, and close it whatever happens."""
+"""What `rooms.connect(websocket)` does: connect a client, and close it however the block ends."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ DOOR = {"origin": "https://chat.example.com"}
 ANN, BOB = ({**DOOR, "cookie": f"session={session}"} for session in ("s3cret", "pa55"))
 
 
-@shows("docs/howto/door.md", "app.py")
+@shows("docs/howto/security.md", "app.py")
 def test_the_door(example: ModuleType) -> None:
     with TestClient(example.app) as client:
         with (
@@ -257,7 +257,7 @@ def ends_with(session: WebSocketTestSession) -> tuple[int, str]:
     return end.value.code, end.value.reason
 
 
-@shows("docs/howto/door.md", "app.py")
+@shows("docs/howto/security.md", "app.py")
 def test_the_door_for_strangers(example: ModuleType, serve: Serve) -> None:
     address = f"ws://{serve(example.app)}/chat"
     for headers, status in (

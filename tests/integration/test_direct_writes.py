@@ -484,7 +484,7 @@ Doubt = Callable[[pytest.MonkeyPatch], dict[str, Any]]
 
 
 def untested_version(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(uvicorn_server, "NEWEST", (0, 1))
+    monkeypatch.setattr(uvicorn_server, "NEWEST_UVICORN", (0, 1))
     return {}
 
 

@@ -20,7 +20,7 @@ from websockets.frames import Frame, Opcode
 
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
-from fastapi_rooms.servers.uvicorn.transport import _is_plain
+from fastapi_rooms.servers.uvicorn.transport import _has_starlettes_receive
 from tests.unit.servers.uvicorn.support import ANYTHING_ELSE, MAX_SIZE, Wire, frame, text
 
 
@@ -69,7 +69,7 @@ class Connection(NamedTuple):
         return inbox
 
     def take_over(self) -> None:
-        Reader.put_before(self.protocol, self.put_inbox(), self.protocol.conn.state)
+        Reader.install(self.protocol, self.put_inbox(), self.protocol.conn.state)
         assert "data_received" in vars(self.protocol)
 
     def feed(self, data: bytes) -> object:
@@ -248,7 +248,7 @@ async def test_any_doubt_leaves_reading_to_uvicorn(spoil: Callable[[Any], None])
     connection = await Connection.open(reader=False)
     spoil(connection.protocol)
     before = connection.protocol.data_received
-    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.install(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert connection.protocol.data_received == before
     await connection.end()
 
@@ -259,7 +259,7 @@ async def test_an_untested_parser_is_left_alone(
 ) -> None:
     connection = await Connection.open(reader=False)
     monkeypatch.setattr("websockets.__version__", version)
-    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.install(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert "data_received" not in vars(connection.protocol)
     await connection.end()
 
@@ -294,7 +294,7 @@ async def test_only_starlettes_own_receive_is_cut_short(kind: str) -> None:
         await websocket.accept()
     if kind == "patched":
         websocket.receive = _connected  # type: ignore[method-assign]
-    assert _is_plain(websocket) is (kind == "starlettes")
+    assert _has_starlettes_receive(websocket) is (kind == "starlettes")
 
 
 async def _connected() -> Any:
