@@ -233,7 +233,7 @@ class HeartbeatMonitor:
         dead = self._unidentified.dead(now, self._interval)
         if dead > self._dead_unidentified:
             logger.warning(
-                "Requests to all workers reach %d that never let hear of themselves, and go on "
+                "Requests to all workers reach %d receivers that send no heartbeat, and go on "
                 "without them: connections that died without Redis noticing, or workers that hang",
                 dead,
             )

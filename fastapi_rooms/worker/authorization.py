@@ -32,7 +32,7 @@ def check_pattern(pattern: object) -> None:
         if pattern != "*":
             check_room(pattern.removesuffix("*") if isinstance(pattern, str) else "")
     except InvalidRoomName as error:
-        raise ConfigurationError(f"authorize({pattern!r}) guards no room. {error}") from None
+        raise ConfigurationError(f"authorize({pattern!r}) matches no room. {error}") from None
 
 
 def matches(pattern: str, room: Room) -> bool:

@@ -16,8 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import connect as websockets_connect
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
+from fastapi_rooms.servers.uvicorn import connection as uvicorn_connection
 from fastapi_rooms.servers.uvicorn import server as uvicorn_server
-from fastapi_rooms.servers.uvicorn import transport as direct
 from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import Frame, RawClient, serving
 from tests.integration.servers import wait_until
@@ -494,7 +494,7 @@ def version_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 
 
 def other_implementation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(direct, "_IMPLEMENTATIONS", {})
+    monkeypatch.setattr(uvicorn_connection, "_IMPLEMENTATIONS", {})
     return {}
 
 

@@ -63,8 +63,6 @@ class FakeAdapter:
         """Confirm and accept everything, what was held first."""
         self._open.set()
 
-    hold_up, let_go = hold, release  # tests/fuzz still calls them so
-
     async def start(self, receiver: Receiver, channels: Iterable[bytes]) -> None:
         if self.start_error is not None:
             raise self.start_error

@@ -36,34 +36,28 @@ legal: see `core/payload.py`.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
+from fastapi_rooms.servers.uvicorn.connection import (
+    Connection,
+    connection_of,
+    has_starlettes_receive,
+    socket_fd_of,
+)
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
-from fastapi_rooms.servers.uvicorn.server import OnShutdown, is_tested_uvicorn
+from fastapi_rooms.servers.uvicorn.server import OnShutdown
 from fastapi_rooms.transports.base import ignore
 
-_IMPLEMENTATIONS = {
-    "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
-    "uvicorn.protocols.websockets.wsproto_impl": "WSProtocol",
-}
 _ENCODE_METHODS = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
 """The method of `conn` that returns the bytes to write, by the protocol's class."""
-
-_SOCKET_TRANSPORTS = {
-    ("asyncio.selector_events", "_SelectorSocketTransport"),
-    ("uvloop.loop", "TCPTransport"),
-    ("uvloop.loop", "UnixTransport"),
-}
-"""Transports that do nothing but write to a socket, unlike those for TLS."""
 
 _Item = tuple[bytes, asyncio.Future[None] | None]
 """A frame and, if its sender waits, the future that is done when asyncio has it."""
@@ -111,42 +105,20 @@ class UvicornTransport:
         on_shutdown: OnShutdown,
     ) -> UvicornTransport | None:
         """A transport for an accepted connection, or `None` if anything is not as expected."""
-        protocol = getattr(getattr(websocket, "_receive", None), "__self__", None)
-        kind = type(protocol)
-        if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not is_tested_uvicorn():
+        connection = connection_of(websocket)
+        if connection is None:
             return None
-        transport: Any = getattr(protocol, "transport", None)
-        conn = getattr(protocol, "conn", None)
-        state = getattr(conn, "state", None)
-        if (
-            not (isinstance(transport, asyncio.Transport) or _is_uvloop_transport(transport))
-            or getattr(state, "name", None) != "OPEN"
-            or getattr(protocol, "handshake_complete", None) is not True
-            or transport.get_protocol() is not protocol
-            or "pause_writing" in vars(protocol)  # another `UvicornTransport` has this connection
-            or transport.is_closing()
-            or transport.get_write_buffer_size()
-            or not isinstance(getattr(protocol, "queue", None), asyncio.Queue | Inbox)
-            or getattr(protocol.queue, "_getters", None)  # a task waits for this queue
-            or not isinstance(getattr(protocol, "read_paused", None), bool)
-            or not isinstance(getattr(protocol, "close_sent", None), bool)
-            or not hasattr(getattr(protocol, "config", None), "timeout_graceful_shutdown")
-            or not callable(getattr(kind, "shutdown", None))
-        ):
-            return None
-        return cls(websocket, protocol, transport, conn, state, policy, on_overflow, on_shutdown)
+        return cls(websocket, connection, policy, on_overflow, on_shutdown)
 
     def __init__(
         self,
         websocket: WebSocket,
-        protocol: Any,
-        transport: asyncio.Transport,
-        conn: Any,
-        open_state: object,
+        connection: Connection,
         policy: OutboxPolicy,
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
     ) -> None:
+        protocol, transport, conn, open_state = connection
         self._protocol = protocol
         self._transport = transport
         self._transport_write = transport.write
@@ -164,7 +136,7 @@ class UvicornTransport:
         self._stopped = False
         self._writable = True
         self._buffering = False
-        self.fd = self._socket_fd = _socket_fd_of(transport)
+        self.fd = self._socket_fd = socket_fd_of(transport)
         if self._socket_fd is not None:
             transport.set_write_buffer_limits(high=0)
         protocol.pause_writing = self._pause_writing
@@ -178,7 +150,7 @@ class UvicornTransport:
             protocol.queue, protocol.read_paused = inbox, True
             Reader.install(protocol, inbox, open_state)
         self.receive: Callable[[], Awaitable[Message]] = (
-            protocol.queue.get if _has_starlettes_receive(websocket) else websocket.receive
+            protocol.queue.get if has_starlettes_receive(websocket) else websocket.receive
         )
         setattr(conn, _ENCODE_METHODS[type(protocol).__name__], self._encode)
 
@@ -376,28 +348,3 @@ class UvicornTransport:
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
         self._write(b"".join(frames))
-
-
-def _has_starlettes_receive(websocket: WebSocket) -> bool:
-    """Whether `receive` is Starlette's own, which after the handshake only reads from the inbox."""
-    return (
-        type(websocket).receive is WebSocket.receive
-        and "receive" not in vars(websocket)
-        and websocket.client_state is WebSocketState.CONNECTED
-    )
-
-
-def _is_uvloop_transport(transport: object) -> bool:
-    """Uvloop's transports behave like asyncio's, but are not instances of `asyncio.Transport`."""
-    return type(transport).__module__ in ("uvloop.loop", "uvloop.sslproto")
-
-
-def _socket_fd_of(transport: asyncio.Transport) -> int | None:
-    """The descriptor of the socket that this transport writes to; `None` with TLS."""
-    kind = type(transport)
-    sock = transport.get_extra_info("socket")
-    is_plain = (kind.__module__, kind.__name__) in _SOCKET_TRANSPORTS
-    if os.name != "posix" or not is_plain or sock is None:
-        return None
-    fd: int = sock.fileno()
-    return fd if fd >= 0 else None

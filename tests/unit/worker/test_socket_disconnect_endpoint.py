@@ -252,10 +252,6 @@ async def test_an_endpoint_that_is_joining_ends_quietly(
     await nothing_is_left(rooms, adapter)
 
 
-STOPS_TOO_EARLY = "Connection.__aexit__ stops the transport before the closer has flushed it"
-
-
-@pytest.mark.xfail(reason=STOPS_TOO_EARLY)
 async def test_a_client_whose_endpoint_is_joining_gets_what_was_sent_before(
     adapter: FakeAdapter, joining: tuple[WebSocketClient, Socket]
 ) -> None:
@@ -268,7 +264,6 @@ async def test_a_client_whose_endpoint_is_joining_gets_what_was_sent_before(
     assert client.unread == ["0", "1", "2"]
 
 
-@pytest.mark.xfail(reason=STOPS_TOO_EARLY)
 async def test_a_client_whose_endpoint_ends_at_once_gets_what_a_crowd_is_being_sent(
     rooms: RoomManager,
 ) -> None:

@@ -18,9 +18,9 @@ from uvicorn.server import ServerState
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
+from fastapi_rooms.servers.uvicorn.connection import has_starlettes_receive
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
-from fastapi_rooms.servers.uvicorn.transport import _has_starlettes_receive
 from tests.unit.servers.uvicorn.support import ANYTHING_ELSE, MAX_SIZE, Wire, frame, text
 
 
@@ -294,7 +294,7 @@ async def test_only_starlettes_own_receive_is_cut_short(kind: str) -> None:
         await websocket.accept()
     if kind == "patched":
         websocket.receive = _connected  # type: ignore[method-assign]
-    assert _has_starlettes_receive(websocket) is (kind == "starlettes")
+    assert has_starlettes_receive(websocket) is (kind == "starlettes")
 
 
 async def _connected() -> Any:
