@@ -8,7 +8,8 @@ PYTEST_ARGS ?=
 # One more than there are cores on a small machine: most tests with servers wait for something. Who
 # has run out of tests takes some of another's. Empty: all in one process.
 PYTEST_WORKERS ?= 3
-PYTEST := -m pytest $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS) --dist worksteal)
+SPREAD := $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS) --dist worksteal)
+PYTEST := -m pytest $(SPREAD)
 # The folders whose tests start no server, and the tests beside them; tests/conftest.py holds them to it.
 FAST := tests/unit tests/stateful tests/fuzz $(wildcard tests/test_*.py)
 
@@ -63,16 +64,22 @@ test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies wi
 	$(VENV)-oldest/bin/python $(PYTEST) $(PYTEST_ARGS) tests/unit tests/conformance tests/integration/test_direct_*.py
 
 .PHONY: check
-check: $(READY)-dev ## Check format, lint, types and docs
+check: $(READY)-dev ## Check format, lint, types, docs and changelog
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/towncrier build --draft >/dev/null
 	$(BIN)/mkdocs build --strict
 
 .PHONY: format
 format: $(READY)-dev ## Format the code, and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+.PHONY: hooks
+hooks: $(READY)-dev ## Have git check what is committed, before it is
+	$(BIN)/pre-commit install
 
 # --- Measure it -----------------------------------------------------------------------------------
 
@@ -92,6 +99,28 @@ docs-serve: $(READY)-docs ## Serve the documentation, and rebuild it when a page
 	@$(BIN)/python scripts/check-port $(HOST) '$(PORT)'
 	$(BIN)/mkdocs serve --strict --dev-addr $(HOST):$(PORT)
 
+# --- Release it -----------------------------------------------------------------------------------
+
+.PHONY: wheel
+wheel: $(READY)-release ## Build the sdist and the wheel into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build
+	scripts/check-dist '$(BIN)'
+
+# In an environment that is new every time, with $(PYTHON).
+.PHONY: test-wheel
+test-wheel: $(if $(WHEEL),,wheel) ## Run the tests against an installed wheel; WHEEL=dist/….whl: against this one
+	@scripts/ensure-tools
+	scripts/test-wheel '$(PYTHON)' $(or $(WHEEL),dist/*.whl) $(SPREAD) $(PYTEST_ARGS)
+
+.PHONY: release
+release: $(READY)-release ## Check and build a release, and say how to upload it
+	@scripts/release '$(BIN)'
+
+.PHONY: changelog
+changelog: $(READY)-release ## Show what changelog.d would add to the changelog
+	@$(BIN)/towncrier build --draft
+
 # --- Keep it --------------------------------------------------------------------------------------
 
 .PHONY: clean
@@ -100,18 +129,18 @@ clean: ## Remove everything that was installed or made here, the environment too
 	rm -rf benchmarks/.work .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY):
+$(READY): scripts/make-venv
 	@scripts/make-venv '$(PYTHON)' '$(VENV)'
 	@touch $@
 
 $(VENV)-oldest/.ready: pyproject.toml tests/oldest.txt
 	@scripts/make-venv '$(PYTHON)' '$(VENV)-oldest'
 	@echo "Installing the oldest dependencies claimed into $(VENV)-oldest …"
-	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' --requirement tests/oldest.txt
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group test --requirement tests/oldest.txt
 	@touch $@
 
-# One stamp for each extra, so that `make demo` waits for what the demo needs and no more.
+# One stamp for each dependency group, so that `make demo` waits for what the demo needs and no more.
 $(READY)-%: pyproject.toml $(READY)
-	@echo "Installing fastapi_rooms[$*] and what it needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@echo "Installing fastapi_rooms and the group '$*' into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group '$*'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Tasks that end with whoever started them, and work in slices that leave others the event loop."""
+"""Background tasks that are cancelled with their owner, and loops that yield to the event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """Tasks under way."""
+    """The running background tasks of one owner, which cancels them when it is closed.
+
+    Unlike in an `asyncio.TaskGroup`, a task that fails neither cancels nor fails the others.
+    """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -22,47 +25,47 @@ class Tasks:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Begin something; `name` is what the log calls it."""
+        """Run `work` in the background; `name` identifies it in the log."""
         _ = self.create(work, name)
 
     def create(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Begin something, and return its task."""
+        """Run `work` in the background and return its task."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def forget(self) -> None:
-        """Forget those that ran in an event loop that is gone."""
+        """Drop every task without cancelling it, because its event loop no longer runs."""
         self._tasks.clear()
 
-    async def over(self, timeout: float) -> None:
-        """Return when all are over, or that many seconds are."""
+    async def wait(self, timeout: float) -> None:
+        """Wait until all tasks are done, for at most `timeout` seconds."""
         if self._tasks:
             await asyncio.wait([*self._tasks], timeout=timeout)
 
-    async def end(self, timeout: float) -> None:
-        """Cancel all, and return when they are over; those that are not in time are left behind."""
+    async def cancel(self, timeout: float) -> None:
+        """Cancel all tasks and wait for them; report those that run on after `timeout` seconds."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
-        await self.over(timeout)
+        await self.wait(timeout)
         for task in tasks:
             if not task.done():
                 logger.error(
-                    "%s was cancelled and has not ended in %g s: it is left behind. "
-                    "Code that catches CancelledError has to raise it again.",
+                    "%s was cancelled and has not ended within %g s; it is no longer waited for. "
+                    "Code that catches CancelledError must raise it again.",
                     task.get_name(),
                     timeout,
                 )
 
 
 SLICE = 1000
-"""Sockets that are looked at, or put into rooms, in one turn: some 5 ms of work."""
+"""How many sockets are processed before other tasks get a turn: about 5 ms of work."""
 
 
 async def in_slices(items: Sequence[T], size: int | None = None) -> AsyncIterator[Sequence[T]]:
-    """So many of them at a time, `SLICE` when left out."""
+    """Yield slices of `size` items (`SLICE` by default), and let other tasks run in between."""
     size = size or SLICE
     for start in range(0, len(items), size):
         if start:

@@ -1,29 +1,30 @@
-"""Every error this package raises, under one root, grouped by whose fault it is.
+"""Every error this package raises, under one root, grouped by who caused it.
 
     RoomsError
     ├── UsageError                  the calling code
-    │   ├── ConfigurationError        … put the manager together wrongly      (ValueError)
+    │   ├── ConfigurationError        … configured something invalidly        (ValueError)
     │   ├── NotStarted                … used a manager that is not running    (RuntimeError)
-    │   ├── InvalidRoomName           … a room or sid no room can have        (ValueError)
-    │   ├── InvalidNamespace          … a namespace no namespace can have     (ValueError)
-    │   ├── MessageTooLarge           … a message over the manager's limit    (ValueError)
-    │   ├── SidInUse                  … a sid that another socket has here
-    │   └── SocketClosed              … joined on behalf of a socket that left
+    │   ├── InvalidRoomName           … passed an invalid room name or sid    (ValueError)
+    │   ├── InvalidNamespace          … passed an invalid namespace           (ValueError)
+    │   ├── MessageTooLarge           … sent a message over the size limit    (ValueError)
+    │   ├── SidInUse                  … chose a sid that is taken on this worker
+    │   └── SocketClosed              … used a socket that has left its namespace
     ├── ClientError                 the client at the other end
-    │   ├── InvalidMessage            … sent what the endpoint cannot read    (ValueError)
-    │   ├── JoinRefused               … asked for a room that is not for it
-    │   ├── TooManyRooms              … would be in more rooms than a socket may be in
-    │   └── RateLimited               … sends more than it may
-    ├── ShuttingDown                this worker, which lets nobody in any more
-    ├── ListenerOverflow            a listener that reads more slowly than its rooms talk
-    ├── AdapterError                what carries messages between workers
-    │   └── AdapterUnavailable        … did not take or confirm it in time
-    ├── RequestError                other workers, asked for something
+    │   ├── InvalidMessage            … sent a message of the wrong kind      (ValueError)
+    │   ├── JoinRefused               … may not join the room
+    │   ├── TooManyRooms              … would exceed the limit of rooms per socket
+    │   └── RateLimited               … sends faster than its rate limit
+    ├── ShuttingDown                this worker: it is draining
+    ├── ListenerOverflow            a listener that reads too slowly
+    ├── AdapterError                the adapter, which connects the workers
+    │   └── AdapterUnavailable        … did not confirm in time
+    ├── RequestError                other workers, which were sent a request
     │   ├── RequestTimeout            … did not all answer in time            (TimeoutError)
-    │   └── RequestRefused            … would or could not do it
-    └── MalformedEnvelope           bytes from another worker: dropped, counted, never raised to you
+    │   └── RequestRefused            … refused it, or failed to carry it out
+    └── MalformedEnvelope           undecodable bytes from another worker; never raised to you
 
-A client that goes away is no error of ours: that stays Starlette's `WebSocketDisconnect`.
+A client that disconnects is not an error of this package: Starlette's `WebSocketDisconnect` is
+raised, as without it.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from typing import Any
 
 
 class RoomsError(Exception):
-    """The root of every error in this package."""
+    """The base class of every error in this package."""
 
 
 class UsageError(RoomsError):
-    """The calling code asked for something that cannot be."""
+    """The calling code asked for something that is not possible."""
 
 
 class ConfigurationError(UsageError, ValueError):
-    """The manager, an adapter or a policy was put together wrongly."""
+    """The manager, an adapter or a policy was given an invalid setting."""
 
 
 class NotStarted(UsageError, RuntimeError):
@@ -57,7 +58,7 @@ class NotStarted(UsageError, RuntimeError):
 
 
 class InvalidRoomName(UsageError, ValueError):
-    """A room or sid is not a string of 1 to 255 UTF-8 bytes."""
+    """A room name or sid is not a string of 1 to 255 UTF-8 bytes."""
 
 
 class InvalidNamespace(UsageError, ValueError):
@@ -65,21 +66,21 @@ class InvalidNamespace(UsageError, ValueError):
 
 
 class MessageTooLarge(UsageError, ValueError):
-    """A message is longer than the manager's `max_message_bytes`."""
+    """A message is larger than the manager's `max_message_bytes`. Nothing was sent."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"This message has {size} bytes, the limit is {limit} "
+            f"This message has {size} bytes; the limit is {limit} "
             "(`max_message_bytes`). Nothing was sent."
         )
         self.size = size
-        """How many bytes it has."""
+        """The size of the encoded message, in bytes."""
         self.limit = limit
-        """How many it may have."""
+        """The limit, in bytes."""
 
 
 class SidInUse(UsageError):
-    """A socket of this worker has the sid already that `connect(sid=…)` asks for."""
+    """The sid given to `connect(sid=…)` belongs to another socket of this worker."""
 
 
 class SocketClosed(UsageError):
@@ -87,58 +88,58 @@ class SocketClosed(UsageError):
 
 
 class ClientError(RoomsError):
-    """The client did something its endpoint cannot go on with.
+    """The client did something that its endpoint cannot handle.
 
-    When it leaves the `async with rooms.connect(…)` block, the socket is closed with `code`
-    and the endpoint ends quietly: a client must not be able to fill the log with tracebacks.
+    Raised out of the `async with rooms.connect(…)` block, it closes the socket with `code` and is
+    suppressed there: a client must not be able to fill the log with tracebacks.
     """
 
     def __init__(self, message: str, *, code: int) -> None:
         super().__init__(message)
         self.code = code
-        """The WebSocket close code that tells the client (RFC 6455, section 7.4.1)."""
+        """The WebSocket close code that the client receives (RFC 6455, section 7.4.1)."""
 
 
 class InvalidMessage(ClientError, ValueError):
-    """The client sent text where bytes were expected, bytes for text (1003), or bad JSON (1007)."""
+    """The client sent text instead of bytes or bytes instead of text (1003), or bad JSON (1007)."""
 
 
 class JoinRefused(ClientError):
-    """A handler of `rooms.authorize` did not let the socket into a room. Nothing was joined."""
+    """A handler of `rooms.authorize` refused the join. No room was joined."""
 
     def __init__(self, room: str, message: str = "") -> None:
         super().__init__(message or f"not allowed to join {room[:80]!r}", code=1008)
         self.room = room
-        """The room it may not join."""
+        """The room that the socket may not join."""
 
 
 class TooManyRooms(ClientError):
-    """The socket would be in more rooms than `max_rooms_per_socket`. Nothing was joined."""
+    """The socket would be in more than `max_rooms_per_socket` rooms. No room was joined."""
 
     def __init__(self, rooms: int, limit: int) -> None:
         super().__init__(
-            f"This would make {rooms} rooms, the limit is {limit} (`max_rooms_per_socket`). "
-            "Nothing was joined.",
+            f"This join would put the socket in {rooms} rooms; the limit is {limit} "
+            "(`max_rooms_per_socket`). Nothing was joined.",
             code=1008,
         )
         self.rooms = rooms
-        """How many rooms it would be in, its own not counted."""
+        """How many rooms the socket would be in, without the one named after its sid."""
         self.limit = limit
-        """In how many it may be."""
+        """How many rooms it may be in."""
 
 
 class RateLimited(ClientError):
-    """The client sends messages, or bytes, faster than its `RateLimit` allows."""
+    """The client sends more messages, or bytes, per second than its `RateLimit` allows."""
 
     def __init__(self, message: str = "too many messages") -> None:
         super().__init__(message, code=1008)
 
 
 class ShuttingDown(RoomsError):
-    """This worker is leaving: nobody comes in, joins or starts to listen any more.
+    """This worker is draining: it accepts no new sockets, joins or listeners.
 
-    When it leaves the `async with rooms.connect(…)` block, the socket is closed with 1012, "service
-    restart", and the endpoint ends quietly: the client may well connect again, to another worker.
+    Raised out of the `async with rooms.connect(…)` block, it closes the socket with 1012 ("service
+    restart") and is suppressed there. The client may reconnect at once, to another worker.
     """
 
     def __init__(self) -> None:
@@ -146,22 +147,23 @@ class ShuttingDown(RoomsError):
 
 
 class ListenerOverflow(RoomsError):
-    """A listener did not read in time, and what waited for it passed its outbox limit."""
+    """A listener read too slowly: the messages queued for it exceeded its outbox limit."""
 
 
 class AdapterError(RoomsError):
-    """Something between the workers failed."""
+    """The connection between the workers failed."""
 
 
 class AdapterUnavailable(AdapterError):
-    """The adapter did not confirm a join, or did not accept a message, in the time it had.
+    """The adapter did not confirm a join, or did not accept a message, within its timeout.
 
-    Local members have had the message all the same; the members on other workers may not.
+    A message has reached the members on this worker all the same; those on other workers may have
+    missed it.
     """
 
 
 class RequestError(RoomsError):
-    """Other workers were asked for something, and not all of them did it."""
+    """A request was sent to other workers, and not all of them carried it out."""
 
     def __init__(
         self,
@@ -172,15 +174,15 @@ class RequestError(RoomsError):
     ) -> None:
         super().__init__(message)
         self.partial = partial
-        """What the other workers, and this one, have answered: as the call would return it."""
+        """What the call would have returned, made of the answers that came, this worker's too."""
         self.refusals = dict(refusals)
-        """By the id of each worker that would or could not, its reason."""
+        """Why workers refused, or failed: node id → reason."""
         self.unsupported = unsupported
-        """The ids of those among them whose version has never heard of what they were asked."""
+        """The node ids in `refusals` of workers whose version does not know the request."""
 
 
 class RequestTimeout(RequestError, TimeoutError):
-    """Some workers did not answer in time."""
+    """Some workers did not answer within the timeout."""
 
     def __init__(
         self,
@@ -192,24 +194,22 @@ class RequestTimeout(RequestError, TimeoutError):
         unidentified: int = 0,
         unsupported: frozenset[str] = frozenset(),
     ) -> None:
-        who = ", ".join(
-            [*sorted(silent), *[f"{unidentified} not known by id"] * bool(unidentified)]
-        )
+        who = ", ".join([*sorted(silent), *[f"{unidentified} unidentified"] * bool(unidentified)])
         super().__init__(
-            f"No answer to {verb!r} in {timeout:g} s from {who}; "
-            "`partial` is what the others answered.",
+            f"No answer to {verb!r} within {timeout:g} s from {who}; "
+            "`partial` holds what the other workers answered.",
             partial,
             refusals,
             unsupported,
         )
         self.silent = silent
-        """The ids of the workers that did not answer."""
+        """The node ids of the workers that did not answer."""
         self.unidentified = unidentified
-        """How many more got the request, without having said yet who they are."""
+        """How many more received the request and have not announced their node id yet."""
 
 
 class RequestRefused(RequestError):
-    """Some workers answered that they would not or could not: `refusals` says why."""
+    """Some workers refused the request, or failed to carry it out; `refusals` says why."""
 
     def __init__(
         self,
@@ -223,4 +223,4 @@ class RequestRefused(RequestError):
 
 
 class MalformedEnvelope(RoomsError):
-    """Bytes that are no envelope of a version this worker knows."""
+    """Bytes that are not an envelope of a version this worker knows: dropped and counted."""

@@ -44,7 +44,7 @@ class RoomManager(Namespace):
     Args:
         adapter: what carries messages between workers: a URL (`memory://`, `memory://name` shared
             within the process, `redis://`, `rediss://`, `unix://`, `redis+sentinel://`,
-            `rediss+sentinel://`) or an adapter.
+            `rediss+sentinel://`, `redis+cluster://`, `rediss+cluster://`) or an adapter.
         outbox: what happens to sockets and listeners that do not keep up.
         prefix: the first part of every channel, so that applications can share one Redis;
             `rooms` unless the adapter was made with another.

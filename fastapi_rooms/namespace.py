@@ -138,19 +138,19 @@ class Namespace(BroadcastOperator):
             async def is_member(socket: Socket, room: str) -> bool:
                 return await membership.exists(user=socket.data["user"], room=room)
 
-        It may be plain or async, and is called with the socket and the name of one room, for every
-        room that `socket.join` names and the socket is not in yet, before the adapter is asked for
-        any of them. It lets the socket in by an answer that is true. Where several patterns match,
-        every handler has to; they are asked in the order of their registration. A room that no
-        pattern matches is open to everyone.
+        The handler may be plain or async. It is called with the socket and the name of a room, for
+        every room that `socket.join` names and the socket is not in yet, before the adapter is
+        asked for any of them. The join is allowed when the handler returns a true value. Where
+        several patterns match, every handler has to allow it; they are asked in the order of their
+        registration. A room that no pattern matches is open to everyone.
 
-        Else `join` raises `JoinRefused` and nothing is joined; unless the endpoint catches it, the
-        socket is closed with 1008. A handler that raises has not let anyone in: that is logged, and
-        the join is refused. One that raises a `ClientError` (`JoinRefused("room", "banned")`) says
-        by it what the client is told.
+        Otherwise `join` raises `JoinRefused` and no room is joined; unless the endpoint catches it,
+        the socket is closed with 1008. A handler that raises denies the join, and the error is
+        logged. It can choose what the client is told by raising a `ClientError`, such as
+        `JoinRefused("room", "banned")`.
 
-        Only `socket.join` asks. A socket's own sid, `rooms.listen` and what the application decides
-        for its sockets from elsewhere need no leave.
+        Only `socket.join` asks. The room of a socket's own sid, `rooms.listen`, and joins that the
+        application makes by `sockets_join` need no authorization.
 
         Args:
             pattern: a room's name; or how names begin, followed by a `*` that stands for any rest,

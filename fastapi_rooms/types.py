@@ -1,17 +1,17 @@
-"""The nouns of the package, as type aliases: what a string stands for where it is used."""
+"""Type aliases that say what a string or bytes stands for."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
 Sid: TypeAlias = str
-"""Names one socket of a namespace. A sid is a room too: its socket is in it from the start."""
+"""Identifies one socket of a namespace. It names a room too, which that socket is always in."""
 
 Room: TypeAlias = str
-"""Names a set of sockets: any string of 1 to 255 UTF-8 bytes, compared byte for byte."""
+"""The name of a room: 1 to 255 UTF-8 bytes, compared byte by byte."""
 
 Channel: TypeAlias = bytes
-"""What an adapter subscribes and publishes to; made by `fastapi_rooms.core.names.Channels`."""
+"""The Pub/Sub channel that messages travel on; see `fastapi_rooms.core.names.Channels`."""
 
 NodeId: TypeAlias = str
-"""Names one started worker: sixteen hexadecimal digits, drawn anew at every start."""
+"""Identifies one run of a worker: 16 random hexadecimal digits, new at every start."""

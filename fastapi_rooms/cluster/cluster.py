@@ -153,9 +153,9 @@ class Cluster:
     # What the heartbeat monitor calls.
 
     def met(self, node: NodeId, *, new: bool) -> None:
-        """A worker that was not known lets hear of itself."""
+        """A worker that was not known has sent a heartbeat."""
         self._requester.met(node, new=new)
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker is no more."""
+        """A worker has stopped, or died."""
         self._requester.gone(node, left=left)

@@ -72,10 +72,10 @@ class PeerListener(Protocol):
     """Who is told which workers come and go."""
 
     def met(self, node: NodeId, *, new: bool) -> None:
-        """A worker that was not known lets hear of itself, and says whether it is new."""
+        """A worker that was not known has sent a heartbeat, which says whether it is new."""
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker is no more: it has left, or died without a word."""
+        """A worker has stopped (`left`), or died without saying so."""
 
 
 class HeartbeatMonitor:
@@ -127,7 +127,7 @@ class HeartbeatMonitor:
         """Leave no task behind, and say BYE."""
         for timer in self._timers.values():
             timer.cancel()
-        await self._tasks.end(timeout)
+        await self._tasks.cancel(timeout)
         if not self._observer and self._sender.connected:
             with suppress(AdapterUnavailable, TimeoutError):
                 async with asyncio.timeout(GOODBYE_TIMEOUT):
@@ -159,7 +159,7 @@ class HeartbeatMonitor:
         self.peers.heard(node, self._loop.time(), interval)
 
     def gone(self, node: NodeId, *, left: bool = False) -> None:
-        """A worker is no more."""
+        """A worker has stopped, or died."""
         self.peers.left(node)
         self._listener.gone(node, left=left)
 
@@ -233,7 +233,7 @@ class HeartbeatMonitor:
         dead = self._unidentified.dead(now, self._interval)
         if dead > self._dead_unidentified:
             logger.warning(
-                "Requests to all workers reach %d that never let hear of themselves, and go on "
+                "Requests to all workers reach %d receivers that send no heartbeat, and go on "
                 "without them: connections that died without Redis noticing, or workers that hang",
                 dead,
             )

@@ -54,10 +54,6 @@ class Peers:
             del self._until[node]
         return silent
 
-    def clear(self) -> None:
-        """Know nobody any more."""
-        self._until.clear()
-
 
 class Unidentified:
     """Receivers of what goes to all workers that have not said who they are."""

@@ -128,7 +128,7 @@ class PendingRequest:
             self._expected = min(self._expected + 1, self._reached)
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker is no more: nothing is to be expected of it.
+        """A worker has stopped, or died: no answer is expected of it.
 
         One that has left after the request was accepted got it. One that left before, or died, may
         not have: it must not be counted in place of an unidentified one that did.

@@ -97,12 +97,12 @@ class Requester:
         return fits
 
     def met(self, node: NodeId, *, new: bool) -> None:
-        """A worker that was not known lets hear of itself."""
+        """A worker that was not known has sent a heartbeat."""
         for pending, _ in self._pending.values():
             pending.met(node, new=new)
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker is no more."""
+        """A worker has stopped, or died."""
         for pending, answered in self._pending.values():
             pending.gone(node, left=left)
             _wake_if_done(pending, answered)

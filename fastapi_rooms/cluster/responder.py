@@ -58,7 +58,7 @@ class Responder:
     async def close(self, timeout: float) -> None:
         """Cancel what is under way; it has `timeout` seconds to end by that."""
         self._closed = True
-        await self._tasks.end(timeout)
+        await self._tasks.cancel(timeout)
 
     def _execute(self, request: Request) -> Any:
         command = COMMANDS.get(request.verb)

@@ -1,1 +1,1 @@
-"""Pure state and its transitions, which return the work to do: no event loop, clock or log."""
+"""Pure state: its transitions do no I/O and return the work to do. No event loop, clock or log."""

@@ -1,4 +1,4 @@
-"""Settings: which numbers a setting may have, and what is said of those it may not."""
+"""Validates settings that are numbers; the error names the setting, its unit and the value."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def check_positive(name: str, value: object, unit: str = "seconds") -> None:
 
 
 def check_not_negative(name: str, value: object, unit: str = "seconds") -> None:
-    """Raise `ConfigurationError` unless `value` is a finite number that is not below zero."""
+    """Raise `ConfigurationError` unless `value` is a finite number of at least zero."""
     if _number(value) < 0:
         raise ConfigurationError(f"{name} must be {unit}, zero or more, not {value!r}.")
 
 
 def check_count(name: str, value: object, unit: str) -> None:
-    """Raise `ConfigurationError` unless `value` is a whole number of at least one."""
+    """Raise `ConfigurationError` unless `value` is an `int` of at least one."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(
             f"{name} must be a whole number of {unit} above zero, not {value!r}."
@@ -28,7 +28,7 @@ def check_count(name: str, value: object, unit: str) -> None:
 
 
 def _number(value: object) -> float:
-    """The number that `value` is, or one that no setting can have."""
+    """Return `value` if it is a finite number, else -1, which every check refuses."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return -1
     return value

@@ -1,4 +1,4 @@
-"""Close codes and reasons: which of them a server may send (RFC 6455, sections 5.5 and 7.4)."""
+"""The close codes and reasons that a server may send (RFC 6455, sections 5.5 and 7.4)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from fastapi_rooms.errors import ConfigurationError, UsageError
 NORMAL_CLOSURE: Final = 1000
 UNSUPPORTED_DATA: Final = 1003
 NO_STATUS: Final = 1005
-"""Never sent: what a close frame without a code stands for."""
+"""Never sent: it stands for a close frame without a code."""
 ABNORMAL_CLOSURE: Final = 1006
-"""Never sent: the connection ended without a close frame."""
+"""Never sent: it stands for a connection that ended without a close frame."""
 INVALID_DATA: Final = 1007
 SERVICE_RESTART: Final = 1012
-"""This worker is leaving; the client may connect again, to another one."""
+"""This worker is draining; the client may reconnect at once, to another one."""
 TRY_AGAIN_LATER: Final = 1013
 
 MAX_REASON_BYTES: Final = 123
-"""What a close frame has room for beside the code."""
+"""A control frame has a payload of at most 125 bytes (section 5.5); the code takes two."""
 
 _SENDABLE = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
 
 def check_close_code(code: object) -> int:
-    """Return the code, or raise `ConfigurationError` if no server may send it."""
+    """Return `code`, or raise `ConfigurationError` if a server may not send it."""
     if not isinstance(code, int) or code not in _SENDABLE:
         raise ConfigurationError(
             f"A close code must be one a server may send (1000 to 1003, 1007 to 1014, "
@@ -34,16 +34,18 @@ def check_close_code(code: object) -> int:
 
 
 def check_close(code: object, reason: object) -> tuple[int, str]:
-    """Return a close code and reason that can be sent, or raise `UsageError`."""
+    """Return `code` and `reason`, or raise `UsageError` if a server may not send them."""
     try:
         fits = isinstance(reason, str) and len(reason.encode()) <= MAX_REASON_BYTES
     except UnicodeEncodeError:  # a lone surrogate
         fits = False
     if not isinstance(reason, str) or not fits:
-        raise UsageError(f"A close reason is text of at most {MAX_REASON_BYTES} UTF-8 bytes.")
+        raise UsageError(
+            f"A close reason must be a string of at most {MAX_REASON_BYTES} UTF-8 bytes."
+        )
     return check_close_code(code), reason
 
 
 def shorten_reason(reason: str) -> str:
-    """The beginning of a reason that a close frame has room for."""
+    """Truncate `reason` to what fits into a close frame."""
     return reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")

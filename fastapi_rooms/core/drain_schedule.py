@@ -1,8 +1,7 @@
-"""When each client of a leaving worker is closed: few of them at once, thousands over a window.
+"""When a draining worker closes each of its clients: a few at once, thousands over a window.
 
-Clients that are closed reconnect, most of them at once, and to the workers that stay. So they are
-closed at a pace that those can take in, and never over more than the window, as whoever stops a
-worker does not wait for ever.
+Clients reconnect to the other workers as soon as they are closed. Spreading the closes keeps the
+rate of reconnects at what those workers can handle; the window bounds how long stopping takes.
 """
 
 from __future__ import annotations
@@ -12,48 +11,54 @@ from dataclasses import dataclass, replace
 
 from fastapi_rooms.core.checks import check_not_negative, check_positive
 
-FEW = 10
-"""So many are closed at once: a developer's browser tabs, say."""
+IMMEDIATE_MAX = 10
+"""Up to this many clients are closed at once, so that stopping a development server is instant."""
 
-PACE = 100
-"""Clients closed in a second past the first few, while the window is long enough for that."""
+CLOSES_PER_SECOND = 100
+"""About how many of more clients are closed per second; more where the window is too short."""
 
-_SHARES = 0.5, 0.3
-"""What the window and the last client's time may take of the time that the server gives us; the
-rest is for the server to notice, and for the endpoints to end."""
+_WINDOW_SHARE, _TIMEOUT_SHARE = 0.5, 0.3
+"""The most that `window` and `timeout` may take of a server's own shutdown timeout.
+
+The rest is for the server to notice that its connections are closed, and for endpoints to end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainSchedule:
-    """The two spans, in seconds, that a worker's leaving may take.
+    """How long a worker's drain may take, in seconds.
 
     Raises:
-        ConfigurationError: for a span that cannot be.
+        ConfigurationError: a negative `window`, or a `timeout` that is not above zero.
     """
 
     window: float = 5.0
-    """Over how long clients are closed, when there are many."""
+    """The time over which many clients are closed."""
 
     timeout: float = 3.0
-    """How long each of them has to take what is left for it, and its close frame."""
+    """How long each client has to receive what is queued for it, and its close frame."""
 
     def __post_init__(self) -> None:
         check_not_negative("drain_window", self.window)
         check_positive("drain_timeout", self.timeout)
 
     def within(self, seconds: float | None) -> DrainSchedule:
-        """The same, shortened where a server lets us have only so long; `None` is for ever."""
+        """Shorten the schedule to a server's shutdown timeout; `None` means no timeout."""
         if seconds is None:
             return self
-        window, timeout = (share * max(seconds, 0.001) for share in _SHARES)
-        return replace(self, window=min(self.window, window), timeout=min(self.timeout, timeout))
+        seconds = max(seconds, 0.001)
+        return replace(
+            self,
+            window=min(self.window, seconds * _WINDOW_SHARE),
+            timeout=min(self.timeout, seconds * _TIMEOUT_SHARE),
+        )
 
-    def moments(self, count: int, jitter: Callable[[], float]) -> list[float]:
-        """When each of `count` clients is closed, in seconds from now, in ascending order.
+    def delays(self, count: int, jitter: Callable[[], float]) -> list[float]:
+        """The seconds from now after which each of `count` clients is closed, in ascending order.
 
-        The span they need is cut into as many equal slots; each is closed somewhere in its own, by
-        `jitter`, which gives a number from 0 up to 1. Workers that leave together so do not close
-        theirs in step.
+        The time is divided into `count` equal slots, and each client is closed at a random point
+        of its own slot, so that workers that drain together do not close theirs in step. `jitter`
+        returns that point: at least 0, less than 1.
         """
-        span = min(self.window, max(0, count - FEW) / PACE)
+        span = min(self.window, max(0, count - IMMEDIATE_MAX) / CLOSES_PER_SECOND)
         return [span * ((number + jitter()) / count) for number in range(count)]

@@ -1,10 +1,10 @@
-"""Which channels this worker wants: one count for each, and a short linger after the last.
+"""Which channels this worker needs: reference counts, with a delay before the last release counts.
 
-Strategy: every membership, every listener and every join under way holds its channel once and
-releases it once, whatever happens in between; so a channel is wanted while its count is above zero,
-and no order of joins and leaves can go wrong. A channel that nobody holds lingers, as rooms that
-empty and fill again (a page reloads, the last one in a game reconnects) would otherwise cost two
-commands each time.
+Every membership, listener and pending join holds its channel once and releases it once. So a
+channel is needed while its count is above zero, in whatever order joins and leaves happen.
+
+A channel that nobody holds any more lingers: rooms often empty and fill again within seconds, as
+when a page is reloaded, and would otherwise cost an unsubscribe and a subscribe each time.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from fastapi_rooms.types import Channel
 
 
 class Interest:
-    """Counts who wants each channel. Times are seconds of any one monotonic clock."""
+    """Reference counts of channels. All times are seconds of one monotonic clock."""
 
     def __init__(self, linger: float) -> None:
         self._linger = linger
-        self._holds: dict[Channel, int] = {}
+        self._counts: dict[Channel, int] = {}
         self._idle_since: dict[Channel, float] = {}
 
     def __contains__(self, channel: Channel) -> bool:
-        """Whether anyone holds the channel now."""
-        return channel in self._holds
+        """Whether the channel is held now; one that lingers is not."""
+        return channel in self._counts
 
     def hold(self, channels: Iterable[Channel]) -> None:
-        """Want every one of `channels` once more."""
+        """Add a reference to each channel."""
         for channel in channels:
-            self._holds[channel] = self._holds.get(channel, 0) + 1
+            self._counts[channel] = self._counts.get(channel, 0) + 1
             self._idle_since.pop(channel, None)
 
     def release(self, channels: Iterable[Channel], now: float) -> None:
-        """Want every one of `channels` once less; at the last, its linger begins."""
+        """Remove a reference from each channel; after its last one it starts to linger."""
         for channel in channels:
-            count = self._holds[channel] - 1
+            count = self._counts[channel] - 1
             if count:
-                self._holds[channel] = count
+                self._counts[channel] = count
             else:
-                del self._holds[channel]
+                del self._counts[channel]
                 self._idle_since[channel] = now
 
     def expired(self, now: float) -> list[Channel]:
-        """Take out the channels whose linger is over: these are to be unsubscribed."""
+        """Remove and return the channels that have lingered long enough, to be unsubscribed."""
         due = []
-        for channel, since in self._idle_since.items():  # the longest idle come first
+        for channel, since in self._idle_since.items():  # in the order of their last release
             if since + self._linger > now:
                 break
             due.append(channel)
@@ -54,7 +54,7 @@ class Interest:
         return due
 
     def next_expiry(self) -> float | None:
-        """When the next linger is over, or `None` while nothing lingers."""
+        """When the next channel has lingered long enough, or `None` if none lingers."""
         for since in self._idle_since.values():
             return since + self._linger
         return None

@@ -1,9 +1,10 @@
 """The two maps of a namespace on one worker: rooms → members, and sids → rooms.
 
-Strategy: nothing here waits, knows a socket or sends anything. A transition changes both maps at
-once and returns what became of it, for the caller to announce. Inside, a room is a dict from sid
-to member, so that a fan-out to one room walks values and looks nothing up; and both maps hold dicts
-where sets would do, as the keys of a dict are a live set that nobody can write to.
+A transition changes both maps at once and returns what changed, for the caller to announce.
+
+A room is a dict from sid to member, so that a fan-out iterates over values without a lookup for
+each. Both maps hold dicts where sets would do, because `dict.keys()` is a set that follows the dict
+and cannot be written to.
 """
 
 from __future__ import annotations
@@ -17,32 +18,32 @@ from fastapi_rooms.types import Room, Sid
 
 M = TypeVar("M")
 
-_NOBODY: frozenset[Sid] = frozenset()
+_NO_SIDS: frozenset[Sid] = frozenset()
 
 
 class Joined(NamedTuple):
-    """What a join changed: the rooms newly joined, and those of them that did not exist before."""
+    """What a join changed: the rooms that were joined, and those of them that it created."""
 
     rooms: tuple[Room, ...]
     created: tuple[Room, ...]
 
 
 class Left(NamedTuple):
-    """What leaving changed: the rooms left, and those of them that nobody is in any more."""
+    """What a leave changed: the rooms that were left, and those of them that it deleted."""
 
     rooms: tuple[Room, ...]
     deleted: tuple[Room, ...]
 
 
 class Membership(Generic[M]):
-    """Who is in which room, here. `M` is whatever a member is to the caller."""
+    """Who is in which room on this worker. `M` is the caller's type of a member."""
 
     def __init__(self) -> None:
         self._members: dict[Sid, M] = {}
         self._rooms: dict[Room, dict[Sid, M]] = {}
         self._sids: dict[Sid, dict[Room, None]] = {}
         self.version = 0
-        """Rises with every change: while it is the same, so is who is where."""
+        """Incremented by every change: equal versions mean equal memberships."""
         self.rooms: Mapping[Room, AbstractSet[Sid]] = LiveView(self._rooms)
         self.sids: Mapping[Sid, AbstractSet[Room]] = LiveView(self._sids)
 
@@ -50,63 +51,61 @@ class Membership(Generic[M]):
         return len(self._members)
 
     def get(self, sid: Sid) -> M | None:
-        """The member of that sid."""
         return self._members.get(sid)
 
     def members(self) -> Collection[M]:
-        """Every member, whatever its rooms."""
+        """All members: a live view."""
         return self._members.values()
 
     def add(self, sid: Sid, member: M) -> None:
-        """Bring in a member, which is in no room yet."""
+        """Add a member, in no room yet."""
         self.version += 1
         self._members[sid] = member
         self._sids[sid] = {}
 
     def join(self, sid: Sid, rooms: Iterable[Room]) -> Joined:
-        """Put a member into rooms; those it is in already change nothing."""
-        mine = self._sids[sid]
+        """Add a member to rooms. Rooms that it is in already are ignored."""
+        joined = self._sids[sid]
         member = self._members[sid]
-        new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
+        new = tuple(room for room in dict.fromkeys(rooms) if room not in joined)
         created = tuple(room for room in new if room not in self._rooms)
         self.version += 1
         for room in new:
-            mine[room] = None
+            joined[room] = None
             self._rooms.setdefault(room, {})[sid] = member
         return Joined(new, created)
 
     def leave(self, sid: Sid, rooms: Iterable[Room]) -> Left:
-        """Take a member out of rooms; a room that becomes empty is gone at once."""
-        mine = self._sids.get(sid, {})
-        left = [room for room in dict.fromkeys(rooms) if room in mine]
+        """Remove a member from rooms. A room without members is deleted at once."""
+        joined = self._sids.get(sid, {})
+        left = [room for room in dict.fromkeys(rooms) if room in joined]
         for room in left:
-            del mine[room]
-        return self._left(sid, left)
+            del joined[room]
+        return self._remove_from(sid, left)
 
     def remove(self, sid: Sid) -> Left:
-        """Take a member out of every room and forget it; harmless for one that is gone."""
+        """Remove a member, also from all its rooms. Does nothing for an unknown sid."""
         self._members.pop(sid, None)
-        return self._left(sid, self._sids.pop(sid, ()))
+        return self._remove_from(sid, self._sids.pop(sid, ()))
 
-    def _left(self, sid: Sid, rooms: Iterable[Room]) -> Left:
-        """Take a member out of rooms that it is in."""
+    def _remove_from(self, sid: Sid, rooms: Iterable[Room]) -> Left:
+        """Remove a member from rooms that it is known to be in."""
         self.version += 1
         deleted = []
         for room in rooms:
-            others = self._rooms[room]
-            del others[sid]
-            if not others:
+            members = self._rooms[room]
+            del members[sid]
+            if not members:
                 del self._rooms[room]
                 deleted.append(room)
         return Left(tuple(rooms), tuple(deleted))
 
     def clear(self) -> None:
-        """Forget everyone."""
         for sid in list(self._members):
             self.remove(sid)
 
     def resolve(self, target: Target) -> Collection[M]:
-        """The members that `target` addresses, each once. A live view: not to be held on to."""
+        """The members that `target` addresses, each once. May be a live view: do not keep it."""
         members = self.select(target.rooms)
         excluded = self.excluded(target)
         if not excluded:
@@ -114,7 +113,7 @@ class Membership(Generic[M]):
         return [member for sid, member in members.items() if sid not in excluded]
 
     def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
-        """The members in any of `rooms`, or everyone, by sid: a live view, as it may be."""
+        """The members of any of `rooms`, or all (`None`), by sid. May be the live dict itself."""
         if rooms is None:
             return self._members
         if len(rooms) == 1:
@@ -122,14 +121,14 @@ class Membership(Generic[M]):
         return {sid: m for room in rooms for sid, m in self._rooms.get(room, {}).items()}
 
     def excluded(self, target: Target) -> frozenset[Sid]:
-        """The sids that `target` leaves out."""
+        """The sids that `target` excludes."""
         if not target.except_:
-            return _NOBODY
+            return _NO_SIDS
         return frozenset(sid for room in target.except_ for sid in self._rooms.get(room, ()))
 
 
 class LiveView(Mapping[str, AbstractSet[str]]):
-    """A map of names to sets of names that follows its source and cannot be written to."""
+    """A read-only view of a map from names to sets of names, which follows its source."""
 
     __slots__ = ("_source",)
 

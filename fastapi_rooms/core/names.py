@@ -1,13 +1,13 @@
-"""Names: which are valid, how a sid is made, and which channel a name's messages travel on.
+"""Names: which ones are valid, how sids are generated, and which channel carries a room's messages.
 
-Strategy: one pure function, `Channels.of_room`, says for every name which channel carries it.
-Senders publish there and whoever has a member there subscribes, so the two can never disagree.
+One pure function, `Channels.of_room`, maps a room to its channel. Senders publish to it, and
+workers with a member of the room subscribe to it, so the two cannot disagree.
 
-A sid made here carries the id of its worker, and the channel of such a name is that worker's own,
-which the worker holds from start to close. So a thousand new connections ask Redis for nothing,
-though each is in a room of its own. A worker that puts *its* sockets into a room named after a
-sid of another worker subscribes to that other worker's channel: a little more traffic in a rare
-case, and no special rule for it. A sid that the application chose is a room like any other.
+A generated sid starts with the node id of its worker, and its channel is the one of that worker,
+which stays subscribed from start to close. So new connections cost no Redis command, although each
+socket is in a room of its own. A worker that puts its sockets into a room named like another
+worker's sid subscribes to that worker's channel: rare, and correct at the price of some traffic. A
+sid that the application chose is a room like any other.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _SID_LENGTH = _NODE_DIGITS + 1 + 16
 
 
 def new_node_id() -> NodeId:
-    """Draw the id of a worker that starts."""
+    """Generate the id of a worker that starts."""
     return secrets.token_hex(_NODE_DIGITS // 2)
 
 
 def new_sid(node: NodeId) -> Sid:
-    """Draw a sid: the worker's id, a dot, and 96 random bits that nobody can guess."""
+    """Generate a sid: the node id, a dot, and 96 random bits, as sids must not be guessable."""
     return f"{node}.{secrets.token_urlsafe(12)}"
 
 
 def node_of(name: Room) -> NodeId | None:
-    """The worker whose id `name` carries, when it has the form of a sid made by `new_sid`."""
+    """The node id in `name`, if it has the form of a generated sid."""
     if len(name) != _SID_LENGTH or name[_NODE_DIGITS] != ".":
         return None
     node = name[:_NODE_DIGITS]
@@ -42,12 +42,12 @@ def node_of(name: Room) -> NodeId | None:
 
 
 def check_room(name: Room) -> Room:
-    """Return `name`, or raise `InvalidRoomName` and say what is wrong with it."""
+    """Return `name`, or raise `InvalidRoomName`."""
     return check_rooms((name,))[0]
 
 
 def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
-    """Check every name before anything is done with the first."""
+    """Return `names`, or raise `InvalidRoomName` for the first one that is invalid."""
     for name in names:
         problem = _problem(name)
         if problem:
@@ -62,14 +62,14 @@ def check_namespace(name: str) -> str:
         name = "/" + name
         problem = _problem(name)
     if not problem and "#" in name:
-        problem = f"{name!r} contains '#', which separates the parts of a channel"
+        problem = f"{name!r} contains '#', which separates the parts of a channel name"
     if problem:
         raise InvalidNamespace(f"A namespace must be {_RULE}, without '#'; {problem}.")
     return name
 
 
 def check_event(event: object) -> str:
-    """Return the name of a server-side event, or raise `UsageError` for what is no string."""
+    """Return the name of a server-side event, or raise `UsageError` if it is not a string."""
     if not isinstance(event, str):
         raise UsageError(
             f"A server-side event is named by a string; {event!r} is a {type(event).__name__}."
@@ -82,7 +82,7 @@ _RULE = f"a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"
 
 def _problem(name: object) -> str | None:
     if type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii():
-        return None  # nearly every name there is
+        return None  # without encoding it, as nearly every name is short and ASCII
     if not isinstance(name, str):
         return f"{name!r} is a {type(name).__name__}"
     if not name:
@@ -97,10 +97,10 @@ def _problem(name: object) -> str | None:
 class Channels:
     """The channel names of one prefix.
 
-    `{prefix}#{namespace}#` carries what is sent to everyone or to several rooms,
-    `{prefix}#{namespace}#{room}#` what is sent to one room, `{prefix}#{node}#` what is sent to one
-    worker, `{prefix}#workers#` what is sent to all of them. A namespace starts with a slash and has
-    no `#`, a node id is hexadecimal: no two of them can be the same, whatever a room is called.
+    `{prefix}#{namespace}#` carries messages to a whole namespace or to several rooms,
+    `{prefix}#{namespace}#{room}#` those to one room, `{prefix}#{node}#` those to one worker, and
+    `{prefix}#workers#` those to all workers. They cannot collide, whatever a room is called: a
+    namespace starts with a slash and contains no `#`, and a node id is hexadecimal.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -112,25 +112,25 @@ class Channels:
         self.prefix = prefix
 
     def of_namespace(self, namespace: str) -> Channel:
-        """What is sent to everyone in the namespace, or to several of its rooms."""
+        """Carries messages to the whole namespace, or to several of its rooms."""
         return f"{self.prefix}#{namespace}#".encode()
 
     def of_node(self, node: NodeId) -> Channel:
-        """What is sent to one worker."""
+        """Carries messages to one worker, and to its sockets by their generated sids."""
         return f"{self.prefix}#{node}#".encode()
 
     def of_workers(self) -> Channel:
-        """What is sent to every worker."""
+        """Carries messages to every worker."""
         return f"{self.prefix}#workers#".encode()
 
     def of_target(self, namespace: str, rooms: tuple[Room, ...] | None) -> Channel:
-        """What is sent to some rooms of a namespace, or to all of it (`None`)."""
+        """Carries messages to these rooms, or to the whole namespace (`None`)."""
         if rooms is not None and len(rooms) == 1:
             return self.of_room(namespace, rooms[0])
         return self.of_namespace(namespace)
 
     def of_room(self, namespace: str, room: Room) -> Channel:
-        """What is sent to one room, or to one socket by its sid."""
+        """Carries messages to one room, or to one socket by its sid."""
         node = node_of(room)
         if node is not None:
             return self.of_node(node)

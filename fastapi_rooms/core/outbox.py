@@ -1,4 +1,4 @@
-"""What waits to be written to one reader, bounded in bytes, and what happens past the bound."""
+"""The queue of messages for one socket or listener, limited in bytes by a policy."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OutboxPolicy:
-    """What happens to a socket, or a listener, that does not read as fast as it is written to.
+    """What happens when a socket, or a listener, reads more slowly than messages arrive for it.
 
     Raises:
-        ConfigurationError: for a limit, policy or close code that cannot be.
+        ConfigurationError: a limit below one byte, an unknown policy, or a close code that a server
+            may not send.
     """
 
     max_bytes: int = 1024 * 1024
-    """How many bytes may wait for one reader. One message may always wait, whatever its size."""
+    """How many bytes may be queued. An empty queue takes any message, whatever its size."""
 
     overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"
-    """`close` gives the reader up; the other two keep it and count what it misses."""
+    """What to do with a message that does not fit: close the reader, or drop and count messages."""
 
     close_code: int = 1013
-    """The WebSocket close code that `close` uses; 1013 is "try again later"."""
+    """The WebSocket close code for `close`; 1013 is "try again later"."""
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
@@ -44,86 +45,87 @@ class OutboxPolicy:
 
 
 class Verdict(Enum):
-    """What became of an item that was offered."""
+    """What `Outbox.offer` did with an item."""
 
     QUEUED = "queued"
     DROPPED = "dropped"
     OVERFLOW = "overflow"
-    """It would pass the bound and the policy is `close`: the reader is to be given up."""
+    """Nothing: it did not fit and the policy is `close`, so the caller has to close the reader."""
 
 
 class _Entry(NamedTuple, Generic[T]):
     item: T
     size: int
-    pinned: bool
+    awaited: bool
 
 
 class Outbox(Generic[T]):
-    """A first-in first-out queue of at most `policy.max_bytes`, counting what it dropped."""
+    """A first-in, first-out queue of at most `policy.max_bytes` bytes, beside awaited items."""
 
-    __slots__ = ("_entries", "_pinned", "_pinned_size", "_policy", "dropped", "size")
+    __slots__ = ("_awaited_bytes", "_awaited_count", "_entries", "_policy", "dropped", "size")
 
     def __init__(self, policy: OutboxPolicy) -> None:
         self._policy = policy
         self._entries: deque[_Entry[T]] = deque()
-        self._pinned = 0
-        self._pinned_size = 0
+        self._awaited_count = 0
+        self._awaited_bytes = 0
         self.size = 0
-        """Bytes that wait."""
+        """How many bytes are queued."""
         self.dropped = 0
         """How many items the policy has dropped so far."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(self, item: T, size: int, *, held: int = 0) -> Verdict:
-        """Queue an item, or do as the policy says when it does not fit.
+    def offer(self, item: T, size: int, *, buffered: int = 0) -> Verdict:
+        """Queue an item, or apply the policy if it does not fit.
 
-        `held` is what the reader's transport has taken out of the queue and not delivered yet.
+        `buffered` is how many bytes have left this queue and are still in the transport's own
+        buffer; they count towards the limit.
         """
-        limit = self._policy.max_bytes - held
+        limit = self._policy.max_bytes - buffered
         if self._entries and self.size + size > limit:
             if self._policy.overflow == "close":
                 return Verdict.OVERFLOW
-            makes_room = self._pinned == 0 or self._pinned_size + size <= limit
-            if self._policy.overflow == "drop_newest" or not makes_room:
+            can_make_room = self._awaited_count == 0 or self._awaited_bytes + size <= limit
+            if self._policy.overflow == "drop_newest" or not can_make_room:
                 self.dropped += 1
                 return Verdict.DROPPED
             self._drop_oldest(limit - size)
-        self._entries.append(_Entry(item, size, pinned=False))
+        self._entries.append(_Entry(item, size, awaited=False))
         self.size += size
         return Verdict.QUEUED
 
     def push(self, item: T, size: int) -> None:
-        """Queue an item that somebody waits for: it is never dropped, and bounded by who waits."""
-        self._entries.append(_Entry(item, size, pinned=True))
-        self._pinned += 1
-        self._pinned_size += size
+        """Queue an item that a caller awaits. It is never dropped, as its caller is slowed down."""
+        self._entries.append(_Entry(item, size, awaited=True))
+        self._awaited_count += 1
+        self._awaited_bytes += size
         self.size += size
 
     def pop(self) -> T:
-        """Take the oldest item. Raises `IndexError` when nothing waits."""
+        """Remove and return the oldest item. Raises `IndexError` if the queue is empty."""
         entry = self._entries.popleft()
         self.size -= entry.size
-        if entry.pinned:
-            self._pinned -= 1
-            self._pinned_size -= entry.size
+        if entry.awaited:
+            self._awaited_count -= 1
+            self._awaited_bytes -= entry.size
         return entry.item
 
     def clear(self) -> list[T]:
-        """Drop everything and return it, oldest first."""
+        """Remove and return all items, oldest first. They do not count as dropped."""
         items = [entry.item for entry in self._entries]
         self._entries.clear()
-        self.size = self._pinned = self._pinned_size = 0
+        self.size = self._awaited_count = self._awaited_bytes = 0
         return items
 
     def _drop_oldest(self, down_to: int) -> None:
-        pinned = []
+        awaited = []
         while self._entries and self.size > down_to:
             entry = self._entries.popleft()
-            if entry.pinned:
-                pinned.append(entry)
+            if entry.awaited:
+                awaited.append(entry)
             else:
                 self.size -= entry.size
                 self.dropped += 1
-        self._entries.extendleft(reversed(pinned))
+        self._entries.extendleft(reversed(awaited))

@@ -1,9 +1,9 @@
-"""A message as its receivers get it: encoded and framed once, whatever the number of members.
+"""A message in the form that clients receive it: encoded and framed once for all of them.
 
-A frame from a server is not masked (RFC 6455, section 5.1), so it is the same bytes for every
-client. It may be uncompressed on a connection that negotiated permessage-deflate: a frame says of
-itself whether it is compressed, and one that is not leaves the compression context as it was
-(RFC 7692, section 6).
+A server's frames are not masked (RFC 6455, section 5.1), so a message is the same bytes for every
+client. A frame may be uncompressed on a connection that negotiated permessage-deflate: a bit of its
+header says which it is, and an uncompressed one does not change the compression context (RFC 7692,
+section 6).
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from typing import Any
 import orjson
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
-_SHORT, _LONG, _LONGER = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
+_HEADER_7, _HEADER_16, _HEADER_64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
+"""Frame headers by the number of bits in their payload length (RFC 6455, section 5.2)."""
 
 
 def frame_of(data: bytes, *, binary: bool) -> bytes:
-    """The whole message as one unmasked frame (RFC 6455, section 5.2)."""
+    """Encode a message as one unmasked, uncompressed frame (RFC 6455, section 5.2)."""
     size = len(data)
     first = _FINAL_BINARY if binary else _FINAL_TEXT
     if size < 126:
-        return _SHORT.pack(first, size) + data
+        return _HEADER_7.pack(first, size) + data
     if size < 0x10000:
-        return _LONG.pack(first, 126, size) + data
-    return _LONGER.pack(first, 127, size) + data
+        return _HEADER_16.pack(first, 126, size) + data
+    return _HEADER_64.pack(first, 127, size) + data
 
 
 class Payload:
-    """The bytes of one WebSocket message and whether they are text; immutable and shared."""
+    """One WebSocket message, text or binary. Immutable, and shared by all its receivers."""
 
     __slots__ = ("_frame", "_text", "binary", "data")
 
@@ -42,7 +43,7 @@ class Payload:
 
     @property
     def frame(self) -> bytes:
-        """The message as a frame on the wire, made once."""
+        """The message as a WebSocket frame, encoded at the first use."""
         frame = self._frame
         if frame is None:
             frame = self._frame = frame_of(self.data, binary=self.binary)
@@ -50,7 +51,7 @@ class Payload:
 
     @property
     def text(self) -> str:
-        """The message as text. Raises `UnicodeDecodeError` for binary data that is no UTF-8."""
+        """The message as text. Raises `UnicodeDecodeError` if its bytes are not UTF-8."""
         text = self._text
         if text is None:
             text = self._text = self.data.decode()
@@ -58,37 +59,37 @@ class Payload:
 
     @classmethod
     def of_text(cls, text: str) -> Payload:
-        """A text message. Raises `UnicodeEncodeError` for a lone surrogate, which UTF-8 has not."""
+        """A text message. Raises `UnicodeEncodeError` for lone surrogates."""
         if not isinstance(text, str):
             raise TypeError(f"send_text takes a str, not {type(text).__name__}")
         return cls(text.encode(), binary=False, text=text)
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> Payload:
-        """A binary message; a copy is taken of what could still change."""
+        """A binary message; mutable data is copied."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"send_bytes takes bytes, not {type(data).__name__}")
         return cls(bytes(data), binary=True)
 
     @classmethod
     def of_json(cls, value: Any) -> Payload:
-        """A text message of JSON, by orjson. Raises `TypeError` for what JSON cannot say."""
+        """A text message of JSON, by orjson. Raises `TypeError` for what orjson cannot encode."""
         return cls(orjson.dumps(value), binary=False)
 
     @property
     def parts(self) -> Sequence[Payload]:
-        """Itself: one message, where a `Batch` has several."""
+        """Itself: one message, so that a payload can stand for a `Batch`."""
         return (self,)
 
     def asgi(self) -> dict[str, Any]:
-        """The ASGI event that sends it; a new one each time, as middleware may write into it."""
+        """The ASGI event that sends it: a new dict each time, as middleware may change it."""
         if self.binary:
             return {"type": "websocket.send", "bytes": self.data}
         return {"type": "websocket.send", "text": self.text}
 
 
 class Batch:
-    """Messages for the same members, one after the other, whose frames leave in one write."""
+    """Successive messages to the same members, whose frames are written at once."""
 
     __slots__ = ("frame", "parts")
 

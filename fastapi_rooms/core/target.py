@@ -1,4 +1,4 @@
-"""Whom a broadcast, or a command, is for."""
+"""The sockets that a broadcast or command addresses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from fastapi_rooms.types import Room
 
 
 class Target(NamedTuple):
-    """Whom a broadcast is for: the union of some rooms, or everyone, less some rooms or sids."""
+    """The members of any of some rooms, or of the whole namespace, except those of other rooms."""
 
     rooms: tuple[Room, ...] | None = None
-    """The rooms or sids addressed; `None` is everyone in the namespace, `()` is nobody."""
+    """The rooms or sids addressed: `None` is the whole namespace, `()` is nobody."""
 
     except_: tuple[Room, ...] = ()
-    """Rooms or sids whose sockets do not get it."""
+    """Rooms or sids whose sockets are excluded."""
 
     def to(self, names: tuple[Room, ...]) -> Target:
-        """This target and some rooms more."""
+        """This target with more rooms; a whole namespace is narrowed down to them."""
         if self.rooms is None and len(names) == 1:
             return Target(names, self.except_)
         known = self.rooms or ()
@@ -26,6 +26,6 @@ class Target(NamedTuple):
         )
 
     def excluding(self, names: tuple[Room, ...]) -> Target:
-        """This target without the sockets of some rooms."""
+        """This target with more rooms excluded."""
         known = self.except_
         return Target(self.rooms, known + tuple(n for n in dict.fromkeys(names) if n not in known))

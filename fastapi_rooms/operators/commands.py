@@ -14,7 +14,7 @@ from fastapi_rooms.wire.verbs import Verb
 
 
 class SocketCommands:
-    """The verbs over the sockets that are addressed, on whichever worker they are.
+    """Methods for the addressed sockets, on any worker.
 
     Each waits for every live worker. `timeout` is in seconds; when left out it is the manager's
     `request_timeout`. All of them raise:

@@ -1,4 +1,4 @@
-"""What leans on the insides of ASGI servers; everything else works on any of them."""
+"""Everything that depends on internals of ASGI servers; the rest of the package does not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_transport(
     *,
     direct_writes: bool,
 ) -> Transport:
-    """The best transport for an accepted connection: a direct one where allowed and sound."""
+    """Create the fastest transport that the server and `direct_writes` allow."""
     if direct_writes:
         transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown)
         if transport is not None:

@@ -1,7 +1,8 @@
-"""How many worker processes this application was started with, as far as that can be found out.
+"""Finds out how many worker processes the server runs, as far as possible.
 
-Rooms in memory do not meet across processes, and nothing fails when they do not: people in one
-room just stop hearing some of the others. So the manager asks here before it starts in memory.
+Rooms in memory do not span processes, and nothing fails if there are several: members of one room
+on different workers just do not receive each other's messages. So a manager that starts in memory
+warns if there are several workers.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from types import FrameType
 
 
 def count_workers(argv: Sequence[str], environ: Mapping[str, str], frame: FrameType | None) -> int:
-    """The number of worker processes that the server was told to run; 1 if nothing says more.
+    """How many worker processes the server is configured to run; 1 if nothing says otherwise.
 
-    The server's own settings count most, then the command line, then the environment that
-    servers read.
+    The settings of a server on the stack take precedence over the command line, and that over the
+    environment variables that servers read.
     """
     return (
         _from_server(frame)
@@ -28,12 +29,12 @@ def count_workers(argv: Sequence[str], environ: Mapping[str, str], frame: FrameT
 
 
 def count_workers_here() -> int:
-    """`count_workers` of this process, called below the server's own frames."""
+    """`count_workers` for this process. To be called by the server, however indirectly."""
     return count_workers(sys.argv, os.environ, sys._getframe())
 
 
 def _from_arguments(argv: Sequence[str]) -> int | None:
-    """`--workers 4`, `--workers=4`, `-w 4`, `-w4`: of uvicorn, gunicorn, hypercorn, granian."""
+    """Read `--workers 4`, `--workers=4`, `-w 4` or `-w4`, as several servers take it."""
     for position, argument in enumerate(argv):
         if argument in ("--workers", "-w"):
             return _number(argv[position + 1]) if position + 1 < len(argv) else None
@@ -44,11 +45,11 @@ def _from_arguments(argv: Sequence[str]) -> int | None:
 
 
 def _from_server(frame: FrameType | None) -> int | None:
-    """What `uvicorn.Server` or gunicorn's `Arbiter`, found below us on the stack, was set to.
+    """Read the setting of a `uvicorn.Server` or gunicorn `Arbiter` among our callers.
 
-    That is how `uvicorn.run("app:app", workers=4)` and a gunicorn configuration file show, which
-    leave no trace on the command line. Only the servers' own frames are looked into: to read a
-    frame's locals copies them all, and what others keep in theirs is none of our business.
+    `uvicorn.run("app:app", workers=4)` and gunicorn's configuration file leave no trace on the
+    command line. Only frames of these servers are inspected, because reading `f_locals` copies all
+    local variables of a frame.
     """
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
@@ -60,10 +61,10 @@ def _from_server(frame: FrameType | None) -> int | None:
         if kind.__name__ == "Server" and kind.__module__.startswith("uvicorn"):
             config = getattr(server, "config", None)
             if getattr(config, "reload", False):
-                return 1  # with --reload it runs one, whatever number it was told
+                return 1  # with --reload uvicorn ignores the number
             workers = _number(getattr(config, "workers", None))
             if workers and workers > 1:
-                return workers  # else gunicorn may be further down, whose workers run a Server each
+                return workers  # if not, gunicorn may follow: its workers run a Server each
         frame = frame.f_back
     return None
 

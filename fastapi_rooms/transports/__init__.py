@@ -1,4 +1,4 @@
-"""Transports carry messages to one client; [fastapi_rooms.transports.base][] is their contract."""
+"""Transports write to one client each; [fastapi_rooms.transports.base][] is their contract."""
 
 from __future__ import annotations
 

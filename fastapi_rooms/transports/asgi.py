@@ -1,9 +1,9 @@
-"""The transport over ASGI `send`, which every server has.
+"""The transport that writes by ASGI `send`, and so works on every server.
 
-Strategy: a fan-out may not await a member, and `send` is a coroutine that a slow client can hold
-up for long. So messages go through an outbox, and a task drains it; the task lives only while
-something waits. A message from the socket's own endpoint, which can wait, is sent by the
-endpoint's own task whenever nothing is ahead of it.
+`send` is a coroutine that a slow client can block, and a fan-out must not wait for one client. So
+messages are queued in an outbox, and a task writes them; it exists only while messages are queued.
+A message from the socket's own endpoint, which may wait, is sent by the endpoint's task itself if
+none is queued.
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ from fastapi_rooms.transports.base import ignore
 
 logger = logging.getLogger("fastapi_rooms")
 
-_Waiting = tuple[Payload | None, asyncio.Future[None] | None]
-"""A message, or the nothing that `flush` waits for; and whoever waits until it is sent."""
+_Item = tuple[Payload | None, asyncio.Future[None] | None]
+"""A message and, if its sender waits, the future that is done when it is sent.
 
-# From Python 3.12 on a task can run its first step at once: a client that keeps up then costs no
-# further turn of the event loop.
+`flush` queues an item without a message, to be told when all earlier ones are sent.
+"""
+
+# From Python 3.12 on a task can start eagerly. If `send` does not block, the message is then
+# written without another iteration of the event loop.
 _EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class AsgiTransport:
-    """Writes to one client by `websocket.send`; `on_overflow` is called once if it is given up."""
+    """Writes to one client by `websocket.send`."""
 
     name = "asgi"
     fd: int | None = None
@@ -45,136 +48,136 @@ class AsgiTransport:
         self._websocket = websocket
         self.receive: Callable[[], Awaitable[Message]] = websocket.receive
         self._on_overflow = on_overflow
-        self._outbox: Outbox[_Waiting] = Outbox(policy)
+        self._outbox: Outbox[_Item] = Outbox(policy)
         self._loop = asyncio.get_running_loop()
-        self._drainer: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
         self._sending = False
         self._skipped = 0
         self._stopped = False
 
     @property
     def pending(self) -> int:
-        """Bytes in the outbox."""
+        """How many bytes are queued. The server's own buffer is not known."""
         return self._outbox.size
 
     @property
     def dropped(self) -> int:
-        """What the policy dropped and `volatile` skipped."""
+        """How many messages the policy dropped, and how many volatile ones were skipped."""
         return self._outbox.dropped + self._skipped
 
     def write(self, message: Outgoing, sent: int = 0) -> None:  # noqa: ARG002 -- there is no `fd`
-        """Queue it, and see that the queue is being drained."""
+        """Queue the message, and start the task that writes."""
         if self._stopped:
             return
         for payload in message.parts:
             if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)
-                self._drop()
+                self._stop_writing()
                 return
-        self._start_draining()
+        self._start_writer()
 
     def write_volatile(self, message: Outgoing) -> None:
-        """Queue it unless a send is being held up."""
+        """Queue the message, or skip it if a `send` is still blocked."""
         if self._sending:
             self._skipped += len(message.parts)
         else:
             self.write(message)
 
     async def send(self, payload: Payload) -> None:
-        """Send it from the caller's task if nothing is ahead, else queue and wait."""
+        """Send the message from the caller's task, or queue it and wait if others are queued."""
         if self._stopped:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
         if self._sending or self._outbox:
-            taken: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((payload, taken), len(payload.data))
-            self._start_draining()
-            await taken
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((payload, waiter), len(payload.data))
+            self._start_writer()
+            await waiter
             return
         try:
             if not await self._send(payload):
                 raise WebSocketDisconnect(ABNORMAL_CLOSURE)
         finally:
             if self._outbox:
-                self._start_draining()
+                self._start_writer()
 
     @property
     def is_flushed(self) -> bool:
-        """Whether nothing is being sent, and nothing waits."""
-        return self._drainer is None and not self._sending and not self._outbox
+        """Whether nothing is being sent, and nothing is queued."""
+        return self._writer is None and not self._sending and not self._outbox
 
     async def flush(self) -> bool:
-        """Wait for the drainer, unless it writes for a client that was given up.
+        """Wait for the writing task, or queue an empty item and wait until it is reached.
 
-        Where the endpoint's own task is sending there is none yet: wait in line until there is.
+        The latter is needed while the endpoint's own task is sending: then no writing task exists.
         """
         while not (self.is_flushed or self._stopped):
-            if self._drainer is not None:
-                await asyncio.wait((self._drainer,))
+            if self._writer is not None:
+                await asyncio.wait((self._writer,))
                 continue
-            emptied: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((None, emptied), 0)
-            self._start_draining()
+            reached: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((None, reached), 0)
+            self._start_writer()
             with suppress(WebSocketDisconnect):
-                await emptied
+                await reached
         return not self._stopped
 
-    async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot cut it
-        """Close it by a message, as the endpoint would."""
+    async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot abort
+        """Flush, and close with 1012 as the endpoint would. Does not abort: ASGI has no way to."""
         if await self.flush() and self._websocket.application_state is WebSocketState.CONNECTED:
             await self._websocket.close(SERVICE_RESTART, "service restart")
 
     def stop(self) -> None:
-        """Drop what waits, and cancel a send that is held up."""
+        """Drop what is queued, and cancel a `send` that is blocked."""
         self._on_overflow = ignore
-        self._drop()
-        if self._drainer is not None:
-            self._drainer.cancel()
+        self._stop_writing()
+        if self._writer is not None:
+            self._writer.cancel()
 
-    def _drop(self) -> None:
-        """Fail whoever waits. A send under way goes on, as half a message is no message."""
+    def _stop_writing(self) -> None:
+        """Drop queued and later messages, and fail waiting senders. A running `send` goes on."""
         self._stopped = True
-        for _, taken in self._outbox.clear():
-            if taken is not None and not taken.done():
-                taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        for _, waiter in self._outbox.clear():
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
 
-    def _start_draining(self) -> None:
-        if self._drainer is None and not self._sending and not self._stopped:
-            drainer = asyncio.Task(self._drain(), loop=self._loop, **_EAGER)
-            if not drainer.done():
-                self._drainer = drainer
-                drainer.add_done_callback(self._drained)
+    def _start_writer(self) -> None:
+        if self._writer is None and not self._sending and not self._stopped:
+            writer = asyncio.Task(self._write_queued(), loop=self._loop, **_EAGER)
+            if not writer.done():
+                self._writer = writer
+                writer.add_done_callback(self._writer_done)
 
-    def _drained(self, drainer: asyncio.Task[None]) -> None:
-        """It has ended, or was cancelled; if it ended in order, another may run by now."""
-        if self._drainer is drainer:
-            self._drainer = None
+    def _writer_done(self, writer: asyncio.Task[None]) -> None:
+        """Forget the task, unless `_write_queued` ended normally and a new task runs already."""
+        if self._writer is writer:
+            self._writer = None
 
-    async def _drain(self) -> None:
+    async def _write_queued(self) -> None:
         while self._outbox:
-            payload, taken = self._outbox.pop()
+            payload, waiter = self._outbox.pop()
             sent = False
             try:
                 sent = payload is None or await self._send(payload)
             finally:
-                if taken is not None and not taken.done():
+                if waiter is not None and not waiter.done():
                     if sent:
-                        taken.set_result(None)
+                        waiter.set_result(None)
                     else:
-                        taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
-        self._drainer = None  # now, not when asyncio says so a turn later: the next may start
+                        waiter.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+        self._writer = None  # before the done callback does it, so that a new task can start
 
     def abort(self) -> bool:
-        """ASGI has no way to do that."""
+        """Return false: ASGI has no way to abort a connection."""
         return False
 
     async def _send(self, payload: Payload) -> bool:
-        """Send one message; whatever goes wrong means that the client is gone, and ends there."""
+        """Send one message; any error means that the client is disconnected, and returns false."""
         self._sending = True
         try:
             await self._websocket.send(payload.asgi())
-        except Exception as error:  # noqa: BLE001 -- each server has its own for this
-            logger.debug("The client of a socket is gone: %r", error)
-            self._drop()
+        except Exception as error:  # noqa: BLE001 -- every server raises its own error
+            logger.debug("A message could not be sent: the client is disconnected (%r)", error)
+            self._stop_writing()
             return False
         finally:
             self._sending = False

@@ -1,4 +1,4 @@
-"""The contract between a socket and what carries messages to its client, and from it."""
+"""The contract between a `Socket` and the transport that connects it to its client."""
 
 from __future__ import annotations
 
@@ -11,74 +11,77 @@ from fastapi_rooms.core.payload import Outgoing, Payload
 
 
 def ignore(*_: object) -> None:
-    """Takes the place of a callback that nobody is to get any more.
+    """Do nothing: replaces a callback once it must no longer be called.
 
-    Whoever made a callback often refers to whom it was given to. As long as each has the other,
-    both wait for the garbage collector, with the server's connection and all that hangs on it.
+    The owner of a callback often refers to the object that it gave the callback to. This breaks the
+    reference cycle; otherwise only the garbage collector could free the two, and with them the
+    server's connection.
     """
 
 
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
 
-    `write` and `write_volatile` neither wait nor raise, as a fan-out calls them, where it does not
-    write to `fd`. A transport that gives its client up because it does not read says so once,
-    through the callback it was made with, in a later turn of the event loop.
+    A fan-out writes frames to `fd` itself, or calls `write` or `write_volatile`, which must neither
+    block nor raise. When the policy is to close a slow client, the transport drops what is queued
+    and calls the overflow callback that it was created with, once, in a later iteration of the
+    event loop.
     """
 
     name: str
-    """Which transport this is: `asgi` or `uvicorn`."""
+    """The kind of transport: `asgi` or `uvicorn`."""
 
     fd: int | None
-    """The client's socket, while nothing is in the way of a frame; else `None`: `write` knows more.
+    """The file descriptor of the client's TCP socket, if a frame may be written to it right now.
 
-    Whoever writes part of a message to it calls `write` for the rest, before anything else.
+    `None` if not, and then `write` has to be called. A caller that could write a part of a frame
+    only must pass the rest to `write` before anything else is written.
     """
 
     receive: Callable[[], Awaitable[Message]]
-    """Gives the client's next ASGI event: `websocket.receive`, or a shorter way to the same.
+    """Returns the client's next ASGI event: `websocket.receive`, or a faster equivalent.
 
-    Whoever uses it sees to the `client_state` of the `WebSocket`.
+    The faster one does not update `websocket.client_state`; its caller has to.
     """
 
     @property
     def pending(self) -> int:
-        """Bytes that wait for the client to read."""
+        """How many bytes are queued or buffered for the client."""
 
     @property
     def dropped(self) -> int:
-        """Messages the policy dropped, and volatile ones that were skipped."""
+        """How many messages the policy dropped, and how many volatile ones were skipped."""
 
     def write(self, message: Outgoing, sent: int = 0) -> None:
-        """Send, after all that was written before; the policy decides about what does not fit.
+        """Send or queue a message, after all earlier ones; the policy applies if it does not fit.
 
-        `sent` is how many bytes of the message's frame were written to `fd` already.
+        `sent` is how many bytes of its frame were written to `fd` already.
         """
 
     def write_volatile(self, message: Outgoing) -> None:
-        """Send, unless the client is behind."""
+        """Send a message, or skip it if earlier ones are still queued."""
 
     async def send(self, payload: Payload) -> None:
-        """Send, after all that was written before, and return when the server has taken it.
+        """Send a message after all earlier ones; return when the server has accepted it.
 
-        Raises `WebSocketDisconnect` when the client is gone.
+        Raises `WebSocketDisconnect` if the client is disconnected.
         """
 
     @property
     def is_flushed(self) -> bool:
-        """Whether `flush` has nothing to wait for."""
+        """Whether the server has accepted every message."""
 
     async def flush(self) -> bool:
-        """Return true when all that was written is with the server; false if the client is gone."""
+        """Wait until the server has accepted every message; false if the client is disconnected."""
 
     async def drain(self, timeout: float) -> None:
-        """Close with 1012, behind all that was written; cut the connection after so many seconds.
+        """Close with 1012 after all queued messages; abort the connection after `timeout` seconds.
 
         May return before the connection is closed.
         """
 
     def stop(self) -> None:
-        """Write nothing more and leave no task behind; what waits is dropped."""
+        """Drop what is queued, cancel the transport's task, and ignore all later messages."""
 
     def abort(self) -> bool:
-        """Cut the connection, without a farewell; false where the server gives no way to do it."""
+        """Close the TCP connection without a close frame; false if the server cannot do that."""

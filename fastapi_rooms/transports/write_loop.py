@@ -1,4 +1,4 @@
-"""The write loop: one message to many clients."""
+"""The inner loop of a fan-out: one message to many clients."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from fastapi_rooms.transports.base import Transport
 
 logger = logging.getLogger("fastapi_rooms")
 
-FAILURE = "A socket could not be written to; the others were"
-
 
 def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
-    """Write to each member; whatever is wrong with one harms no other."""
+    """Write to every transport. One that fails does not affect the others."""
     frame = message.frame
     size = len(frame)
     write_to = os.write
@@ -25,7 +23,7 @@ def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool)
             if fd is not None:
                 try:
                     sent = write_to(fd, frame)
-                except OSError:  # it is full, or broken, and the transport will find out which
+                except OSError:  # full or broken: `transport.write` finds out which
                     sent = 0
                 if sent != size:
                     transport.write(message, sent)
@@ -34,4 +32,4 @@ def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool)
             else:
                 transport.write(message)
         except Exception:
-            logger.exception(FAILURE)
+            logger.exception("Writing to a socket failed; the others get the message all the same")

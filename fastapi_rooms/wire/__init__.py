@@ -1,1 +1,1 @@
-"""What travels between workers, as bytes: envelopes, their encoding, and emitters' drafts."""
+"""What workers send each other: envelopes, their binary encoding, and an emitter's drafts."""

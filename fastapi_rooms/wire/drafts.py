@@ -1,8 +1,8 @@
-"""What an emitter has to say, on which channel, and in whose name.
+"""An emitter's messages, before they get an origin and a sequence number.
 
-Strategy: a draft has no number yet. It is signed when its turn to be published has come, so the
-numbers of an origin arrive in the order in which they were drawn, and receivers can tell what was
-sent twice from what is new.
+Receivers recognize repetitions by the sequence numbers of an origin, so these must be published in
+ascending order. A message is therefore a draft, without a number, until it is its turn to be
+published; only then an `Origin` numbers and encodes it.
 """
 
 from __future__ import annotations
@@ -18,25 +18,27 @@ from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Request
 
-_UNSIGNED = ("", 0)
-NO_ANSWER = 0
-"""The id of a request that nobody is to answer."""
+_UNNUMBERED = ("", 0)
+"""The origin and sequence number of a draft."""
+
+_NO_REPLY = 0
+"""The id of a request that is not answered."""
 
 
 class Draft(NamedTuple):
-    """A message that is yet to be signed."""
+    """A message without origin and sequence number, and the channel to publish it on."""
 
     channel: Channel
     message: Broadcast | Request
 
     @property
     def volatile(self) -> bool:
-        """Whether it may be lost without a word."""
+        """Whether it may be lost silently."""
         return isinstance(self.message, Broadcast) and self.message.volatile
 
 
 class Drafts:
-    """Writes drafts; `None` where there is nobody to write to."""
+    """Makes drafts; `None` for a target that addresses nobody."""
 
     def __init__(self, channels: Channels, max_message_bytes: int) -> None:
         self._channels = channels
@@ -50,12 +52,12 @@ class Drafts:
         if target.rooms == ():
             return None
         channel = self._channels.of_target(namespace, target.rooms)
-        return Draft(channel, Broadcast(*_UNSIGNED, namespace, target, payload, volatile))
+        return Draft(channel, Broadcast(*_UNNUMBERED, namespace, target, payload, volatile))
 
     def request(
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
     ) -> Draft | None:
-        """Something to be done with sockets, on every worker."""
+        """A command about sockets, which every worker carries out for its own."""
         if target.rooms == ():
             return None
         return self._to_workers(namespace, target, verb, arguments)
@@ -69,7 +71,7 @@ class Drafts:
     def _to_workers(
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
     ) -> Draft:
-        message = Request(*_UNSIGNED, namespace, target, NO_ANSWER, verb, arguments)
+        message = Request(*_UNNUMBERED, namespace, target, _NO_REPLY, verb, arguments)
         return Draft(self._channels.of_workers(), message)
 
     def _check(self, payload: Payload) -> None:
@@ -78,13 +80,16 @@ class Drafts:
 
 
 class Origin:
-    """An id as workers have, and numbers that rise. One message at a time may be under way."""
+    """A node id and its sequence numbers, as every worker has them too.
+
+    A message must have been published before the next one is encoded.
+    """
 
     def __init__(self) -> None:
-        self.node = new_node_id()
-        self._numbers = itertools.count(1)
+        self._node = new_node_id()
+        self._sequence = itertools.count(1)
 
-    def sign(self, draft: Draft) -> bytes:
-        """The draft as bytes to publish. Raises what `codec.encode` does."""
+    def encode(self, draft: Draft) -> bytes:
+        """Number and encode a draft, to be published. Raises what `codec.encode` raises."""
         message = draft.message
-        return codec.encode(message._replace(origin=self.node, sequence=next(self._numbers)))
+        return codec.encode(message._replace(origin=self._node, sequence=next(self._sequence)))

@@ -1,4 +1,4 @@
-"""What travels between workers, before it is encoded."""
+"""What workers send each other, before it is encoded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi_rooms.types import NodeId
 
 
 class Broadcast(NamedTuple):
-    """One broadcast as other workers get it."""
+    """A message to the sockets of other workers."""
 
     origin: NodeId
-    """The worker that sends it, so that it can tell its own echo."""
+    """The node id of the sender, which recognizes its own messages by it."""
 
     sequence: int
-    """Rises with every broadcast of `origin`: what arrives again has been seen."""
+    """Rises with every envelope of `origin`, so that receivers recognize repetitions."""
 
     namespace: str
     target: Target
@@ -26,67 +26,69 @@ class Broadcast(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One worker asks others to do, or to say, something."""
+    """One worker asks others to do something, or for information."""
 
     origin: NodeId
     sequence: int
     namespace: str
     target: Target
-    """The sockets it is about."""
+    """The sockets that the verb applies to."""
 
     id: int
-    """Drawn at random, for the replies to name; 0 when no reply is wanted."""
+    """A random number that replies refer to; 0 if no reply is wanted."""
 
     verb: str
-    """What is asked: a `Verb`, or one that only a newer version knows."""
+    """A `Verb`, or a name that only a newer version knows."""
 
     arguments: dict[str, Any]
-    """What the verb needs, as JSON values. Untrusted until the verb has checked it."""
+    """JSON values. Untrusted: the handler of the verb has to validate them."""
 
 
 class Reply(NamedTuple):
-    """A piece of what a worker answers to a request."""
+    """A worker's reply to a request, or a piece of it, as long replies are split."""
 
     origin: NodeId
     sequence: int
     request: int
-    """The id of the request."""
+    """The `id` of the request."""
 
     piece: int
-    """The number of this piece, from 0; they arrive in order."""
+    """The number of this piece, from 0; pieces arrive in order."""
 
     last: bool
+    """Whether this is the last piece."""
+
     refused: bool
-    """Whether the data is the reason, as text, why the request was not carried out."""
+    """Whether the request was not carried out; the data is then the reason, as text."""
 
     data: bytes
-    """The pieces together are the response, as JSON."""
+    """This piece's part of the response, which is JSON."""
 
     unsupported: bool = False
-    """Whether it was refused because this worker's version does not know the verb."""
+    """Whether it was refused because the sender's version does not know the verb."""
 
 
 class HeartbeatKind(Enum):
-    """What a worker tells the others with a heartbeat."""
+    """The meaning of a heartbeat."""
 
     HELLO = 0
-    """I am new, or was out of reach: answer with ALIVE."""
+    """The sender started, or reconnected; others answer with ALIVE."""
     ALIVE = 1
-    """Expect my next heartbeat after the interval."""
+    """The sender runs; its next heartbeat follows after the interval."""
     BYE = 2
-    """I am leaving."""
+    """The sender stops; it is no longer one of the workers."""
     QUERY = 3
-    """Answer with ALIVE; I am no worker, do not count me."""
+    """Others answer with ALIVE; the sender does not become one of the workers by it."""
 
 
 class Heartbeat(NamedTuple):
-    """A sign of life."""
+    """What a worker sends at intervals, so that the others know that it runs."""
 
     origin: NodeId
     sequence: int
     kind: HeartbeatKind
     interval: float
-    """Seconds until the next one; a worker that misses several is taken for dead."""
+    """Seconds until the next one. A worker that misses several is considered dead."""
 
 
 Envelope: TypeAlias = Broadcast | Request | Reply | Heartbeat

@@ -1,4 +1,4 @@
-"""What one worker can ask of another: the verbs of a request, as they are written on the wire."""
+"""What one worker can ask another one to do: the verbs of a `Request`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from enum import StrEnum
 
 
 class Verb(StrEnum):
-    """A verb, whose value is part of the wire contract.
+    """A verb. Its value is what is sent, so it must never change.
 
-    A worker that does not know a verb answers with the flag `unsupported`.
+    A worker that does not know a verb answers with a reply that is `unsupported`.
     """
 
     FETCH = "fetch"
-    """The sid, rooms and data of each addressed socket."""
+    """Return the sid, rooms and data of each addressed socket."""
     COUNT = "count"
-    """How many sockets are addressed."""
+    """Return how many sockets are addressed."""
     JOIN = "join"
-    """Put the addressed sockets into rooms."""
+    """Add the addressed sockets to rooms."""
     LEAVE = "leave"
-    """Take them out of rooms."""
+    """Remove the addressed sockets from rooms."""
     DISCONNECT = "disconnect"
-    """Close them."""
+    """Disconnect the addressed sockets."""
     ROOMS = "rooms"
-    """The names of all rooms of a namespace."""
+    """Return the names of all rooms of a namespace."""
     EMIT = "emit"
     """Call the handler of a server-side event."""
     DESCRIBE = "describe"
-    """What there is to know of the worker itself."""
+    """Return the version, host, uptime and so on of the worker; see `Worker`."""

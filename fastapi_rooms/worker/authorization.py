@@ -1,7 +1,7 @@
 """The handlers that are asked before a socket joins a room.
 
 Names are opaque and may hold any character, so a pattern has one special character only, a `*` at
-its very end. Doubt refuses: a handler that raises, or returns nothing, lets nobody in.
+its very end. Doubt refuses: a handler that raises, or returns nothing, denies the join.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def check_pattern(pattern: object) -> None:
         if pattern != "*":
             check_room(pattern.removesuffix("*") if isinstance(pattern, str) else "")
     except InvalidRoomName as error:
-        raise ConfigurationError(f"authorize({pattern!r}) guards no room. {error}") from None
+        raise ConfigurationError(f"authorize({pattern!r}) matches no room. {error}") from None
 
 
 def matches(pattern: str, room: Room) -> bool:

@@ -1,4 +1,4 @@
-"""What `rooms.connect(websocket)` does: bring a client in, and close it whatever happens."""
+"""What `rooms.connect(websocket)` does: connect a client, and close it however the block ends."""
 
 from __future__ import annotations
 
@@ -111,10 +111,12 @@ class Connection:
             else:
                 quietly = await self._close_for(causes)
         finally:
-            self.transport.stop()
-            if self._closer is not None:
-                cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
-                await self._wait_for(self._closer, hurry=cancelled and not quietly)
+            try:
+                if self._closer is not None:
+                    cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
+                    await self._wait_for(self._closer, hurry=cancelled and not quietly)
+            finally:
+                self.transport.stop()
             # The task refers to this. As long as each has the other, both wait for the garbage
             # collector, with the server's connection and all that hangs on it.
             self._task = None

@@ -42,7 +42,7 @@ class Drain:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         async with asyncio.TaskGroup() as tasks:
-            moments = self._schedule.moments(len(drainables), random.random)
+            moments = self._schedule.delays(len(drainables), random.random)
             for moment, drainable in zip(moments, drainables, strict=True):
                 wait = begin + moment - loop.time()
                 if wait > 0:

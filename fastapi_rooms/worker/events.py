@@ -103,5 +103,5 @@ class Events:
 
         They have as much time again to end by that.
         """
-        await self._tasks.over(timeout)
-        await self._tasks.end(timeout)
+        await self._tasks.wait(timeout)
+        await self._tasks.cancel(timeout)

@@ -125,13 +125,13 @@ class Run:
 
     @property
     def draining(self) -> bool:
-        """Whether nobody is let in any more."""
+        """Whether new clients and joins are refused."""
         return self._drain is not None
 
     def begin_drain(self, within: float | None = None) -> float | None:
-        """Let nobody in any more, and begin to close those who are in, unless that has begun.
+        """Refuse new clients and joins, and begin to close those that are there, if not begun yet.
 
-        `within` says how many seconds the server waits for us, if it does not wait for ever.
+        `within` is how many seconds the server waits for us; `None` if it waits for ever.
         Returns how many seconds each client has once it is its turn, or `None` if the run is over.
         """
         if self._closed:

@@ -150,7 +150,7 @@ class SilenceSuite(ManagerBench):
             assert await asked == 6
             assert mute.node in one.nodes()
         async with mute_worker(backplane):
-            with pytest.raises(RequestTimeout, match="1 not known by id") as caught:
+            with pytest.raises(RequestTimeout, match="1 unidentified") as caught:
                 await two.count(timeout=SOON)
             assert caught.value.partial == 1
 

@@ -122,8 +122,8 @@ def resolve(path: str) -> Any:
 def test_tests_mentioned_exist(page: Path) -> None:
     tests = "\n".join(
         path.read_text()
-        for folder in ("tests", "fastapi_rooms/testing")
-        for path in (ROOT / folder).rglob("*.py")
+        for folder in (ROOT / "tests", Path(fastapi_rooms.testing.__file__).parent)
+        for path in folder.rglob("*.py")
     )
     for code in code_of(page):
         if re.fullmatch(r"test_\w+", code):
@@ -138,7 +138,7 @@ def test_versions_in_the_readme_are_those_of_the_package() -> None:
     rows = dict(
         re.findall(r"^\| (\S+) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     )
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["example"]]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["standard"]]
     oldest = dict(re.findall(r"([\w-]+)[^>\n]*>=([\d.]+)", "\n".join(requirements)))
     assert f"{oldest['starlette']} and newer" in rows["Starlette"]
     assert f"FastAPI {oldest['fastapi']} and newer" in rows["Starlette"]

@@ -94,12 +94,12 @@ async def the_worker_lives(received: list[bytes], *, held_up: bool) -> None:
         async with rooms, Member(rooms, "lobby", sid="ann"):
             assert adapter.receiver is not None
             if held_up:
-                adapter.hold_up()
+                adapter.hold()
             for data in received:
                 adapter.receiver.received(channel_of("lobby"), data)
             await asyncio.sleep(0)
             assert len(rooms.nodes()) <= len(received) + 1
-            adapter.let_go()
+            adapter.release()
             async with Member(rooms, "bar") as bob:  # and all is well
                 await rooms.to("bar").send_text("the last word")
                 await bob.receive_until("the last word")
@@ -128,7 +128,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
         assert adapter.receiver is not None
         cluster = rooms._runtime.run.cluster
         before = len(asyncio.all_tasks())
-        adapter.hold_up()
+        adapter.hold()
         for number in range(6000):
             origin = f"{number:016x}"
             beat = Heartbeat(origin, 1, HeartbeatKind.ALIVE, 3.0)
@@ -138,7 +138,7 @@ async def test_a_flood_of_requests_and_of_invented_workers_is_bounded() -> None:
         assert len(asyncio.all_tasks()) - before <= 2 * MAX_RUNNING
         assert len(rooms.nodes()) <= MAX_PEERS + 1
         assert len(cluster._monitor._answered) <= MAX_PEERS
-        adapter.let_go()
+        adapter.release()
 
 
 def test_what_is_dropped_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

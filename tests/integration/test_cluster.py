@@ -102,7 +102,7 @@ async def test_a_worker_that_was_frozen_before_anyone_knew_it_is_not_silently_le
     try:
         async with RoomManager(redis.url, observer=True) as observer:
             assert len(observer.nodes()) == 2
-            with pytest.raises(RequestTimeout, match="1 not known by id") as caught:
+            with pytest.raises(RequestTimeout, match="1 unidentified") as caught:
                 await observer.count(timeout=1)
             assert caught.value.partial == 2
             os.kill(cid.worker, signal.SIGCONT)

@@ -25,8 +25,8 @@ def leaving(
     monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint, **options: Any
 ) -> Iterator[tuple[Port, RawClient]]:
     """A worker that is leaving, and one of its clients, whose turn will not come in this test."""
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 1 / FOR_EVER)
+    monkeypatch.setattr(departures_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(departures_module, "CLOSES_PER_SECOND", 1 / FOR_EVER)
     outbox = options.pop("outbox", OutboxPolicy())
     rooms = RoomManager(outbox=outbox, drain_window=2 * FOR_EVER, drain_timeout=0.2)
     with serving(endpoint, rooms, **options) as port, RawClient(port) as client:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import RoomManager, Socket
+from fastapi_rooms.servers.uvicorn import connection as uvicorn_connection
 from fastapi_rooms.servers.uvicorn import server as uvicorn_server
-from fastapi_rooms.servers.uvicorn import transport as direct
 from tests.integration.raw import (
     RawClient,
     on_every_uvicorn,
@@ -43,7 +43,7 @@ Doubt = Callable[[pytest.MonkeyPatch], dict[str, Any]]
 
 
 def untested_version(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(uvicorn_server, "NEWEST", (0, 1))
+    monkeypatch.setattr(uvicorn_server, "NEWEST_UVICORN", (0, 1))
     return {}
 
 
@@ -53,7 +53,7 @@ def version_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 
 
 def other_implementation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(direct, "_IMPLEMENTATIONS", {})
+    monkeypatch.setattr(uvicorn_connection, "_IMPLEMENTATIONS", {})
     return {}
 
 

@@ -16,7 +16,7 @@ def test_without_the_program_it_says_how_to_get_it() -> None:
         RedisServer(executable="no-such-redis").start()
 
 
-def test_one_that_does_not_start_shows_its_log() -> None:
+def test_a_server_that_does_not_start_shows_its_log() -> None:
     server = RedisServer(arguments=["--maxclients", "none"])
     with pytest.raises(RuntimeError, match="did not start"), server:
         pytest.fail("it started")
@@ -48,7 +48,7 @@ def test_a_restart_keeps_the_port_and_nothing_else() -> None:
         assert server.port == port
 
 
-def test_a_port_that_another_took_meanwhile_is_given_up_for_the_next(
+def test_a_port_that_another_took_meanwhile_is_exchanged_for_the_next(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = server_module.free_port

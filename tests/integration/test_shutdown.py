@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from fastapi_rooms.core.drain_schedule import FEW, PACE
+from fastapi_rooms.core.drain_schedule import CLOSES_PER_SECOND, IMMEDIATE_MAX
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import Client, heard, http, server_sent_events, talk_until_given_up
 from tests.integration.servers import (
@@ -164,7 +164,7 @@ async def test_a_client_that_was_given_up_does_not_hold_up_the_end(
 
 
 MANY = 100
-SPAN = (MANY - FEW) / PACE
+SPAN = (MANY - IMMEDIATE_MAX) / CLOSES_PER_SECOND
 """How long so many clients are closed over."""
 
 
@@ -239,7 +239,7 @@ async def test_a_worker_is_not_ready_while_it_leaves_and_sends_newcomers_elsewhe
     server = start(uvicorn(), ROOMS_URL=redis.url)
     server.wait_for_workers()
     before = (await http(server, "/state"))["connections"]
-    members = [await connect(server) for _ in range(FEW + 5)]
+    members = [await connect(server) for _ in range(IMMEDIATE_MAX + 5)]
     mute = await connect(server, buffer=4096)
     await mute.socket.join("tea")
     mute.stop_reading()
@@ -325,7 +325,7 @@ async def test_a_change_of_the_source_reloads_a_worker_and_closes_its_clients_at
     options = ("--reload", "--reload-dir", str(tmp_path), "--reload-delay", "0.05")
     server = start(uvicorn(*options), ROOMS_URL=redis.url)
     old = frozenset(server.wait_for_workers())
-    members = [await connect(server) for _ in range(FEW)]
+    members = [await connect(server) for _ in range(IMMEDIATE_MAX)]
     await eventually(lambda: "Started reloader process" in server.log)
     source.write_text("changed = True")
     os.utime(source, (time.time() + 60, time.time() + 60))  # later, however coarse the clock is

@@ -1,19 +1,22 @@
-"""Stand-ins for what surrounds the manager, and a look at the tasks it leaves."""
+"""Fakes of what surrounds the manager, and a look at the tasks it leaves."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterHealth, Receiver, RoomManager
 from fastapi_rooms.core.names import Channels
-from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.testing import eventually
@@ -28,7 +31,7 @@ WORKERS = Channels("rooms").of_workers()
 
 
 class FakeAdapter:
-    """An adapter in a test's hands: it records everything, and holds up or refuses what it is told.
+    """An adapter in a test's hands: it records everything, and holds or refuses what it is told.
 
     Nothing arrives by itself: `receiver` is what to call for that.
     """
@@ -40,24 +43,24 @@ class FakeAdapter:
         self.subscribed: set[bytes] = set()
         self.published: list[tuple[bytes, bytes]] = []
         self.published_volatile: list[tuple[bytes, bytes]] = []
-        self.greetings: list[bytes] = []
-        """What went to all workers, of itself: kept apart from what a test publishes."""
+        self.hellos: list[bytes] = []
+        """What went to all workers, HELLO and BYE: kept apart from what a test publishes."""
         self.starts = 0
         self.closes = 0
         self.waiting = 0
-        """How many calls of `subscribe` or `publish` are held up."""
+        """How many calls of `subscribe` or `publish` are held."""
         self.start_error: Exception | None = None
         self.subscribe_error: Exception | None = None
         self.publish_error: Exception | None = None
         self._open = asyncio.Event()
         self._open.set()
 
-    def hold_up(self) -> None:
+    def hold(self) -> None:
         """Confirm and accept nothing from now on."""
         self._open.clear()
 
-    def let_go(self) -> None:
-        """Confirm and accept everything, what was held up first."""
+    def release(self) -> None:
+        """Confirm and accept everything, what was held first."""
         self._open.set()
 
     async def start(self, receiver: Receiver, channels: Iterable[bytes]) -> None:
@@ -68,9 +71,9 @@ class FakeAdapter:
         self.subscribed = set(channels) - {WORKERS}
         self.health = AdapterHealth(connected=True, since=time.time(), last_received=None)
 
-    async def publish(self, channel: bytes, data: bytes) -> int:
+    async def publish(self, channel: bytes, data: bytes) -> int | None:
         if channel == WORKERS:
-            self.greetings.append(data)
+            self.hellos.append(data)
             return 0
         self.published.append((channel, data))
         await self._pass()
@@ -82,7 +85,7 @@ class FakeAdapter:
         self.published_volatile.append((channel, data))
 
     async def subscribe(self, channels: Iterable[bytes]) -> None:
-        if WORKERS in channels:  # of the greeting, and subscribed to from the start
+        if WORKERS in channels:  # of the HELLO, and subscribed to from the start
             return
         self.subscribed |= set(channels)
         await self._pass()
@@ -104,6 +107,83 @@ class FakeAdapter:
             await self._open.wait()
         finally:
             self.waiting -= 1
+
+
+class ShardedAdapter(FakeAdapter):
+    """One whose channels are in two shards: order holds, and messages are lost, within each."""
+
+    def shard_of(self, channel: bytes) -> int:
+        return len(channel) % 2
+
+
+class FakeTransport:
+    """Takes what it is given, and tells what came in one write."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.fd: int | None = None
+        self.receive: Callable[[], Awaitable[Message]] = asyncio.Event().wait  # type: ignore[assignment]
+        self.pending = 0
+        self.dropped = 0
+        self.is_flushed = True
+        self.sent: list[tuple[bytes, bool]] = []
+        """What the endpoint itself has sent."""
+        self.writes: list[list[str]] = []
+        self.already_sent: list[int] = []
+        """Of each write, how many bytes of its frame had been written before."""
+        self.volatile: list[bool] = []
+
+    def keep_up(self) -> None:
+        """Take finished frames from now on, as a client with nothing in its way does."""
+        # Of this kind, as it tells one write from another.
+        self._socket, self._client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+        self._client.setblocking(False)
+        self.fd = self._socket.fileno()
+
+    def frames(self) -> list[bytes]:
+        """What has come since somebody last looked, a write each."""
+        frames: list[bytes] = []
+        with suppress(BlockingIOError):
+            while frame := self._client.recv(1 << 16):
+                frames.append(frame)
+        return frames
+
+    def lose_client(self) -> None:
+        """The client is gone, and its connection with it."""
+        self._client.close()
+
+    def hang_up(self) -> None:
+        """Close both ends, as the test is over."""
+        self._client.close()
+        self._socket.close()
+
+    def write(self, message: Outgoing, sent: int = 0) -> None:
+        self.writes.append([payload.text for payload in message.parts])
+        self.already_sent.append(sent)
+        self.volatile.append(False)
+
+    def write_volatile(self, message: Outgoing) -> None:
+        self.write(message)
+        self.volatile[-1] = True
+
+    async def send(self, payload: Payload) -> None:
+        self.sent.append((payload.data, payload.binary))
+
+    async def flush(self) -> bool:
+        return True
+
+    async def drain(self, timeout: float) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def abort(self) -> bool:
+        return False
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for write in self.writes for text in write]
 
 
 class Sent(NamedTuple):

@@ -84,9 +84,7 @@ def test_a_clients_error_knows_the_code_that_tells_the_client(kind: type[ClientE
         (RateLimited(), "too many messages"),
     ],
 )
-def test_what_breaks_a_rule_of_the_house_is_told_with_1008_in_a_close_frame(
-    error: ClientError, words: str
-) -> None:
+def test_what_the_application_forbids_closes_with_1008(error: ClientError, words: str) -> None:
     assert error.code == 1008
     assert words in str(error)
     assert len(str(error).encode()) <= 123  # what a close frame can carry (RFC 6455, 5.5)

@@ -1,25 +1,14 @@
-"""The manager: put together, started, closed, and started again anywhere."""
+"""The manager: put together, and several of them in one process."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import logging
-import subprocess
-import sys
-import textwrap
-import threading
-import weakref
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastapi_rooms import (
-    AdapterUnavailable,
     ConfigurationError,
     InvalidNamespace,
     MemoryAdapter,
@@ -31,10 +20,8 @@ from fastapi_rooms import (
     RoomManager,
 )
 from fastapi_rooms import manager as manager_module
-from fastapi_rooms.testing import Cluster, Member, eventually
-from fastapi_rooms.worker import fanout as fanout_module
-from fastapi_rooms.worker.fanout import IMMEDIATE_MAX
-from tests.unit.support import FakeAdapter, other_tasks
+from fastapi_rooms.testing import Cluster, Member
+from tests.unit.support import FakeAdapter
 
 # Put together.
 
@@ -161,334 +148,6 @@ def test_what_needs_no_adapter_can_be_said_before_the_start() -> None:
     assert "lobby" in repr(operator)
 
 
-# Started and closed.
-
-
-async def test_it_runs_for_the_time_of_the_block() -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
-    async with rooms as entered:
-        assert entered is rooms
-        assert rooms.health.ready
-        assert adapter.starts == 1
-    assert adapter.closes == 1
-    assert rooms.health.ready is False
-
-
-async def test_the_lifespan_is_the_same_for_an_application() -> None:
-    rooms = RoomManager()
-    async with rooms.lifespan(object()):
-        assert rooms.health.ready
-    async with rooms.lifespan():
-        await rooms.send_text("runs")
-
-
-async def test_closing_leaves_no_task_and_no_subscription() -> None:
-    bus = MemoryBus()
-    rooms = RoomManager(MemoryAdapter(bus))
-    rooms.on("join-room")(lambda room, sid: rooms.to(room).send_text("welcome"))
-    async with rooms:
-        async with Member(rooms, "lobby") as member, rooms.listen("lobby"):
-            assert await member.receive_text() == "welcome"
-            assert bus.subscriptions(b"rooms#/#lobby#") == 1
-        await rooms.of("/chat").send_text("x")
-    assert not other_tasks()
-    for channel in (b"rooms#/#lobby#", b"rooms#/#", b"rooms#/chat#"):
-        assert bus.subscriptions(channel) == 0
-
-
-async def test_it_can_be_started_again_as_another_worker() -> None:
-    rooms = RoomManager(linger=0)
-    workers = set()
-    for _ in range(3):
-        async with rooms, Member(rooms, "lobby") as member:
-            workers.add(member.sid.partition(".")[0])
-            await rooms.to("lobby").send_text("hello")
-            assert await member.receive_text() == "hello"
-    assert len(workers) == 3
-    assert not other_tasks()
-
-
-async def test_started_twice_at_a_time_it_runs_until_both_are_over() -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
-    async with rooms:
-        async with Member(rooms, "lobby") as member:
-            async with rooms:
-                pass
-            await rooms.to("lobby").send_text("still here")
-            assert await member.receive_text() == "still here"
-        assert (adapter.starts, adapter.closes) == (1, 0)
-    assert (adapter.starts, adapter.closes) == (1, 1)
-
-
-def test_two_who_start_it_at_once_start_it_once_in_one_event_loop_after_the_other() -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
-    start = adapter.start
-
-    async def slow_start(*args: Any) -> None:
-        await asyncio.sleep(0)
-        await start(*args)
-
-    async def twice_at_once() -> None:
-        before = adapter.starts
-        await asyncio.gather(rooms.__aenter__(), rooms.__aenter__())
-        assert adapter.starts == before + 1
-        await rooms.__aexit__()
-        assert rooms.health.ready
-        await rooms.__aexit__()
-        assert adapter.closes == adapter.starts
-
-    adapter.start = slow_start  # type: ignore[method-assign, assignment]
-    for _ in range(2):
-        asyncio.run(twice_at_once())
-
-
-async def test_a_start_that_fails_can_be_tried_again() -> None:
-    adapter = FakeAdapter()
-    adapter.start_error = AdapterUnavailable("wrong password")
-    rooms = RoomManager(adapter)
-    with pytest.raises(AdapterUnavailable, match="wrong password"):
-        async with rooms:
-            pytest.fail("it did not start")
-    with pytest.raises(NotStarted):
-        await rooms.send_text("x")
-    adapter.start_error = None
-    async with rooms:
-        await rooms.send_text("x")
-    assert (adapter.starts, adapter.closes) == (1, 2)  # the start that failed was closed as well
-
-
-async def test_an_error_in_the_block_closes_it_and_goes_on() -> None:
-    adapter = FakeAdapter()
-    with pytest.raises(ValueError, match="mine"):
-        async with RoomManager(adapter):
-            raise ValueError("mine")
-    assert adapter.closes == 1
-
-
-async def test_a_close_that_is_cancelled_closes_the_adapter_all_the_same() -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter, drain_timeout=0.01)
-    cancelled, may_end = asyncio.Event(), asyncio.Event()
-
-    @rooms.on("connect")
-    async def stubborn(socket: object) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-            await may_end.wait()
-
-    await rooms.__aenter__()
-    async with Member(rooms):
-        await eventually(other_tasks)
-    closing = asyncio.ensure_future(rooms.__aexit__())
-    await cancelled.wait()
-    closing.cancel()
-    may_end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await closing
-    assert adapter.closes == 1
-
-
-async def test_health_tells_what_the_adapter_knows() -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
-    async with rooms:
-        assert rooms.health.connected
-        assert rooms.health.since == adapter.health.since
-        adapter.health = adapter.health._replace(connected=False, buffered=7)
-        assert rooms.health.ready is False
-        assert rooms.health.buffered == 7
-
-
-# In another event loop.
-
-
-async def _roundtrip(rooms: RoomManager) -> None:
-    async with rooms, Member(rooms, "lobby", sid="ann") as ann:
-        await rooms.to("lobby").send_text("hello")
-        assert await ann.receive_text() == "hello"
-
-
-def test_it_runs_in_one_event_loop_after_the_other() -> None:
-    rooms = RoomManager()
-    for _ in range(2):
-        asyncio.run(_roundtrip(rooms))
-
-
-def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fanout_module, "SLICE", 1)
-    bus = MemoryBus()
-    rooms = RoomManager(MemoryAdapter(bus), drain_timeout=0.01)
-
-    @rooms.on("join-room")
-    async def endless(room: str, sid: str) -> None:
-        await asyncio.Event().wait()
-
-    async def start_and_stay() -> None:
-        await rooms.__aenter__()
-        for number in range(IMMEDIATE_MAX + 1):
-            await Member(rooms, "lobby", sid=f"former {number}").open()
-        await listener.__aenter__()
-        sending.append(asyncio.ensure_future(rooms.to("lobby").local.send_text("half written")))
-        await asyncio.sleep(0)
-
-    async def in_the_next() -> None:
-        async with rooms:
-            assert rooms.rooms == rooms.sids == {}
-            for channel in (b"rooms#/#lobby#", b"rooms#/#news#"):
-                assert bus.subscriptions(channel) == 0
-            async with Member(rooms, "lobby", sid="ann") as ann:
-                await rooms.to("lobby", "news").send_text("hello")
-                assert await ann.receive_text() == "hello"
-                assert rooms.sids == {"ann": {"ann", "lobby"}}
-        assert not other_tasks(), "it has closed its own handlers, and those only"
-
-    async def clean_up() -> None:
-        await listener.__aexit__(None, None, None)
-        for task in other_tasks():
-            task.cancel()
-        await eventually(lambda: not other_tasks())
-
-    listener = rooms.listen("news")
-    sending: list[asyncio.Task[None]] = []
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
-        loop.run_until_complete(start_and_stay())
-        assert len(rooms.rooms["lobby"]) == IMMEDIATE_MAX + 1
-        asyncio.run(in_the_next())
-        loop.run_until_complete(clean_up())
-    asyncio.run(_roundtrip(rooms))
-
-
-def test_it_does_not_run_in_two_event_loops_at_once() -> None:
-    rooms = RoomManager()
-    may_end = threading.Event()
-    started = threading.Event()
-
-    async def first() -> None:
-        async with rooms:
-            started.set()
-            await eventually(may_end.is_set)
-            await rooms.send_text("still runs")
-
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(asyncio.run, first())
-        try:
-            assert started.wait(10)
-            with pytest.raises(ConfigurationError, match="another event loop"):
-                asyncio.run(_roundtrip(rooms))
-        finally:
-            may_end.set()
-        running.result(10)
-    asyncio.run(_roundtrip(rooms))
-
-
-def test_managers_in_two_event_loops_meet_on_a_shared_bus() -> None:
-    bus = MemoryBus()
-    one, two = RoomManager(MemoryAdapter(bus)), RoomManager(MemoryAdapter(bus))
-    listening = threading.Event()
-
-    async def listen() -> str:
-        async with one, one.listen("lobby") as messages:
-            listening.set()
-            return (await asyncio.wait_for(anext(messages), 10)).text
-
-    async def say() -> None:
-        async with two:
-            await two.to("lobby").send_text("from another thread")
-
-    with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(asyncio.run, listen())
-        assert listening.wait(10)
-        asyncio.run(say())
-        assert heard.result(10) == "from another thread"
-
-
-# In another process.
-
-
-def _run(script: str) -> None:
-    """Run Python in a process of its own, which has one thread as a server that forks has."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
-
-
-FORK = """
-    import asyncio, os
-    from fastapi_rooms import RoomManager
-    from fastapi_rooms.testing import Member
-
-    rooms = RoomManager()
-
-    async def roundtrip():
-        async with rooms, Member(rooms, "lobby", sid="ann") as ann:
-            assert rooms.rooms == {"lobby": {"ann"}, "ann": {"ann"}}, rooms.rooms
-            await rooms.to("lobby").send_text("hello")
-            assert await ann.receive_text() == "hello"
-
-    def in_children():
-        children = [os.fork() for _ in range(2)]
-        if 0 in children:
-            asyncio.run(roundtrip())
-            os._exit(0)
-        for child in children:
-            assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-def test_one_made_before_a_fork_runs_in_every_child() -> None:
-    _run(
-        FORK
-        + """
-    in_children()
-    asyncio.run(roundtrip())
-    print("ok")
-    """
-    )
-
-
-def test_one_that_ran_before_a_fork_runs_in_every_child() -> None:
-    _run(
-        FORK
-        + """
-    asyncio.run(roundtrip())
-    in_children()
-    print("ok")
-    """
-    )
-
-
-def test_one_that_runs_when_the_process_forks_runs_anew_in_every_child_and_on_in_the_parent() -> (
-    None
-):
-    _run(
-        FORK
-        + """
-    async def parent():
-        async with rooms, Member(rooms, "lobby", sid="parent") as member:
-            in_children()
-            assert rooms.rooms == {"lobby": {"parent"}, "parent": {"parent"}}
-            await rooms.to("lobby").send_text("still here")
-            assert await member.receive_text() == "still here"
-
-    asyncio.run(parent())
-    print("ok")
-    """
-    )
-
-
 # The memory adapter where it cannot work.
 
 
@@ -531,12 +190,12 @@ async def test_managers_with_the_same_memory_name_are_each_others_workers() -> N
         two,
         other,
         Member(two, "lobby") as member,
-        Member(other, "lobby") as stranger,
+        Member(other, "lobby") as outsider,
     ):
         await one.to("lobby").send_text("hello")
         assert await member.receive_text() == "hello"
         await other.to("lobby").send_text("apart")
-        assert await stranger.receive_text() == "apart"
+        assert await outsider.receive_text() == "apart"
         assert member.unread == []
 
 
@@ -557,7 +216,7 @@ async def test_prefixes_keep_applications_on_one_bus_apart() -> None:
         assert await member.receive_text() == "heard"
 
 
-async def test_a_slow_reader_on_one_worker_is_given_up_by_the_policy_of_its_own() -> None:
+async def test_a_slow_reader_is_closed_by_the_policy_of_its_own_worker() -> None:
     async with Cluster(workers=2, outbox=OutboxPolicy(max_bytes=100)) as cluster:
         one, two = cluster
         slow = await cluster.member(two, "lobby")
@@ -568,19 +227,3 @@ async def test_a_slow_reader_on_one_worker_is_given_up_by_the_policy_of_its_own(
             assert await quick.receive_text() == f"{number}" * 30
         slow.resume()
         assert await slow.wait_closed() == 1013
-
-
-async def test_a_closed_manager_is_not_kept_alive() -> None:
-    bus = MemoryBus()
-
-    async def used() -> weakref.ref[RoomManager]:
-        rooms = RoomManager(MemoryAdapter(bus))
-        async with rooms, Member(rooms, "lobby") as member:
-            await rooms.to("lobby").send_text("hello")
-            assert await member.receive_text() == "hello"
-        return weakref.ref(rooms)
-
-    manager = await used()
-    await eventually(lambda: not other_tasks())
-    gc.collect()
-    assert manager() is None

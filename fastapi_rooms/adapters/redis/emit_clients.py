@@ -196,7 +196,7 @@ class _Sender:
                 break
             self._sound_until = monotonic() + SOUND
         verb = "SPUBLISH" if self._access.sharded else "PUBLISH"
-        yield verb, draft.channel, self._origin.sign(draft)
+        yield verb, draft.channel, self._origin.encode(draft)
 
     def _failure(self, error: BaseException) -> AdapterUnavailable:
         self._sound_until = 0.0  # it may be another node the next time

@@ -1,1 +1,1 @@
-"""Direct reads and writes on uvicorn's connections, and notice of its shutdown."""
+"""Direct reads and writes on uvicorn's connections, and a hook for its shutdown."""

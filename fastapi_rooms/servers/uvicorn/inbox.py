@@ -1,10 +1,10 @@
-"""The client's messages on their way to the endpoint, in place of uvicorn's queue for them.
+"""The queue of received messages, which replaces uvicorn's.
 
-uvicorn stops reading from a connection after every single message, and reads on when the endpoint
-asks for the next: two changes to the selector for each. With asyncio's loop that is a fifth of what
-a message in a small room costs altogether. It also leaves a client's pongs unread while an endpoint
-is busy, and then closes the connection for want of them. This queue lets some messages come in
-before it stops reading, and still bounds them.
+uvicorn pauses reading after every message, and resumes when the endpoint asks for the next one: two
+changes to the selector per message. With asyncio's loop that is a fifth of the total cost of a
+message in a small room. It also leaves a client's pongs unread while an endpoint is busy, and then
+closes the connection because of a ping timeout. This queue pauses reading only when several
+messages are queued, so it is bounded too.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MAX_BYTES = 64 * 1024
 
 
 class Inbox:
-    """A queue of ASGI events with as much of `asyncio.Queue` as uvicorn's protocols use.
+    """A queue of ASGI events with those methods of `asyncio.Queue` that uvicorn's protocols use.
 
-    The protocol is to believe that reading is paused already, so that it leaves pausing to us.
+    The protocol's `read_paused` must be set, so that the protocol does not pause reading itself.
     """
 
     __slots__ = ("_events", "_loop", "_paused", "_transport", "_waiters")
@@ -33,7 +33,7 @@ class Inbox:
         self._paused = paused
 
     def put_nowait(self, event: dict[str, Any]) -> None:
-        """Take an event from the server; stop reading when too many wait."""
+        """Add an event; pause reading if too many are queued."""
         self._events.append(event)
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -45,7 +45,7 @@ class Inbox:
             self._transport.pause_reading()
 
     async def get(self) -> dict[str, Any]:
-        """Hand the next event to the application; read on when none is left."""
+        """Remove and return the next event; resume reading when none is left."""
         while not self._events:
             if self._paused:
                 self._paused = False
@@ -56,21 +56,21 @@ class Inbox:
                 await waiter
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
-                    self._pass_on()
+                    self._wake_next()
                 raise
         return self._events.popleft()
 
     def empty(self) -> bool:
-        """Never, as far as the protocol may know: it would read on by itself."""
+        """Return false: the protocol would resume reading itself if the queue were empty."""
         return False
 
     def _is_full(self) -> bool:
-        """Counted only when nobody waits, as somebody nearly always does."""
+        """Whether too many are queued. Called only if no `get` waits, as counting costs time."""
         events = self._events
         return len(events) >= MAX_MESSAGES or sum(map(_size, events)) >= MAX_BYTES
 
-    def _pass_on(self) -> None:
-        """Whoever was woken for an event was cancelled before taking it: wake another."""
+    def _wake_next(self) -> None:
+        """Wake another `get`, because the one woken for an event was cancelled before it ran."""
         while self._events and self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

@@ -1,9 +1,8 @@
-"""Reads what clients send nearly always: whole messages of one frame each (RFC 6455, section 5.2).
+"""A fast parser for what clients usually send: unfragmented, uncompressed messages.
 
-Strategy: nothing is remembered and nothing is judged. Bytes that are such messages from the first
-to the last become ASGI events; bytes that are anything else (half a frame, a fragment, a ping, a
-close, something compressed or wrong) are left as they are, for the server's own parser to
-go through from the first byte. So whatever has to be said about them, it says.
+It is stateless and reports no errors. Data that consists of such messages (RFC 6455, section 5.2)
+becomes ASGI events. Any other data (a partial frame, a fragment, a ping, a close frame, something
+compressed or invalid) is left entirely to the server's own parser, which also handles the errors.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 Unmask = Callable[[bytes, bytes], bytes]
-"""Undoes the masking of some data, given the four bytes of its mask."""
+"""Unmasks data, given the four bytes of the masking key."""
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _MASKED, _MASKED_16, _MASKED_64 = 0x80, 0xFE, 0xFF
 
 
 def events_in(data: bytes, max_size: int, unmask: Unmask) -> list[dict[str, Any]] | None:
-    """The events of the messages that `data` consists of, or `None` if it is anything else.
+    """Parse `data` into ASGI events, or return `None` if it contains anything else.
 
-    It starts where a frame starts, with no fragmented message under way. Frames with lengths of 64
-    bits are left to the server, too: reading them is the least of what they cost.
+    `data` must start at the first byte of a frame, outside of a fragmented message. Frames with a
+    64-bit length are left to the server too: for so large a message, parsing costs little.
     """
     events: list[dict[str, Any]] = []
     at, end = 0, len(data)

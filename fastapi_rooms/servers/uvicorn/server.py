@@ -1,11 +1,12 @@
-"""The uvicorn that runs this process: which one it is, and when it begins to stop.
+"""The uvicorn server that runs this process: its version, and a hook for the start of its shutdown.
 
-What this leans on: uvicorn installs a method of its `Server` as the handler of `SIGTERM`, in the
-main thread, before the application's lifespan begins, and runs the lifespan in a task of its own,
-whose coroutine is a method of the server's `lifespan`. The server calls its `shutdown`, a coroutine
-method, when it begins to stop, for whatever reason, and `config.timeout_graceful_shutdown` says for
-how long it then waits. We put ours before this method, on the one instance; any doubt means that
-nobody tells us but our connections (see `uvicorn.py`), and the end of the lifespan.
+It depends on this: uvicorn installs a method of its `Server` as the handler of `SIGTERM`, in the
+main thread, before the application's lifespan starts, and runs the lifespan in a task whose
+coroutine is a method of the server's `lifespan`. The server awaits its method `shutdown` when it
+starts to stop, for whatever reason, and then waits for its connections, for at most
+`config.timeout_graceful_shutdown` seconds. We override `shutdown` on the instance. If anything is
+not as expected, the worker learns only from its connections (see `transport.py`) and from the end
+of the lifespan that the server stops.
 """
 
 from __future__ import annotations
@@ -22,81 +23,83 @@ from typing import Any
 
 logger = logging.getLogger("fastapi_rooms")
 
-OLDEST, NEWEST = (0, 53), (0, 54)
-"""The uvicorn releases, inclusive, that the tests of this file have run on.
+OLDEST_UVICORN, NEWEST_UVICORN = (0, 53), (0, 54)
+"""The uvicorn releases, inclusive, that this package was tested with.
 
-Before 0.53 uvicorn's default implementation did not stop an application from sending to a client
-that is behind, so its sends would have overtaken what waits here.
+Before 0.53 uvicorn's default implementation did not pause an application that sends to a slow
+client, so its messages would have overtaken those in our outbox.
 """
 
-OLDEST_PARSER, NEWEST_PARSER = 15, 17
-"""The major releases of websockets, inclusive, whose parser `uvicorn_reader.py` knows."""
+OLDEST_WEBSOCKETS, NEWEST_WEBSOCKETS = 15, 17
+"""The major releases of websockets, inclusive, whose parser `reader.py` was tested with."""
 
 OnShutdown = Callable[[float | None], float | None]
-"""Called when the server begins to stop, with the seconds it waits for its connections, if it does
-not wait for ever. Returns how many a client has to take what is left for it, or `None` if nobody
-will close this connection but the server."""
+"""Called when the server starts to stop, with its shutdown timeout in seconds (`None`: no timeout).
+
+Returns how many seconds a client has to receive what is queued for it, or `None` if this worker
+does not drain, so that the server has to close the connection itself.
+"""
 
 
-class _Shutdown:
-    """What the server calls when it begins to stop, in place of its own `shutdown`."""
+class _ShutdownHook:
+    """Replaces the `shutdown` of a server: runs callbacks, then the original."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
-        self.told: list[OnShutdown] = []
+        self.callbacks: list[OnShutdown] = []
 
     async def __call__(self, *args: Any, **kwargs: Any) -> None:
-        for on_shutdown in [*self.told]:
+        for on_shutdown in [*self.callbacks]:
             try:
                 on_shutdown(self._server.config.timeout_graceful_shutdown)
-            except Exception:  # the server stops, whatever becomes of us
-                logger.exception("Clients could not be seen out: leaving did not begin")
+            except Exception:  # an error of ours must not keep the server from stopping
+                logger.exception("Draining did not start; the server closes all clients at once")
         await type(self._server).shutdown(self._server, *args, **kwargs)
 
 
 def on_server_shutdown(on_shutdown: OnShutdown) -> Callable[[], None] | None:
-    """Have the server that runs this process tell when it begins to stop.
+    """Call `on_shutdown` when the server that runs this process starts to stop.
 
-    Returns how to have it do so no longer, or `None` when there is any doubt about the server.
+    Returns a function that removes the callback, or `None` if the server is not as expected.
     """
     server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if (
         threading.current_thread() is not threading.main_thread()
         or (type(server).__module__, type(server).__name__) != ("uvicorn.server", "Server")
-        or not tested_version()
+        or not is_tested_uvicorn()
         or not _is_being_started_by(server)
         or not hasattr(getattr(server, "config", None), "timeout_graceful_shutdown")
         or not inspect.iscoroutinefunction(getattr(type(server), "shutdown", None))
     ):
         return None
-    shutdown = vars(server).setdefault("shutdown", _Shutdown(server))
-    if not isinstance(shutdown, _Shutdown):
+    hook = vars(server).setdefault("shutdown", _ShutdownHook(server))
+    if not isinstance(hook, _ShutdownHook):
         return None
-    shutdown.told.append(on_shutdown)
-    return lambda: shutdown.told.remove(on_shutdown)
+    hook.callbacks.append(on_shutdown)
+    return lambda: hook.callbacks.remove(on_shutdown)
 
 
 def _is_being_started_by(server: Any) -> bool:
-    """Whether this is its lifespan: of two servers in a process, one alone handles signals."""
+    """Whether the current task runs the server's lifespan: a process may have several servers."""
     task = asyncio.current_task()
     frame = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
     lifespan = getattr(server, "lifespan", None)
     return lifespan is not None and frame is not None and frame.f_locals.get("self") is lifespan
 
 
-def tested_parser() -> bool:
-    """Whether the parser that uvicorn uses is one the tests have run on."""
+def is_tested_websockets() -> bool:
+    """Whether this package was tested with the installed version of websockets."""
     version = _version_of("websockets")
-    return (OLDEST_PARSER,) <= version[:1] <= (NEWEST_PARSER,)
+    return (OLDEST_WEBSOCKETS,) <= version[:1] <= (NEWEST_WEBSOCKETS,)
 
 
-def tested_version() -> bool:
-    """Whether the uvicorn that runs this process is one the tests have run on."""
-    return OLDEST <= _version_of("uvicorn") <= NEWEST
+def is_tested_uvicorn() -> bool:
+    """Whether this package was tested with the installed version of uvicorn."""
+    return OLDEST_UVICORN <= _version_of("uvicorn") <= NEWEST_UVICORN
 
 
 def _version_of(module: str) -> tuple[int, ...]:
-    """The first two numbers of a version, if there are such, of a module that is imported."""
+    """The first two numbers of an imported module's version; `()` if there are none."""
     return _numbers_of(str(getattr(sys.modules.get(module), "__version__", "")))
 
 

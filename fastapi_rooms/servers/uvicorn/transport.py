@@ -1,101 +1,97 @@
-"""The transport that writes finished frames to uvicorn's own TCP or TLS transport.
+"""The transport that writes finished frames to the TCP or TLS transport of uvicorn's connection.
 
-What leans on a server's insides is in this file, and in those beside it whose names begin with its
-own. What it leans on:
+This module, like its neighbours, depends on internals of uvicorn:
 
-* The ASGI `receive` that uvicorn hands to the application is a bound method of the connection's
-  protocol object. If anything has wrapped it, this is not such a method, and we keep out.
-* The protocol has `transport` (asyncio's), `conn` (the WebSocket state machine, with `state`), and
-  writes each message as one frame in one `transport.write`. So a frame written in between can
-  land only between two messages.
-* Plain TCP and Unix transports, asyncio's and uvloop's, have a socket that does not block. They
-  write to it at once unless their buffer holds something, and with a limit of 0 they call
-  `pause_writing` as soon as it does. Until then a frame may as well go to the socket itself,
-  which saves a fifth of what a delivery costs; what the kernel does not take goes to the
-  transport. That closes the socket after `connection_lost`: until then the descriptor is nobody
-  else's. uvicorn hears of the pause at the limit it would have had.
-* asyncio calls `pause_writing`, `resume_writing` and `connection_lost` of the protocol by
-  attribute, and uvicorn makes the bytes of every frame, the close frame among them, by one method
-  of `conn`. We put functions of ours before these, on the one instance. So a client that falls
-  behind or goes is noticed when it happens, what waited for it leaves before anything newer, and
-  a message that nothing is in the way of costs not one question, but the write itself.
-* A server that stops calls `shutdown` of each protocol, which closes it with 1012, and only then,
-  when all connections are closed, ends the lifespan. So of that call we make the beginning of our
-  own leaving, and make it ourselves when it is this client's turn. `config` says how long the
-  server waits for that. The server itself tells those who have no client: `uvicorn_server.py`.
-* Its `queue` holds the client's messages for the application, and `read_paused` says whether it has
-  stopped reading. We put another queue in its place, for good: see `inbox.py`.
-* What arrives, its default implementation gets by `data_received`: see `uvicorn_reader.py`.
+* The ASGI `receive` that uvicorn passes to the application is a bound method of the connection's
+  protocol object. If middleware has wrapped it, it is not, and this transport is not used.
+* The protocol has a `transport` (asyncio's) and a `conn` (the WebSocket state machine, with its
+  `state`), and writes each message as one frame by one `transport.write`. So a frame of ours can
+  only land between two messages.
+* Plain TCP and Unix transports, asyncio's and uvloop's, have a non-blocking socket. They write to
+  it at once unless their buffer holds data, and with a high-water mark of 0 they call
+  `pause_writing` as soon as it does. Until then frames can be written to the socket itself, which
+  saves a fifth of the cost of a delivery; what the kernel does not accept is passed to the
+  transport. The socket is closed after `connection_lost`, so before that its descriptor cannot have
+  been reused. uvicorn's own `pause_writing` is called at the default high-water mark, as ever.
+* asyncio looks up `pause_writing`, `resume_writing` and `connection_lost` of the protocol at every
+  call, and uvicorn encodes every frame, including the close frame, by one method of `conn`. We
+  override these on the instances. So a client that falls behind or disconnects is noticed when it
+  happens, what is queued is written before anything newer, and a message to a client that keeps up
+  costs no check, only the write.
+* A server that stops calls `shutdown` of each protocol, which closes the connection with 1012, and
+  ends the lifespan only when all connections are closed. So we override `shutdown`: the server's
+  call starts the worker's drain, which calls the original when it is this client's turn. `config`
+  has the server's timeout. A worker without clients learns from `server.py` that it stops.
+* The protocol's `queue` holds the client's messages for the application, and `read_paused` says
+  whether it has stopped reading. We replace the queue for good: see `inbox.py`.
+* The default implementation receives data by `data_received`: see `reader.py`.
 
-Every doubt (another server, an implementation or version that was not tested, an attribute of
-another kind) means `AsgiTransport`, which works everywhere.
+If anything is not as expected (another server, an implementation or version that was not tested, an
+attribute of another type), `AsgiTransport` is used, which works on every server.
 
-A frame of ours goes out uncompressed on a connection that negotiated permessage-deflate, which is
-legal: see `frames.py`.
+Our frames are not compressed on a connection that negotiated permessage-deflate either, which is
+legal: see `core/payload.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
+from fastapi_rooms.servers.uvicorn.connection import (
+    Connection,
+    connection_of,
+    has_starlettes_receive,
+    socket_fd_of,
+)
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
-from fastapi_rooms.servers.uvicorn.server import OnShutdown, tested_version
+from fastapi_rooms.servers.uvicorn.server import OnShutdown
 from fastapi_rooms.transports.base import ignore
 
-_IMPLEMENTATIONS = {
-    "uvicorn.protocols.websockets.websockets_sansio_impl": "WebSocketsSansIOProtocol",
-    "uvicorn.protocols.websockets.wsproto_impl": "WSProtocol",
-}
-_MAKES_BYTES = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
+_ENCODE_METHODS = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
+"""The method of `conn` that returns the bytes to write, by the protocol's class."""
 
-_PLAIN = {
-    ("asyncio.selector_events", "_SelectorSocketTransport"),
-    ("uvloop.loop", "TCPTransport"),
-    ("uvloop.loop", "UnixTransport"),
-}
-
-_Waiting = tuple[bytes, asyncio.Future[None] | None]
+_Item = tuple[bytes, asyncio.Future[None] | None]
+"""A frame and, if its sender waits, the future that is done when asyncio has it."""
 
 _HIGH_WATER = 64 * 1024
-"""Bytes that may wait in a transport before its writers are to pause: what asyncio has by default.
+"""asyncio's default high-water mark: more buffered bytes than this pause writing.
 
-Also how much of an outbox is joined into one write.
+Also about how many queued bytes are joined into one write.
 """
 
 
 class UvicornTransport:
-    """Writes to one client by its socket or transport; queues only while asyncio says to pause."""
+    """Writes to one client by its socket or asyncio transport; queues only while that is paused."""
 
     name = "uvicorn"
 
     __slots__ = (
-        "_asked",
+        "_buffering",
         "_conn",
-        "_fd",
-        "_filling",
-        "_free",
+        "_deferred_shutdown",
         "_loop",
         "_on_overflow",
         "_on_shutdown",
-        "_open",
+        "_open_state",
         "_outbox",
         "_paused",
         "_policy",
         "_protocol",
         "_skipped",
+        "_socket_fd",
         "_stopped",
         "_transport",
-        "_write",
+        "_transport_write",
+        "_writable",
         "fd",
         "receive",
     )
@@ -108,293 +104,247 @@ class UvicornTransport:
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
     ) -> UvicornTransport | None:
-        """A transport for an accepted connection, or `None` when there is any doubt about it."""
-        protocol = getattr(getattr(websocket, "_receive", None), "__self__", None)
-        kind = type(protocol)
-        if _IMPLEMENTATIONS.get(kind.__module__) != kind.__name__ or not tested_version():
+        """A transport for an accepted connection, or `None` if anything is not as expected."""
+        connection = connection_of(websocket)
+        if connection is None:
             return None
-        transport: Any = getattr(protocol, "transport", None)
-        conn = getattr(protocol, "conn", None)
-        state = getattr(conn, "state", None)
-        if (
-            not (isinstance(transport, asyncio.Transport) or _is_uvloops(transport))
-            or getattr(state, "name", None) != "OPEN"
-            or getattr(protocol, "handshake_complete", None) is not True
-            or transport.get_protocol() is not protocol
-            or "pause_writing" in vars(protocol)  # another one of us has this connection
-            or transport.is_closing()
-            or transport.get_write_buffer_size()
-            or not isinstance(getattr(protocol, "queue", None), asyncio.Queue | Inbox)
-            or getattr(protocol.queue, "_getters", None)  # a task waits at the one we would replace
-            or not isinstance(getattr(protocol, "read_paused", None), bool)
-            or not isinstance(getattr(protocol, "close_sent", None), bool)
-            or not hasattr(getattr(protocol, "config", None), "timeout_graceful_shutdown")
-            or not callable(getattr(kind, "shutdown", None))
-        ):
-            return None
-        return cls(websocket, protocol, transport, conn, state, policy, on_overflow, on_shutdown)
+        return cls(websocket, connection, policy, on_overflow, on_shutdown)
 
     def __init__(
         self,
         websocket: WebSocket,
-        protocol: Any,
-        transport: asyncio.Transport,
-        conn: Any,
-        open_state: object,
+        connection: Connection,
         policy: OutboxPolicy,
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
     ) -> None:
+        protocol, transport, conn, open_state = connection
         self._protocol = protocol
         self._transport = transport
-        self._write = transport.write
+        self._transport_write = transport.write
         self._conn = conn
-        self._open = open_state
+        self._open_state = open_state
         self._policy = policy
         self._on_overflow = on_overflow
         self._on_shutdown = on_shutdown
-        self._asked: float | None = None
+        # While the server waits for the drain to close this: the seconds that it then has.
+        self._deferred_shutdown: float | None = None
         self._loop = asyncio.get_running_loop()
-        self._outbox: Outbox[_Waiting] | None = None  # most clients never need one
+        self._outbox: Outbox[_Item] | None = None  # rarely needed
         self._skipped = 0
         self._paused = False
         self._stopped = False
-        self._free = True
-        self._filling = False
-        self.fd = self._fd = _socket_of(transport)
-        if self._fd is not None:
+        self._writable = True
+        self._buffering = False
+        self.fd = self._socket_fd = socket_fd_of(transport)
+        if self._socket_fd is not None:
             transport.set_write_buffer_limits(high=0)
-        protocol.pause_writing = self._pause
-        protocol.resume_writing = self._resume
-        protocol.connection_lost = self._lost
-        protocol.shutdown = self._shut_down
+        protocol.pause_writing = self._pause_writing
+        protocol.resume_writing = self._resume_writing
+        protocol.connection_lost = self._connection_lost
+        protocol.shutdown = self._shutdown
         if not isinstance(protocol.queue, Inbox):
             inbox = Inbox(transport, paused=protocol.read_paused)
             while not protocol.queue.empty():
                 inbox.put_nowait(protocol.queue.get_nowait())
             protocol.queue, protocol.read_paused = inbox, True
-            Reader.put_before(protocol, inbox, open_state)
+            Reader.install(protocol, inbox, open_state)
         self.receive: Callable[[], Awaitable[Message]] = (
-            protocol.queue.get if _is_plain(websocket) else websocket.receive
+            protocol.queue.get if has_starlettes_receive(websocket) else websocket.receive
         )
-        setattr(conn, _MAKES_BYTES[type(protocol).__name__], self._make_bytes)
+        setattr(conn, _ENCODE_METHODS[type(protocol).__name__], self._encode)
 
     @property
     def pending(self) -> int:
-        """Bytes in the outbox and in asyncio's buffer."""
-        waiting = self._outbox.size if self._outbox is not None else 0
-        return waiting + self._transport.get_write_buffer_size()
+        """How many bytes are in the outbox and in asyncio's buffer."""
+        queued = self._outbox.size if self._outbox is not None else 0
+        return queued + self._transport.get_write_buffer_size()
 
     @property
     def dropped(self) -> int:
-        """What the policy dropped and `volatile` skipped."""
+        """How many messages the policy dropped, and how many volatile ones were skipped."""
         return self._skipped + (self._outbox.dropped if self._outbox is not None else 0)
 
     def write(self, message: Outgoing, sent: int = 0) -> None:
-        """Hand the frame to asyncio, or to the outbox of a client that is behind."""
-        if self._free:
+        """Pass the frame to asyncio, or queue it if earlier ones are queued."""
+        if self._writable:
             frame = message.frame
-            self._put(memoryview(frame)[sent:] if sent else frame)
+            self._write(memoryview(frame)[sent:] if sent else frame)
         else:
-            self._write_behind(message)
+            self._enqueue(message)
 
     def write_volatile(self, message: Outgoing) -> None:
-        """Hand the frame to asyncio, or skip a client that is behind."""
-        if self._free:
-            self._put(message.frame)
+        """Pass the frame to asyncio, or skip it if earlier ones are queued."""
+        if self._writable:
+            self._write(message.frame)
         elif self._is_open():
             self._skipped += len(message.parts)
 
     async def send(self, payload: Payload) -> None:
-        """Write, behind what waits; returns when it is asyncio's."""
-        if self._free:
-            self._put(payload.frame)
+        """Pass the frame to asyncio, after those that are queued; return when asyncio has it."""
+        if self._writable:
+            self._write(payload.frame)
             return
         if not self._is_open():
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        taken: asyncio.Future[None] = self._loop.create_future()
-        self._queue().push((payload.frame, taken), len(payload.frame))
-        await taken
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._get_outbox().push((payload.frame, waiter), len(payload.frame))
+        await waiter
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the outbox is empty, as it is for most clients at all times."""
+        """Whether the outbox is empty."""
         return not self._outbox
 
     async def flush(self) -> bool:
-        """Wait for the outbox to empty, by waiting behind the last in it."""
+        """Queue an empty item after all others, and wait until it is reached."""
         while self._outbox and self._is_open():
-            emptied: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((b"", emptied), 0)
+            reached: asyncio.Future[None] = self._loop.create_future()
+            self._outbox.push((b"", reached), 0)
             try:
-                await emptied
+                await reached
             except WebSocketDisconnect:
                 return False
         return self._is_open()
 
     async def drain(self, timeout: float) -> None:
-        """Flush, and let uvicorn close it; then it also waits for nobody to answer."""
-        self._loop.call_later(timeout, self._transport.abort)  # does nothing if it is closed
+        """Flush, and have uvicorn close; it does not wait for the client's close frame."""
+        self._loop.call_later(timeout, self._transport.abort)  # has no effect once it is closed
         await self.flush()
-        self._say_goodbye()
+        self._close()
 
     def stop(self) -> None:
-        """Drop what waits, and give uvicorn its methods back."""
+        """Drop what is queued, and remove our methods from uvicorn's objects."""
         if self._stopped:
             return
         self._stopped = True
         self._on_overflow = ignore
-        self._hold()
-        if self._fd is not None and not self._transport.is_closing():
+        self._block_writes()
+        if self._socket_fd is not None and not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
-            if self._filling:  # it will not say so again before it has said that it is empty
+            if self._buffering:  # asyncio does not call it again before `resume_writing`
                 type(self._protocol).pause_writing(self._protocol)
         for method in ("pause_writing", "resume_writing", "connection_lost", "shutdown"):
             vars(self._protocol).pop(method, None)
-        vars(self._conn).pop(_MAKES_BYTES[type(self._protocol).__name__], None)
-        self._drop()
-        if self._asked is not None:  # the server waits for this connection to close
-            self._loop.call_later(self._asked, self._transport.abort)
-            self._say_goodbye()
+        vars(self._conn).pop(_ENCODE_METHODS[type(self._protocol).__name__], None)
+        self._drop_queued()
+        if self._deferred_shutdown is not None:  # the server waits for us to close the connection
+            self._loop.call_later(self._deferred_shutdown, self._transport.abort)
+            self._close()
 
     def abort(self) -> bool:
-        """Cut the TCP connection; uvicorn then tells the endpoint that its client is gone."""
+        """Abort the TCP connection. uvicorn then sends the endpoint `websocket.disconnect`."""
         self._transport.abort()
         return True
 
     def _is_open(self) -> bool:
         return (
             not self._stopped
-            and self._conn.state is self._open
+            and self._conn.state is self._open_state
             and not self._transport.is_closing()
         )
 
-    def _queue(self) -> Outbox[_Waiting]:
+    def _get_outbox(self) -> Outbox[_Item]:
         if self._outbox is None:
             self._outbox = Outbox(self._policy)
         return self._outbox
 
-    def _write_behind(self, message: Outgoing) -> None:
+    def _enqueue(self, message: Outgoing) -> None:
         if not self._is_open():
             return
-        outbox = self._queue()
-        held = self._transport.get_write_buffer_size()
+        outbox = self._get_outbox()
+        buffered = self._transport.get_write_buffer_size()
         for payload in message.parts:
-            verdict = outbox.offer((payload.frame, None), len(payload.frame), held=held)
+            verdict = outbox.offer((payload.frame, None), len(payload.frame), buffered=buffered)
             if verdict is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)
                 self.stop()
                 return
 
-    def _put(self, data: bytes | memoryview) -> None:
-        """Hand it to asyncio."""
-        self._write(data)
-        self._check_filling()
+    def _write(self, data: bytes | memoryview) -> None:
+        self._transport_write(data)
+        self._check_high_water()
 
-    def _hold(self) -> None:
-        """Something is in the way of frames, from now on."""
-        self._free, self.fd = False, None
+    def _block_writes(self) -> None:
+        """Queue later frames instead of writing them, or drop them if the connection closes."""
+        self._writable, self.fd = False, None
 
-    def _drop(self) -> None:
-        """Nothing that waits will be written any more."""
+    def _drop_queued(self) -> None:
+        """Drop what is queued, and fail the senders that wait."""
         if self._outbox is not None:
-            for _, taken in self._outbox.clear():
-                if taken is not None and not taken.done():
-                    taken.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+            for _, waiter in self._outbox.clear():
+                if waiter is not None and not waiter.done():
+                    waiter.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
 
-    # What asyncio and uvicorn call, before uvicorn's own.
+    # These override methods of `conn` and of the protocol; each calls the original.
 
-    def _make_bytes(self, *args: Any) -> Any:
+    def _encode(self, *args: Any) -> Any:
         conn = self._conn
-        made = getattr(type(conn), _MAKES_BYTES[type(self._protocol).__name__])(conn, *args)
-        if conn.state is not self._open:  # a close frame is among them: ours may not come after it
-            self._hold()
-            self._drop()
-        self._check_filling()
-        return made
+        data = getattr(type(conn), _ENCODE_METHODS[type(self._protocol).__name__])(conn, *args)
+        if conn.state is not self._open_state:  # with a close frame, which is the last one
+            self._block_writes()
+            self._drop_queued()
+        self._check_high_water()
+        return data
+
+    def _pause_writing(self) -> None:
+        if self._socket_fd is None:
+            self._pause()
+        else:
+            self._buffering, self.fd = True, None
+            self._check_high_water()
+
+    def _check_high_water(self) -> None:
+        """Pause if asyncio would have paused by now with its default high-water mark."""
+        may_pause = self._buffering and not self._paused
+        if may_pause and self._transport.get_write_buffer_size() > _HIGH_WATER:
+            self._pause()
 
     def _pause(self) -> None:
-        if self._fd is None:
-            self._hold_up()
-        else:
-            self._filling, self.fd = True, None
-            self._check_filling()
-
-    def _check_filling(self) -> None:
-        """Whether the transport would pause by now, if its limit were what it is by default."""
-        filling = self._filling and not self._paused
-        if filling and self._transport.get_write_buffer_size() > _HIGH_WATER:
-            self._hold_up()
-
-    def _hold_up(self) -> None:
-        """Write no more until the transport is empty, and have uvicorn do so, too."""
+        """Queue frames until asyncio's buffer is empty, and have uvicorn pause too."""
         self._paused = True
-        self._hold()
+        self._block_writes()
         type(self._protocol).pause_writing(self._protocol)
 
-    def _resume(self) -> None:
-        was_paused, self._paused, self._filling = self._paused, False, False
-        while self._outbox and not self._paused:  # writing may bring the next pause
-            self._write_some(self._outbox)
+    def _resume_writing(self) -> None:
+        was_paused, self._paused, self._buffering = self._paused, False, False
+        while self._outbox and not self._paused:  # writing may pause it again
+            self._write_batch(self._outbox)
         if self._paused:
             return
         if self._is_open():
-            self._free, self.fd = True, None if self._filling else self._fd
+            self._writable, self.fd = True, None if self._buffering else self._socket_fd
         if was_paused:
             type(self._protocol).resume_writing(self._protocol)
 
-    def _lost(self, exc: Exception | None) -> None:
+    def _connection_lost(self, exc: Exception | None) -> None:
         protocol = self._protocol
-        self._asked = None
+        self._deferred_shutdown = None
         self.stop()
         protocol.connection_lost(exc)
 
-    def _shut_down(self) -> None:
-        """The server is stopping, and would close this connection at once, with all others."""
-        self._asked = self._on_shutdown(self._protocol.config.timeout_graceful_shutdown)
-        if self._asked is None:
-            self._say_goodbye()
+    def _shutdown(self) -> None:
+        """Have the drain close this connection, as the server would close all of them at once."""
+        self._deferred_shutdown = self._on_shutdown(self._protocol.config.timeout_graceful_shutdown)
+        if self._deferred_shutdown is None:
+            self._close()
 
-    def _say_goodbye(self) -> None:
-        """Close with 1012 as uvicorn does, unless a close frame has come or gone before."""
-        self._asked = None
+    def _close(self) -> None:
+        """Close with 1012, or only the TCP connection if a close frame was sent or received."""
+        self._deferred_shutdown = None
         protocol = self._protocol
-        if protocol.close_sent or self._conn.state is self._open:
+        if protocol.close_sent or self._conn.state is self._open_state:
             type(protocol).shutdown(protocol)
         else:
             self._transport.close()
 
-    def _write_some(self, outbox: Outbox[_Waiting]) -> None:
+    def _write_batch(self, outbox: Outbox[_Item]) -> None:
         frames = []
         size = 0
         while outbox and size < _HIGH_WATER:
-            frame, taken = outbox.pop()
+            frame, waiter = outbox.pop()
             frames.append(frame)
             size += len(frame)
-            if taken is not None and not taken.done():
-                taken.set_result(None)
-        self._put(b"".join(frames))
-
-
-def _is_plain(websocket: WebSocket) -> bool:
-    """Whether its `receive` is Starlette's, and would only pass on what is in the inbox."""
-    return (
-        type(websocket).receive is WebSocket.receive
-        and "receive" not in vars(websocket)
-        and websocket.client_state is WebSocketState.CONNECTED
-    )
-
-
-def _is_uvloops(transport: object) -> bool:
-    """Transports of uvloop behave as asyncio's do, and are not registered as such."""
-    return type(transport).__module__ in ("uvloop.loop", "uvloop.sslproto")
-
-
-def _socket_of(transport: asyncio.Transport) -> int | None:
-    """The socket that this transport writes to, if that is all it does; with TLS it is not."""
-    kind = type(transport)
-    sock = transport.get_extra_info("socket")
-    if os.name != "posix" or (kind.__module__, kind.__name__) not in _PLAIN or sock is None:
-        return None
-    fd: int = sock.fileno()
-    return fd if fd >= 0 else None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+        self._write(b"".join(frames))

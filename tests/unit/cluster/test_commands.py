@@ -1,37 +1,24 @@
-"""What a worker does for others that ask, and what it takes no part in."""
+"""What a worker does for others that ask: the part of each verb that is done on one worker."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from inspect import isawaitable
 from typing import Any
 
+import orjson
 import pytest
-from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms import (
-    AdapterUnavailable,
-    MessageTooLarge,
-    RoomManager,
-    SocketClosed,
-    UsageError,
-    concurrency,
-)
-from fastapi_rooms.core.close_codes import check_close
+from fastapi_rooms import AdapterUnavailable, MessageTooLarge, RoomManager, UsageError
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.operators.remote import sockets_for
-from fastapi_rooms.testing import Member, eventually
+from fastapi_rooms.testing import Cluster, Member, eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Request
-from fastapi_rooms.worker import disconnects
-from tests.unit.support import (
-    OTHER_NODE,
-    WORKERS,
-    FakeAdapter,
-    RecordingDispatcher,
-    broadcast,
-    channel_of,
-)
+from fastapi_rooms.wire.verbs import Verb
+from tests.unit.support import OTHER_NODE, WORKERS, FakeAdapter, channel_of
+
+EVERYONE = Target()
 
 
 def tell(adapter: FakeAdapter, number: int, verb: str, target: Target, rooms: list[str]) -> None:
@@ -41,7 +28,7 @@ def tell(adapter: FakeAdapter, number: int, verb: str, target: Target, rooms: li
     adapter.receiver.received(WORKERS, codec.encode(request))
 
 
-async def test_who_is_to_join_is_known_before_the_next_request_has_them_leave() -> None:
+async def test_who_joins_is_decided_before_the_next_request_makes_them_leave() -> None:
     adapter = FakeAdapter()
     async with RoomManager(adapter) as rooms, Member(rooms, "tea", sid="ann") as ann:
         tell(adapter, 1, "join", Target(("tea",)), ["coffee"])
@@ -50,7 +37,7 @@ async def test_who_is_to_join_is_known_before_the_next_request_has_them_leave() 
         await eventually(lambda: ann.socket.rooms == {"ann", "coffee"}, what="she has moved")
 
 
-async def test_where_nobody_is_to_join_nothing_is_subscribed_to() -> None:
+async def test_a_worker_where_nobody_joins_subscribes_to_nothing() -> None:
     adapter = FakeAdapter()
     async with RoomManager(adapter, linger=60) as rooms, Member(rooms, "tea"):
         await rooms.to("nowhere").sockets_join("coffee")
@@ -63,137 +50,184 @@ async def test_a_verb_takes_no_longer_than_its_timeout() -> None:
     adapter = FakeAdapter()
     rooms = RoomManager(adapter, join_timeout=600)
     async with rooms, Member(rooms, "tea"):
-        adapter.hold_up()
+        adapter.hold()
         with pytest.raises(
             AdapterUnavailable, match=r"'join' was not done on this worker in 0.01 s"
         ):
             await rooms.sockets_join("coffee", timeout=0.01)
-        adapter.let_go()
+        adapter.release()
         assert "coffee" not in rooms.rooms
 
 
-def disconnect_all(adapter: FakeAdapter, number: int) -> None:
-    """What another worker, or an emitter, sends to have everyone disconnected."""
-    arguments = {"code": 4001, "reason": "out"}
-    request = Request(OTHER_NODE, number, "/", Target(), 0, "disconnect", arguments)
-    assert adapter.receiver is not None
-    adapter.receiver.received(WORKERS, codec.encode(request))
-
-
-@pytest.fixture
-def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disconnects, "DISCONNECT_SLICE", 1)
-    monkeypatch.setattr(concurrency, "SLICE", 1)
-
-
-@pytest.mark.usefixtures("one_at_a_time")
-async def test_who_is_disconnected_is_out_at_once_however_many_they_are() -> None:
-    adapter = FakeAdapter()
-    gone: list[str] = []
-    async with RoomManager(adapter) as rooms, AsyncExitStack() as stack:
-        rooms.on("leave-room")(lambda room, sid: gone.append(sid))
-        members = [
-            await stack.enter_async_context(Member(rooms, "tea", sid=str(n))) for n in range(5)
-        ]
-        disconnect_all(adapter, 1)
-        assert adapter.receiver is not None
-        late = codec.encode(broadcast(2, Target(("tea",)), "too late"))
-        adapter.receiver.received(channel_of("tea"), late)
-        assert not rooms.rooms
-        assert rooms.sids == {}
-        assert await rooms.count() == 0
-        for member in members:
-            assert not member.socket.rooms
-            await member.socket.leave("tea")
-            with pytest.raises(SocketClosed):
-                await member.socket.join("coffee")
-        await rooms.to("0").disconnect_sockets(4002)  # it is being closed already
-        for member in members:
-            with pytest.raises(WebSocketDisconnect) as caught:
-                await member.receive_text()
-            assert caught.value.code == 4001
-        assert gone == ["0", "1", "2", "3", "4"]
-
-
-@pytest.mark.usefixtures("one_at_a_time")
-async def test_others_have_the_loop_while_many_are_disconnected() -> None:
-    async with RoomManager(FakeAdapter()) as rooms, AsyncExitStack() as stack:
-        for _ in range(5):
-            await stack.enter_async_context(Member(rooms, "tea"))
-        for work in (
-            rooms.sockets_join("coffee"),
-            rooms.fetch_sockets(),
-            rooms.all_rooms(),
-            rooms.disconnect_sockets(),
-        ):
-            verb = asyncio.ensure_future(work)
-            turns = 0
-            while not verb.done():
-                await asyncio.sleep(0)
-                turns += 1
-            assert turns >= 5
-
-
-@pytest.mark.usefixtures("one_at_a_time")
-@pytest.mark.parametrize("end", ["cancelled", "closed"])
-async def test_who_is_out_of_every_room_is_closed_whatever_happens(end: str) -> None:
-    manager = RoomManager(FakeAdapter(), drain_window=0.001)
-    async with AsyncExitStack() as stack:
-        rooms = await stack.enter_async_context(manager)
-        members = [Member(rooms, "tea") for _ in range(50)]
-        for member in members:
-            await member.open()
-        verb = asyncio.ensure_future(rooms.disconnect_sockets(4001))
-        await asyncio.sleep(0)
-        assert not rooms.sids
-        if end == "cancelled":
-            verb.cancel()
-        else:
-            await stack.aclose()
-        for member in members:
-            with pytest.raises(WebSocketDisconnect) as caught:
-                await member.receive_text()
-            assert caught.value.code == 4001
-            await member.close()
-        await asyncio.gather(verb, return_exceptions=True)
-
-
-async def test_an_event_is_no_longer_than_a_message_may_be() -> None:
+async def test_an_event_can_be_no_longer_than_a_message() -> None:
     adapter = FakeAdapter()
     async with RoomManager(adapter, max_message_bytes=40) as rooms:
-        before = len(adapter.greetings)
+        before = len(adapter.hellos)
         for emit in (rooms.server_side_emit, rooms.server_side_emit_with_ack):
             with pytest.raises(MessageTooLarge):
                 await emit("reload", "x" * 40)
-        assert len(adapter.greetings) == before
+        assert len(adapter.hellos) == before
         await rooms.server_side_emit("reload", "x")
-        assert len(adapter.greetings) == before + 1
+        assert len(adapter.hellos) == before + 1
+
+
+# Every verb has a command.
+
+
+def test_every_verb_has_a_command_and_every_command_a_verb() -> None:
+    assert set(COMMANDS) == set(Verb)
 
 
 @pytest.mark.parametrize(
-    "row",
+    ("verb", "arguments", "answer"),
     [
-        ["", [], {}],
-        ["x" * 256, [], {}],
-        [5, [], {}],
-        ["ann", [""], {}],
-        ["ann", [5], {}],
-        ["ann", {}, {}],
-        ["ann", [], []],
-        ["ann", []],
-        None,
+        (Verb.FETCH, {}, []),
+        (Verb.COUNT, {}, 0),
+        (Verb.JOIN, {"rooms": ["tea"]}, None),
+        (Verb.LEAVE, {"rooms": ["tea"]}, None),
+        (Verb.DISCONNECT, {"code": 1000, "reason": ""}, None),
+        (Verb.ROOMS, {}, []),
     ],
 )
-def test_a_socket_that_cannot_be_is_not_believed(row: Any) -> None:
-    answer: Any = sockets_for(RecordingDispatcher())
-    [found] = answer.read(OTHER_NODE, [["ann", ["tea"], {"a": 1}]])
-    assert (found.sid, found.rooms, found.data) == ("ann", {"tea"}, {"a": 1})
-    with pytest.raises(ValueError, match=r"expected sid|room name"):
-        answer.read(OTHER_NODE, [row])
+async def test_a_namespace_that_is_not_here_has_nobody_and_nothing(
+    verb: Verb, arguments: dict[str, Any], answer: object
+) -> None:
+    assert await _run(verb, EMPTY_NAMESPACE, **arguments) == answer
+    if verb is not Verb.ROOMS:
+        assert await _run(verb, EMPTY_NAMESPACE, **arguments, sid="ann") == answer
 
 
-@pytest.mark.parametrize("reason", ["x" * 124, "\ud800", None, b"bytes"], ids=ascii)
-def test_a_close_reason_that_cannot_be_sent_is_refused(reason: object) -> None:
-    assert check_close(1000, "ä" * 61) == (1000, "ä" * 61)
-    with pytest.raises(UsageError, match="close reason"):
-        check_close(1000, reason)
+def test_a_namespace_that_is_not_here_handles_nothing_and_knows_of_no_worker() -> None:
+    with pytest.raises(UsageError, match="no handler of 'reload' here"):
+        COMMANDS[Verb.EMIT](EMPTY_NAMESPACE, Target(), {"event": "reload", "args": []})
+    with pytest.raises(UsageError, match="by its namespace `/` only"):
+        COMMANDS[Verb.DESCRIBE](EMPTY_NAMESPACE, Target(), {})
+
+
+async def _run(
+    verb: Verb, namespace: CommandTarget[Any], target: Target = EVERYONE, **arguments: Any
+) -> Any:
+    """What a command answers, as whoever asks gets it."""
+    result = COMMANDS[verb](namespace, target, arguments)
+    return orjson.loads(orjson.dumps(await result if isawaitable(result) else result))
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        (Verb.JOIN, {}),
+        (Verb.JOIN, {"rooms": "tea"}),
+        (Verb.JOIN, {"rooms": [""]}),
+        (Verb.JOIN, {"rooms": [5]}),
+        (Verb.LEAVE, {"rooms": None}),
+        (Verb.LEAVE, {"rooms": {"tea": 1}}),
+        (Verb.FETCH, {"sid": ""}),
+        (Verb.COUNT, {"sid": 5}),
+        (Verb.DISCONNECT, {}),
+        (Verb.DISCONNECT, {"code": 1005, "reason": ""}),
+        (Verb.DISCONNECT, {"code": 1000}),
+        (Verb.DISCONNECT, {"code": 1000, "reason": "x" * 124}),
+        (Verb.EMIT, {}),
+        (Verb.EMIT, {"event": "reload"}),
+        (Verb.EMIT, {"event": 5, "args": []}),
+        (Verb.EMIT, {"event": "reload", "args": {}}),
+    ],
+    ids=repr,
+)
+def test_arguments_that_make_no_sense_are_refused_at_once(
+    verb: Verb, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError):
+        COMMANDS[verb](EMPTY_NAMESPACE, Target(), arguments)
+
+
+# Sockets, over every worker.
+
+
+async def test_commands_reach_the_sockets_of_every_worker() -> None:
+    async with (
+        Cluster(workers=2) as (one, two),
+        Member(one, "tea", sid="ann", data={"n": 1}),
+        Member(two, "tea", sid="bob", data={"n": 2}) as bob,
+        Member(two, sid="cid"),
+    ):
+        found = await one.to("tea").fetch_sockets()
+        assert {(s.sid, s.node, s.data["n"]) for s in found} == {
+            ("ann", one.node, 1),
+            ("bob", two.node, 2),
+        }
+        assert await one.count() == 3
+        await one.to("tea").except_("ann").sockets_join("coffee")
+        assert bob.socket.rooms == {"bob", "tea", "coffee"}
+        await two.to("tea").sockets_leave("tea")
+        assert await two.all_rooms() == {"ann", "bob", "cid", "coffee"}
+        await one.to("coffee").disconnect_sockets(4001, "out")
+        assert await bob.wait_closed() == 4001
+        assert bob.close_reason == "out"
+
+
+async def test_one_socket_of_another_worker_can_be_acted_on() -> None:
+    async with Cluster(workers=2) as (one, two), Member(two, "tea", sid="ann") as ann:
+        [found] = await one.fetch_sockets()
+        assert (found.sid, found.node) == ("ann", two.node)
+        assert found.rooms == {"ann", "tea"}
+        await found.join("coffee")
+        await found.leave("tea")
+        assert ann.socket.rooms == {"ann", "coffee"}
+        await found.send_text("hello")
+        assert await ann.receive_text() == "hello"
+        await found.disconnect(4001, "out")
+        assert await ann.wait_closed() == 4001
+        await found.join("tea")  # it is gone, and nothing happens
+        assert two.rooms == {}
+
+
+async def test_data_that_is_not_json_is_left_out_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        RoomManager() as rooms,
+        Member(rooms, sid="ann", data={"a": object()}),
+        Member(rooms, sid="bob", data={"b": 1}),
+        Member(rooms, sid="cid", data={"c": object()}),
+    ):
+        found = {socket.sid: socket.data for socket in await rooms.fetch_sockets()}
+    assert found == {"ann": {}, "bob": {"b": 1}, "cid": {}}
+    [record] = caplog.records
+    assert "The data of 2 sockets is no JSON" in record.getMessage()
+    assert "ann" in record.getMessage()
+
+
+async def test_sockets_of_a_draining_worker_join_nothing_and_nobody_is_told_of_an_error() -> None:
+    async with RoomManager(drain_timeout=600) as rooms, Member(rooms, "tea") as ann:
+        ann.stall()
+        await rooms.send_text("so that it cannot be closed yet")
+        draining = asyncio.create_task(rooms.drain())
+        await eventually(lambda: not rooms.health.ready)
+        await rooms.local.sockets_join("coffee")
+        assert "coffee" not in rooms.rooms
+        ann.resume()
+        await draining
+
+
+async def test_a_socket_that_leaves_while_it_is_to_join_is_passed_over() -> None:
+    adapter = FakeAdapter()
+    async with RoomManager(adapter, linger=0) as rooms, Member(rooms, "tea", sid="bob") as bob:
+        async with Member(rooms, "tea", sid="ann"):
+            adapter.hold()
+            joining = asyncio.ensure_future(rooms.local.sockets_join("coffee"))
+            await eventually(lambda: adapter.waiting)
+        adapter.release()
+        await joining
+        assert rooms.rooms["coffee"] == {"bob"}
+        assert bob.socket.rooms == {"bob", "tea", "coffee"}
+
+
+async def test_sockets_that_have_left_are_passed_over_by_leave_and_disconnect() -> None:
+    async with RoomManager() as rooms:
+        async with Member(rooms, "tea", sid="ann") as ann:
+            former = ann.socket
+        async with Member(rooms, "tea", sid="ann") as present:
+            rooms._here.leave_all([former], ("tea",))
+            await rooms._here.disconnect_all([former], 4001, "")
+            assert present.socket.rooms == {"ann", "tea"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
 
 from fastapi_rooms import RoomManager, UsageError, Worker, __version__
+from fastapi_rooms.cluster import description
 from fastapi_rooms.cluster.commands import EMPTY_NAMESPACE
 from fastapi_rooms.cluster.description import WORKERS
 from fastapi_rooms.testing import Cluster, eventually
@@ -24,10 +26,10 @@ async def test_a_worker_describes_itself() -> None:
         assert rooms.nodes() == {worker.node}
         assert (worker.version, worker.pid, worker.sockets) == (__version__, os.getpid(), 2)
 
-        async def unsupported() -> bool:
+        async def is_up_longer() -> bool:
             return (await rooms.workers())[0].uptime > worker.uptime > 0
 
-        await eventually(unsupported)
+        await eventually(is_up_longer, what="its uptime rises")
 
 
 async def test_an_observer_is_no_worker() -> None:
@@ -51,11 +53,19 @@ def test_what_a_worker_says_is_read() -> None:
         *({**SAID, name: None} for name in SAID),
     ],
 )
-def test_what_makes_no_sense_is_not_believed(answer: Any) -> None:
+def test_a_malformed_description_is_refused(answer: Any) -> None:
     with pytest.raises(ValueError, match="not a worker"):
         WORKERS.read("node", answer)
 
 
-def test_a_place_that_is_not_there_describes_nobody() -> None:
+def test_an_empty_namespace_describes_no_worker() -> None:
     with pytest.raises(UsageError):
         EMPTY_NAMESPACE.describe()
+
+
+def test_a_checkout_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(description, "version", not_installed)
+    assert description.version_here.__wrapped__() == "0+unknown"

@@ -1,11 +1,11 @@
-"""Who lives, by what they let hear: no clock but the one the tests hold."""
+"""Who lives, by their heartbeats: no clock but the one the tests hold."""
 
 from __future__ import annotations
 
 from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, MISSED, Peers, Unidentified
 
 
-def test_a_worker_lives_until_it_has_missed_several_beats() -> None:
+def test_a_worker_lives_until_it_has_missed_several_heartbeats() -> None:
     peers = Peers()
     peers.heard("ann", 100, 2)
     assert peers.expire(100 + 2 * MISSED - 0.001) == []
@@ -14,7 +14,7 @@ def test_a_worker_lives_until_it_has_missed_several_beats() -> None:
     assert list(peers) == []
 
 
-def test_every_sign_of_life_counts_from_its_own_time_with_its_own_interval() -> None:
+def test_every_heartbeat_counts_from_its_own_time_with_its_own_interval() -> None:
     peers = Peers()
     peers.heard("ann", 100, 2)
     peers.heard("bob", 100, 1)
@@ -23,7 +23,7 @@ def test_every_sign_of_life_counts_from_its_own_time_with_its_own_interval() -> 
     assert peers.expire(104) == ["ann"]
 
 
-def test_one_that_says_goodbye_is_gone_at_once_and_may_come_again() -> None:
+def test_a_worker_that_says_bye_is_gone_at_once_and_may_come_again() -> None:
     peers = Peers()
     peers.heard("ann", 100, 2)
     peers.left("ann")
@@ -43,7 +43,7 @@ def test_invented_workers_are_bounded_in_number_and_in_time() -> None:
     assert len(peers.expire(MISSED * MAX_INTERVAL)) == MAX_PEERS - 1
 
 
-def test_strangers_that_stay_silent_are_taken_for_dead_as_workers_are() -> None:
+def test_unidentified_workers_that_stay_silent_are_taken_for_dead() -> None:
     unidentified = Unidentified()
     unidentified.counted(1, 100)
     unidentified.counted(2, 101)
@@ -52,7 +52,7 @@ def test_strangers_that_stay_silent_are_taken_for_dead_as_workers_are() -> None:
     assert unidentified.dead(101 + 2 * MISSED, 2) == 2
 
 
-def test_of_strangers_those_who_came_last_are_taken_to_be_left() -> None:
+def test_the_latest_of_the_unidentified_workers_are_taken_to_be_left() -> None:
     for one_goes in (Unidentified.introduced, lambda unidentified: unidentified.counted(1, 106)):
         unidentified = Unidentified()
         unidentified.counted(1, 100)
@@ -68,7 +68,7 @@ def test_of_strangers_those_who_came_last_are_taken_to_be_left() -> None:
     assert not unidentified
 
 
-def test_there_are_no_more_strangers_than_there_can_be_workers() -> None:
+def test_there_are_no_more_unidentified_workers_than_there_can_be_workers() -> None:
     unidentified = Unidentified()
     unidentified.counted(10**12, 0)
     assert len(unidentified) == MAX_PEERS

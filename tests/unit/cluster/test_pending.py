@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.cluster import pending as question
+from fastapi_rooms.cluster import pending as pending_module
 from fastapi_rooms.cluster.pending import PIECE_BYTES, PendingRequest, pieces_of
 from fastapi_rooms.wire.envelope import Reply
 
@@ -18,29 +18,29 @@ def reply(
 
 
 def test_it_is_done_when_everyone_has_answered() -> None:
-    asked = PendingRequest(["ann", "bob"])
-    assert asked.take(reply("ann", b"1"))
-    assert not asked.is_done()
-    assert asked.take(reply("bob", b"no", refused=True))
-    assert asked.is_done()
-    assert asked.responses == {"ann": b"1"}
-    assert asked.refusals == {"bob": "no"}
+    pending = PendingRequest(["ann", "bob"])
+    assert pending.take(reply("ann", b"1"))
+    assert not pending.is_done()
+    assert pending.take(reply("bob", b"no", refused=True))
+    assert pending.is_done()
+    assert pending.responses == {"ann": b"1"}
+    assert pending.refusals == {"bob": "no"}
 
 
-def test_with_nobody_to_ask_it_is_done() -> None:
+def test_a_request_to_nobody_is_done() -> None:
     assert PendingRequest([]).is_done()
 
 
-def test_one_that_dies_is_not_waited_for_and_its_half_answer_is_none() -> None:
-    asked = PendingRequest(["ann", "bob"])
-    asked.take(reply("ann", b"[1,", last=False))
-    asked.gone("ann", left=False)
-    asked.gone("nobody", left=True)
-    assert asked.missing == {"bob"}
-    assert asked.take(reply("ann", b"2]", piece=1))  # too late, and no nonsense
-    asked.take(reply("bob", b"1"))
-    assert asked.is_done()
-    assert asked.responses == {"bob": b"1"}
+def test_a_worker_that_dies_is_not_waited_for_and_half_its_answer_is_dropped() -> None:
+    pending = PendingRequest(["ann", "bob"])
+    pending.take(reply("ann", b"[1,", last=False))
+    pending.gone("ann", left=False)
+    pending.gone("nobody", left=True)
+    assert pending.missing == {"bob"}
+    assert pending.take(reply("ann", b"2]", piece=1))  # too late, and no nonsense
+    pending.take(reply("bob", b"1"))
+    assert pending.is_done()
+    assert pending.responses == {"bob": b"1"}
 
 
 @given(st.binary(max_size=5), st.integers(1, 3))
@@ -48,132 +48,156 @@ def test_an_answer_in_pieces_is_whole_again(data: bytes, times: int) -> None:
     whole = data * (PIECE_BYTES // 4) * times
     pieces = pieces_of(whole)
     assert max(map(len, pieces)) <= PIECE_BYTES
-    asked = PendingRequest(["ann"])
+    pending = PendingRequest(["ann"])
     for number, piece in enumerate(pieces):
-        assert not asked.is_done()
-        assert asked.take(reply("ann", piece, piece=number, last=number == len(pieces) - 1))
-    assert asked.responses == {"ann": whole}
+        assert not pending.is_done()
+        assert pending.take(reply("ann", piece, piece=number, last=number == len(pieces) - 1))
+    assert pending.responses == {"ann": whole}
 
 
 @pytest.mark.parametrize("piece", [1, 2, 2**32 - 1])
-def test_an_answer_with_a_piece_missing_is_none(piece: int) -> None:
-    asked = PendingRequest(["ann"])
-    assert not asked.take(reply("ann", b"x", piece=piece))
-    assert asked.missing == {"ann"}
-    assert asked.responses == {}
+def test_an_answer_with_a_piece_missing_is_ignored(piece: int) -> None:
+    pending = PendingRequest(["ann"])
+    assert not pending.take(reply("ann", b"x", piece=piece))
+    assert pending.missing == {"ann"}
+    assert pending.responses == {}
 
 
-def test_who_was_not_asked_or_has_answered_is_not_listened_to() -> None:
-    asked = PendingRequest(["ann", "bob"])
-    assert not asked.take(reply("eve", b"1"))
-    assert asked.take(reply("ann", b"1"))
-    assert not asked.take(reply("ann", b"2"))
-    assert asked.responses == {"ann": b"1"}
+def test_replies_of_workers_that_were_not_asked_or_have_answered_are_ignored() -> None:
+    pending = PendingRequest(["ann", "bob"])
+    assert not pending.take(reply("eve", b"1"))
+    assert pending.take(reply("ann", b"1"))
+    assert not pending.take(reply("ann", b"2"))
+    assert pending.responses == {"ann": b"1"}
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(question, "MAX_RESPONSE_BYTES", 10)
-    asked = PendingRequest(["ann", "bob"])
-    assert asked.take(reply("ann", b"123456", last=False))
-    assert asked.take(reply("bob", b"12345", last=False))
-    assert asked.missing == {"ann"}
-    assert "longer than 10 bytes" in asked.refusals["bob"]
-    assert asked.take(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
-    assert not asked.take(reply("ann", b"8", piece=7))
+    monkeypatch.setattr(pending_module, "MAX_RESPONSE_BYTES", 10)
+    pending = PendingRequest(["ann", "bob"])
+    assert pending.take(reply("ann", b"123456", last=False))
+    assert pending.take(reply("bob", b"12345", last=False))
+    assert pending.missing == {"ann"}
+    assert "longer than 10 bytes" in pending.refusals["bob"]
+    assert pending.take(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
+    assert not pending.take(reply("ann", b"8", piece=7))
 
 
 # Unidentified: workers that we do not know, and that have the request.
 
 
-def test_whoever_got_it_is_waited_for_known_or_not() -> None:
-    asked = PendingRequest(["ann"], everyone=True)
-    asked.take(reply("ann", b"1"))
-    assert not asked.is_done()  # nobody has said yet how many got it
-    asked.reached(2)
-    assert asked.unidentified == 1
-    assert not asked.is_done()
-    assert asked.take(reply("eve", b"[2", last=False))
-    assert (asked.unidentified, asked.missing) == (0, {"eve"})
-    assert asked.take(reply("eve", b"]", piece=1))
-    assert asked.is_done()
-    assert asked.responses == {"ann": b"1", "eve": b"[2]"}
+def test_every_worker_that_got_the_request_is_waited_for_identified_or_not() -> None:
+    pending = PendingRequest(["ann"], everyone=True)
+    pending.take(reply("ann", b"1"))
+    assert not pending.is_done()  # nobody has said yet how many got it
+    pending.reached(2)
+    assert pending.unidentified == 1
+    assert not pending.is_done()
+    assert pending.take(reply("eve", b"[2", last=False))
+    assert (pending.unidentified, pending.missing) == (0, {"eve"})
+    assert pending.take(reply("eve", b"]", piece=1))
+    assert pending.is_done()
+    assert pending.responses == {"ann": b"1", "eve": b"[2]"}
 
 
-def test_a_stranger_that_introduces_itself_is_waited_for_by_its_name() -> None:
-    asked = PendingRequest(["ann"], everyone=True)
-    asked.reached(2)
-    asked.met("dan", new=True)
-    assert (asked.unidentified, asked.missing) == (1, {"ann"})
-    asked.met("eve", new=False)
-    asked.met("fay", new=False)  # more than there are strangers
-    assert (asked.unidentified, asked.missing) == (0, {"ann", "eve"})
+def test_an_unidentified_worker_that_identifies_itself_is_waited_for_by_its_id() -> None:
+    pending = PendingRequest(["ann"], everyone=True)
+    pending.reached(2)
+    pending.met("dan", new=True)
+    assert (pending.unidentified, pending.missing) == (1, {"ann"})
+    pending.met("eve", new=False)
+    pending.met("fay", new=False)  # more than there are unidentified ones
+    assert (pending.unidentified, pending.missing) == (0, {"ann", "eve"})
 
 
 @pytest.mark.parametrize("left", [True, False])
-def test_one_that_is_gone_does_not_stand_for_a_stranger(left: bool) -> None:
-    asked = PendingRequest(["ann", "bob"], everyone=True)
-    asked.reached(3 if left else 2)  # a dead one did not get it
-    asked.take(reply("ann", b"1"))
-    asked.gone("bob", left=left)
-    asked.recounted(2)  # Ann, and somebody else
-    assert asked.unidentified == 1
-    asked.take(reply("eve", b"2"))
-    assert asked.is_done()
+def test_a_worker_that_is_gone_is_not_counted_for_an_unidentified_one(left: bool) -> None:
+    pending = PendingRequest(["ann", "bob"], everyone=True)
+    pending.reached(3 if left else 2)  # a dead one did not get it
+    pending.take(reply("ann", b"1"))
+    pending.gone("bob", left=left)
+    pending.recounted(2)  # Ann, and somebody else
+    assert pending.unidentified == 1
+    pending.take(reply("eve", b"2"))
+    assert pending.is_done()
 
 
-def test_strangers_that_have_gone_are_not_waited_for() -> None:
-    asked = PendingRequest(["ann", "bob"], everyone=True)
-    asked.reached(3)
-    asked.take(reply("ann", b"1"))
-    asked.take(reply("bob", b"2"))
-    asked.met("new", new=True)
-    asked.gone("bob", left=False)  # it has answered
-    asked.recounted(3)
-    assert asked.unidentified == 1
-    asked.recounted(2)  # Ann and the new one
-    assert asked.is_done()
-    assert asked.responses == {"ann": b"1", "bob": b"2"}
+def test_unidentified_workers_that_have_gone_are_not_waited_for() -> None:
+    pending = PendingRequest(["ann", "bob"], everyone=True)
+    pending.reached(3)
+    pending.take(reply("ann", b"1"))
+    pending.take(reply("bob", b"2"))
+    pending.met("new", new=True)
+    pending.gone("bob", left=False)  # it has answered
+    pending.recounted(3)
+    assert pending.unidentified == 1
+    pending.recounted(2)  # Ann and the new one
+    assert pending.is_done()
+    assert pending.responses == {"ann": b"1", "bob": b"2"}
 
 
-def test_one_that_left_too_early_to_have_got_it_does_not_stand_for_a_stranger() -> None:
-    asked = PendingRequest(["ann", "bob"], everyone=True)
-    asked.gone("bob", left=True)
-    asked.reached(2)
-    asked.take(reply("ann", b"1"))
-    assert asked.unidentified == 1
-    asked.take(reply("eve", b"2"))
-    assert asked.is_done()
+def test_a_worker_that_left_before_the_request_is_not_counted_for_an_unidentified_one() -> None:
+    pending = PendingRequest(["ann", "bob"], everyone=True)
+    pending.gone("bob", left=True)
+    pending.reached(2)
+    pending.take(reply("ann", b"1"))
+    assert pending.unidentified == 1
+    pending.take(reply("eve", b"2"))
+    assert pending.is_done()
 
 
 @pytest.mark.parametrize("counted_first", [True, False])
-def test_one_that_starts_and_got_it_does_not_stand_for_a_stranger(counted_first: bool) -> None:
-    asked = PendingRequest([], everyone=True)
-    asked.reached(2)
-    asked.met("new", new=True)
+def test_a_new_worker_that_got_the_request_is_not_counted_for_an_unidentified_one(
+    counted_first: bool,
+) -> None:
+    pending = PendingRequest([], everyone=True)
+    pending.reached(2)
+    pending.met("new", new=True)
     if counted_first:
-        asked.recounted(2)  # the new one, and somebody else
-    assert asked.take(reply("new", b"1"))
-    asked.recounted(2)
-    assert asked.unidentified == 1
-    assert asked.take(reply("eve", b"2"))
-    assert asked.is_done()
-    assert asked.responses == {"new": b"1", "eve": b"2"}
+        pending.recounted(2)  # the new one, and somebody else
+    assert pending.take(reply("new", b"1"))
+    pending.recounted(2)
+    assert pending.unidentified == 1
+    assert pending.take(reply("eve", b"2"))
+    assert pending.is_done()
+    assert pending.responses == {"new": b"1", "eve": b"2"}
 
 
-def test_one_that_was_given_up_and_answers_all_the_same_is_heard() -> None:
-    asked = PendingRequest(["ann", "bob"], everyone=True)
-    asked.reached(2)
-    asked.gone("ann", left=False)
-    assert asked.take(reply("ann", b"1"))
-    assert asked.responses == {"ann": b"1"}
-    assert asked.missing == {"bob"}
+def test_a_worker_taken_for_dead_that_answers_all_the_same_is_heard() -> None:
+    pending = PendingRequest(["ann", "bob"], everyone=True)
+    pending.reached(2)
+    pending.gone("ann", left=False)
+    assert pending.take(reply("ann", b"1"))
+    assert pending.responses == {"ann": b"1"}
+    assert pending.missing == {"bob"}
 
 
-def test_no_more_strangers_are_believed_in_than_there_can_be_workers(
+def test_no_more_unidentified_workers_are_believed_than_there_can_be_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(question, "MAX_PEERS", 2)
-    asked = PendingRequest([], everyone=True)
-    assert asked.take(reply("ann", b"1"))
-    assert asked.take(reply("bob", b"1", last=False))
-    assert not asked.take(reply("eve", b"1"))
+    monkeypatch.setattr(pending_module, "MAX_PEERS", 2)
+    pending = PendingRequest([], everyone=True)
+    assert pending.take(reply("ann", b"1"))
+    assert pending.take(reply("bob", b"1", last=False))
+    assert not pending.take(reply("eve", b"1"))
+
+
+def test_a_request_to_one_worker_waits_for_it_however_many_receive_its_channel() -> None:
+    pending = PendingRequest(["ann"])
+    pending.reached(3)
+    assert pending.unidentified == 0
+    assert pending.take(reply("ann", b"1"))
+    assert pending.is_done()
+
+
+def test_who_does_not_know_the_verb_is_told_apart() -> None:
+    pending = PendingRequest(["ann", "bob"])
+    assert pending.take(reply("ann", b"what?", refused=True)._replace(unsupported=True))
+    assert pending.take(reply("bob", b"no", refused=True))
+    assert pending.unsupported == {"ann"}
+    assert pending.refusals == {"ann": "what?", "bob": "no"}
+
+
+def test_a_reason_that_is_no_utf_8_is_shown_all_the_same() -> None:
+    pending = PendingRequest(["ann"])
+    assert pending.take(reply("ann", b"no \xff", refused=True))
+    assert pending.refusals == {"ann": "no \ufffd"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.core.drain_schedule import FEW, PACE, DrainSchedule
+from fastapi_rooms.core.drain_schedule import CLOSES_PER_SECOND, IMMEDIATE_MAX, DrainSchedule
 from fastapi_rooms.errors import ConfigurationError
 
 counts = st.integers(0, 400)
@@ -32,35 +32,35 @@ def test_a_timeout_that_cannot_be_is_refused(timeout: float) -> None:
 def test_everyone_is_closed_within_the_window_and_in_order(
     count: int, window: float, jitter: Random
 ) -> None:
-    moments = DrainSchedule(window, 3).moments(count, jitter.random)
-    assert len(moments) == count
-    assert all(0 <= moment <= window for moment in moments)
-    assert moments == sorted(moments)
+    delays = DrainSchedule(window, 3).delays(count, jitter.random)
+    assert len(delays) == count
+    assert all(0 <= delay <= window for delay in delays)
+    assert delays == sorted(delays)
 
 
 @given(counts, windows, jitters)
 def test_no_equal_stretches_of_the_window_differ_by_more_than_one_client(
     count: int, window: float, jitter: Random
 ) -> None:
-    moments = DrainSchedule(window, 3).moments(count, jitter.random)
-    span = min(window, max(0, count - FEW) / PACE)
-    for number, moment in enumerate(moments):
-        assert span * (number / count) <= moment <= span * ((number + 1) / count)
+    delays = DrainSchedule(window, 3).delays(count, jitter.random)
+    span = min(window, max(0, count - IMMEDIATE_MAX) / CLOSES_PER_SECOND)
+    for number, delay in enumerate(delays):
+        assert span * (number / count) <= delay <= span * ((number + 1) / count)
 
 
-@given(st.integers(0, FEW), windows, jitters)
+@given(st.integers(0, IMMEDIATE_MAX), windows, jitters)
 def test_a_few_are_closed_at_once(count: int, window: float, jitter: Random) -> None:
-    moments = DrainSchedule(window, 3).moments(count, jitter.random)
-    assert moments == [0] * count
+    delays = DrainSchedule(window, 3).delays(count, jitter.random)
+    assert delays == [0] * count
 
 
 @pytest.mark.parametrize(("count", "span"), [(20, 0.1), (210, 2), (1000, 5), (100_000, 5)])
 def test_the_more_there_are_the_longer_it_takes_up_to_the_window(count: int, span: float) -> None:
-    assert DrainSchedule(5, 3).moments(count, lambda: 1 - 1e-9)[-1] == pytest.approx(span)
+    assert DrainSchedule(5, 3).delays(count, lambda: 1 - 1e-9)[-1] == pytest.approx(span)
 
 
 def test_a_window_of_nothing_closes_everyone_at_once() -> None:
-    assert DrainSchedule(0, 3).moments(1000, lambda: 0.5) == [0] * 1000
+    assert DrainSchedule(0, 3).delays(1000, lambda: 0.5) == [0] * 1000
 
 
 def test_a_server_that_waits_for_ever_shortens_nothing() -> None:

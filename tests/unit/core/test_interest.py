@@ -52,7 +52,7 @@ def test_a_channel_held_again_while_it_lingers_stays(interest: Interest) -> None
     assert interest.next_expiry() == 109
 
 
-def test_channels_expire_in_the_order_they_were_let_go(interest: Interest) -> None:
+def test_channels_expire_in_the_order_they_were_released(interest: Interest) -> None:
     interest.hold([b"a", b"b", b"c"])
     interest.release([b"b"], now=0)
     interest.release([b"a"], now=1)
@@ -62,7 +62,7 @@ def test_channels_expire_in_the_order_they_were_let_go(interest: Interest) -> No
     assert interest.next_expiry() == 12
 
 
-def test_a_linger_that_began_anew_does_not_hold_up_the_others(interest: Interest) -> None:
+def test_a_linger_that_began_anew_does_not_delay_the_others(interest: Interest) -> None:
     interest.hold([b"a", b"b"])
     interest.release([b"a", b"b"], now=0)
     interest.hold([b"a"])

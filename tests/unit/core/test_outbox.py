@@ -148,7 +148,7 @@ def test_drop_oldest_drops_nothing_for_an_item_that_would_not_fit_even_so() -> N
 
 
 @pytest.mark.parametrize(
-    ("overflow", "held", "verdict", "left"),
+    ("overflow", "buffered", "verdict", "left"),
     [
         ("close", 1, QUEUED, ["a", "b", "c"]),
         ("close", 2, OVERFLOW, ["a", "b"]),
@@ -160,17 +160,17 @@ def test_drop_oldest_drops_nothing_for_an_item_that_would_not_fit_even_so() -> N
     ],
 )
 def test_what_the_transport_holds_counts_against_the_limit(
-    overflow: str, held: int, verdict: Verdict, left: list[str]
+    overflow: str, buffered: int, verdict: Verdict, left: list[str]
 ) -> None:
     outbox = _filled(overflow, "a", "b")
-    assert outbox.offer("c", 1, held=held) is verdict
+    assert outbox.offer("c", 1, buffered=buffered) is verdict
     assert _drain(outbox) == left
 
 
 def test_one_item_may_wait_however_much_the_transport_holds() -> None:
     outbox = _filled("close")
-    assert outbox.offer("a", 1, held=99) is QUEUED
-    assert outbox.offer("b", 1, held=99) is OVERFLOW
+    assert outbox.offer("a", 1, buffered=99) is QUEUED
+    assert outbox.offer("b", 1, buffered=99) is OVERFLOW
 
 
 def test_clear_returns_what_waited_oldest_first() -> None:

@@ -110,9 +110,9 @@ def test_an_origin_is_compared_by_scheme_host_and_port(
     ],
 )
 def test_what_is_not_exactly_one_origin_is_refused(origin: str) -> None:
-    door = AllowedOrigins("https://a.example", "https://*.a.example:*", "null", same_host=True)
+    allowed = AllowedOrigins("https://a.example", "https://*.a.example:*", "null", same_host=True)
     for host in ("a.example", origin.removeprefix("https://")):
-        assert not door.allows(origin, host=host, secure=True)
+        assert not allowed.allows(origin, host=host, secure=True)
 
 
 @pytest.mark.parametrize("letter", ["\N{KELVIN SIGN}", "\N{LATIN SMALL LETTER LONG S}"])
@@ -188,9 +188,9 @@ def test_a_page_can_always_reach_the_host_it_came_from(
 def test_whatever_the_headers_hold_they_are_read_or_refused(
     origin: str, host: str, secure: bool
 ) -> None:
-    door = AllowedOrigins("https://a.example", same_host=True)
+    allowed = AllowedOrigins("https://a.example", same_host=True)
     for value in (origin, f"https://{origin}", f"http://{host}:{origin}"):
-        if door.allows(value, host=host, secure=secure):
+        if allowed.allows(value, host=host, secure=secure):
             assert value == "https://a.example" or host.lower() in value.lower()
 
 
@@ -212,9 +212,9 @@ def test_a_check_that_lets_no_page_in_is_refused() -> None:
         AllowedOrigins(same_host=False)
 
 
-# At the door.
+# As a dependency.
 
-door = AllowedOrigins("https://a.example")
+allowed = AllowedOrigins("https://a.example")
 GOOD, EVIL = {"origin": "https://a.example"}, {"origin": "https://evil.example"}
 
 
@@ -228,30 +228,30 @@ async def rooms() -> AsyncIterator[RoomManager]:
 def app(rooms: RoomManager) -> FastAPI:
     app = FastAPI()
 
-    @app.websocket("/route", dependencies=[Depends(door)])
+    @app.websocket("/route", dependencies=[Depends(allowed)])
     async def of_the_route(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
             await socket.send_text("welcome")
 
     @app.websocket("/parameter")
     async def of_a_parameter(
-        websocket: WebSocket, checked: Annotated[None, Depends(door)], room: str = ""
+        websocket: WebSocket, checked: Annotated[None, Depends(allowed)], room: str = ""
     ) -> None:
         async with rooms.connect(websocket) as socket:
             await socket.send_text("welcome")
 
-    @app.get("/events", dependencies=[Depends(door)])
+    @app.get("/events", dependencies=[Depends(allowed)])
     async def events() -> str:
         return "welcome"
 
     async def plain(websocket: WebSocket) -> None:
-        await door(websocket)
+        await allowed(websocket)
         async with rooms.connect(websocket) as socket:
             await socket.send_text("welcome")
 
     async def too_late(websocket: WebSocket) -> None:
         async with rooms.connect(websocket):
-            await door(websocket)
+            await allowed(websocket)
 
     routes = [WebSocketRoute("/endpoint", plain), WebSocketRoute("/too-late", too_late)]
     app.mount("/starlette", Starlette(routes=routes))
@@ -273,7 +273,7 @@ async def test_a_page_of_another_site_gets_403_and_no_socket(
             assert await client.receive_text() == "welcome"
 
 
-def test_http_routes_are_guarded_too(app: FastAPI) -> None:
+def test_http_routes_are_checked_too(app: FastAPI) -> None:
     client = TestClient(app)
     assert client.get("/events", headers=GOOD).status_code == 200
     assert client.get("/events").status_code == 200
@@ -318,23 +318,23 @@ def connection(scheme: str = "ws", **headers: list[str]) -> HTTPConnection:
 async def test_what_counts_is_the_scope_and_no_header_that_anyone_can_add(
     scheme: str, headers: dict[str, list[str]], passes: bool
 ) -> None:
-    door = AllowedOrigins()
+    allowed = AllowedOrigins()
     if passes:
-        await door(connection(scheme, **headers))
+        await allowed(connection(scheme, **headers))
     else:
         with pytest.raises(WebSocketException):
-            await door(connection(scheme, **headers))
+            await allowed(connection(scheme, **headers))
 
 
 async def test_the_first_refusal_is_a_warning_that_says_what_to_change(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "fastapi_rooms")
-    door = AllowedOrigins("https://a.example", same_host=True)
+    allowed = AllowedOrigins("https://a.example", same_host=True)
     long = "https://" + "x" * 1000
     for origin in ("https://b.example", long):
         with pytest.raises(WebSocketException):
-            await door(connection(origin=[origin], host=["c.example"]))
+            await allowed(connection(origin=[origin], host=["c.example"]))
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
     first, second = caplog.messages
     for word in ("https://b.example", "c.example", "https://a.example, pages of the same host"):

@@ -71,7 +71,7 @@ def test_a_message_that_is_not_allowed_uses_up_nothing(clock: Clock) -> None:
     limit.check("x" * 10)
     assert not limit.allow("x")
     clock.now += 0.1
-    assert limit.allow("x")  # so the refused one took no message's place
+    assert limit.allow("x")  # so the refused one took no message's share
     clock.now += 0.5
     assert not limit.allow("x" * 5)
     clock.now += 0.5

@@ -13,7 +13,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Echo:
-    """Sends back what it gets, and says goodbye when the client has nothing more to say."""
+    """Sends back what it gets, and says bye when the client has nothing more to say."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -24,7 +24,7 @@ class Echo:
                 self.received += data
                 writer.write(data)
                 await writer.drain()
-            writer.write(b" goodbye")
+            writer.write(b" bye")
         except ConnectionError:
             pass
         finally:
@@ -62,7 +62,7 @@ async def test_bytes_go_through_both_ways_and_so_does_the_end(echo: tuple[Echo, 
     data = bytes(range(256)) * 4096
     writer.write(data)
     writer.write_eof()
-    assert await reader.read(-1) == data + b" goodbye"
+    assert await reader.read(-1) == data + b" bye"
     await close((reader, writer))
     await eventually(lambda: not proxy.connections)
     assert proxy.accepted == 1
@@ -198,7 +198,7 @@ async def test_a_delay_can_be_one_way_only(echo: tuple[Echo, Proxy]) -> None:
     proxy.slow(0, Direction.TO_CLIENT)
     proxy.slow(3600, Direction.TO_SERVER)
     reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
-    writer.write(b"held up")
+    writer.write(b"waits")
     await eventually(lambda: proxy.connections)
     proxy.connections[0].inject(b"past it", Direction.TO_CLIENT)
     assert await reader.readexactly(7) == b"past it"

@@ -1,4 +1,4 @@
-"""The transport over ASGI `send`, with a `send` that is held up when told to be."""
+"""The transport over ASGI `send`, whose `send` waits when it is told to."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ async def test_a_send_waits_for_its_turn_and_for_the_client(client: Client) -> N
     assert client.received == ["1", "2"]
 
 
-async def test_a_send_that_is_cancelled_holds_up_nobody(client: Client) -> None:
+async def test_a_send_that_is_cancelled_delays_no_other(client: Client) -> None:
     transport = await transport_to(client)
     client.reading.clear()
     sending = asyncio.ensure_future(transport.send(text("1")))
@@ -181,7 +181,7 @@ async def test_a_waiting_send_that_is_cancelled_is_sent_all_the_same(client: Cli
     assert client.received == ["1", "2"]
 
 
-async def test_volatile_messages_skip_a_client_that_is_held_up(client: Client) -> None:
+async def test_volatile_messages_skip_a_client_that_does_not_read(client: Client) -> None:
     transport = await transport_to(client)
     transport.write_volatile(text("1"))
     transport.write_volatile(text("2"))
@@ -196,7 +196,7 @@ async def test_volatile_messages_skip_a_client_that_is_held_up(client: Client) -
     assert transport.dropped == 2
 
 
-async def test_a_client_that_leaves_too_much_unread_is_given_up_once(client: Client) -> None:
+async def test_a_client_that_leaves_too_much_unread_overflows_once(client: Client) -> None:
     transport = await transport_to(client, OutboxPolicy(max_bytes=10))
     client.reading.clear()
     transport.write(text("on its way"))
@@ -253,3 +253,29 @@ async def test_stopping_in_the_middle_of_a_send_fails_it(client: Client) -> None
 
 async def test_asgi_cannot_cut_a_connection(client: Client) -> None:
     assert (await transport_to(client)).abort() is False
+
+
+async def test_stopping_fails_the_send_that_is_under_way(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = client.send
+
+    async def send_one(message: Any) -> None:
+        await deliver(message)
+        if client.received:
+            client.reading.clear()
+
+    monkeypatch.setattr(client, "send", send_one)
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("0"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    client.reading.set()
+    await eventually(lambda: client.received == ["0"] and transport.pending == 0)
+    assert not sending.done()
+    transport.stop()
+    with pytest.raises(WebSocketDisconnect):
+        await sending
+    assert client.received == ["0"]

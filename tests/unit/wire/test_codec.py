@@ -56,8 +56,8 @@ replies = st.builds(
     unsupported=st.booleans(),
 ).filter(lambda reply: reply.refused or not reply.unsupported)
 intervals = st.integers(1, 2**32 - 1).map(lambda milliseconds: milliseconds / 1000)
-beats = st.builds(Heartbeat, node_ids, sequences, st.sampled_from(HeartbeatKind), intervals)
-messages = st.one_of(broadcasts, requests, replies, beats)
+heartbeats = st.builds(Heartbeat, node_ids, sequences, st.sampled_from(HeartbeatKind), intervals)
+messages = st.one_of(broadcasts, requests, replies, heartbeats)
 
 EXAMPLE = Broadcast(
     origin="0123456789abcdef",
@@ -89,7 +89,7 @@ def test_what_is_encoded_decodes_to_the_same(broadcast: Broadcast) -> None:
     assert _parts(decode(encode(broadcast))) == _parts(broadcast)
 
 
-@given(st.one_of(requests, replies, beats))
+@given(st.one_of(requests, replies, heartbeats))
 def test_what_workers_say_to_each_other_decodes_to_the_same(message: Envelope) -> None:
     assert codec.decode(encode(message)) == message
 
@@ -152,7 +152,7 @@ def test_the_bytes_of_what_workers_say_to_each_other_are_these(
     ("data", "reason"),
     [
         pytest.param(b"\x01\x02\x01" + bytes(21), "flags", id="a binary request"),
-        pytest.param(b"\x01\x04\x04" + bytes(21), "flags", id="a beat for everyone"),
+        pytest.param(b"\x01\x04\x04" + bytes(21), "flags", id="a heartbeat for everyone"),
         pytest.param(
             b"\x01\x02\x00" + bytes(21) + bytes(7), "buffer of at least", id="no whole request id"
         ),
@@ -179,7 +179,7 @@ def test_the_bytes_of_what_workers_say_to_each_other_are_these(
         pytest.param(
             b"\x01\x04\x00" + bytes(21) + b"\x00\x00\x00\x00",
             "requires a buffer",
-            id="no whole beat",
+            id="no whole heartbeat",
         ),
         pytest.param(b"\x01\x04\x00" + bytes(21) + bytes(5), "interval", id="no interval"),
         pytest.param(
@@ -188,7 +188,9 @@ def test_the_bytes_of_what_workers_say_to_each_other_are_these(
             id="no such kind of heartbeat",
         ),
         pytest.param(
-            b"\x01\x04\x00" + bytes(21) + bytes(4) + b"\x01x", "requires a buffer", id="a long beat"
+            b"\x01\x04\x00" + bytes(21) + bytes(4) + b"\x01x",
+            "requires a buffer",
+            id="a long heartbeat",
         ),
     ],
 )
@@ -322,7 +324,7 @@ def test_an_envelope_is_known_by_its_origin_without_being_decoded(broadcast: Bro
 
 
 @given(st.binary(max_size=30))
-def test_junk_is_from_nobody_unless_it_says_so_in_the_right_place(junk: bytes) -> None:
+def test_junk_is_from_nobody_unless_it_names_an_origin(junk: bytes) -> None:
     origin = bytes.fromhex(EXAMPLE.origin)
     assert is_from(origin, junk) == (junk[3:11] == origin)
 

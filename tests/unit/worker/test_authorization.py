@@ -64,7 +64,7 @@ def test_a_star_at_the_end_stands_for_any_rest_and_everything_else_for_itself(
 
 
 @given(room_names)
-def test_every_name_can_be_guarded_by_itself_and_by_a_star(room: str) -> None:
+def test_every_name_is_matched_by_itself_and_by_a_star(room: str) -> None:
     check_pattern(room)
     assert matches(room, room)
     assert matches("*", room)
@@ -74,7 +74,7 @@ def test_every_name_can_be_guarded_by_itself_and_by_a_star(room: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["", "x" * 256, "x" * 256 + "*", "\ud800", 3, None, b"tea"])
 def test_a_pattern_that_no_name_matches_is_refused_at_once(pattern: Any) -> None:
-    with pytest.raises(ConfigurationError, match="guards no room"):
+    with pytest.raises(ConfigurationError, match="matches no room"):
         RoomManager().authorize(pattern)
 
 
@@ -98,7 +98,7 @@ async def ann(rooms: RoomManager) -> AsyncIterator[Socket]:
         yield ann.socket
 
 
-async def test_a_handler_is_asked_with_the_socket_and_each_room_it_guards(
+async def test_a_handler_is_asked_with_the_socket_and_each_room_its_pattern_matches(
     rooms: RoomManager, ann: Socket
 ) -> None:
     asked: list[tuple[str, Socket, str]] = []
@@ -210,7 +210,7 @@ async def test_a_handler_may_say_no_in_its_own_words(
     rooms: RoomManager, ann: Socket, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     @rooms.authorize("tea")
-    def guard(socket: Socket, room: str) -> bool:
+    def handler(socket: Socket, room: str) -> bool:
         raise error
 
     with pytest.raises(type(error)) as raised:
@@ -225,7 +225,7 @@ async def test_a_handler_that_is_cancelled_has_joined_nothing(
     asked = asyncio.Event()
 
     @rooms.authorize("tea")
-    async def guard(socket: Socket, room: str) -> bool:
+    async def handler(socket: Socket, room: str) -> bool:
         asked.set()
         return await asyncio.Event().wait()
 
@@ -243,7 +243,7 @@ async def test_a_socket_that_leaves_while_it_is_asked_about_joins_nothing(
     answer = asyncio.Event()
 
     @rooms.authorize("tea")
-    async def guard(socket: Socket, room: str) -> bool:
+    async def handler(socket: Socket, room: str) -> bool:
         return await answer.wait()
 
     async with Member(rooms) as ann:
@@ -267,7 +267,7 @@ async def test_a_namespace_has_handlers_of_its_own(rooms: RoomManager) -> None:
             await ann.socket.join("tea")
 
 
-async def test_what_the_server_does_by_itself_needs_no_leave(rooms: RoomManager) -> None:
+async def test_a_sockets_own_room_and_listeners_need_no_authorization(rooms: RoomManager) -> None:
     rooms.authorize()(lambda socket, room: False)
     async with Member(rooms, sid="ann") as ann, rooms.listen("tea"):
         assert ann.socket.rooms == {"ann"}

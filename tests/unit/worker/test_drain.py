@@ -1,4 +1,4 @@
-"""A manager that leaves: nobody comes in any more, and everyone inside is seen out."""
+"""A worker drains: nobody comes in any more, and every client is closed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,25 @@ import logging
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import NotStarted, OutboxPolicy, RoomManager, ShuttingDown, Socket
-from fastapi_rooms.core import drain_schedule as departures_module
+from fastapi_rooms.core import drain_schedule as schedule_module
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker.drain import Drain
 from tests.unit.support import FakeAdapter, all_is_over, app_of, other_tasks
 
-FOR_EVER = 600
-
-
-@pytest.fixture
-def adapter() -> FakeAdapter:
-    return FakeAdapter()
+FOREVER = 600
 
 
 @pytest.fixture
 async def rooms(adapter: FakeAdapter) -> AsyncIterator[RoomManager]:
     """A manager that runs, and gives every client the time it needs."""
-    async with RoomManager(adapter, linger=0, drain_timeout=FOR_EVER) as rooms:
+    async with RoomManager(adapter, linger=0, drain_timeout=FOREVER) as rooms:
         yield rooms
-
-
-# Draining.
 
 
 async def test_draining_closes_everyone_in_every_namespace_behind_what_was_sent(
@@ -72,7 +63,7 @@ async def test_what_a_large_room_was_sent_just_before_arrives_before_the_close(
         await member.close()
 
 
-async def test_whoever_leaves_is_still_in_its_rooms_until_its_endpoint_ends(
+async def test_a_drained_client_is_in_its_rooms_until_its_endpoint_ends(
     rooms: RoomManager,
 ) -> None:
     left: list[AbstractSet[str]] = []
@@ -95,11 +86,11 @@ async def test_whoever_leaves_is_still_in_its_rooms_until_its_endpoint_ends(
     assert rooms.rooms == {}
 
 
-async def test_a_goodbye_of_one_who_leaves_reaches_those_who_are_still_there(
+async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_connected(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 20)
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 20)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -118,11 +109,11 @@ async def test_a_goodbye_of_one_who_leaves_reaches_those_who_are_still_there(
             await drained
 
 
-async def test_clients_leave_one_after_the_other_when_there_are_many(
+async def test_many_clients_are_closed_one_after_the_other(
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 50)
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 50)
     left: list[str] = []
     inside: list[int] = []
 
@@ -142,7 +133,7 @@ async def test_clients_leave_one_after_the_other_when_there_are_many(
         await member.close()
 
 
-async def test_a_worker_that_leaves_is_not_ready(rooms: RoomManager) -> None:
+async def test_a_draining_worker_is_not_ready(rooms: RoomManager) -> None:
     async with Member(rooms) as ann:
         ann.stall()
         draining = asyncio.create_task(rooms.drain())
@@ -153,7 +144,7 @@ async def test_a_worker_that_leaves_is_not_ready(rooms: RoomManager) -> None:
     assert rooms.health.ready is False
 
 
-async def test_whoever_connects_to_a_worker_that_leaves_is_sent_elsewhere(
+async def test_a_client_that_connects_to_a_draining_worker_is_turned_away(
     rooms: RoomManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     await rooms.drain()
@@ -165,14 +156,14 @@ async def test_whoever_connects_to_a_worker_that_leaves_is_sent_elsewhere(
     await all_is_over(rooms)
 
 
-async def test_whoever_is_on_the_way_in_when_the_worker_leaves_is_sent_elsewhere(
+async def test_a_client_that_is_connecting_when_the_drain_begins_is_turned_away(
     rooms: RoomManager, adapter: FakeAdapter
 ) -> None:
-    adapter.hold_up()
+    adapter.hold()
     late = asyncio.create_task(Member(rooms, "lobby").open())
     await eventually(lambda: adapter.waiting)
     await rooms.drain()
-    adapter.let_go()
+    adapter.release()
     with pytest.raises(WebSocketDisconnect) as turned_away:
         await late
     assert turned_away.value.code == 1012
@@ -180,11 +171,12 @@ async def test_whoever_is_on_the_way_in_when_the_worker_leaves_is_sent_elsewhere
     await eventually(lambda: len(adapter.subscribed) == 1, what="only the worker's own channel")
 
 
-async def test_nobody_joins_or_listens_on_a_worker_that_leaves(
+async def test_nobody_joins_or_listens_on_a_draining_worker(
     adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(departures_module, "FEW", 0)
-    monkeypatch.setattr(departures_module, "PACE", 1e-9)  # nobody's turn comes in this test
+    monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
+    # Nobody's turn comes in this test.
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 1e-9)
     rooms = RoomManager(adapter, linger=0, drain_window=1e9)
 
     async def endpoint(websocket: WebSocket) -> None:
@@ -195,7 +187,7 @@ async def test_nobody_joins_or_listens_on_a_worker_that_leaves(
     app = app_of(endpoint)
     async with rooms, WebSocketClient(app) as ann, WebSocketClient(app) as bob:
         await eventually(lambda: len(rooms.sids) == 2)
-        adapter.hold_up()
+        adapter.hold()
         await bob.send_text("on its way")
         await eventually(lambda: adapter.waiting)
         draining = asyncio.create_task(rooms.drain())
@@ -204,7 +196,7 @@ async def test_nobody_joins_or_listens_on_a_worker_that_leaves(
             async with rooms.listen("lobby"):
                 pytest.fail("it listens")
         await ann.send_text("lobby")
-        adapter.let_go()
+        adapter.release()
         for client in (ann, bob):
             assert await client.wait_closed() == 1012
             assert client.close_reason == "service restart"
@@ -245,7 +237,7 @@ async def test_a_client_that_reads_again_in_time_misses_nothing(rooms: RoomManag
         await draining
 
 
-async def test_a_client_that_goes_before_its_turn_holds_up_nobody(rooms: RoomManager) -> None:
+async def test_a_client_that_goes_before_its_turn_delays_no_other(rooms: RoomManager) -> None:
     async with Member(rooms) as ann, Member(rooms) as bob:
         ann.stall()
         draining = asyncio.create_task(rooms.drain())
@@ -261,7 +253,7 @@ async def test_draining_twice_is_draining_once(rooms: RoomManager) -> None:
     await rooms.drain()
 
 
-async def test_an_endpoint_that_drains_its_own_worker_is_let_go_as_well(
+async def test_an_endpoint_that_drains_its_own_worker_is_closed_as_well(
     rooms: RoomManager,
 ) -> None:
     async def endpoint(websocket: WebSocket) -> None:
@@ -293,112 +285,27 @@ async def test_a_manager_that_was_drained_can_be_closed_and_started_again() -> N
     assert not other_tasks()
 
 
-async def test_a_guest_that_cannot_be_seen_out_harms_no_other(
+async def test_a_client_that_cannot_be_closed_harms_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seen_out: list[float] = []
+    drained: list[float] = []
 
     async def fails(timeout: float) -> None:
         raise ValueError("broken")
 
     async def works(timeout: float) -> None:
-        seen_out.append(timeout)
+        drained.append(timeout)
 
-    leaving = Drain(lambda: [fails, works], departures_module.DrainSchedule(0, 7))
-    await leaving.wait()
-    assert seen_out == [7]
+    drain = Drain(lambda: [fails, works], schedule_module.DrainSchedule(0, 7))
+    await drain.wait()
+    assert drained == [7]
     assert "could not be closed" in caplog.text
 
 
-# Closing.
-
-
-async def test_closing_the_manager_sees_out_who_is_still_inside(
-    adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
-) -> None:
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
-    events: list[tuple[str, ...]] = []
-    rooms.on("leave-room")(lambda room, sid: events.append(("leave-room", room)))
-    rooms.on("delete-room")(lambda room: events.append(("delete-room", room)))
-    rooms.on("disconnect")(lambda socket: events.append(("disconnect", socket.sid)))
-    await rooms.__aenter__()
-    ann = Member(rooms, "lobby")
-    await ann.open()
-    await rooms.__aexit__()
-    assert await ann.wait_closed() == 1012
-    await ann.wait_ended()
-    assert events == [("leave-room", "lobby"), ("delete-room", "lobby"), ("disconnect", ann.sid)]
-    assert adapter.closes == 1
-    assert not caplog.records
-    await all_is_over(rooms)
-
-
-async def test_who_cannot_be_seen_out_is_announced_to_have_left_all_the_same() -> None:
-    rooms = RoomManager(drain_timeout=0.01, linger=0)
-    events: list[str] = []
-    rooms.on("leave-room")(lambda room, sid: events.append("leave-room"))
-    rooms.on("disconnect")(lambda socket: events.append("disconnect"))
-    may_end = asyncio.Event()
-
-    async def endpoint(websocket: WebSocket) -> None:
-        async with rooms.connect(websocket) as socket:
-            await socket.join("lobby")
-            await may_end.wait()  # reads nothing, so it does not notice
-
-    await rooms.__aenter__()
-    async with WebSocketClient(app_of(endpoint)) as client:
-        await eventually(lambda: "lobby" in rooms.rooms)
-        await rooms.__aexit__()
-        assert events == ["leave-room", "disconnect"]
-        assert await client.wait_closed() == 1012
-        may_end.set()
-        await client.wait_ended()
-    assert events == ["leave-room", "disconnect"]
-    await all_is_over(rooms)
-
-
-async def test_async_handlers_of_the_last_events_finish_and_may_still_send(
-    adapter: FakeAdapter,
-) -> None:
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
-    finished: list[Any] = []
-
-    @rooms.on("disconnect")
-    async def goodbye(socket: Socket) -> None:
-        await asyncio.sleep(0.01)
-        await rooms.to("lobby").send_text("somebody has left")
-        finished.append(socket)
-
-    await rooms.__aenter__()
-    async with Member(rooms, "lobby") as ann:
-        await rooms.__aexit__()
-        assert finished == [ann.socket]
-    assert len(adapter.published) == 1
-    assert not other_tasks()
-
-
-async def test_a_close_that_is_cancelled_while_clients_are_seen_out_leaves_nothing(
-    adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    rooms = RoomManager(adapter, drain_timeout=FOR_EVER)
-    await rooms.__aenter__()
-    async with Member(rooms, "lobby") as mute:
-        mute.stall()
-        closing = asyncio.create_task(rooms.__aexit__())
-        await eventually(lambda: "Draining: 1 clients" in caplog.text)
-        closing.cancel()
-        await asyncio.wait((closing,))
-        assert closing.cancelled()
-        assert adapter.closes == 1
-        mute.leave()
-    await eventually(lambda: not other_tasks())
-
-
-async def test_a_client_that_is_given_up_while_the_worker_leaves_holds_up_nobody() -> None:
+async def test_a_client_whose_outbox_overflows_during_a_drain_delays_no_other() -> None:
     outbox = OutboxPolicy(max_bytes=10, overflow="close")
     async with (
-        RoomManager(outbox=outbox, drain_timeout=FOR_EVER, linger=0) as rooms,
+        RoomManager(outbox=outbox, drain_timeout=FOREVER, linger=0) as rooms,
         Member(rooms, "lobby") as slow,
     ):
         slow.stall()
@@ -410,3 +317,28 @@ async def test_a_client_that_is_given_up_while_the_worker_leaves_holds_up_nobody
         assert await slow.wait_closed() in {1012, 1013}
         await draining
     assert not other_tasks()
+
+
+async def test_draining_a_worker_without_clients_is_over_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "fastapi_rooms")
+    await Drain(list, schedule_module.DrainSchedule(FOREVER, FOREVER)).wait()
+    assert not caplog.records
+    await Drain(lambda: [_drained_at_once], schedule_module.DrainSchedule(0, 1)).wait()
+    assert "1 clients and listeners" in caplog.text
+
+
+async def _drained_at_once(timeout: float) -> None: ...
+
+
+async def test_a_drain_that_is_cancelled_closes_nobody_any_more() -> None:
+    drained: list[float] = []
+
+    async def drain_one(timeout: float) -> None:
+        drained.append(timeout)
+
+    drain = Drain(lambda: [drain_one], schedule_module.DrainSchedule(0, 1))
+    drain.cancel()
+    await drain.wait()
+    assert drained == []

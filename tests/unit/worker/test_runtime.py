@@ -1,119 +1,38 @@
-"""What the namespaces share: interest that is confirmed, messages out, and messages in."""
+"""One run after the other: what starts and ends with each, and its health."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from fastapi_rooms.adapters.base import AdapterHealth, Outage
-from fastapi_rooms.cluster.commands import EmptyNamespace
-from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
-from fastapi_rooms.core.names import Channels, new_sid
+from fastapi_rooms.adapters.base import AdapterHealth
+from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge, NotStarted
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.testing import eventually
-from fastapi_rooms.wire import codec
-from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.run import TURN_BYTES
+from fastapi_rooms.worker import run as run_module
+from fastapi_rooms.worker.run import Run
 from fastapi_rooms.worker.runtime import Runtime
-from fastapi_rooms.worker.settings import Settings
-from tests.unit.support import (
-    OTHER_NODE,
-    FakeAdapter,
-    broadcast,
-    channel_of,
-    decoded,
-    other_tasks,
-    published,
-)
+from tests.unit.support import FakeAdapter, channel_of, other_tasks, published
+from tests.unit.worker.support import run_settings
 
-LOBBY, BAR = channel_of("lobby"), channel_of("bar")
+LOBBY = channel_of("lobby")
+
+
 HELLO = Payload.of_text("hello")
-
-
-class _Heard(EmptyNamespace):
-    """A namespace as far as the runtime knows it."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[Target, str, bool]] = []
-        self.outages: list[Outage] = []
-        self.broken = False
-
-    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> None:
-        if self.broken:
-            raise ValueError("broken")
-        self.messages.append((target, payload.text, volatile))
-
-    def gap(self, outage: Outage) -> None:
-        self.outages.append(outage)
-
-    async def close(self) -> None: ...
-
-    def forget(self) -> None: ...
-
-    def drainables(self) -> list[Drainable]:
-        return []
-
-
-class _Lonely(FakeAdapter):
-    """An adapter that knows whether it is alone."""
-
-    is_alone = True
-
-
-class _Halves(FakeAdapter):
-    """An adapter that keeps order only within each of two shards."""
-
-    def shard_of(self, channel: bytes) -> int:
-        return len(channel) % 2
-
-
-def _settings(*, join_timeout: float = 60, linger: float = 0, limit: int = 1024) -> Settings:
-    return Settings(
-        join_timeout=join_timeout,
-        linger=linger,
-        max_message_bytes=limit,
-        heartbeat=HeartbeatSettings(interval=60),
-    )
-
-
-@pytest.fixture
-def adapter() -> FakeAdapter:
-    return FakeAdapter()
-
-
-@pytest.fixture
-async def runtime(adapter: FakeAdapter) -> AsyncIterator[Runtime]:
-    """One that runs, without a linger, and takes messages of up to a kilobyte."""
-    runtime = Runtime(adapter, _settings())
-    await runtime.start()
-    yield runtime
-    await runtime.stop()
-
-
-@pytest.fixture
-def heard(runtime: Runtime) -> _Heard:
-    """The namespace `/` of the runtime."""
-    heard = _Heard()
-    runtime.namespaces["/"] = heard
-    return heard
 
 
 def _ready(runtime: Runtime) -> bool:
     return runtime.health.ready
 
 
-# From start to close.
-
-
 async def test_what_needs_a_running_manager_says_so_when_there_is_none(
     adapter: FakeAdapter,
 ) -> None:
-    runtime = Runtime(adapter, _settings())
+    runtime = Runtime(adapter, run_settings())
     with pytest.raises(NotStarted):
         _ = runtime.run.node
     with pytest.raises(NotStarted):
@@ -128,7 +47,7 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
 
 
 async def test_every_start_is_a_new_worker_on_a_channel_of_its_own(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings())
+    runtime = Runtime(adapter, run_settings())
     nodes = set()
     for _ in range(3):
         await runtime.start()
@@ -140,7 +59,7 @@ async def test_every_start_is_a_new_worker_on_a_channel_of_its_own(adapter: Fake
 
 
 async def test_a_start_that_fails_leaves_it_not_started(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings())
+    runtime = Runtime(adapter, run_settings())
     adapter.start_error = AdapterUnavailable("wrong password")
     with pytest.raises(AdapterUnavailable, match="wrong password"):
         await runtime.start()
@@ -153,7 +72,7 @@ async def test_a_start_that_fails_leaves_it_not_started(adapter: FakeAdapter) ->
 
 
 async def test_closing_leaves_no_timer_behind(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings(linger=0.001))
+    runtime = Runtime(adapter, run_settings(linger=0.001))
     await runtime.start()
     await runtime.run.acquire([LOBBY])
     runtime.run.release([LOBBY])
@@ -168,7 +87,7 @@ async def test_closing_leaves_no_timer_behind(adapter: FakeAdapter) -> None:
 
 
 async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings())
+    runtime = Runtime(adapter, run_settings())
     adapter.health = AdapterHealth(True, 1.0, 2.0, reconnects=3, buffered=4, dropped=5, forbidden=6)
     assert runtime.health[1:] == (True, 1.0, 2.0, 3, 4, 5, "", 6)
     assert _ready(runtime) is False
@@ -182,373 +101,82 @@ async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: Fake
     assert _ready(runtime) is False
 
 
-# Interest.
+async def test_stopping_what_does_not_run_says_so(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
+    with pytest.raises(NotStarted):
+        await runtime.stop()
+    assert adapter.closes == 0
 
 
-class _Knowing(FakeAdapter):
-    """An adapter that knows what it has confirmed."""
-
-    def is_live(self, channel: bytes) -> bool:
-        return channel in self.subscribed
-
-
-async def test_a_join_does_not_ask_for_what_is_live_already() -> None:
-    adapter = _Knowing()
-    runtime = Runtime(adapter, _settings(linger=60))
-    await runtime.start()
-    await runtime.run.acquire([LOBBY])
-    adapter.hold_up()
-    await runtime.run.acquire([LOBBY])
-    joining = asyncio.ensure_future(runtime.run.acquire([LOBBY, BAR]))
-    await eventually(lambda: adapter.waiting == 1, what="a join that waits for its new room")
-    for _ in range(2):
-        runtime.run.release([LOBBY])
-    assert not joining.done()
-    adapter.let_go()
-    await joining
-    assert {LOBBY, BAR} <= adapter.subscribed
-    await runtime.stop()
-
-
-async def test_a_join_returns_when_the_adapter_has_confirmed(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    adapter.hold_up()
-    join = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
-    await eventually(lambda: adapter.waiting)
-    assert not join.done()
-    adapter.let_go()
-    await join
-    assert LOBBY in adapter.subscribed
-
-
-async def test_a_channel_is_left_when_the_last_has_let_go(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    await runtime.run.acquire([LOBBY])
-    await runtime.run.acquire([LOBBY])
-    await runtime.run.acquire([b"other"])
-    runtime.run.release([LOBBY])
-    runtime.run.release([b"other"])
-    await eventually(lambda: b"other" not in adapter.subscribed)
-    assert LOBBY in adapter.subscribed
-    runtime.run.release([LOBBY])
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-
-
-async def test_a_channel_taken_again_within_its_linger_is_never_left(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings(linger=0.01))
-    await runtime.start()
-    await runtime.run.acquire([LOBBY, b"other"])
-    runtime.run.release([LOBBY, b"other"])
-    await runtime.run.acquire([LOBBY])
-    await eventually(lambda: b"other" not in adapter.subscribed)
-    assert LOBBY in adapter.subscribed
-    await runtime.stop()
-
-
-async def test_a_linger_that_ended_with_nothing_to_leave_is_followed_by_the_next(
-    adapter: FakeAdapter,
-) -> None:
-    runtime = Runtime(adapter, _settings(linger=0.01))
-    await runtime.start()
-    loop = asyncio.get_running_loop()
-    await runtime.run.acquire([LOBBY])
-    runtime.run.release([LOBBY])
-    over = loop.time() + 0.02
-    await runtime.run.acquire([LOBBY])
-    await eventually(lambda: loop.time() > over)
-    assert LOBBY in adapter.subscribed
-    runtime.run.release([LOBBY])
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-    await runtime.stop()
-
-
-async def test_a_channel_lingers_for_as_long_as_it_was_told_to(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings(linger=0.05))
-    await runtime.start()
-    loop = asyncio.get_running_loop()
-    await runtime.run.acquire([LOBBY])
-    runtime.run.release([LOBBY])
-    released = loop.time()
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-    assert loop.time() - released >= 0.05
-    await runtime.stop()
-
-
-async def test_a_join_that_is_not_confirmed_in_time_fails_and_holds_nothing(
-    adapter: FakeAdapter,
-) -> None:
-    runtime = Runtime(adapter, _settings(join_timeout=0.01))
-    await runtime.start()
-    adapter.hold_up()
-    with pytest.raises(AdapterUnavailable, match=r"in 0\.01 s\. Nothing was joined"):
-        await runtime.run.acquire([LOBBY])
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-    await runtime.stop()
-
-
-async def test_a_join_that_is_cancelled_holds_nothing(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    adapter.hold_up()
-    join = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
-    await eventually(lambda: adapter.waiting)
-    join.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await join
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-
-
-async def test_a_join_that_is_refused_holds_nothing(runtime: Runtime, adapter: FakeAdapter) -> None:
-    adapter.subscribe_error = AdapterUnavailable("no permission")
-    with pytest.raises(AdapterUnavailable, match="no permission"):
-        await runtime.run.acquire([LOBBY])
-    await eventually(lambda: LOBBY not in adapter.subscribed)
-
-
-async def test_a_failed_join_leaves_the_channel_to_those_who_have_it(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    await runtime.run.acquire([LOBBY])
-    adapter.subscribe_error = AdapterUnavailable("no")
-    with pytest.raises(AdapterUnavailable):
-        await runtime.run.acquire([LOBBY, b"other"])
-    await eventually(lambda: b"other" not in adapter.subscribed)
-    assert LOBBY in adapter.subscribed
-
-
-@pytest.mark.parametrize("fails", [False, True])
-async def test_a_join_of_an_earlier_start_takes_nothing_from_the_present_one(
-    runtime: Runtime, adapter: FakeAdapter, fails: bool
-) -> None:
-    adapter.hold_up()
-    late = asyncio.ensure_future(runtime.run.acquire([LOBBY]))
-    await eventually(lambda: adapter.waiting)
-    await runtime.stop()
-    await runtime.start()
-    adapter.let_go()
-    await runtime.run.acquire([LOBBY])
-    adapter.subscribe_error = AdapterUnavailable("the manager was closed") if fails else None
-    with pytest.raises(AdapterUnavailable if fails else NotStarted):
-        await late
-    adapter.subscribe_error = None
-    await runtime.run.acquire([b"other"])
-    runtime.run.release([b"other"])
-    await eventually(lambda: b"other" not in adapter.subscribed)
-    assert LOBBY in adapter.subscribed
-
-
-async def test_letting_go_after_the_close_is_harmless(adapter: FakeAdapter) -> None:
-    runtime = Runtime(adapter, _settings())
-    await runtime.start()
-    run = runtime.run
-    await run.acquire([LOBBY])
-    await runtime.stop()
-    run.release([LOBBY])
-    runtime.release([LOBBY])
+async def test_releasing_channels_when_there_is_no_run_is_harmless(adapter: FakeAdapter) -> None:
+    Runtime(adapter, run_settings()).release([LOBBY])
     assert not other_tasks()
 
 
-# Out.
+# When the server begins to stop.
 
 
-@pytest.mark.parametrize(
-    ("target", "channel"),
-    [
-        (Target(("lobby",)), LOBBY),
-        (Target(("lobby",), ("ann",)), LOBBY),
-        (Target(("lobby", "bar")), b"rooms#/#"),
-        (Target(), b"rooms#/#"),
-        (Target((f"{OTHER_NODE}.{'x' * 16}",)), f"rooms#{OTHER_NODE}#".encode()),
-    ],
-)
-async def test_a_message_travels_on_the_one_channel_that_all_it_is_for_listen_to(
-    runtime: Runtime, adapter: FakeAdapter, target: Target, channel: bytes
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> _Server:
+    server = _Server()
+    monkeypatch.setattr(run_module, "on_server_shutdown", server.on_shutdown)
+    return server
+
+
+class _Server:
+    """Notes who wants to know that it begins to stop."""
+
+    def __init__(self) -> None:
+        self.hooks: list[Callable[[float | None], object]] = []
+
+    def on_shutdown(self, hook: Callable[[float | None], object]) -> Callable[[], None]:
+        self.hooks.append(hook)
+        return self.hooks.clear
+
+
+async def test_a_server_that_begins_to_stop_begins_the_drain(
+    adapter: FakeAdapter, server: _Server
 ) -> None:
-    await published(runtime.run.publish("/", target, HELLO, volatile=False))
-    [(sent_on, data)] = adapter.published
-    assert sent_on == channel
-    sent = decoded(data)
-    assert (sent.origin, sent.namespace, sent.target) == (runtime.run.node, "/", target)
-    assert sent.payload.data == HELLO.data
-    assert not sent.volatile
-
-
-async def test_sequences_rise_across_channels_and_kinds(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    for room, volatile in (("a", False), ("b", True), ("a", True), ("c", False)):
-        if volatile:
-            runtime.run.publish("/", Target((room,)), HELLO, volatile=True)
-        else:
-            await published(runtime.run.publish("/", Target((room,)), HELLO, volatile=False))
-    sent = [*adapter.published, *adapter.published_volatile]
-    sequences = [decoded(data).sequence for _, data in sent]
-    assert sorted(sequences) == list(range(min(sequences), min(sequences) + 4))
-    assert sequences == [sequences[0], sequences[0] + 3, sequences[0] + 1, sequences[0] + 2]
-
-
-async def test_a_publish_returns_when_the_adapter_has_accepted(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    adapter.hold_up()
-    publish = asyncio.ensure_future(
-        published(runtime.run.publish("/", Target(), HELLO, volatile=False))
-    )
-    await eventually(lambda: adapter.waiting)
-    assert not publish.done()
-    adapter.let_go()
-    await publish
-
-
-async def test_a_volatile_message_does_not_wait_for_the_adapter(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    adapter.hold_up()
-    adapter.publish_error = AdapterUnavailable("no")
-    runtime.run.publish("/", Target(), HELLO, volatile=True)
-    [(channel, data)] = adapter.published_volatile
-    assert channel == b"rooms#/#"
-    assert decoded(data).volatile
-    assert adapter.published == []
-
-
-def test_a_message_over_the_limit_is_refused() -> None:
-    runtime = Runtime(FakeAdapter(), _settings(limit=3))
-
-    async def check() -> None:
-        await runtime.start()
-        runtime.run.check_size(Payload.of_text("abc"))
-        with pytest.raises(MessageTooLarge) as raised:
-            runtime.run.check_size(Payload.of_text("é€"))  # five bytes, though only two characters
-        assert (raised.value.size, raised.value.limit) == (5, 3)
-        await runtime.stop()
-
-    asyncio.run(check())
-
-
-async def test_a_turn_has_its_share_of_messages_and_every_turn_is_a_new_one(
-    runtime: Runtime,
-) -> None:
-    turns = 0
-
-    def turn() -> None:
-        nonlocal turns
-        turns += 1
-        asyncio.get_running_loop().call_soon(turn)
-
-    asyncio.get_running_loop().call_soon(turn)
-    large = Payload.of_bytes(bytes(TURN_BYTES // 4))
-    assert [runtime.run.spend_turn(large) for _ in range(5)] == [False, False, False, True, True]
-    await asyncio.sleep(0)
-    assert turns == 1
-    assert [runtime.run.spend_turn(large) for _ in range(4)] == [False, False, False, True]
-
-
-async def test_nothing_is_published_while_the_adapter_knows_that_nobody_else_is_there() -> None:
-    adapter = _Lonely()
-    runtime = Runtime(adapter, _settings())
+    runtime = Runtime(adapter, run_settings())
     await runtime.start()
-    for volatile in (True, False):
-        assert runtime.run.publish("/", Target(), HELLO, volatile=volatile) is None
-    assert (adapter.published, adapter.published_volatile) == ([], [])
-    adapter.is_alone = False
-    await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
-    assert len(adapter.published) == 1
+    [hook] = server.hooks
+    assert hook(None) == runtime.settings.drain_schedule.timeout
+    assert runtime.run.draining
+    assert not runtime.health.ready
+    await runtime.stop()
+    assert server.hooks == [], "a run that is over is not told any more"
+
+
+async def test_a_server_that_waits_for_a_short_time_only_shortens_the_drain(
+    adapter: FakeAdapter, server: _Server
+) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    timeout = server.hooks[0](1.0)
+    assert isinstance(timeout, float)
+    assert timeout < 1.0
+    assert server.hooks[0](None) == timeout, "a drain that has begun goes on as it is"
     await runtime.stop()
 
 
-# In.
-
-
-async def test_another_workers_message_is_delivered(
-    runtime: Runtime, adapter: FakeAdapter, heard: _Heard
+async def test_without_direct_writes_the_server_is_left_alone(
+    adapter: FakeAdapter, server: _Server
 ) -> None:
-    target = Target(("lobby",), ("ann",))
-    runtime.run.received(LOBBY, codec.encode(broadcast(1, target, "hello", volatile=True)))
-    assert heard.messages == [(target, "hello", True)]
-
-
-async def test_a_workers_own_echo_is_dropped(
-    runtime: Runtime, adapter: FakeAdapter, heard: _Heard
-) -> None:
-    await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
-    runtime.run.received(*adapter.published[0])
-    assert heard.messages == []
-
-
-async def test_a_message_that_comes_twice_is_delivered_once(
-    runtime: Runtime, heard: _Heard
-) -> None:
-    for sequence in (1, 2, 1, 2, 3):
-        runtime.run.received(LOBBY, codec.encode(broadcast(sequence, Target(), str(sequence))))
-    assert [text for _, text, _ in heard.messages] == ["1", "2", "3"]
-
-
-async def test_where_order_holds_within_a_shard_each_shard_counts_apart() -> None:
-    runtime, heard = Runtime(_Halves(), _settings()), _Heard()
-    runtime.namespaces["/"] = heard
+    runtime = Runtime(adapter, replace(run_settings(), direct_writes=False))
     await runtime.start()
-    for channel, sequence in ((b"a", 2), (b"bb", 1), (b"ccc", 2), (b"dd", 1), (b"ccc", 3)):
-        runtime.run.received(channel, codec.encode(broadcast(sequence, Target(), f"{sequence}")))
-    assert [text for _, text, _ in heard.messages] == ["2", "1", "3"]
+    assert server.hooks == []
     await runtime.stop()
 
 
-async def test_what_is_no_envelope_is_dropped_counted_and_logged_quietly(
-    runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "fastapi_rooms")
-    for junk in (b"", b"junk", b"\x02" + codec.encode(broadcast(1, Target(), "x"))[1:]):
-        runtime.run.received(LOBBY, junk)
-    assert heard.messages == []
-    assert runtime.health.dropped == 3
-    assert {record.levelno for record in caplog.records} == {logging.DEBUG}
-
-
-async def test_a_namespace_that_nobody_here_has_is_no_matter(
-    runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
-) -> None:
-    runtime.run.received(
-        b"rooms#/other#", codec.encode(broadcast(1, Target(), "x", namespace="/o"))
-    )
-    assert heard.messages == []
-    assert runtime.health.dropped == 0
-    assert not caplog.records
-
-
-async def test_a_delivery_that_fails_is_logged_and_does_not_reach_the_adapter(
-    runtime: Runtime, heard: _Heard, caplog: pytest.LogCaptureFixture
-) -> None:
-    heard.broken = True
-    runtime.run.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
-    heard.broken = False
-    runtime.run.received(LOBBY, codec.encode(broadcast(2, Target(), "y")))
-    assert [text for _, text, _ in heard.messages] == ["y"]
-    assert "ValueError: broken" in caplog.text
-
-
-async def test_what_arrives_after_the_close_is_dropped(adapter: FakeAdapter) -> None:
-    runtime, heard = Runtime(adapter, _settings()), _Heard()
-    runtime.namespaces["/"] = heard
+async def test_a_run_that_is_over_cannot_be_drained(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
     await runtime.start()
     run = runtime.run
     await runtime.stop()
-    run.received(LOBBY, codec.encode(broadcast(1, Target(), "x")))
-    assert heard.messages == []
-
-
-async def test_a_gap_is_told_to_every_namespace(runtime: Runtime, heard: _Heard) -> None:
-    other = runtime.namespaces["/other"] = _Heard()
-    outage = Outage(1.0, 2.0, frozenset({LOBBY}))
-    runtime.run.gap(outage)
-    assert heard.outages == other.outages == [outage]
-
-
-async def test_a_sid_made_here_costs_no_channel_of_its_own(
-    runtime: Runtime, adapter: FakeAdapter
-) -> None:
-    before = set(adapter.subscribed)
-    await runtime.run.acquire([runtime.channels.of_room("/", new_sid(runtime.run.node))])
-    assert adapter.subscribed == before
+    drained_before = run.draining
+    closed = Run(adapter, run_settings(), runtime.channels, {})
+    await closed.close()
+    assert closed.begin_drain() is None
+    with pytest.raises(NotStarted):
+        await closed.drain()
+    assert drained_before

@@ -11,12 +11,11 @@ import pytest
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import InvalidMessage, InvalidRoomName
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.worker.socket import Socket
-from tests.unit.support import RecordingDispatcher
+from tests.unit.support import FakeTransport, RecordingDispatcher
 
 GONE: Message = {"type": "websocket.disconnect", "code": 1001, "reason": "bye"}
 
@@ -53,23 +52,8 @@ class _Host(RecordingDispatcher):
         self.asked.append(("disconnect", (str(code), reason)))
 
 
-class _Transport:
-    """Takes everything."""
-
-    name = "fake"
-    fd = None
-    pending = 7
-    dropped = 3
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[bytes, bool]] = []
-
-    async def send(self, payload: Payload) -> None:
-        self.sent.append((payload.data, payload.binary))
-
-
 async def _socket(
-    *incoming: Message, host: _Host | None = None, transport: _Transport | None = None
+    *incoming: Message, host: _Host | None = None, transport: FakeTransport | None = None
 ) -> Socket:
     """The socket `ann`, accepted, whose client sends `incoming`."""
     messages = iter(({"type": "websocket.connect"}, *incoming))
@@ -81,9 +65,9 @@ async def _socket(
 
     websocket = WebSocket({"type": "websocket"}, receive, send)
     await websocket.accept()
-    out: Any = transport or _Transport()
-    out.receive = websocket.receive
-    return Socket(host or _Host(), websocket, out, "ann", {"name": "Ann"})
+    transport = transport or FakeTransport()
+    transport.receive = websocket.receive
+    return Socket(host or _Host(), websocket, transport, "ann", {"name": "Ann"})
 
 
 # Reading.
@@ -203,7 +187,7 @@ async def test_iteration_goes_on_where_a_timeout_has_cut_it_short() -> None:
 
 
 async def test_what_is_sent_to_the_client_goes_to_its_transport_in_order() -> None:
-    transport = _Transport()
+    transport = FakeTransport()
     socket = await _socket(transport=transport)
     await socket.send_text("hé")
     await socket.send_bytes(b"\xff")
@@ -217,7 +201,7 @@ async def test_what_is_sent_to_the_client_goes_to_its_transport_in_order() -> No
 async def test_what_cannot_be_sent_is_refused(
     verb: Literal["text", "bytes", "json"], data: object
 ) -> None:
-    transport = _Transport()
+    transport = FakeTransport()
     socket = await _socket(transport=transport)
     with pytest.raises(TypeError):
         await getattr(socket, f"send_{verb}")(data)
@@ -272,7 +256,9 @@ async def test_its_rooms_are_those_of_the_map_and_none_once_it_has_left() -> Non
 
 
 async def test_a_socket_shows_how_its_client_keeps_up() -> None:
-    socket = await _socket()
+    transport = FakeTransport()
+    transport.pending, transport.dropped = 7, 3
+    socket = await _socket(transport=transport)
     assert (socket.transport, socket.pending, socket.dropped) == ("fake", 7, 3)
 
 

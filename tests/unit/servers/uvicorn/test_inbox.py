@@ -1,4 +1,4 @@
-"""The queue that takes the place of uvicorn's."""
+"""The queue that is used instead of uvicorn's."""
 
 from __future__ import annotations
 
@@ -8,101 +8,94 @@ from typing import Any
 import pytest
 
 from fastapi_rooms.servers.uvicorn.inbox import MAX_BYTES, MAX_MESSAGES, Inbox
+from tests.unit.servers.uvicorn.support import Wire, event
 
 
-class Reading(asyncio.Transport):
-    """Knows whether it is being read from."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paused = False
+class StrictWire(Wire):
+    """Is paused, and resumed, once at a time."""
 
     def pause_reading(self) -> None:
         assert not self.paused
-        self.paused = True
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         assert self.paused
-        self.paused = False
-
-
-def text(data: str) -> dict[str, Any]:
-    return {"type": "websocket.receive", "text": data}
+        super().resume_reading()
 
 
 @pytest.fixture
-async def transport() -> Reading:
-    return Reading()
+async def transport() -> StrictWire:
+    return StrictWire()
 
 
 @pytest.fixture
-async def inbox(transport: Reading) -> Inbox:
+async def inbox(transport: StrictWire) -> Inbox:
     return Inbox(transport, paused=False)
 
 
 async def test_messages_come_out_in_the_order_they_came_in(inbox: Inbox) -> None:
     for number in range(10):
-        inbox.put_nowait(text(str(number)))
+        inbox.put_nowait(event(str(number)))
     assert [(await inbox.get())["text"] for _ in range(10)] == [str(n) for n in range(10)]
 
 
 async def test_reading_goes_on_until_too_many_messages_wait(
-    inbox: Inbox, transport: Reading
+    inbox: Inbox, transport: StrictWire
 ) -> None:
     for number in range(MAX_MESSAGES):
         assert not transport.paused
-        inbox.put_nowait(text(str(number)))
+        inbox.put_nowait(event(str(number)))
     assert transport.paused
 
 
 @pytest.mark.parametrize(
-    "event",
-    [text("x" * MAX_BYTES), {"type": "websocket.receive", "bytes": bytes(MAX_BYTES)}],
+    "message",
+    [event("x" * MAX_BYTES), event(bytes(MAX_BYTES))],
     ids=["text", "bytes"],
 )
 async def test_reading_goes_on_until_too_many_bytes_wait(
-    inbox: Inbox, transport: Reading, event: dict[str, Any]
+    inbox: Inbox, transport: StrictWire, message: dict[str, Any]
 ) -> None:
-    inbox.put_nowait(text("small"))
+    inbox.put_nowait(event("small"))
     assert not transport.paused
-    inbox.put_nowait(event)
+    inbox.put_nowait(message)
     assert transport.paused
 
 
-async def test_reading_is_not_paused_twice(inbox: Inbox, transport: Reading) -> None:
+async def test_reading_is_not_paused_twice(inbox: Inbox, transport: StrictWire) -> None:
     for number in range(3 * MAX_MESSAGES):  # what one read of the socket may bring
-        inbox.put_nowait(text(str(number)))
+        inbox.put_nowait(event(str(number)))
     assert transport.paused
 
 
 async def test_reading_resumes_when_the_endpoint_waits_for_more(
-    inbox: Inbox, transport: Reading
+    inbox: Inbox, transport: StrictWire
 ) -> None:
     for number in range(MAX_MESSAGES):
-        inbox.put_nowait(text(str(number)))
+        inbox.put_nowait(event(str(number)))
     for _ in range(MAX_MESSAGES):
         await inbox.get()
     waiting = asyncio.ensure_future(inbox.get())
     await asyncio.sleep(0)
     assert not transport.paused
-    inbox.put_nowait(text("more"))
+    inbox.put_nowait(event("more"))
     assert (await waiting)["text"] == "more"
 
 
 async def test_a_message_for_an_endpoint_that_waits_never_pauses(
-    inbox: Inbox, transport: Reading
+    inbox: Inbox, transport: StrictWire
 ) -> None:
     waiting = asyncio.ensure_future(inbox.get())
     await asyncio.sleep(0)
-    inbox.put_nowait(text("x" * MAX_BYTES))
+    inbox.put_nowait(event("x" * MAX_BYTES))
     assert not transport.paused
     assert (await waiting)["text"] == "x" * MAX_BYTES
 
 
-async def test_what_was_paused_when_it_took_over_is_read_on_by_it(transport: Reading) -> None:
+async def test_what_was_paused_when_it_took_over_is_read_on_by_it(transport: StrictWire) -> None:
     transport.paused = True
     inbox = Inbox(transport, paused=True)
-    inbox.put_nowait(text("came before"))
+    inbox.put_nowait(event("came before"))
     assert (await inbox.get())["text"] == "came before"
     waiting = asyncio.ensure_future(inbox.get())
     await asyncio.sleep(0)
@@ -114,14 +107,14 @@ async def test_cancelling_a_receive_loses_no_message(inbox: Inbox) -> None:
     waiting = asyncio.ensure_future(inbox.get())
     await asyncio.sleep(0)
     waiting.cancel()
-    inbox.put_nowait(text("kept"))
+    inbox.put_nowait(event("kept"))
     assert (await inbox.get())["text"] == "kept"
 
 
 async def test_cancelling_a_receive_that_was_just_woken_wakes_another(inbox: Inbox) -> None:
     first, second = (asyncio.ensure_future(inbox.get()) for _ in range(2))
     await asyncio.sleep(0)
-    inbox.put_nowait(text("for whoever is left"))
+    inbox.put_nowait(event("for whoever is left"))
     first.cancel()
     assert (await asyncio.wait_for(second, 1))["text"] == "for whoever is left"
     assert first.cancelled()
@@ -130,7 +123,7 @@ async def test_cancelling_a_receive_that_was_just_woken_wakes_another(inbox: Inb
 async def test_a_receive_that_is_cancelled_alone_wakes_nobody(inbox: Inbox) -> None:
     only = asyncio.ensure_future(inbox.get())
     await asyncio.sleep(0)
-    inbox.put_nowait(text("kept"))
+    inbox.put_nowait(event("kept"))
     only.cancel()
     await asyncio.wait([only])
     assert only.cancelled()

@@ -17,107 +17,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
-from websockets.utils import apply_mask
 
+from fastapi_rooms.servers.uvicorn.connection import has_starlettes_receive
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
-from fastapi_rooms.servers.uvicorn.plain_messages import events_in
 from fastapi_rooms.servers.uvicorn.reader import Reader
-from fastapi_rooms.servers.uvicorn.transport import _is_plain
-
-MAX_SIZE = 70_000
-MASK = b"\x01\xfe\x80\x55"
-
-
-def frame(opcode: int, data: bytes, *, fin: bool = True, length_bytes: int | None = None) -> bytes:
-    """A client's frame, its length in 0, 2 or 8 bytes more than it needs, if so told."""
-    if length_bytes is None:
-        length_bytes = 0 if len(data) < 126 else 2 if len(data) < 0x10000 else 8
-    short = {0: len(data), 2: 126, 8: 127}[length_bytes]
-    head = bytes([fin << 7 | opcode, 0x80 | short]) + len(data).to_bytes(length_bytes or 1)
-    return head[: 2 + length_bytes] + MASK + apply_mask(data, MASK)
-
-
-def text(data: str) -> bytes:
-    return frame(1, data.encode())
-
-
-def event(data: str | bytes) -> dict[str, Any]:
-    return {"type": "websocket.receive", "text" if isinstance(data, str) else "bytes": data}
-
-
-# What is read.
-
-
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535])
-def test_whole_messages_become_events(size: int) -> None:
-    words, data = "é" * (size // 2), bytes(size)
-    assert events_in(text(words) + frame(2, data), MAX_SIZE, apply_mask) == [
-        event(words),
-        event(data),
-    ]
-
-
-def test_a_length_in_more_bytes_than_it_needs_is_read_as_the_parser_reads_it() -> None:
-    assert events_in(frame(1, b"x", length_bytes=2), 1, apply_mask) == [event("x")]
-
-
-ANYTHING_ELSE = {
-    "half a frame": text("half")[:-1],
-    "half a header": text("half")[:1],
-    "half a long header": text("x" * 126)[:3],
-    "the first of several frames": frame(1, b"x", fin=False),
-    "a later frame": frame(0, b"x"),
-    "a ping": frame(9, b""),
-    "a pong": frame(10, b""),
-    "a close": frame(8, b"\x03\xe8"),
-    "something compressed": bytes([0xC1]) + text("x")[1:],
-    "a reserved bit": bytes([0xA1]) + text("x")[1:],
-    "an unknown kind": frame(3, b"x"),
-    "no mask": b"\x81\x01x",
-    "no mask, long": b"\x81\x7e\x00\x01x",
-    "a length of 64 bits": frame(1, b"x", length_bytes=8),
-    "no UTF-8": frame(1, b"\xff"),
-    "a surrogate": frame(1, b"\xed\xa0\x80"),
-    "too much": frame(2, bytes(11)),
-}
-
-
-@pytest.mark.parametrize("other", ANYTHING_ELSE.values(), ids=ANYTHING_ELSE)
-def test_anything_else_is_left_alone_with_all_that_came_with_it(other: bytes) -> None:
-    plain = text("plain")
-    assert events_in(plain, 10, apply_mask) is not None
-    for data in (other, plain + other, other + plain):
-        assert events_in(data, 10, apply_mask) is None
-
-
-# Beside uvicorn's own way.
-
-
-class Wire(asyncio.Transport):
-    """What is on the other side of a protocol."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-        self.paused = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+from tests.unit.servers.uvicorn.support import ANYTHING_ELSE, MAX_SIZE, Wire, frame, text
 
 
 class Connection(NamedTuple):
@@ -165,7 +69,7 @@ class Connection(NamedTuple):
         return inbox
 
     def take_over(self) -> None:
-        Reader.put_before(self.protocol, self.put_inbox(), self.protocol.conn.state)
+        Reader.install(self.protocol, self.put_inbox(), self.protocol.conn.state)
         assert "data_received" in vars(self.protocol)
 
     def feed(self, data: bytes) -> object:
@@ -344,7 +248,7 @@ async def test_any_doubt_leaves_reading_to_uvicorn(spoil: Callable[[Any], None])
     connection = await Connection.open(reader=False)
     spoil(connection.protocol)
     before = connection.protocol.data_received
-    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.install(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert connection.protocol.data_received == before
     await connection.end()
 
@@ -355,7 +259,7 @@ async def test_an_untested_parser_is_left_alone(
 ) -> None:
     connection = await Connection.open(reader=False)
     monkeypatch.setattr("websockets.__version__", version)
-    Reader.put_before(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
+    Reader.install(connection.protocol, connection.put_inbox(), connection.protocol.conn.state)
     assert "data_received" not in vars(connection.protocol)
     await connection.end()
 
@@ -376,9 +280,6 @@ async def test_a_connection_that_is_gone_is_freed_at_once() -> None:
         gc.enable()
 
 
-# The way from the inbox to the endpoint.
-
-
 class _Own(WebSocket):
     async def receive(self) -> Any:
         return await super().receive()
@@ -393,7 +294,7 @@ async def test_only_starlettes_own_receive_is_cut_short(kind: str) -> None:
         await websocket.accept()
     if kind == "patched":
         websocket.receive = _connected  # type: ignore[method-assign]
-    assert _is_plain(websocket) is (kind == "starlettes")
+    assert has_starlettes_receive(websocket) is (kind == "starlettes")
 
 
 async def _connected() -> Any:

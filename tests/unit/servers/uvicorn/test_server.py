@@ -112,7 +112,9 @@ async def test_a_server_of_ones_own_kind_is_left_alone() -> None:
     assert app.told == []
 
 
-async def test_a_server_stops_though_leaving_cannot_begin(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_stops_although_draining_cannot_begin(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fail(within: float | None) -> None:
         raise RuntimeError("no")
 
