@@ -5,9 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
-# One more than there are cores on a small machine: most tests with servers wait for something. Who
-# has run out of tests takes some of another's. Empty: all in one process.
-PYTEST_WORKERS ?= 3
+# Two for each core of a small machine: most tests with servers wait for something. Who has run out
+# of tests takes some of another's. Empty: all in one process.
+PYTEST_WORKERS ?= 4
 SPREAD := $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS) --dist worksteal)
 PYTEST := -m pytest $(SPREAD)
 # The folders whose tests start no server, and the tests beside them; tests/conftest.py holds them to it.
@@ -29,7 +29,7 @@ help: ## List the targets and what they take
 	@echo
 	@echo "  PORT=8000          where demo and docs-serve listen"
 	@echo "  PYTEST_ARGS=…      passed on to pytest, as in: make test PYTEST_ARGS='--no-cov -k redis'"
-	@echo "  PYTEST_WORKERS=    run the tests in one process, not in three; or in so many"
+	@echo "  PYTEST_WORKERS=    run the tests in one process, not in four; or in so many"
 	@echo "  BENCH=fanout-1000,node-ws  measure some scenarios, some servers, or both"
 	@echo "  PYTHON=python3.13  the Python to use; give it an environment of its own: VENV=.venv-3.13"
 
