@@ -62,7 +62,6 @@ class Finding(NamedTuple):
         return self.grade is Grade.WRONG
 
     def as_row(self) -> dict[str, str]:
-        """As a row of JSON."""
         return {**self._asdict(), "grade": self.grade.value.lower()}
 
 

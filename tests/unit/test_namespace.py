@@ -511,7 +511,7 @@ async def test_a_message_over_the_limit_reaches_nobody(
     rooms: RoomManager, adapter: FakeAdapter, people: dict[str, Member]
 ) -> None:
     for operator in (rooms.to("lobby"), rooms.local, rooms.volatile):
-        with pytest.raises(MessageTooLarge, match="1001 bytes, the limit is 1000"):
+        with pytest.raises(MessageTooLarge, match="1001 bytes; the limit is 1000"):
             await operator.send_text("x" * 1001)
     assert await _who_heard(people, "") == set()
     assert adapter.published == adapter.published_volatile == []
