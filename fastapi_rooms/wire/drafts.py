@@ -80,7 +80,7 @@ class Drafts:
 
 
 class Origin:
-    """A node id and its sequence numbers, as every worker has them too.
+    """A node id and its sequence numbers: emitters have them as workers do.
 
     A message must have been published before the next one is encoded.
     """

@@ -20,7 +20,7 @@ from tests.integration.servers import (
     uvicorn,
 )
 
-APP = "tests.integration.door:app"
+APP = "tests.integration.security_app:app"
 SERVERS = {
     **{f"uvicorn {ws}": uvicorn("--ws", ws, app=APP) for ws in WEBSOCKETS},
     "gunicorn": gunicorn(app=APP),

@@ -145,7 +145,7 @@ class StrictnessSuite(ManagerBench):
         async with Cluster(2, adapter=backplane.adapter, max_message_bytes=1000) as cluster:
             one = cluster[0]
             members = [await cluster.member(worker, "lobby") for worker in cluster]
-            with pytest.raises(MessageTooLarge, match="1001 bytes, the limit is 1000"):
+            with pytest.raises(MessageTooLarge, match="1001 bytes; the limit is 1000"):
                 await one.to("lobby").send_bytes(b"x" * 1001)
             with pytest.raises(MessageTooLarge):
                 await one.to("lobby").send_text("ä" * 501)
