@@ -294,7 +294,7 @@ class Runtime:
     @property
     def alone(self) -> bool:
         """Whether there is nobody to publish to, and the adapter knows."""
-        return self._may_be_alone is not None and self._may_be_alone.alone
+        return self._may_be_alone is not None and self._may_be_alone.is_alone
 
     def publish(self, namespace: str, target: Target, payload: Payload) -> Awaitable[object]:
         """Send to the other workers; what it returns is done when the adapter has accepted it.

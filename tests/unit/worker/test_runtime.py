@@ -54,7 +54,7 @@ class _Heard(EmptyNamespace):
 class _Lonely(FakeAdapter):
     """An adapter that knows whether it is alone."""
 
-    alone = True
+    is_alone = True
 
 
 class _Halves(FakeAdapter):
@@ -444,7 +444,7 @@ async def test_it_is_alone_while_the_adapter_knows_that_nobody_else_is_there(
     adapter = _Lonely()
     runtime = Runtime(adapter, _settings())
     assert runtime.alone
-    adapter.alone = False
+    adapter.is_alone = False
     assert not runtime.alone
 
 
