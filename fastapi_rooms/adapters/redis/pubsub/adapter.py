@@ -74,7 +74,7 @@ class RedisAdapter:
         self._moved_channel = f"{prefix}#moved#".encode()
         self._strays = FailoverGaps()
         self._budget = Budget(max_buffered_bytes)
-        self._standing = ConnectionStatus()
+        self._standing = ConnectionStatus("Redis")
 
     @property
     def health(self) -> AdapterHealth:

@@ -92,7 +92,7 @@ class Subscriber:
         self._proven: float | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._retry_forbidden: asyncio.TimerHandle | None = None
-        self._forbidden = Forbidden()
+        self._forbidden = Forbidden("Redis")
         self._why_forbidden = ""
         self._last_received: float | None = None
         self.why_down = ""
@@ -336,7 +336,7 @@ class Subscriber:
             self._waiters.wake(channel)
         if bearable:
             if asked.verb == self._words.unsubscribe:
-                self._forbidden.may_not_leave(reason)
+                self._forbidden.unsubscribe_refused(reason)
             self._why_forbidden = reason
             if self._retry_forbidden is None:
                 self._retry_forbidden = self._loop.call_later(

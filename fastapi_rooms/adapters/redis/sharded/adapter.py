@@ -67,7 +67,7 @@ class RedisClusterAdapter:
             publish_timeout, connect_timeout, max_buffered_bytes, probe_interval, refresh_interval
         )
         self._standing = ConnectionStatus(
-            "A part of the Redis Cluster is out of reach, its rooms are local"
+            "Redis", "A part of the Redis Cluster is out of reach, its rooms are local"
         )
         self._fleet: NodePool | None = None
 
