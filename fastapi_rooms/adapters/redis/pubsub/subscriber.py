@@ -178,7 +178,7 @@ class Subscriber:
         self._schedule_flush()
         if self._link is None:
             return channels
-        return [c for c in channels if not self._subscriptions.is_under_way(c)]
+        return [c for c in channels if not self._subscriptions.is_in_flight(c)]
 
     @property
     def wanted(self) -> frozenset[Channel]:
@@ -300,7 +300,7 @@ class Subscriber:
         if came:
             self.complete_since = time.time()
         wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
-        regained = self._losses.regain(wanted, but=forbidden)
+        regained = self._losses.regain(wanted, except_=forbidden)
         if came and self._lost:
             self._lost = False
             self.reconnects += 1
