@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from fastapi_rooms.adapters.redis.slots import Node
+from fastapi_rooms.adapters.redis.sharded.slots import Node
 from fastapi_rooms.errors import ConfigurationError
 
 SCHEMES = ("redis+cluster", "rediss+cluster")
