@@ -33,14 +33,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fastapi_rooms.adapters.redis.links import role
-from fastapi_rooms.adapters.redis.links.urls import (
-    SCHEMES,
-    SENTINEL_SCHEMES,
-    parse_sentinel_url,
-    pool_of,
-)
-from fastapi_rooms.adapters.redis.sharded.access import SCHEMES as CLUSTER_SCHEMES
+from fastapi_rooms.adapters.redis.links.urls import parse_sentinel_url, pool_of
 from fastapi_rooms.adapters.redis.sharded.access import access_of
+from fastapi_rooms.adapters.schemes import EMITTER_FORMS, Carrier, one_of, scheme_of
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.wire.drafts import Draft, Origin
 
@@ -123,17 +118,16 @@ def _access(where: object, flavour: _Flavour, timeout: float) -> Access:
         "retry": flavour.retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "retry_on_error": [RedisConnectionError],  # redis-py 5 needs both
     }
-    scheme = where.partition("://")[0]
-    if scheme in CLUSTER_SCHEMES:
-        return _cluster(where, flavour, limits)
-    if scheme not in SCHEMES:
+    scheme = scheme_of(where)
+    if scheme is None or not scheme.emitters:
         raise ConfigurationError(
             "An emitter reaches workers through Redis only: give it a URL such as "
-            "redis://host:6379, rediss://host:6379, unix:///path/to/redis.sock, "
-            "redis+sentinel://host:26379/name or redis+cluster://host:7000,host:7001."
+            f"{one_of(EMITTER_FORMS)}."
         )
+    if scheme.carrier is Carrier.REDIS_CLUSTER:
+        return _cluster(where, flavour, limits)
     pool_of(where)  # raises for a URL that cannot be used
-    if scheme in SENTINEL_SCHEMES:
+    if scheme.carrier is Carrier.REDIS_SENTINEL:
         return _sentinel(where, flavour, limits, retry_once)
     return Access(
         lambda: flavour.client.from_url(where, **limits, **retry_once), owned=True, sharded=False
