@@ -1,34 +1,36 @@
 """Redis between the workers: its pub/sub, over redis-py's connections. Keeps no key.
 
-    adapter                  what a manager sees: one Redis      RedisAdapter
-    │   sharded/adapter      what a manager sees: a cluster      RedisClusterAdapter
-    │   └ node_pool          a connection for each master
-    │     ├ topology_refresher   which node serves which slots, asked and confirmed
-    │     ├ slot_publishers      messages in order while slots move
-    │     ├ slot_subscribers     channels subscribed where their slots are
-    │     │ └ placement          … and when they may move: pure
-    │     ├ dialect              sharded pub/sub's commands, redirections and moves
-    │     ├ access               how nodes are reached
-    │     └ slots                slots and topologies: pure
-    └─┬ pubsub/node          one node: both connections, and the probe of them
-      ├ publisher            commands out, replies matched
-      │ └ failover_gaps      messages that went to a node which others had left: pure
-      └ subscriber           what is wanted against what is confirmed
-        ├ pending_commands   commands that are not answered yet: pure
-        └ dialect            plain pub/sub's commands, and what a dialect is
-          links/             one connection
-          ├ source           opens links to the master: at an address, or by sentinels
-          │ ├ sentinels      which node is the master
-          │ └ role           whether a node is a master
-          ├ owner            has a link, or a reason why not
-          ├ link             bytes in and out, without a task or an await per message
-          └ urls             URLs and clients of the user's
-    emit_clients             publishing for processes without a manager
+    RedisAdapter  (pubsub/adapter)          RedisClusterAdapter  (sharded/adapter)
+          │                                             │
+          │                                 sharded/    many nodes, whose slots move
+          │                                 ├ node_pool           a connection for each master
+          │                                 ├ topology_refresher  which node serves which slots
+          │                                 ├ slot_publishers     messages in order while slots move
+          │                                 ├ slot_subscribers    channels at the node of their slot
+          │                                 ├ placement           which node that is now (pure)
+          │                                 ├ slots               slots and topologies (pure)
+          │                                 ├ dialect             sharded commands, redirections
+          │                                 └ access              how the nodes are reached
+          │ one                                         │ one for each master
+          └──────────────────────┬──────────────────────┘
+    pubsub/                      │         one node
+    ├ node             both connections to a node, and the probe of them
+    ├ publisher        commands out, replies matched to them
+    ├ failover_gaps    messages to a node that others had already left (pure)
+    ├ subscriber       subscribes to what is wanted, delivers what arrives
+    ├ pending_commands commands that are not fully answered (pure)
+    └ dialect          what differs between plain and sharded pub/sub
+                                 │
+    links/                       │         one connection
+    ├ owner            has a link, or a reason why not
+    ├ source           opens links to the master: at an address, or as sentinels report
+    ├ sentinels, role  which node is the master, and whether a node is one
+    ├ link             bytes in and out, without a task or an await per message
+    └ urls             URLs, and clients of the user's
 
-A module imports from its own folder and those below: sharded, pubsub, links. What is not Redis' own
-is in [fastapi_rooms.adapters][]: `command_queue` (messages through an outage), `subscriptions` and
-`reception` (what is confirmed, what was missed), `retries`, `waiters`, `forbidden`, `probe` (proof
-that messages arrive), `supervisor` (a link that is made again) and `connection_status`.
+A module imports from its own folder and from those drawn below it. `emit_clients` stands beside
+them: it publishes for processes without a manager. What is not Redis' own is in
+[fastapi_rooms.adapters][], for adapters to other carriers to use as well.
 """
 
 from __future__ import annotations
