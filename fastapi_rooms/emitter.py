@@ -1,8 +1,8 @@
 """Emitters: send to rooms from a process that has no manager, a task queue's worker or a script.
 
-Strategy: [fastapi_rooms.wire.drafts][] writes what is to be said, and `EmitOperator` has it said by
-whatever it was given for that. Whether a verb blocks or has to be awaited is the only difference
-between the two emitters, so it is the only thing that each of them says for itself.
+Strategy: [fastapi_rooms.wire.drafts][] writes the messages as drafts, and `EmitOperator` sends them
+by the `Outlet` it was given. Whether a verb blocks or has to be awaited is the only difference
+between the two emitters, so sending a draft is the only thing that each of them does by itself.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from fastapi_rooms.wire.drafts import Draft, Drafts
 
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]
-"""What has to be awaited for it to happen."""
-Home: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
-"""A process, and an event loop in it."""
+"""Nothing is sent before it is awaited."""
+Owner: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
+"""A process, and an event loop in it, to which a sender belongs."""
 
 
 class Outlet(NamedTuple, Generic[R]):
     """What the operators of one emitter share."""
 
     drafts: Drafts
-    say: Callable[[Draft | None], R]
-    """Publishes a draft; does nothing where there is none."""
+    send: Callable[[Draft | None], R]
+    """Publishes a draft; does nothing for `None`."""
 
 
 class EmitOperator(Generic[R]):
@@ -62,17 +62,17 @@ class EmitOperator(Generic[R]):
     * `UsageError`, or one of its kinds, for what cannot be sent.
     """
 
-    __slots__ = ("_namespace", "_target", "_voice", "_volatile")
+    __slots__ = ("_namespace", "_outlet", "_target", "_volatile")
 
     def __init__(
         self,
-        voice: Outlet[R],
+        outlet: Outlet[R],
         namespace: str,
         target: Target = Target(),  # noqa: B008 -- immutable
         *,
         volatile: bool = False,
     ) -> None:
-        self._voice = voice
+        self._outlet = outlet
         self._namespace = namespace
         self._target = target
         self._volatile = volatile
@@ -100,7 +100,7 @@ class EmitOperator(Generic[R]):
     @property
     def volatile(self) -> EmitOperator[R]:
         """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`."""
-        return EmitOperator(self._voice, self._namespace, self._target, volatile=True)
+        return EmitOperator(self._outlet, self._namespace, self._target, volatile=True)
 
     def send_text(self, data: str) -> R:
         """Send text. Raises `MessageTooLarge` for what is over the emitter's limit."""
@@ -135,19 +135,19 @@ class EmitOperator(Generic[R]):
         return self._request("disconnect", {"code": code, "reason": reason})
 
     def _send(self, payload: Payload) -> R:
-        drafts, say = self._voice
-        return say(
+        drafts, send = self._outlet
+        return send(
             drafts.broadcast(self._namespace, self._target, payload, volatile=self._volatile)
         )
 
     def _request(self, verb: str, arguments: dict[str, Any]) -> R:
-        drafts, say = self._voice
-        return say(drafts.request(self._namespace, self._target, verb, arguments))
+        drafts, send = self._outlet
+        return send(drafts.request(self._namespace, self._target, verb, arguments))
 
     def _at(self, target: Target) -> EmitOperator[R]:
         if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
             raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
-        return EmitOperator(self._voice, self._namespace, target, volatile=self._volatile)
+        return EmitOperator(self._outlet, self._namespace, target, volatile=self._volatile)
 
     def __repr__(self) -> str:
         words = [f"of={self._namespace}", f"to={self._target.rooms}"]
@@ -171,8 +171,8 @@ class EmitNamespace(EmitOperator[R]):
         That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
         Raises `UsageError` for an event that is no string, `TypeError` for what is not JSON.
         """
-        drafts, say = self._voice
-        return say(drafts.event(self._namespace, event, args))
+        drafts, send = self._outlet
+        return send(drafts.event(self._namespace, event, args))
 
 
 class _Emitter(EmitNamespace[R]):
@@ -182,7 +182,7 @@ class _Emitter(EmitNamespace[R]):
 
     def __init__(
         self,
-        say: Callable[[Draft | None], R],
+        send: Callable[[Draft | None], R],
         *,
         prefix: str,
         timeout: float,
@@ -191,7 +191,7 @@ class _Emitter(EmitNamespace[R]):
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
-        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), say), "/")
+        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), send), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
         """Another namespace. `of("/")` is the emitter's own.
@@ -199,7 +199,7 @@ class _Emitter(EmitNamespace[R]):
         Raises:
             InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
         """
-        return EmitNamespace(self._voice, check_namespace(namespace))
+        return EmitNamespace(self._outlet, check_namespace(namespace))
 
 
 class Emitter(_Emitter[None]):
@@ -213,9 +213,9 @@ class Emitter(_Emitter[None]):
     the child sends by a connection of its own, as an origin of its own.
 
     Args:
-        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
-            or a `redis.Redis` or `redis.RedisCluster` of your own, which is used as it is and never
-            closed here.
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+            `redis+cluster://`, `rediss+cluster://`), or a `redis.Redis` or `redis.RedisCluster` of
+            your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that connecting, and each answer of Redis, may take; and seconds to wait
             for the turn, where threads share the emitter. A client of your own has its own limits
@@ -226,7 +226,7 @@ class Emitter(_Emitter[None]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access", "_line")
+    __slots__ = ("_access", "_sender")
 
     def __init__(
         self,
@@ -237,24 +237,24 @@ class Emitter(_Emitter[None]):
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         super().__init__(
-            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = sync_access(redis, timeout)
-        self._line: SyncSender = SyncSender(self._access, timeout)
+        self._sender: SyncSender = SyncSender(self._access, timeout)
 
-    def _say(self, draft: Draft | None) -> None:
+    def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
-        line = self._line
-        if line.home != os.getpid():
-            line = self._line = SyncSender(self._access, self._timeout)
+        sender = self._sender
+        if sender.owner != os.getpid():
+            sender = self._sender = SyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
-            line.say(draft)
+            sender.send(draft)
 
     def close(self) -> None:
         """Close its connection. It opens another when it is used again."""
-        if self._line.home == os.getpid():
-            self._line.close()
+        if self._sender.owner == os.getpid():
+            self._sender.close()
 
     def __enter__(self) -> Self:
         """Itself; `close` comes at the end of the block."""
@@ -281,9 +281,9 @@ class AsyncEmitter(_Emitter[Sent]):
     a connection of its own there, and keeps one for each loop; each loop has to `close` its own.
 
     Args:
-        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
-            or a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` of your own, which is used as
-            it is and never closed here.
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+            `redis+cluster://`, `rediss+cluster://`), or a `redis.asyncio.Redis` or
+            `redis.asyncio.RedisCluster` of your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that Redis has to accept a message, those before it included.
         max_message_bytes: the longest message that may be sent, in bytes.
@@ -292,7 +292,7 @@ class AsyncEmitter(_Emitter[Sent]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access", "_lines")
+    __slots__ = ("_access", "_senders")
 
     def __init__(
         self,
@@ -303,33 +303,33 @@ class AsyncEmitter(_Emitter[Sent]):
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         super().__init__(
-            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = async_access(redis, timeout)
-        self._lines: dict[Home, AsyncSender] = {}
+        self._senders: dict[Owner, AsyncSender] = {}
 
-    async def _say(self, draft: Draft | None) -> None:
+    async def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
-        home = (os.getpid(), asyncio.get_running_loop())
-        line = self._lines.get(home)
-        if line is None:
-            self._forget_those_that_are_gone()
-            line = self._lines[home] = AsyncSender(self._access, self._timeout)
+        owner = (os.getpid(), asyncio.get_running_loop())
+        sender = self._senders.get(owner)
+        if sender is None:
+            self._forget_dead_owners()
+            sender = self._senders[owner] = AsyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
-            await line.say(draft)
+            await sender.send(draft)
 
-    def _forget_those_that_are_gone(self) -> None:
-        for home in list(self._lines):  # other threads may come and go meanwhile
-            pid, loop = home
+    def _forget_dead_owners(self) -> None:
+        for owner in list(self._senders):  # other threads may change it meanwhile
+            pid, loop = owner
             if pid != os.getpid() or loop.is_closed():
-                self._lines.pop(home, None)
+                self._senders.pop(owner, None)
 
     async def close(self) -> None:
         """Close its connection in this event loop. It opens another when it is used again."""
-        line = self._lines.pop((os.getpid(), asyncio.get_running_loop()), None)
-        if line is not None:
-            await line.close()
+        sender = self._senders.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if sender is not None:
+            await sender.close()
 
     async def __aenter__(self) -> Self:
         """Itself; `close` comes at the end of the block."""
