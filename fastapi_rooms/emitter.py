@@ -1,6 +1,6 @@
 """Emitters: send to rooms from a process that has no manager, a task queue's worker or a script.
 
-Strategy: [fastapi_rooms.wire.drafts][] writes the messages as drafts, and `EmitOperator` sends them
+[fastapi_rooms.wire.drafts][] writes the messages as drafts, and `EmitOperator` sends them
 by the `Outlet` it was given. Whether a verb blocks or has to be awaited is the only difference
 between the two emitters, so sending a draft is the only thing that each of them does by itself.
 """
@@ -27,10 +27,11 @@ from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import AdapterUnavailable, UsageError
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.operators.addressing import Addressing
 from fastapi_rooms.types import Room
-from fastapi_rooms.wire.codec import MAX_NAMES
 from fastapi_rooms.wire.drafts import Draft, Drafts
+from fastapi_rooms.wire.verbs import Verb
 
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]
@@ -47,7 +48,7 @@ class Outlet(NamedTuple, Generic[R]):
     """Publishes a draft; does nothing for `None`."""
 
 
-class EmitOperator(Generic[R]):
+class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
     """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
 
         emitter.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
@@ -62,7 +63,7 @@ class EmitOperator(Generic[R]):
     * `UsageError`, or one of its kinds, for what cannot be sent.
     """
 
-    __slots__ = ("_namespace", "_outlet", "_target", "_volatile")
+    __slots__ = ("_namespace", "_outlet", "_volatile")
 
     def __init__(
         self,
@@ -72,30 +73,10 @@ class EmitOperator(Generic[R]):
         *,
         volatile: bool = False,
     ) -> None:
+        super().__init__(target)
         self._outlet = outlet
         self._namespace = namespace
-        self._target = target
         self._volatile = volatile
-
-    def to(self, *names: Room) -> EmitOperator[R]:
-        """Address these rooms, or sids, too.
-
-        No names address nobody: a computed list that comes out empty must not reach everyone.
-
-        Raises:
-            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
-            UsageError: these are more than 65,535 names.
-        """
-        return self._at(self._target.to(check_rooms(names)))
-
-    def except_(self, *names: Room) -> EmitOperator[R]:
-        """Leave out every socket that is in one of these rooms, or has one of these sids.
-
-        Raises:
-            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
-            UsageError: these are more than 65,535 names.
-        """
-        return self._at(self._target.excluding(check_rooms(names)))
 
     @property
     def volatile(self) -> EmitOperator[R]:
@@ -120,11 +101,11 @@ class EmitOperator(Generic[R]):
         A message to such a room that is sent next may be too early for them: send it to where they
         are already.
         """
-        return self._request("join", {"rooms": list(check_rooms(names))})
+        return self._request(Verb.JOIN, {"rooms": list(check_rooms(names))})
 
     def sockets_leave(self, *names: Room) -> R:
         """Take the sockets out of rooms, once each worker gets to it."""
-        return self._request("leave", {"rooms": list(check_rooms(names))})
+        return self._request(Verb.LEAVE, {"rooms": list(check_rooms(names))})
 
     def disconnect_sockets(self, code: int = 1000, reason: str = "") -> R:
         """Close the sockets, once they have what was sent to them before.
@@ -132,7 +113,7 @@ class EmitOperator(Generic[R]):
         Raises `UsageError` for a code or reason that cannot be sent.
         """
         check_close(code, reason)
-        return self._request("disconnect", {"code": code, "reason": reason})
+        return self._request(Verb.DISCONNECT, {"code": code, "reason": reason})
 
     def _send(self, payload: Payload) -> R:
         drafts, send = self._outlet
@@ -140,13 +121,11 @@ class EmitOperator(Generic[R]):
             drafts.broadcast(self._namespace, self._target, payload, volatile=self._volatile)
         )
 
-    def _request(self, verb: str, arguments: dict[str, Any]) -> R:
+    def _request(self, verb: Verb, arguments: dict[str, Any]) -> R:
         drafts, send = self._outlet
         return send(drafts.request(self._namespace, self._target, verb, arguments))
 
-    def _at(self, target: Target) -> EmitOperator[R]:
-        if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
-            raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
+    def _with_target(self, target: Target) -> EmitOperator[R]:
         return EmitOperator(self._outlet, self._namespace, target, volatile=self._volatile)
 
     def __repr__(self) -> str:
