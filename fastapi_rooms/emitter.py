@@ -1,8 +1,8 @@
 """Emitters: send to rooms from a process that has no manager, a task queue's worker or a script.
 
-Strategy: [fastapi_rooms.wire.drafts][] writes what is to be said, and `EmitOperator` has it said by
-whatever it was given for that. Whether a verb blocks or has to be awaited is the only difference
-between the two emitters, so it is the only thing that each of them says for itself.
+[fastapi_rooms.wire.drafts][] writes the messages as drafts, and `EmitOperator` sends them
+by the `Outlet` it was given. Whether a verb blocks or has to be awaited is the only difference
+between the two emitters, so sending a draft is the only thing that each of them does by itself.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import AdapterUnavailable, UsageError
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.operators.addressing import Addressing
 from fastapi_rooms.types import Room
-from fastapi_rooms.wire.codec import MAX_NAMES
 from fastapi_rooms.wire.drafts import Draft, Drafts
+from fastapi_rooms.wire.verbs import Verb
 
 R = TypeVar("R")
 Sent: TypeAlias = Coroutine[Any, Any, None]
-"""What has to be awaited for it to happen."""
-Home: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
-"""A process, and an event loop in it."""
+"""Nothing is sent before it is awaited."""
+Owner: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
+"""A process, and an event loop in it, to which a sender belongs."""
 
 
 class Outlet(NamedTuple, Generic[R]):
     """What the operators of one emitter share."""
 
     drafts: Drafts
-    say: Callable[[Draft | None], R]
-    """Publishes a draft; does nothing where there is none."""
+    send: Callable[[Draft | None], R]
+    """Publishes a draft; does nothing for `None`."""
 
 
-class EmitOperator(Generic[R]):
+class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
     """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
 
         emitter.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
@@ -62,45 +63,25 @@ class EmitOperator(Generic[R]):
     * `UsageError`, or one of its kinds, for what cannot be sent.
     """
 
-    __slots__ = ("_namespace", "_target", "_voice", "_volatile")
+    __slots__ = ("_namespace", "_outlet", "_volatile")
 
     def __init__(
         self,
-        voice: Outlet[R],
+        outlet: Outlet[R],
         namespace: str,
         target: Target = Target(),  # noqa: B008 -- immutable
         *,
         volatile: bool = False,
     ) -> None:
-        self._voice = voice
+        super().__init__(target)
+        self._outlet = outlet
         self._namespace = namespace
-        self._target = target
         self._volatile = volatile
-
-    def to(self, *names: Room) -> EmitOperator[R]:
-        """Address these rooms, or sids, too.
-
-        No names address nobody: a computed list that comes out empty must not reach everyone.
-
-        Raises:
-            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
-            UsageError: these are more than 65,535 names.
-        """
-        return self._at(self._target.to(check_rooms(names)))
-
-    def except_(self, *names: Room) -> EmitOperator[R]:
-        """Leave out every socket that is in one of these rooms, or has one of these sids.
-
-        Raises:
-            InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
-            UsageError: these are more than 65,535 names.
-        """
-        return self._at(self._target.excluding(check_rooms(names)))
 
     @property
     def volatile(self) -> EmitOperator[R]:
         """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`."""
-        return EmitOperator(self._voice, self._namespace, self._target, volatile=True)
+        return EmitOperator(self._outlet, self._namespace, self._target, volatile=True)
 
     def send_text(self, data: str) -> R:
         """Send text. Raises `MessageTooLarge` for what is over the emitter's limit."""
@@ -120,11 +101,11 @@ class EmitOperator(Generic[R]):
         A message to such a room that is sent next may be too early for them: send it to where they
         are already.
         """
-        return self._request("join", {"rooms": list(check_rooms(names))})
+        return self._request(Verb.JOIN, {"rooms": list(check_rooms(names))})
 
     def sockets_leave(self, *names: Room) -> R:
         """Take the sockets out of rooms, once each worker gets to it."""
-        return self._request("leave", {"rooms": list(check_rooms(names))})
+        return self._request(Verb.LEAVE, {"rooms": list(check_rooms(names))})
 
     def disconnect_sockets(self, code: int = 1000, reason: str = "") -> R:
         """Close the sockets, once they have what was sent to them before.
@@ -132,22 +113,20 @@ class EmitOperator(Generic[R]):
         Raises `UsageError` for a code or reason that cannot be sent.
         """
         check_close(code, reason)
-        return self._request("disconnect", {"code": code, "reason": reason})
+        return self._request(Verb.DISCONNECT, {"code": code, "reason": reason})
 
     def _send(self, payload: Payload) -> R:
-        drafts, say = self._voice
-        return say(
+        drafts, send = self._outlet
+        return send(
             drafts.broadcast(self._namespace, self._target, payload, volatile=self._volatile)
         )
 
-    def _request(self, verb: str, arguments: dict[str, Any]) -> R:
-        drafts, say = self._voice
-        return say(drafts.request(self._namespace, self._target, verb, arguments))
+    def _request(self, verb: Verb, arguments: dict[str, Any]) -> R:
+        drafts, send = self._outlet
+        return send(drafts.request(self._namespace, self._target, verb, arguments))
 
-    def _at(self, target: Target) -> EmitOperator[R]:
-        if len(target.rooms or ()) > MAX_NAMES or len(target.except_) > MAX_NAMES:
-            raise UsageError(f"One broadcast can name, or leave out, at most {MAX_NAMES} rooms.")
-        return EmitOperator(self._voice, self._namespace, target, volatile=self._volatile)
+    def _with_target(self, target: Target) -> EmitOperator[R]:
+        return EmitOperator(self._outlet, self._namespace, target, volatile=self._volatile)
 
     def __repr__(self) -> str:
         words = [f"of={self._namespace}", f"to={self._target.rooms}"]
@@ -171,8 +150,8 @@ class EmitNamespace(EmitOperator[R]):
         That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
         Raises `UsageError` for an event that is no string, `TypeError` for what is not JSON.
         """
-        drafts, say = self._voice
-        return say(drafts.event(self._namespace, event, args))
+        drafts, send = self._outlet
+        return send(drafts.event(self._namespace, event, args))
 
 
 class _Emitter(EmitNamespace[R]):
@@ -182,7 +161,7 @@ class _Emitter(EmitNamespace[R]):
 
     def __init__(
         self,
-        say: Callable[[Draft | None], R],
+        send: Callable[[Draft | None], R],
         *,
         prefix: str,
         timeout: float,
@@ -191,7 +170,7 @@ class _Emitter(EmitNamespace[R]):
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
-        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), say), "/")
+        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), send), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
         """Another namespace. `of("/")` is the emitter's own.
@@ -199,7 +178,7 @@ class _Emitter(EmitNamespace[R]):
         Raises:
             InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
         """
-        return EmitNamespace(self._voice, check_namespace(namespace))
+        return EmitNamespace(self._outlet, check_namespace(namespace))
 
 
 class Emitter(_Emitter[None]):
@@ -213,9 +192,9 @@ class Emitter(_Emitter[None]):
     the child sends by a connection of its own, as an origin of its own.
 
     Args:
-        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
-            or a `redis.Redis` or `redis.RedisCluster` of your own, which is used as it is and never
-            closed here.
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+            `redis+cluster://`, `rediss+cluster://`), or a `redis.Redis` or `redis.RedisCluster` of
+            your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that connecting, and each answer of Redis, may take; and seconds to wait
             for the turn, where threads share the emitter. A client of your own has its own limits
@@ -226,7 +205,7 @@ class Emitter(_Emitter[None]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access", "_line")
+    __slots__ = ("_access", "_sender")
 
     def __init__(
         self,
@@ -237,24 +216,24 @@ class Emitter(_Emitter[None]):
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         super().__init__(
-            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = sync_access(redis, timeout)
-        self._line: SyncSender = SyncSender(self._access, timeout)
+        self._sender: SyncSender = SyncSender(self._access, timeout)
 
-    def _say(self, draft: Draft | None) -> None:
+    def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
-        line = self._line
-        if line.home != os.getpid():
-            line = self._line = SyncSender(self._access, self._timeout)
+        sender = self._sender
+        if sender.owner != os.getpid():
+            sender = self._sender = SyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
-            line.say(draft)
+            sender.send(draft)
 
     def close(self) -> None:
         """Close its connection. It opens another when it is used again."""
-        if self._line.home == os.getpid():
-            self._line.close()
+        if self._sender.owner == os.getpid():
+            self._sender.close()
 
     def __enter__(self) -> Self:
         """Itself; `close` comes at the end of the block."""
@@ -281,9 +260,9 @@ class AsyncEmitter(_Emitter[Sent]):
     a connection of its own there, and keeps one for each loop; each loop has to `close` its own.
 
     Args:
-        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`),
-            or a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` of your own, which is used as
-            it is and never closed here.
+        redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
+            `redis+cluster://`, `rediss+cluster://`), or a `redis.asyncio.Redis` or
+            `redis.asyncio.RedisCluster` of your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that Redis has to accept a message, those before it included.
         max_message_bytes: the longest message that may be sent, in bytes.
@@ -292,7 +271,7 @@ class AsyncEmitter(_Emitter[Sent]):
         ConfigurationError: for a URL or client that cannot be used, or these settings.
     """
 
-    __slots__ = ("_access", "_lines")
+    __slots__ = ("_access", "_senders")
 
     def __init__(
         self,
@@ -303,33 +282,33 @@ class AsyncEmitter(_Emitter[Sent]):
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
         super().__init__(
-            self._say, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
+            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
         )
         self._access = async_access(redis, timeout)
-        self._lines: dict[Home, AsyncSender] = {}
+        self._senders: dict[Owner, AsyncSender] = {}
 
-    async def _say(self, draft: Draft | None) -> None:
+    async def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
-        home = (os.getpid(), asyncio.get_running_loop())
-        line = self._lines.get(home)
-        if line is None:
-            self._forget_those_that_are_gone()
-            line = self._lines[home] = AsyncSender(self._access, self._timeout)
+        owner = (os.getpid(), asyncio.get_running_loop())
+        sender = self._senders.get(owner)
+        if sender is None:
+            self._forget_dead_owners()
+            sender = self._senders[owner] = AsyncSender(self._access, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
-            await line.say(draft)
+            await sender.send(draft)
 
-    def _forget_those_that_are_gone(self) -> None:
-        for home in list(self._lines):  # other threads may come and go meanwhile
-            pid, loop = home
+    def _forget_dead_owners(self) -> None:
+        for owner in list(self._senders):  # other threads may change it meanwhile
+            pid, loop = owner
             if pid != os.getpid() or loop.is_closed():
-                self._lines.pop(home, None)
+                self._senders.pop(owner, None)
 
     async def close(self) -> None:
         """Close its connection in this event loop. It opens another when it is used again."""
-        line = self._lines.pop((os.getpid(), asyncio.get_running_loop()), None)
-        if line is not None:
-            await line.close()
+        sender = self._senders.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if sender is not None:
+            await sender.close()
 
     async def __aenter__(self) -> Self:
         """Itself; `close` comes at the end of the block."""

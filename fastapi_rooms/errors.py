@@ -157,8 +157,7 @@ class AdapterError(RoomsError):
 class AdapterUnavailable(AdapterError):
     """The adapter did not confirm a join, or did not accept a message, within its timeout.
 
-    A message has reached the members on this worker all the same; those on other workers may have
-    missed it.
+    The members on this worker still receive the message; those on other workers may miss it.
     """
 
 

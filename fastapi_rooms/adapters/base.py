@@ -7,13 +7,13 @@ The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against 
 * **Order.** What one worker publishes arrives everywhere in the order of its `publish` calls; from
   an adapter that is `SupportsShards`, within each shard.
 * **At most once.** Nothing is received twice, except what its own publisher sent again after an
-  outage: envelopes carry a sequence by which the manager tells.
+  outage. Envelopes carry a sequence number by which the manager drops those duplicates.
 * **Accepted or raised.** `publish` returns when the carrier has taken the message, and raises
   `AdapterUnavailable` when it did not in time.
 * **Never silent.** When messages may have been missed, the receiver is told by `gap`.
-* **Opaque.** Channels and messages are any bytes; neither is looked into.
+* **Opaque.** Channels and messages are arbitrary bytes; adapters do not interpret them.
 
-A worker that publishes on a channel it subscribes to may get its own message back or not; the
+A worker that publishes on a channel it subscribes to may or may not receive its own message; the
 manager drops it by its origin.
 """
 
@@ -29,7 +29,7 @@ class Outage(NamedTuple):
     """A span of time in which messages on these channels may have been missed."""
 
     since: float
-    """All that the carrier took before that has been received; in seconds since the epoch."""
+    """Everything that the carrier took before has been received; in seconds since the epoch."""
     until: float
     """When the subscriptions were confirmed again."""
     channels: frozenset[Channel]
@@ -37,81 +37,81 @@ class Outage(NamedTuple):
 
 
 class AdapterHealth(NamedTuple):
-    """What an adapter knows of itself. Times are seconds since the epoch."""
+    """What an adapter knows about itself. Times are seconds since the epoch."""
 
     connected: bool
-    """Whether every connection is up and every wanted channel confirmed that is allowed."""
+    """Whether every connection is up, and every wanted channel that is allowed is confirmed."""
     since: float
-    """Since when `connected` has been what it is."""
+    """Since when `connected` has had its value."""
     last_received: float | None
     """When anything last arrived from the carrier."""
     reconnects: int = 0
-    """How many times a lost connection was made again."""
+    """How many times a lost connection was re-established."""
     buffered: int = 0
-    """Bytes that wait to be published."""
+    """Bytes that wait to be accepted."""
     dropped: int = 0
     """Messages that were not accepted in time, or not understood."""
     reason: str = ""
-    """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
+    """Why it is not connected, for people; empty when it is, or when the reason is not known."""
     forbidden: int = 0
-    """Channels that were confirmed once, are wanted still, and that the carrier forbids now."""
+    """Channels that are wanted and were confirmed once, and that the carrier now forbids."""
 
 
 class Receiver(Protocol):
     """What an adapter delivers to. Neither method waits or raises."""
 
     def received(self, channel: Channel, data: bytes) -> None:
-        """A message on a channel this worker subscribes to."""
+        """A message arrived on a channel this worker subscribes to."""
 
     def gap(self, outage: Outage) -> None:
-        """Messages may have been missed; what comes from now on is complete again."""
+        """Messages may have been missed; what arrives from now on is complete again."""
 
 
 class Adapter(Protocol):
     """Carries bytes between workers. One receiver at a time; may be started again after `close`."""
 
     prefix: str
-    """The first part of every channel, so that applications can share one Redis."""
+    """The first part of every channel, so that applications can share one carrier."""
 
     @property
     def health(self) -> AdapterHealth:
-        """How it is now."""
+        """The present state."""
 
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
-        """Open what is needed in the running loop and want `channels` from the start.
+        """Connect in the running loop, and subscribe to `channels` from the start.
 
-        Returns when it is ready, or when the first attempt has failed and others follow in the
-        background. Raises `AdapterUnavailable` only for what no further attempt can mend.
+        Returns when the adapter is ready, or when the first attempt has failed; further attempts
+        follow in the background. Raises `AdapterUnavailable` only if none of them could succeed.
         """
 
     def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
-        """Begin to send to every other subscriber; what it returns is to be awaited.
+        """Start to send to every other subscriber; await the result to know what became of it.
 
-        That raises `AdapterUnavailable` if it is not accepted in time, and gives how many others
-        the carrier gave it to, `None` where it does not tell. That is how a worker that died
-        without a word is told from one that is merely slow.
+        The result is the number of other adapters that the carrier delivered to, or `None` where
+        it does not tell: a worker that died unnoticed is recognised by it. Raises
+        `AdapterUnavailable` if the message is not accepted in time.
         """
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Send if that is possible at once, else drop; tells nobody."""
+        """Send if that is possible at once, otherwise drop it silently."""
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Want these channels, and return when they are confirmed, however long that takes.
 
-        A caller that stops waiting leaves them wanted; `unsubscribe` is what takes that back.
-        Raises `AdapterUnavailable` when the carrier refuses.
+        The channels stay wanted if the caller is cancelled; only `unsubscribe` reverts that.
+        Raises `AdapterUnavailable` if the carrier refuses.
         """
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
-        """Want these channels no more. Waits for nothing."""
+        """Stop wanting these channels, without waiting for the carrier."""
 
     async def close(self) -> None:
-        """Leave no connection, task or subscription. Harmless when not started."""
+        """Close every connection, and end every task. Does nothing when not started."""
 
 
 @runtime_checkable
 class SupportsIsAlone(Protocol):
-    """What an adapter can do that knows all others: say that there is nobody to publish to."""
+    """An adapter that knows all others, and so whether there is anyone to publish to."""
 
     @property
     def is_alone(self) -> bool:
@@ -120,7 +120,7 @@ class SupportsIsAlone(Protocol):
 
 @runtime_checkable
 class SupportsIsLive(Protocol):
-    """What an adapter can do that remembers confirmations: spare a join the wait for nothing."""
+    """An adapter that remembers confirmations, so that a join need not wait for `subscribe`."""
 
     def is_live(self, channel: Channel) -> bool:
         """Whether the channel is wanted and confirmed, so that `subscribe` would return at once."""
@@ -128,7 +128,7 @@ class SupportsIsLive(Protocol):
 
 @runtime_checkable
 class SupportsShards(Protocol):
-    """What an adapter says whose order holds only among the channels of one shard."""
+    """An adapter that keeps order only among the channels of one shard."""
 
     def shard_of(self, channel: Channel) -> int:
-        """The shard that carries a channel, always the same; every worker says the same."""
+        """The shard that carries a channel: always the same, and the same on every worker."""

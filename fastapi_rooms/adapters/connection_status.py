@@ -1,6 +1,6 @@
 """Whether an adapter is connected, since when, and why not; an outage leaves two lines in the log.
 
-A third one only follows if it is long, and what is wrong becomes another thing meanwhile.
+A long outage leaves a third one, if its reason changes meanwhile.
 """
 
 from __future__ import annotations
@@ -17,41 +17,47 @@ REPEAT = 30.0
 
 
 class ConnectionStatus:
-    """How an adapter stands, between its start and its close."""
+    """The status of an adapter between its start and its close.
 
-    def __init__(self, outage: str = "Redis is out of reach, rooms are local") -> None:
-        self._outage = outage
+    Args:
+        carrier: the carrier's name, for the log.
+        outage: what the log says of an outage, where it differs from "(carrier) is out of reach".
+    """
+
+    def __init__(self, carrier: str, outage: str | None = None) -> None:
+        self._carrier = carrier
+        self._outage = outage or f"{carrier} is out of reach, rooms are local"
         self.connected = False
         self.since = time.time()
-        """Since when `connected` has been what it is, in seconds since the epoch."""
+        """Since when `connected` has had its value, in seconds since the epoch."""
         self.reason = ""
-        """Why it is not connected; empty when it is, or when nothing is known yet."""
+        """Why it is not connected; empty when it is, or when the reason is not known."""
         self._logged: tuple[str, float] | None = None
         self._first_attempt = asyncio.Event()
 
     def start(self) -> None:
-        """Nothing has been tried yet."""
+        """Begin a run, in which nothing has been tried yet."""
         self._first_attempt = asyncio.Event()
         self._logged = None
         self.reason = ""
-        if self.connected:  # in a run that was never closed, as its event loop or process is gone
+        if self.connected:  # the last run was never closed: its event loop or process is gone
             self.connected, self.since = False, time.time()
 
     def close(self) -> None:
-        """Nothing is connected any more."""
+        """End the run."""
         self.connected, self.since, self.reason = False, time.time(), ""
 
     async def first_attempt(self, timeout: float) -> None:
-        """Return when it is connected, or has failed, or so many seconds are over."""
+        """Return when it is connected, or an attempt has failed, or after `timeout` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._first_attempt.wait()
 
     def update(self, connected: bool, why: str) -> None:
-        """A connection came or went; `why` it is down, or nothing if that is still open.
+        """Note the state of the connections; `why` they are down, empty if that is still open.
 
-        Logs an outage when it begins, when it ends, and seldom in between. That comes last: a
-        handler of the log may raise.
+        Logs an outage when it begins, when it ends, and seldom in between. That comes last, as a
+        logging handler may raise.
         """
         now = time.time()
         lasted = now - self.since
@@ -63,7 +69,9 @@ class ConnectionStatus:
         if connected:
             if self._logged is not None:
                 self._logged = None
-                logger.warning("Redis is back after %.1f s; rooms are complete again", lasted)
+                logger.warning(
+                    "%s is back after %.1f s; rooms are complete again", self._carrier, lasted
+                )
         elif why:
             if self._logged is None:
                 self._logged = (why, time.monotonic())

@@ -1,8 +1,8 @@
-"""The channels that Redis has come to forbid while they were wanted, and what the log says of them.
+"""Channels that the carrier has come to forbid while they were wanted, and what the log says.
 
-A join that is forbidden fails, and whoever joins knows. But rights can be withdrawn from those who
-are in already: their rooms hear nothing from other workers any more, and nobody else would say so.
-Nor would anybody of channels that may not be left: they go on, and become more and more.
+A join that is forbidden fails, so its caller knows. But permissions can be withdrawn from channels
+that have members already: those rooms hear nothing from other workers any more, and only the log
+tells. The same goes for channels that may not be unsubscribed from: they stay, and add up.
 """
 
 from __future__ import annotations
@@ -19,40 +19,46 @@ NAMED = 5
 
 
 class Forbidden:
-    """Those of one subscriber. Each is told of once, and the end of it when none is left."""
+    """The forbidden channels of one subscriber.
 
-    def __init__(self) -> None:
+    Each is logged once, and the end of it when none is left. `carrier` is the name to log.
+    """
+
+    def __init__(self, carrier: str) -> None:
+        self._carrier = carrier
         self.channels: frozenset[Channel] = frozenset()
-        self._told_of_leaving = False
+        self._logged_unsubscribe = False
 
     def update(self, channels: frozenset[Channel], reason: str) -> None:
-        """These are, by the last of Redis' answers; `reason` is what it says."""
+        """Note the channels that are forbidden now; `reason` is the carrier's latest refusal."""
         before, self.channels = self.channels, channels
-        fresh = channels - before
-        if fresh:
-            names = [channel.decode(errors="backslashreplace") for channel in sorted(fresh)[:NAMED]]
-            more = ["…"] if len(fresh) > NAMED else []
+        added = channels - before
+        if added:
+            names = [channel.decode(errors="backslashreplace") for channel in sorted(added)[:NAMED]]
+            more = ["…"] if len(added) > NAMED else []
             logger.error(
-                "Redis forbids %d channel(s) that have members here, who hear nothing from other "
+                "%s forbids %d channel(s) that have members here, who hear nothing from other "
                 "workers until it allows them again: %s (%s)",
-                len(fresh),
+                self._carrier,
+                len(added),
                 ", ".join(names + more),
                 reason,
             )
         elif before and not channels:
-            logger.warning("Redis forbids no channel any more that has members here")
+            logger.warning("%s forbids no channel any more that has members here", self._carrier)
 
-    def may_not_leave(self, reason: str) -> None:
-        """Redis does not let us unsubscribe; `reason` is what it says."""
-        if not self._told_of_leaving:
-            self._told_of_leaving = True
+    def unsubscribe_refused(self, reason: str) -> None:
+        """Note that unsubscribing is forbidden as well; `reason` is the carrier's refusal."""
+        if not self._logged_unsubscribe:
+            self._logged_unsubscribe = True
             logger.error(
-                "Redis forbids to unsubscribe: this worker goes on to receive what is sent to "
-                "rooms that nobody is in here any more, and they add up until it allows it (%s)",
+                "%s forbids to unsubscribe: this worker goes on to receive what is sent to "
+                "rooms without members here, and they add up until it allows it (%s)",
+                self._carrier,
                 reason,
             )
 
     def forget(self, channels: Iterable[Channel]) -> None:
-        """These are not wanted any more."""
+        """Drop channels that are not wanted any more."""
         if self.channels:
             self.channels = self.channels.difference(channels)

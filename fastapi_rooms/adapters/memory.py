@@ -41,7 +41,7 @@ class MemoryBus:
                     self._channels_of[adapter] += 1
 
     def unsubscribe(self, adapter: MemoryAdapter, channels: Iterable[Channel]) -> None:
-        """Deliver it to `adapter` no more."""
+        """Stop delivering to `adapter` what is published on `channels`."""
         with self._lock:
             for channel in channels:
                 subscribers = self._subscribers.get(channel, {})
@@ -54,7 +54,7 @@ class MemoryBus:
                 del self._channels_of[adapter]
 
     def publish(self, sender: MemoryAdapter, channel: Channel, data: bytes) -> int:
-        """Deliver to every subscriber but the sender, each in its own event loop; says how many."""
+        """Deliver to every subscriber but the sender, each in its own loop; returns how many."""
         with self._lock:  # held throughout, so that two threads' messages cannot cross
             others = [a for a in self._subscribers.get(channel, ()) if a is not sender]
             return sum([adapter.enqueue(channel, data) for adapter in others])
@@ -69,17 +69,17 @@ _named_buses: WeakValueDictionary[str, MemoryBus] = WeakValueDictionary()
 
 
 def named_bus(name: str) -> MemoryBus:
-    """The bus of `memory://name`: the same for the same name while any manager has it."""
+    """The bus of `memory://name`: the same for the same name while any manager uses it."""
     return _named_buses.setdefault(name, MemoryBus())
 
 
 class MemoryAdapter:
-    """Carries bytes between the managers that share a bus; alone when none is given."""
+    """Carries bytes between the managers that share a bus; without one it is alone."""
 
     def __init__(self, bus: MemoryBus | None = None, *, prefix: str = "rooms") -> None:
         self.prefix = prefix
         self.bus = bus or MemoryBus()
-        """What it shares with the others."""
+        """Connects it to the other adapters."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._receiver: Receiver | None = None
         self._channels: set[Channel] = set()
@@ -93,7 +93,9 @@ class MemoryAdapter:
 
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
         """Join the bus."""
-        self.unsubscribe(self._channels)  # of a start in an event loop that is gone
+        self.unsubscribe(
+            self._channels
+        )  # left over from a start in an event loop that no longer exists
         self._loop = asyncio.get_running_loop()
         self._receiver = receiver
         self._since = time.time()
@@ -101,29 +103,29 @@ class MemoryAdapter:
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other adapter is on the bus: the usual case outside of tests."""
+        """Whether no other adapter is on the bus, as usual outside of tests."""
         return not self.bus.has_others_than(self)
 
     async def publish(self, channel: Channel, data: bytes) -> int:
-        """Always accepted."""
+        """Publish; the bus always accepts."""
         return self.bus.publish(self, channel, data)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Never dropped."""
+        """Publish; the bus never drops anything."""
         self.bus.publish(self, channel, data)
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
-        """Confirmed at once."""
+        """Subscribe; the bus confirms at once."""
         wanted = set(channels)
         self._channels |= wanted
         self.bus.subscribe(self, wanted)
 
     def is_live(self, channel: Channel) -> bool:
-        """Whether it is subscribed."""
+        """Whether the channel is subscribed."""
         return channel in self._channels
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
-        """Take the channels back."""
+        """Unsubscribe; the bus needs no confirmation."""
         unwanted = set(channels)
         self._channels -= unwanted
         self.bus.unsubscribe(self, unwanted)
@@ -135,15 +137,15 @@ class MemoryAdapter:
         self._since = time.time()
 
     def enqueue(self, channel: Channel, data: bytes) -> bool:
-        """Called by the bus, from any thread: hand over in this adapter's own loop, in order.
+        """Receive in this adapter's own loop, in order; the bus calls it from any thread.
 
-        Returns whether there is still such a loop.
+        Returns whether that loop still exists.
         """
         loop = self._loop
         assert loop is not None
         try:
             loop.call_soon_threadsafe(self._receive, channel, data)
-        except RuntimeError:  # the loop was closed under us: a test that never closed its manager
+        except RuntimeError:  # the loop is closed: a test that never closed its manager
             self._channels.discard(channel)
             return False
         return True

@@ -1,9 +1,9 @@
-"""Channels wanted against channels confirmed, as a state machine without I/O.
+"""Desired against confirmed: the channels of one connection, as a state machine without I/O.
 
-Strategy: a channel has at most one command under way. While one is, wishes only change what is
-wanted; when its confirmation comes, the machine looks again. So joins and leaves of one channel
-may cross each other and the network in any order, and the last wish wins. A lost connection
-confirms nothing any more, and everything wanted is due again.
+Strategy: a channel has at most one command in flight. While it has, calls only change what is
+wanted; its confirmation makes the next command due, if one is needed. So joins and leaves of one
+channel may cross each other and the network in any order, and the last call wins. A lost
+connection invalidates every confirmation, and makes everything that is wanted due again.
 
     absent ──subscribe sent──▶ SUBSCRIBING ──confirmed──▶ LIVE
        ▲                                                    │
@@ -26,7 +26,7 @@ class _State(Enum):
 
 
 class Subscriptions:
-    """What one subscriber connection has been asked for, and has confirmed."""
+    """The channels that are wanted on one connection, and those that it has confirmed."""
 
     def __init__(self) -> None:
         self.wanted: set[Channel] = set()
@@ -37,37 +37,37 @@ class Subscriptions:
         self._unconfirmed = 0
 
     def want(self, channels: Iterable[Channel]) -> None:
-        """Wish to be subscribed."""
+        """Want channels; they become due unless they are confirmed or in flight."""
         for channel in channels:
             self.wanted.add(channel)
             self._consider(channel)
 
     def unwant(self, channels: Iterable[Channel]) -> None:
-        """Wish not to be."""
+        """Stop wanting channels; those that are confirmed become due to be unsubscribed."""
         for channel in channels:
             self.wanted.discard(channel)
             self._consider(channel)
 
     def is_live(self, channel: Channel) -> bool:
-        """Whether the channel is wanted and confirmed, with nothing under way."""
+        """Whether the channel is wanted and confirmed, with no command in flight."""
         return channel in self.wanted and self._states.get(channel) is _State.LIVE
 
     @property
     def settled(self) -> bool:
-        """Whether every wish is confirmed, but for those that are forbidden."""
+        """Whether everything is confirmed as wanted, except for what is forbidden."""
         return not (self._due or self._unconfirmed or self._refused)
 
     @property
     def forbidden(self) -> AbstractSet[Channel]:
-        """What the carrier will not do, as far as that is known on this connection."""
+        """The channels that the carrier forbids, as far as this connection knows."""
         return self._forbidden
 
-    def is_under_way(self, channel: Channel) -> bool:
-        """Whether the carrier has the channel, or was asked for or about it."""
+    def is_in_flight(self, channel: Channel) -> bool:
+        """Whether the carrier has the channel, or a command about it is in flight."""
         return channel in self._states
 
     def take_due(self) -> tuple[list[Channel], list[Channel]]:
-        """The channels to subscribe to and to unsubscribe from now; they count as asked for."""
+        """The channels to subscribe to and to unsubscribe from now; they count as in flight."""
         subscribe = [channel for channel in self._due if channel in self.wanted]
         unsubscribe = [channel for channel in self._due if channel not in self.wanted]
         self._due.clear()
@@ -79,7 +79,7 @@ class Subscriptions:
         return subscribe, unsubscribe
 
     def confirm_subscribed(self, channel: Channel) -> bool:
-        """The carrier says we are subscribed; returns whether the channel is live by that."""
+        """The carrier confirms a subscription; returns whether that makes the channel live."""
         if self._states.get(channel) is not _State.SUBSCRIBING:
             return False
         self._unconfirmed -= 1
@@ -88,17 +88,17 @@ class Subscriptions:
         return channel in self.wanted
 
     def confirm_unsubscribed(self, channel: Channel) -> None:
-        """The carrier says we are not subscribed."""
+        """The carrier confirms that there is no subscription."""
         state = self._states.pop(channel, None)
         if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
             self._unconfirmed -= 1
         self._consider(channel)
 
     def refused(self, channels: Iterable[Channel], *, forbidden: bool = False) -> list[Channel]:
-        """The carrier will not: no channel is asked for again unless wished anew, or retried.
+        """The carrier refuses: no channel is due again before it is wanted anew, or retried.
 
-        What is `forbidden` is not expected to be had: the rest settles without it. Returns those
-        that are live by that: they were to be left, and are wanted again.
+        Forbidden channels do not keep the rest from settling. Returns the channels that the
+        refusal makes live: they were being unsubscribed, and are wanted again.
         """
         live = []
         refused = self._forbidden if forbidden else self._refused
@@ -116,20 +116,17 @@ class Subscriptions:
         return live
 
     def retry_refused(self) -> None:
-        """What was refused is due again."""
+        """Make due again what was refused."""
         self._due.update(dict.fromkeys(self._refused))
         self._refused.clear()
 
     def retry_forbidden(self) -> None:
-        """What is forbidden is due again: it may be so no more."""
+        """Make due again what is forbidden, as the carrier may allow it by now."""
         self._due.update(dict.fromkeys(self._forbidden))
         self._forbidden.clear()
 
     def drop(self, channels: Collection[Channel]) -> list[Channel]:
-        """The carrier has these no more, and they are to be had elsewhere if they are wanted.
-
-        Nothing of them is known here any more. Returns those that were live.
-        """
+        """Forget channels that this carrier no longer serves. Returns those that were live."""
         live = [channel for channel in channels if self.is_live(channel)]
         for channel in channels:
             self.wanted.discard(channel)
@@ -140,7 +137,7 @@ class Subscriptions:
         return live
 
     def reset(self) -> None:
-        """The connection is gone: nothing is confirmed, and all that is wanted is due."""
+        """The connection is gone: nothing is confirmed, and everything wanted is due."""
         self._states.clear()
         self._refused.clear()
         self._forbidden.clear()
@@ -171,22 +168,22 @@ class Losses:
         return channel in self._since
 
     def lose(self, channels: Iterable[Channel], since: float) -> None:
-        """Messages may be missed from then on; what was lost before stays so."""
+        """Messages may be missed from `since` on; an earlier loss is kept."""
         for channel in channels:
             self._since.setdefault(channel, since)
 
     def forget(self, channels: Iterable[Channel]) -> None:
-        """Nobody wants these any more."""
+        """Drop channels that are not wanted any more."""
         for channel in channels:
             self._since.pop(channel, None)
 
     def regain(
-        self, live: AbstractSet[Channel], but: AbstractSet[Channel] = frozenset()
+        self, live: AbstractSet[Channel], except_: AbstractSet[Channel] = frozenset()
     ) -> tuple[float, frozenset[Channel]] | None:
-        """These are live, `but` those. Returns which were lost, and the earliest loss, if any."""
+        """Channels are live, `except_` some. Returns the earliest loss and all that was lost."""
         if not self._since:
             return None
-        regained = frozenset(self._since.keys() & live).difference(but)
+        regained = frozenset(self._since.keys() & live).difference(except_)
         if not regained:
             return None
         return min(self._since.pop(channel) for channel in regained), regained

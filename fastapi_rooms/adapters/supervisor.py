@@ -6,12 +6,9 @@ import asyncio
 import logging
 import random
 from asyncio import CancelledError, current_task
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
-
-from redis.exceptions import AuthenticationError, AuthorizationError
-
-from fastapi_rooms.adapters.redis.links.link import Link
+from typing import Protocol, TypeVar
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -19,25 +16,42 @@ FIRST_DELAY = 0.05
 MAX_DELAY = 1.0
 
 
-class LinkUser(Protocol):
-    """Whoever talks over the link."""
+class Link(Protocol):
+    """An open connection, as far as its supervisor has to know it."""
 
-    async def open(self) -> Link:
+    @property
+    def lost(self) -> asyncio.Future[str]:
+        """Done when the connection is gone; the result says why."""
+
+    async def close(self) -> None:
+        """Close it, and return when it is closed."""
+
+
+L = TypeVar("L", bound=Link)
+
+
+class LinkUser(Protocol[L]):
+    """Talks over the link that the supervisor keeps open."""
+
+    async def open(self) -> L:
         """Open a new link, or raise."""
 
-    def link_up(self, link: Link) -> None:
-        """A new connection is open; nothing has been asked of it yet."""
+    def open_failed(self, error: Exception) -> None:
+        """`open` raised; it is called again after a delay."""
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:
-        """The connection is lost or could not be opened; `refused` if Redis rejects who we are."""
+    def link_up(self, link: L) -> None:
+        """A new link is open; nothing has been sent over it yet."""
+
+    def link_down(self, reason: str) -> None:
+        """The link is lost."""
 
 
-async def supervise(user: LinkUser) -> None:
+async def supervise(user: LinkUser[L]) -> None:
     """Give `user` a link whenever there is none. Ends only by cancellation.
 
     The first retry is immediate; then delays double from 50 ms to a second, each drawn between
-    half and the whole of it, so that many workers do not return in step. A link that is lost soon
-    after it was opened was no success: what broke it may break the next one just as fast.
+    half and the whole of it, so that many workers do not reconnect in step. A link that is lost
+    soon after it was opened counts as a failure: whatever broke it may break the next one as fast.
     """
     clock = asyncio.get_running_loop().time
     delay = 0.0
@@ -46,9 +60,8 @@ async def supervise(user: LinkUser) -> None:
         await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 -- no secret
         try:
             link = await user.open()
-        except Exception as error:  # noqa: BLE001 -- whatever it is, it may be mended
-            refused = isinstance(error, AuthenticationError | AuthorizationError)
-            _tell(user, str(error) or type(error).__name__, refused=refused)
+        except Exception as error:  # noqa: BLE001 -- any failure may be temporary
+            _tell(user.open_failed, error)
             delay = min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
             continue
         opened = clock()
@@ -58,25 +71,28 @@ async def supervise(user: LinkUser) -> None:
                 user.link_up(link)
                 reason = await link.lost
             except Exception as error:  # noqa: BLE001
-                complain("A connection to Redis is given up", error)
+                complain("A connection failed unexpectedly, and is made again", error)
                 reason = repr(error)
-            _tell(user, reason)
+            _tell(user.link_down, reason)
         finally:
             await link.close()
         lasted = clock() - opened > MAX_DELAY
         delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
 
 
-def _tell(user: LinkUser, reason: str, *, refused: bool = False) -> None:
-    """Whatever comes of it, the log's own handlers included, ends no loop."""
+T = TypeVar("T")
+
+
+def _tell(event: Callable[[T], None], what: T) -> None:
+    """Report an event; whatever that raises, a logging handler's error included, ends no loop."""
     try:
-        user.link_down(reason, refused=refused)
+        event(what)
     except Exception as error:  # noqa: BLE001
-        complain("That a connection to Redis is lost could not be told", error)
+        complain("The loss of a connection could not be reported", error)
 
 
 def complain(what: str, error: Exception) -> None:
-    """Log what was raised; a handler of the log that raises in its turn ends no loop."""
+    """Log an error; a logging handler that raises in its turn ends no loop."""
     with suppress(Exception):
         logger.error(what, exc_info=error)
 

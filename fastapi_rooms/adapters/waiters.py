@@ -1,4 +1,4 @@
-"""Who waits for which channels to be live."""
+"""The `subscribe` calls that wait until their channels are live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Waiter:
 
 
 class Waiters:
-    """The `subscribe` calls under way, over one subscriber or several."""
+    """The waiting calls of an adapter, whichever of its connections their channels are on."""
 
     def __init__(self) -> None:
         self._waiters: dict[Channel, list[_Waiter]] = {}
@@ -28,7 +28,7 @@ class Waiters:
     async def wait(self, missing: set[Channel]) -> None:
         """Return when every channel has been live. Raises `AdapterUnavailable` if one is refused.
 
-        A caller that stops waiting leaves nothing behind.
+        A caller that is cancelled leaves nothing behind.
         """
         waiter = _Waiter(missing)
         for channel in missing:
@@ -36,7 +36,7 @@ class Waiters:
         try:
             await waiter.done
         finally:
-            for channel in waiter.missing:  # empty unless we stopped waiting
+            for channel in waiter.missing:  # empty unless the call failed or was cancelled
                 self._waiters[channel].remove(waiter)
                 if not self._waiters[channel]:
                     del self._waiters[channel]
@@ -49,12 +49,12 @@ class Waiters:
                 waiter.done.set_result(None)
 
     def fail(self, channels: Iterable[Channel], reason: str) -> None:
-        """The channels will not be live."""
+        """The channels will not become live."""
         for channel in channels:
             for waiter in self._waiters.get(channel, ()):
                 if not waiter.done.done():
                     waiter.done.set_exception(AdapterUnavailable(reason))
 
     def close(self) -> None:
-        """Fail whoever still waits."""
+        """Fail the calls that still wait."""
         self.fail(list(self._waiters), "The manager was closed.")

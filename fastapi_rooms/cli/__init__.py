@@ -1,4 +1,4 @@
-"""The command `fastapi-rooms`: look at, and talk to, the rooms of a running application."""
+"""The command `fastapi-rooms`: inspects, and sends to, the rooms of a running application."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 
 def main() -> None:
-    """Run the command; say how to get what it needs where that is missing."""
+    """Run the command, or say how to install typer if it is missing."""
     try:
         import typer  # noqa: F401
     except ModuleNotFoundError:
         sys.stderr.write(
-            "fastapi-rooms: the command line needs typer, which is not installed here. Get it:\n"
+            "fastapi-rooms: the command line requires typer, which is not installed. Install it:\n"
             '    pip install "fastapi-rooms[cli]"\n'
         )
         sys.exit(2)

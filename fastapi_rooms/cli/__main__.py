@@ -1,4 +1,4 @@
-"""The command as `python -m fastapi_rooms.cli`."""
+"""Runs the command by `python -m fastapi_rooms.cli`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What to do about a Redis that no worker could work with, by how it treats a plain client.
+"""What to do about a Redis that a manager cannot connect to, found out with a plain client.
 
-What an error says is for people, and a host may well be called `auth`; its kind is what counts.
+The advice depends on the classes of errors, not on their messages: these may contain anything, such
+as a host that is called `auth`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from redis.exceptions import (
 from fastapi_rooms.cli.session import Session
 
 LOGIN = "Put the user and the password into the URL: redis://user:password@host:6379"
-TRUST = "Trust the server's authority: rediss://…?ssl_ca_certs=/path/to/ca.pem"
+TRUST = "Trust the server's CA: rediss://…?ssl_ca_certs=/path/to/ca.pem"
 MASTER = "Give the address of the master, or of the sentinels: redis+sentinel://…"
-REACH = "See that Redis runs, and that host and port can be reached from here."
-SEVERAL = "See that all servers run, can be reached from here, and let this user in."
+REACH = "Check that Redis runs, and that its host and port are reachable from here."
+SEVERAL = "Check that all servers run, are reachable from here, and accept this user."
 
 
 async def advice_for(session: Session) -> str:
-    """What to do about a connection that does not come about."""
+    """What to do about a manager that cannot connect."""
     if "+" in urlsplit(session.url).scheme:
         return SEVERAL
     client: Any = Redis.from_url(
@@ -45,7 +46,7 @@ async def advice_for(session: Session) -> str:
         return LOGIN
     except NoPermissionError:
         return (
-            "Let the user do what is needed: ACL SETUSER <user> resetchannels "
+            "Grant the user what is needed: ACL SETUSER <user> resetchannels "
             f"&{session.prefix}#* +publish +subscribe +unsubscribe"
         )
     except (RedisError, OSError, ValueError, TypeError) as error:
@@ -54,7 +55,10 @@ async def advice_for(session: Session) -> str:
 
 
 async def hello(client: Any) -> dict[bytes, Any]:
-    """What a server says of itself. Raises `RedisError`, `ValueError` or `TypeError`."""
+    """The reply to `HELLO`: version, role and so on.
+
+    Raises `RedisError`, `ValueError` or `TypeError`.
+    """
     reply = await client.execute_command("HELLO", NEVER_DECODE=True)
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 

@@ -1,4 +1,4 @@
-"""The commands."""
+"""The commands of `fastapi-rooms`, and what they print."""
 
 from __future__ import annotations
 
@@ -23,26 +23,33 @@ from fastapi_rooms import (
 )
 from fastapi_rooms.cli.doctor import examine
 from fastapi_rooms.cli.output import (
-    complain,
     duration,
+    for_terminal,
     json_line,
+    print_rows,
+    print_stderr,
     printable,
-    show,
-    to_person,
 )
-from fastapi_rooms.cli.session import FAILED, WRONG_USAGE, Group, Session, check_connected, run
+from fastapi_rooms.cli.session import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    CommonOptionsGroup,
+    Session,
+    check_connected,
+    run,
+)
 
 T = TypeVar("T")
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommonOptionsGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, also to a terminal.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, even to a terminal.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,19 +67,19 @@ def common(
     prefix: Annotated[str, typer.Option(help="The prefix of the application's manager.")] = "rooms",
     namespace: Annotated[str, typer.Option(help="The namespace.")] = "/",
     timeout: Annotated[
-        float, typer.Option(help="Seconds that Redis, and the workers, have to answer.", min=0.01)
+        float, typer.Option(help="Seconds to wait for Redis, and for the workers.", min=0.01)
     ] = 5.0,
     version: Annotated[  # noqa: ARG001 -- its callback does it
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version, and end."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
-    """Look at, and talk to, the rooms of a running application.
+    """Inspect, and send to, the rooms of a running application.
 
-    These options may stand before a command or after it. Where the output is no terminal it is
-    JSON. The exit code is 0 when all went well, 1 when something failed, and 2 for wrong usage.
+    These options may be given before or after the command. If the output is not a terminal, it is
+    JSON. The exit code is 0 for success, 1 for a failure, and 2 for wrong usage.
     """
     ctx.obj = Session(url, prefix, namespace, timeout)
 
@@ -83,19 +90,19 @@ def emit(
     *,
     to: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ROOM", help="The rooms or sids that get it."),
+        typer.Argument(metavar="ROOM", help="The rooms or sids to send to."),
     ] = None,
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="The message; - reads it from standard input.")
     ],
     except_: Annotated[
-        list[str] | None, typer.Option("--except", help="A room or sid that does not get it.")
+        list[str] | None, typer.Option("--except", help="A room or sid to leave out.")
     ] = None,
     everyone: Annotated[
         bool, typer.Option("--everyone", help="Send to everyone in the namespace.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The message is JSON; refuse it if it is not.")
+        bool, typer.Option("--json", help="Refuse a message that is not JSON.")
     ] = False,
 ) -> None:
     """Send a message to rooms.
@@ -109,7 +116,7 @@ def emit(
 
     async def work() -> None:
         if bool(to) == everyone:
-            raise UsageError("To whom? Name rooms before the message, or say --everyone.")
+            raise UsageError("Name rooms before the message, or use --everyone instead.")
         async with session.emitter() as emitter:
             message = _message(text, as_json=as_json)
             target = emitter.of(session.namespace).except_(*except_ or ())
@@ -119,7 +126,7 @@ def emit(
 
 
 def _message(text: str, *, as_json: bool) -> str:
-    """The message, just as it was given."""
+    """The message, unchanged. Raises `UsageError` if it cannot be sent."""
     try:
         message = sys.stdin.buffer.read().decode().removesuffix("\n") if text == "-" else text
         message.encode()
@@ -136,7 +143,7 @@ def _message(text: str, *, as_json: bool) -> str:
 def rooms(
     ctx: typer.Context,
     every: Annotated[
-        bool, typer.Option("--all", help="Also those that sockets have by their own sid.")
+        bool, typer.Option("--all", help="Include the room of each socket's own sid.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -150,7 +157,7 @@ def rooms(
 
     async def work() -> None:
         async with session.rooms() as rooms:
-            sockets, error = await _what_is_known(rooms.fetch_sockets())
+            sockets, error = await _with_partial(rooms.fetch_sockets())
         sids = {socket.sid for socket in sockets}
         counts = Counter(room for socket in sockets for room in socket.rooms)
         rows = [
@@ -159,7 +166,7 @@ def rooms(
             if every or room not in sids
         ]
         columns = {"room": "room", "sockets": "sockets"}
-        show(rows, columns, as_json=as_json, nothing="There are no rooms.")
+        print_rows(rows, columns, as_json=as_json, if_empty="There are no rooms.")
         _raise(error)
 
     run(work())
@@ -169,7 +176,8 @@ def rooms(
 def sockets(
     ctx: typer.Context,
     room: Annotated[
-        str | None, typer.Argument(metavar="ROOM", help="Only those in a room, or of a sid.")
+        str | None,
+        typer.Argument(metavar="ROOM", help="Only those in this room, or with this sid."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -184,10 +192,10 @@ def sockets(
     async def work() -> None:
         async with session.rooms() as rooms:
             target = rooms if room is None else rooms.to(room)
-            found, error = await _what_is_known(target.fetch_sockets())
-        rows = [_row_of(socket) for socket in sorted(found, key=lambda s: (s.node, s.sid))]
+            found, error = await _with_partial(target.fetch_sockets())
+        rows = [_row(socket) for socket in sorted(found, key=lambda s: (s.node, s.sid))]
         columns = {"sid": "sid", "node": "node", "rooms": "rooms", "data": "data"}
-        if to_person(as_json):  # the sid is among the rooms only for programs
+        if for_terminal(as_json):  # a socket is always in the room of its sid
             rows = [
                 {
                     **row,
@@ -196,13 +204,13 @@ def sockets(
                 }
                 for row in rows
             ]
-        show(rows, columns, as_json=as_json, nothing="There are no sockets.")
+        print_rows(rows, columns, as_json=as_json, if_empty="There are no sockets.")
         _raise(error)
 
     run(work())
 
 
-def _row_of(socket: RemoteSocket) -> dict[str, Any]:
+def _row(socket: RemoteSocket) -> dict[str, Any]:
     return {
         "sid": socket.sid,
         "node": socket.node,
@@ -213,7 +221,7 @@ def _row_of(socket: RemoteSocket) -> dict[str, Any]:
 
 @app.command()
 def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the workers: where they run, since when, with how many sockets.
+    """List the workers: their versions, hosts, uptimes and sockets.
 
     \b
     fastapi-rooms nodes
@@ -224,43 +232,45 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
         manager = session.manager()
         async with manager:
             check_connected(manager)
-            workers, error = await _what_is_known(manager.workers())
+            workers, error = await _with_partial(manager.workers())
         rows: list[dict[str, Any]] = [worker._asdict() for worker in workers]
         if error is not None:
             silent = error.silent if isinstance(error, RequestTimeout) else frozenset()
             for node, why in error.refusals.items():
-                rows.append(_unknown(node, "unknown" if node in error.unsupported else "refused"))
+                version = "unknown" if node in error.unsupported else "refused"
+                rows.append(_row_without_details(node, version))
                 if node not in error.unsupported:
-                    complain(f"{node} would not say anything: {why}")
-            rows += [_unknown(node, "no answer") for node in sorted(silent)]
-        if to_person(as_json):
+                    print_stderr(f"{node} refused to answer: {why}")
+            rows += [_row_without_details(node, "no answer") for node in sorted(silent)]
+        if for_terminal(as_json):
             rows = [
                 {**r, "uptime": "" if r["uptime"] is None else duration(r["uptime"])} for r in rows
             ]
         columns = {name: name for name in Worker._fields}
-        show(rows, columns, as_json=as_json, nothing="No worker is there.")
+        print_rows(rows, columns, as_json=as_json, if_empty="There are no workers.")
         if isinstance(error, RequestTimeout):
             raise error
-        if any(row["version"] == "refused" for row in rows):  # else it is merely older
-            raise typer.Exit(FAILED)
+        # An older worker, whose version is unknown, is no failure.
+        if any(row["version"] == "refused" for row in rows):
+            raise typer.Exit(EXIT_FAILED)
 
     run(work())
 
 
-def _unknown(node: str, version: str) -> dict[str, Any]:
+def _row_without_details(node: str, version: str) -> dict[str, Any]:
     return {**dict.fromkeys(Worker._fields), "node": node, "version": version}
 
 
 @app.command()
 def tail(
     ctx: typer.Context,
-    room: Annotated[list[str], typer.Argument(metavar="ROOM", help="The rooms.")],
-    count: Annotated[int | None, typer.Option(help="End after so many messages.", min=1)] = None,
+    room: Annotated[list[str], typer.Argument(metavar="ROOM", help="The rooms to listen to.")],
+    count: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is sent to rooms, as it is sent, until Ctrl+C.
+    """Show messages to rooms as they are sent, until Ctrl+C.
 
-    What is sent to everyone in the namespace is not shown.
+    Messages to everyone in the namespace are not shown.
 
     \b
     fastapi-rooms tail tea
@@ -273,25 +283,25 @@ def tail(
 
             @rooms.on("gap")
             def gap(gap: Gap) -> None:
-                complain(f"messages may be missing here, of {gap.until - gap.since:.1f} s")
+                print_stderr(f"messages of {gap.until - gap.since:.1f} s may be missing here")
 
             async with rooms.listen(*room) as messages:
-                if to_person(as_json):
-                    complain(f"listening to {', '.join(room)}; Ctrl+C ends it")
-                heard = 0
+                if for_terminal(as_json):
+                    print_stderr(f"listening to {', '.join(room)}; stop with Ctrl+C")
+                received = 0
                 async for message in messages:
-                    typer.echo(_line_of(message, as_json=as_json))
-                    heard += 1
-                    if heard == count:
+                    typer.echo(_line(message, as_json=as_json))
+                    received += 1
+                    if received == count:
                         return
 
     run(work(), endless=True)
 
 
-def _line_of(message: RoomMessage, *, as_json: bool) -> str:
-    if to_person(as_json):
-        said = repr(message.bytes) if message.binary else message.text
-        return f"{printable(message.room)}  {printable(said)}"
+def _line(message: RoomMessage, *, as_json: bool) -> str:
+    if for_terminal(as_json):
+        content = repr(message.bytes) if message.binary else message.text
+        return f"{printable(message.room)}  {printable(content)}"
     if message.binary:
         return json_line({"room": message.room, "bytes": base64.b64encode(message.bytes).decode()})
     return json_line({"room": message.room, "text": message.text})
@@ -301,15 +311,15 @@ def _line_of(message: RoomMessage, *, as_json: bool) -> str:
 def disconnect(
     ctx: typer.Context,
     name: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Sids, or rooms whose sockets are meant.")
+        list[str], typer.Argument(metavar="NAME", help="The sids or rooms to disconnect.")
     ],
     code: Annotated[int, typer.Option(help="The close code: 1000, or 3000 to 4999.")] = 1000,
-    reason: Annotated[str, typer.Option(help="What the clients are told.")] = "",
+    reason: Annotated[str, typer.Option(help="The close reason that clients get.")] = "",
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask, though it is more than one socket.")
+        bool, typer.Option("--yes", "-y", help="Disconnect several sockets without asking.")
     ] = False,
 ) -> None:
-    """Close sockets, wherever they are connected.
+    """Disconnect sockets, whichever worker they are on.
 
     \b
     fastapi-rooms disconnect 0a0657e0d0001936.dN6ZxKcM1yQhV3Tb
@@ -329,7 +339,7 @@ def disconnect(
     if number > 1 and not yes:
         _confirm(f"Disconnect {number} sockets?")
     run(work())
-    if to_person(False):
+    if for_terminal(False):
         typer.echo(f"Disconnected: {number}")
     else:
         typer.echo(json_line({"disconnected": number}))
@@ -337,18 +347,18 @@ def disconnect(
 
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        complain(f"{question} Nobody is there to ask: say --yes.")
-        raise typer.Exit(WRONG_USAGE)
+        print_stderr(f"{question} Without a terminal to ask at, use --yes.")
+        raise typer.Exit(EXIT_USAGE)
     if not typer.confirm(question, err=True):
-        complain("nothing was done")
-        raise typer.Exit(FAILED)
+        print_stderr("nothing was done")
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Say what is wrong with Redis and the workers, and how to mend it.
+    """Check Redis and the workers, and say how to fix what is wrong.
 
-    Ends with 1 if anything is.
+    The exit code is 1 if anything is wrong.
 
     \b
     fastapi-rooms doctor --url redis://localhost:6379
@@ -359,22 +369,22 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
         findings = []
         async for finding in examine(session):
             findings.append(finding)
-            if to_person(as_json):
+            if for_terminal(as_json):
                 typer.echo(
                     f"{finding.grade.value:>7}  {finding.subject}: {printable(finding.text)}"
                 )
                 if finding.advice:
                     typer.echo(f"         → {finding.advice}")
-        if not to_person(as_json):
-            show([f.as_row() for f in findings], {}, as_json=True, nothing="")
+        if not for_terminal(as_json):
+            print_rows([f.as_row() for f in findings], {}, as_json=True, if_empty="")
         if any(finding.is_wrong for finding in findings):
-            raise typer.Exit(FAILED)
+            raise typer.Exit(EXIT_FAILED)
 
     run(work())
 
 
-async def _what_is_known(answer: Awaitable[T]) -> tuple[T, RequestError | None]:
-    """An answer, or the part of it that came and the error that says what did not."""
+async def _with_partial(answer: Awaitable[T]) -> tuple[T, RequestError | None]:
+    """Await a result. If some workers fail, return the partial one, and the error."""
     try:
         return await answer, None
     except RequestError as error:

@@ -1,7 +1,7 @@
-"""What is written: a table where a person reads, JSON where a program does.
+"""Writes a table to a terminal, and JSON to anything else.
 
-Names, data and messages come from clients. What of them could tell a terminal to do something is
-shown, not sent.
+Names, data and messages come from clients. Their control characters are escaped, so that they
+cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any
 import orjson
 import typer
 
-UNBROKEN = 33
-"""Columns: so long is a sid that was not chosen by the application."""
+SID_WIDTH = 33
+"""The length of a generated sid, which is not broken into lines, so that it can be copied."""
 
 
-def to_person(as_json: bool) -> bool:
-    """Whether a person reads: the output is a terminal, and nobody asked for JSON."""
+def for_terminal(as_json: bool) -> bool:
+    """Whether the output is a terminal, and `--json` was not given."""
     return sys.stdout.isatty() and not as_json
 
 
 def printable(text: str) -> str:
-    """Text without what a terminal would obey: control characters are shown as Python does."""
+    """Escape control characters as Python does, as a terminal would obey them."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def json_line(value: Any) -> str:
-    """A value as one line of JSON."""
+    """Encode a value as one line of JSON."""
     return orjson.dumps(value, default=repr).decode()
 
 
-def show(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, nothing: str
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, if_empty: str
 ) -> None:
-    """Show rows, of which a person sees some `columns` under their headings."""
-    if not to_person(as_json):
+    """Print rows as JSON, or those `columns` (key → heading) of them as a table."""
+    if not for_terminal(as_json):
         typer.echo(orjson.dumps(rows, default=repr, option=orjson.OPT_INDENT_2).decode())
     elif not rows:
-        typer.echo(nothing)
+        typer.echo(if_empty)
     else:
         cells = [[_cell(row[name]) for name in columns] for row in rows]
         _table(list(columns.values()), cells)
@@ -61,17 +61,17 @@ def _table(headings: list[str], cells: list[list[str]]) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
-    except ModuleNotFoundError:  # typer can be had without
+    except ModuleNotFoundError:  # typer works without it
         _plain_table(headings, cells)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        # What is first has a name to be copied from here, so it is kept in one piece.
+        # The first column has names, which are kept in one piece to be copied.
         longest = max(len(row[number]) for row in cells)
-        width = min(longest, UNBROKEN) if number == 0 else None
+        width = min(longest, SID_WIDTH) if number == 0 else None
         table.add_column(heading, overflow="fold", min_width=width)
     for row in cells:
-        table.add_row(*map(Text, row))  # as it is: no markup is looked for
+        table.add_row(*map(Text, row))  # a `Text` is not parsed for markup
     Console(highlight=False).print(table)
 
 
@@ -83,7 +83,7 @@ def _plain_table(headings: list[str], cells: list[list[str]]) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in its two largest units."""
+    """Format a duration in its two largest units."""
     rest = int(seconds)
     parts = []
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
@@ -93,6 +93,11 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
-def complain(text: str) -> None:
-    """Say what is wrong, where it is not taken for output."""
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: `1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def print_stderr(text: str) -> None:
+    """Print a message that is not part of the output."""
     typer.echo(f"fastapi-rooms: {printable(text)}", err=True)

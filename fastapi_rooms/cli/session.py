@@ -1,4 +1,4 @@
-"""What every command needs: the options that all have, a manager that only looks, exit codes."""
+"""What every command needs: the common options, an observing manager, and exit codes."""
 
 from __future__ import annotations
 
@@ -21,33 +21,36 @@ from fastapi_rooms import (
     RoomsError,
     UsageError,
 )
-from fastapi_rooms.cli.output import complain
+from fastapi_rooms.cli.output import plural, print_stderr
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+"""As click and shells have them; 130 is 128 + SIGINT."""
 
-SHORTEST, LONGEST = 3.0, 3600.0
-"""Seconds between heartbeats, which are as long as a request may take where that is in between: in
-three of them a worker that hangs is taken for dead, and only the log, which nobody sees, says so.
+MIN_HEARTBEAT, MAX_HEARTBEAT = 3.0, 3600.0
+"""Bounds, in seconds, of the heartbeat interval, which otherwise equals the timeout of requests.
+
+A worker that misses three heartbeats is considered dead, and is then no longer among those that did
+not answer. So three intervals must be longer than a request may take.
 """
 
 T = TypeVar("T")
 
-COMMON = ("--url", "--prefix", "--namespace", "--timeout")
+COMMON_OPTIONS = ("--url", "--prefix", "--namespace", "--timeout")
 
 
-class Group(TyperGroup):
-    """Takes the options that all commands have before the command and after it."""
+class CommonOptionsGroup(TyperGroup):
+    """Accepts the common options before and after the command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put those options first, up to a `--` that ends all options."""
+        """Move the common options to the front, except those after `--`."""
         end = args.index("--") if "--" in args else len(args)
         common: list[str] = []
         others: list[str] = []
         rest = iter(args[:end])
         for arg in rest:
-            if arg in COMMON:
+            if arg in COMMON_OPTIONS:
                 common += [arg, *([value] if (value := next(rest, None)) is not None else [])]
-            elif arg.startswith(tuple(f"{name}=" for name in COMMON)):
+            elif arg.startswith(tuple(f"{name}=" for name in COMMON_OPTIONS)):
                 common.append(arg)
             else:
                 others.append(arg)
@@ -55,7 +58,7 @@ class Group(TyperGroup):
 
 
 class Session(NamedTuple):
-    """The options that all commands have."""
+    """The values of the common options, and how to connect with them."""
 
     url: str
     prefix: str
@@ -63,7 +66,11 @@ class Session(NamedTuple):
     timeout: float
 
     def manager(self) -> RoomManager:
-        """A manager that looks and asks, and is no worker. Raises `ConfigurationError`."""
+        """Create a manager that observes the workers without being one.
+
+        Raises:
+            UsageError: the options are invalid.
+        """
         self.check_url()
         return RoomManager(
             self.url,
@@ -71,18 +78,27 @@ class Session(NamedTuple):
             join_timeout=self.timeout,
             publish_timeout=self.timeout,
             request_timeout=self.timeout,
-            heartbeat=min(max(self.timeout, SHORTEST), LONGEST),
+            heartbeat=min(max(self.timeout, MIN_HEARTBEAT), MAX_HEARTBEAT),
             observer=True,
         )
 
     def emitter(self) -> AsyncEmitter:
-        """An emitter. Raises `ConfigurationError`."""
+        """Create an emitter.
+
+        Raises:
+            UsageError: the options are invalid.
+        """
         self.check_url()
         return AsyncEmitter(self.url, prefix=self.prefix, timeout=self.timeout)
 
     @asynccontextmanager
     async def rooms(self) -> AsyncIterator[Namespace]:
-        """The namespace, for as long as the block runs."""
+        """Connect, and yield the namespace.
+
+        Raises:
+            UsageError: the options are invalid.
+            AdapterUnavailable: Redis could not be reached in time.
+        """
         manager = self.manager()
         rooms = manager.of(self.namespace)
         async with manager:
@@ -90,42 +106,42 @@ class Session(NamedTuple):
             yield rooms
 
     def check_url(self) -> None:
-        """Raise `UsageError` unless there is a URL that leads out of this process."""
+        """Raise `UsageError` if there is no URL, or if it is `memory://`."""
         if not self.url:
             raise UsageError(
-                "Which Redis? Say --url redis://localhost:6379, or set ROOMS_URL in the "
-                "environment, as your application does."
+                "No Redis URL: use --url redis://localhost:6379, or set ROOMS_URL in the "
+                "environment."
             )
         if self.url.startswith("memory://"):
             raise UsageError(
-                "Rooms in memory cannot be reached from another process: give the URL of a Redis."
+                "Rooms in memory cannot be reached from another process: use the URL of a Redis."
             )
 
 
 def check_connected(manager: RoomManager) -> None:
-    """Raise `AdapterUnavailable` if there is no connection."""
+    """Raise `AdapterUnavailable` if the manager is not connected."""
     health = manager.health
     if not health.connected:
         raise AdapterUnavailable(health.reason or "Redis was not reached in time")
 
 
 def run(work: Coroutine[Any, Any, T], *, endless: bool = False) -> T:
-    """Run a command, and turn what it raises into a sentence and an exit code.
+    """Run a command; print its errors and exit with their code.
 
-    One that is `endless` is meant to be ended by Ctrl+C.
+    With `endless`, Ctrl+C is the normal way to stop the command, and the exit code is 0.
     """
-    logging.getLogger("fastapi_rooms").addHandler(logging.NullHandler())  # we say it ourselves
+    logging.getLogger("fastapi_rooms").addHandler(logging.NullHandler())  # errors are printed here
     try:
         return asyncio.run(work)
     except UsageError as error:
-        complain(str(error))
-        raise typer.Exit(WRONG_USAGE) from None
+        print_stderr(str(error))
+        raise typer.Exit(EXIT_USAGE) from None
     except RequestTimeout as error:
-        silent = [*sorted(error.silent), *["not known by id"] * error.unidentified]
-        complain(f"{len(silent)} workers did not answer: {', '.join(silent)}")
-        raise typer.Exit(FAILED) from None
+        silent = [*sorted(error.silent), *["unidentified"] * error.unidentified]
+        print_stderr(f"{plural(len(silent), 'worker')} did not answer: {', '.join(silent)}")
+        raise typer.Exit(EXIT_FAILED) from None
     except (RequestError, RoomsError) as error:
-        complain(str(error))
-        raise typer.Exit(FAILED) from None
+        print_stderr(str(error))
+        raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
-        raise typer.Exit(0 if endless else INTERRUPTED) from None
+        raise typer.Exit(0 if endless else EXIT_INTERRUPTED) from None

@@ -3,7 +3,7 @@
 Every membership, listener and pending join holds its channel once and releases it once. So a
 channel is needed while its count is above zero, in whatever order joins and leaves happen.
 
-A channel that nobody holds any more lingers: rooms often empty and fill again within seconds, as
+A channel that is no longer held lingers: rooms often empty and fill again within seconds, as
 when a page is reloaded, and would otherwise cost an unsubscribe and a subscribe each time.
 """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from fastapi_rooms.core.checks import check_count
 from fastapi_rooms.core.close_codes import check_close_code
 from fastapi_rooms.errors import ConfigurationError
 
@@ -26,16 +27,17 @@ class OutboxPolicy:
     """How many bytes may be queued. An empty queue takes any message, whatever its size."""
 
     overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"
-    """What to do with a message that does not fit: close the reader, or drop and count messages."""
+    """What happens to a message that does not fit.
+
+    `close` closes the reader. `drop_oldest` drops queued messages to make room, and `drop_newest`
+    drops the message itself; both count what they drop.
+    """
 
     close_code: int = 1013
     """The WebSocket close code for `close`; 1013 is "try again later"."""
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1:
-            raise ConfigurationError(
-                f"OutboxPolicy.max_bytes must be positive, not {self.max_bytes}."
-            )
+        check_count("OutboxPolicy.max_bytes", self.max_bytes, "bytes")
         if self.overflow not in ("close", "drop_oldest", "drop_newest"):
             raise ConfigurationError(
                 f"OutboxPolicy.overflow must be 'close', 'drop_oldest' or 'drop_newest', "

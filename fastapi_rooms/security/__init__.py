@@ -1,6 +1,4 @@
-"""At the door: which pages may connect, who may join which room, and how fast a client may talk.
+"""Which web pages may open a connection, and how fast a client may send.
 
-origins    which pages may open a connection
-guards     who is asked before a socket joins
-ratelimit  how fast a client may send, by a `bucket` of tokens: pure
+Who may join a room is up to the handlers of `rooms.authorize`; see `worker/authorization.py`.
 """

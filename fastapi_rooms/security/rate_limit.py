@@ -1,4 +1,4 @@
-"""How fast one client may send, for its endpoint to apply."""
+"""Limits how fast one client may send; its endpoint applies the limit."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from fastapi_rooms.errors import ConfigurationError, RateLimited, UsageError
 
 
 class RateLimit:
-    """Counts a client's messages, and their bytes if told to. Make one for each socket.
+    """Limits the messages, and optionally the bytes, that a client sends. Create one per socket.
 
         async with rooms.connect(websocket) as socket:
             limit = RateLimit(10, burst=20)
             async for text in socket.iter_text():
-                limit.check(text)  # too fast: the socket is closed with 1008
+                limit.check(text)  # closes the socket with 1008 if the client is too fast
                 await socket.to(room).send_text(text)
 
-    A client may send `burst` messages at once, and `rate` a second in the long run. One limit that
-    several sockets share counts what they send together.
+    A client may send `burst` messages at once, and `rate` messages per second on average (a token
+    bucket). If several sockets share one `RateLimit`, it limits what they send together.
 
     Args:
         rate: messages per second.
-        burst: how many may come at once; as many as come in a second when left out, at least one.
-        byte_rate: bytes per second; not counted when left out.
-        byte_burst: how many bytes may come at once, which is the longest message there can be too;
-            as many as come in a second when left out.
+        burst: how many messages may come at once. By default those of one second, at least one.
+        byte_rate: bytes per second. By default bytes are not limited.
+        byte_burst: how many bytes may come at once; no message may be larger. By default those of
+            one second.
 
     Raises:
-        ConfigurationError: a number that is not above zero, a burst below one, or `byte_burst`
+        ConfigurationError: a rate that is not above zero, a burst below one, or `byte_burst`
             without `byte_rate`.
     """
 
@@ -49,16 +49,16 @@ class RateLimit:
         if byte_rate is not None:
             self._bytes = _bucket("byte_rate", byte_rate, "byte_burst", byte_burst, now)
         elif byte_burst is not None:
-            raise ConfigurationError("RateLimit.byte_burst needs a byte_rate.")
+            raise ConfigurationError("RateLimit.byte_burst requires byte_rate.")
 
     def allow(self, message: str | bytes | None = None) -> bool:
-        """Whether one more message may come now. If so it is counted, else nothing is.
+        """Whether one more message is within the limit. It is counted only if it is.
 
         Args:
-            message: the message, needed where bytes are counted; text has as many as its UTF-8.
+            message: the message; required with `byte_rate`. Text is counted as UTF-8.
 
         Raises:
-            UsageError: bytes are to be counted, and there is no message to count.
+            UsageError: with `byte_rate`, no message was given.
         """
         now = monotonic()
         if not self._messages.holds(1, now):
@@ -74,10 +74,14 @@ class RateLimit:
         return True
 
     def check(self, message: str | bytes | None = None) -> None:
-        """Raise `RateLimited` unless `allow` does; `rooms.connect` closes with 1008 by it.
+        """Count one more message, or raise an error that closes the socket with 1008.
 
         Args:
-            message: as for `allow`.
+            message: the message; required with `byte_rate`. Text is counted as UTF-8.
+
+        Raises:
+            RateLimited: the message exceeds the limit.
+            UsageError: with `byte_rate`, no message was given.
         """
         if not self.allow(message):
             raise RateLimited
@@ -98,6 +102,6 @@ def _bucket(
     check_positive(f"RateLimit.{burst_name}", burst, "a number")
     if burst < 1:
         raise ConfigurationError(
-            f"RateLimit.{burst_name} must be at least 1, not {burst!r}: nothing would ever pass."
+            f"RateLimit.{burst_name} must be at least 1, not {burst!r}: no message would ever pass."
         )
     return TokenBucket(rate, burst, now)

@@ -28,7 +28,7 @@ logger = logging.getLogger("fastapi_rooms")
 _Item = tuple[Payload | None, asyncio.Future[None] | None]
 """A message and, if its sender waits, the future that is done when it is sent.
 
-`flush` queues an item without a message, to be told when all earlier ones are sent.
+`flush` queues an item without a message, to learn when all earlier ones are sent.
 """
 
 # From Python 3.12 on a task can start eagerly. If `send` does not block, the message is then

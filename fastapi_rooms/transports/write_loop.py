@@ -32,4 +32,4 @@ def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool)
             else:
                 transport.write(message)
         except Exception:
-            logger.exception("Writing to a socket failed; the others get the message all the same")
+            logger.exception("Writing to a socket failed; the other sockets still get the message")

@@ -17,6 +17,7 @@ from fastapi_rooms.errors import MessageTooLarge
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Request
+from fastapi_rooms.wire.verbs import Verb
 
 _UNNUMBERED = ("", 0)
 """The origin and sequence number of a draft."""
@@ -66,7 +67,7 @@ class Drafts:
         """A server-side event, for every worker. Raises `UsageError` or `MessageTooLarge`."""
         arguments = {"event": check_event(event), "args": list(args)}
         self._check(Payload.of_json(arguments))
-        return self._to_workers(namespace, Target(()), "emit", arguments)
+        return self._to_workers(namespace, Target(()), Verb.EMIT, arguments)
 
     def _to_workers(
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
@@ -80,7 +81,7 @@ class Drafts:
 
 
 class Origin:
-    """A node id and its sequence numbers, as every worker has them too.
+    """A node id and its sequence numbers: emitters have them as workers do.
 
     A message must have been published before the next one is encoded.
     """

@@ -13,8 +13,8 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisClusterAdapter, RoomManager
-from fastapi_rooms.adapters.redis.pubsub import subscriber
-from fastapi_rooms.adapters.redis.sharded import node_pool
+from fastapi_rooms.adapters import retries
+from fastapi_rooms.adapters.redis.sharded import slot_subscribers
 from fastapi_rooms.cluster import heartbeat
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
 from tests.faults.support import NEVER, Talk, ready, talking
@@ -191,7 +191,7 @@ async def test_a_slot_that_moves_and_moves_back_loses_nothing_silently(
 async def test_a_node_that_learns_late_or_never_that_it_lost_a_slot_is_left(
     late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_pool, "LET_GO", NEVER if late else 0.1)
+    monkeypatch.setattr(slot_subscribers, "LEAVE_DELAY", NEVER if late else 0.1)
     async with RedisCluster() as cluster:
         near, far = (manager(cluster, refresh_interval=0.3) for _ in range(2))
         (source, room), (target, _), (third, _) = rooms_by_node(cluster)
@@ -204,8 +204,8 @@ async def test_a_node_that_learns_late_or_never_that_it_lost_a_slot_is_left(
             for node in (target, third):
                 node.command("CLUSTER", "SETSLOT", str(slot), "NODE", target.id)
             if late:
-                fleet = far._runtime.adapter._fleet  # type: ignore[attr-defined]
-                await eventually(lambda: fleet._topology.owner(slot).port == target.port)
+                pool = far._runtime.adapter._pool  # type: ignore[attr-defined]
+                await eventually(lambda: pool._topology.owner(slot).port == target.port)
                 assert source.shard_numsub(channel(room)) == 1
                 source.command("CLUSTER", "DELSLOTS", str(slot))
             await eventually(lambda: target.shard_numsub(channel(room)) == 1)
@@ -346,7 +346,7 @@ def has_forbidden(node: RedisClusterNode, name: str) -> bool:
 async def test_a_forbidden_room_follows_its_slot_and_comes_back_with_a_gap(
     plain: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "FORBIDDEN_DELAY", 0.05)
+    monkeypatch.setattr(retries, "FORBIDDEN_DELAY", 0.05)
     allowed = [f"&rooms#{kind}" for kind in ("[0-9a-f]*", "workers#", "probe*", "/#", "/#a*")]
     some = ("ACL", "SETUSER", "some")
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RedisAdapter
-from fastapi_rooms.adapters.redis import emit_clients as emitting
+from fastapi_rooms.adapters.redis import emit_clients
 from fastapi_rooms.testing import Cluster, Direction, Proxy, RedisServer, eventually
 from tests.emitters import AnyEmitter, done
 
@@ -54,11 +54,11 @@ async def test_a_redis_that_is_mute_is_not_waited_for_longer_than_the_timeout(
 
 async def test_a_thread_does_not_wait_for_its_turn_for_ever(own_redis: RedisServer) -> None:
     patient = Emitter(own_redis.url, timeout=60)
-    patient._line._timeout = 0.05  # seconds to wait for the turn
+    patient._sender._timeout = 0.05  # seconds to wait for the turn
     own_redis.freeze()
     other = threading.Thread(target=patient.send_text, args=("hello",))
     other.start()
-    await eventually(patient._line._turn.locked)
+    await eventually(patient._sender._turn.locked)
     with pytest.raises(AdapterUnavailable, match=r"in 0.05 s"):
         patient.send_text("too late")
     own_redis.thaw()
@@ -129,7 +129,7 @@ async def test_a_master_that_becomes_a_replica_is_noticed_in_time(
     kind: type[AnyEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(emitting, "monotonic", lambda: now)
+    monkeypatch.setattr(emit_clients, "monotonic", lambda: now)
     emitter = kind(own_redis.url)
     await done(emitter.send_text("hello"))
     own_redis.command("REPLICAOF", "127.0.0.1", "1")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, Gap, RedisAdapter, RoomManager
-from fastapi_rooms.adapters.redis.pubsub import subscriber
+from fastapi_rooms.adapters import retries
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.faults.support import ready
 
@@ -156,7 +156,7 @@ async def test_one_forbidden_channel_fails_no_other_join(own_redis: RedisServer)
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is forbidden is asked for again soon."""
-    monkeypatch.setattr(subscriber, "FORBIDDEN_DELAY", 0.05)
+    monkeypatch.setattr(retries, "FORBIDDEN_DELAY", 0.05)
 
 
 def refusals(server: RedisServer) -> int:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fastapi_rooms import AdapterUnavailable
-from fastapi_rooms.adapters.redis.pubsub import probe as roundtrip
+from fastapi_rooms.adapters import probe
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from tests.faults.support import QUICK, behind, manager, ready, talking
 
@@ -138,7 +138,7 @@ async def test_an_idle_publisher_that_gets_no_answer_is_found_by_the_probe(
 async def test_a_publisher_whose_messages_may_wait_for_long_is_found_as_soon(
     own_redis: RedisServer, wire: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roundtrip, "PATIENCE", 0.2)
+    monkeypatch.setattr(probe, "PATIENCE", 0.2)
     near = manager(own_redis, wire, publish_timeout=3600, probe_interval=0.1)
     async with near:
         behind(wire, own_redis, "normal").stall()

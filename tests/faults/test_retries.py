@@ -41,9 +41,11 @@ class Redis:
         self._lifetime = lifetime
         return self
 
+    def open_failed(self, error: Exception) -> None: ...
+
     def link_up(self, link: Redis) -> None: ...
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None: ...
+    def link_down(self, reason: str) -> None: ...
 
     # What it asks of a link.
 
@@ -64,7 +66,7 @@ async def pauses_after(
     monkeypatch.setattr(supervisor, "asyncio", redis)
     monkeypatch.setattr(supervisor, "random", SimpleNamespace(uniform=lambda _, most: most))
     with pytest.raises(asyncio.CancelledError):
-        await supervisor.supervise(redis)  # type: ignore[arg-type]
+        await supervisor.supervise(redis)
     return redis.pauses
 
 
@@ -107,8 +109,11 @@ class Stubborn:
     def link_up(self, link: Link) -> NoReturn:
         raise AssertionError
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:
-        assert reason == "somebody else's trouble"
+    def open_failed(self, error: Exception) -> None:
+        assert str(error) == "somebody else's trouble"
+
+    def link_down(self, reason: str) -> NoReturn:
+        raise AssertionError
 
 
 async def test_a_cancellation_that_opening_swallows_ends_it_all_the_same() -> None:
@@ -140,7 +145,10 @@ class Clumsy:
         if not self.told:
             raise ValueError("clumsy")
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:
+    def open_failed(self, error: Exception) -> None:
+        self.link_down(str(error))
+
+    def link_down(self, reason: str) -> None:
         self.told.append(reason)
         raise ValueError("clumsy")
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms import AdapterUnavailable, Outage
+from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.redis.links import link as link_module
 from fastapi_rooms.adapters.redis.links.link import Link
 from fastapi_rooms.adapters.redis.links.source import NodeSource
-from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
+from fastapi_rooms.adapters.redis.pubsub.publisher import Publisher
 from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from tests.fuzz.strategies import CHANNELS, array, bulk, streams
 
@@ -140,7 +141,7 @@ def test_a_publisher_answers_everyone_who_waits(
 
 
 async def publisher_hears(stream: bytes, cuts: list[int], waiting: int) -> None:
-    budget = Budget(10_000)
+    budget = ByteBudget(10_000)
     publisher = Publisher(SOURCE, lambda: None, connect_timeout=1, timeout=60, budget=budget)
     wire = Wire(publisher.reply)
     publisher.link_up(wire.link)

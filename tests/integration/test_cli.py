@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,10 +131,10 @@ async def test_a_node_that_refuses_says_why(
     assert {(n["node"], n["version"]) for n in done.json} == {
         (node, "refused") for node in workers[0].nodes()
     }
-    assert done.err.count("would not say anything: 1024 requests are under way") == 2
+    assert done.err.count("refused to answer: 1024 requests are under way") == 2
     code, found = await findings(url)
     assert (code, found["workers"]["grade"]) == (1, "wrong")
-    assert "2 workers would not say anything: 1024 requests" in found["workers"]["text"]
+    assert "2 workers refused to answer: 1024 requests" in found["workers"]["text"]
     assert "versions" not in found
 
 
@@ -192,8 +193,8 @@ async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["emit", "hello"], "To whom?"),
-        (["emit", "--everyone", "tea", "hello"], "To whom?"),
+        (["emit", "hello"], "or use --everyone"),
+        (["emit", "--everyone", "tea", "hello"], "or use --everyone"),
         (["emit", "tea", "{", "--json"], "not JSON"),
         (["emit", "", "hello"], "A room name must be"),
         (["emit", "tea", "\udcff"], "not UTF-8"),
@@ -201,7 +202,7 @@ async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str
         (["rooms", "--prefix", "a#b"], "A prefix must be"),
         (["rooms", "--namespace", "a#b"], "A namespace must be"),
         (["disconnect", "tea", "--code", "1006"], "close code"),
-        (["rooms", "--url", ""], "Which Redis?"),
+        (["rooms", "--url", ""], "No Redis URL"),
         (["emit", "tea", "hello", "--url", "memory://"], "another process"),
         (["rooms", "--url", "http://localhost"], "http://…"),
         (["doctor", "--url", "redis://localhost:port"], "Redis URL cannot be used"),
@@ -243,7 +244,7 @@ async def test_disconnect_asks_before_it_closes_several(workers: Cluster, url: s
     members = [await workers.member(worker, "tea") for worker in workers]
     done = await run("disconnect", "tea", url=url)
     assert (done.code, done.out) == (2, "")
-    assert "say --yes" in done.err
+    assert "use --yes" in done.err
     done = await at_a_terminal("disconnect", "tea", url=url, typed="n\n")
     assert done.code == 1
     assert "Disconnect 2 sockets?" in done.err
@@ -286,7 +287,7 @@ async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_wit
         (["sockets"], ann.sid),
         (["rooms"], "\\x1b[31m[bold]red"),
         (["nodes"], __version__),
-        (["doctor"], "2 workers answered, with 1 sockets"),
+        (["doctor"], "2 workers answered, with 1 socket"),
     ):
         done = await at_a_terminal(*arguments, url=url)
         assert (done.code, done.err) == (0, "")
@@ -311,7 +312,7 @@ async def test_a_person_sees_a_message_in_one_line(
     await workers[0].to("tea").send_bytes(b"\xff")
     done = await tail
     assert done.out == "tea  one\\x1b[2J\\ntwo\ntea  b'\\xff'\n"
-    assert "Ctrl+C ends it" in done.err
+    assert "stop with Ctrl+C" in done.err
 
 
 # doctor
@@ -343,9 +344,9 @@ async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
     own_redis.command("ACL", "SETUSER", "other", "on", ">x", "&other#*", "+@all")
     own_redis.command("CONFIG", "SET", "requirepass", "secret")
     for url, advice in (
-        ("redis://127.0.0.1:1", "See that Redis runs"),
-        ("redis://auth-permissions-ssl.invalid", "See that Redis runs"),
-        ("redis+sentinel://127.0.0.1:1/ssl", "See that all servers run"),
+        ("redis://127.0.0.1:1", "Check that Redis runs"),
+        ("redis://auth-permissions-ssl.invalid", "Check that Redis runs"),
+        ("redis+sentinel://127.0.0.1:1/ssl", "Check that all servers run"),
         (own_redis.url, "Put the user and the password"),
         (own_redis.url.replace("//", "//:wrong@"), "Put the user and the password"),
         *(
@@ -362,7 +363,7 @@ async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
 async def test_doctor_says_how_to_trust_a_server(redis_server: RedisServer) -> None:
     code, found = await findings(redis_server.tls_url.partition("?")[0], "--timeout", "1")
     assert (code, list(found)) == (1, ["connection"])
-    assert "Trust the server's authority" in found["connection"]["advice"]
+    assert "Trust the server's CA" in found["connection"]["advice"]
 
 
 async def test_doctor_sends_from_a_replica_to_its_master(own_redis: RedisServer) -> None:
@@ -472,6 +473,10 @@ def test_the_program_tells_its_version_and_how_to_use_it() -> None:
         done = program(*arguments)
         assert "Usage: fastapi-rooms" in done.stdout + done.stderr
         assert done.returncode == (0 if arguments else 2)
+
+
+def test_no_summary_of_a_command_is_cut_off_at_80_columns() -> None:
+    assert not re.search(r"\w\.\.\.$", program("--help").stdout, re.MULTILINE)
 
 
 def test_without_typer_the_program_says_how_to_get_it() -> None:

@@ -14,10 +14,11 @@ import hiredis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.redis.links.link import Link
-from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Publisher
+from fastapi_rooms.adapters.redis.pubsub.publisher import Publisher
 from fastapi_rooms.adapters.redis.sharded.slot_publishers import SlotPublishers
-from fastapi_rooms.adapters.redis.slots import Node, Range, Topology, slot_of
+from fastapi_rooms.adapters.redis.sharded.slots import Node, Range, Topology, slot_of
 from fastapi_rooms.errors import AdapterUnavailable
 from tests.stateful.settings import UNHURRIED
 
@@ -76,8 +77,8 @@ def topology_of(owners: dict[bytes, Node]) -> Topology:
     return Topology([Range(0, BOUND - 1, owners[one]), Range(BOUND, 16_383, owners[two])])
 
 
-class LanesMachine(RuleBasedStateMachine):
-    """Drives the lanes as the fleet does, and plays the nodes and one receiver."""
+class SlotPublishersMachine(RuleBasedStateMachine):
+    """Drives the publishers as the node pool does, and plays the nodes and one receiver."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.highest = dict.fromkeys(CHANNELS, 0)
         self.heard: set[int] = set()
         self.sent: dict[int, asyncio.Future[int]] = {}
-        self.budget = Budget(1 << 30)
+        self.budget = ByteBudget(1 << 30)
         self.in_loop(self.begin)
 
     def in_loop(self, act: Any, *arguments: Any) -> None:
@@ -101,24 +102,22 @@ class LanesMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(run())
 
     def begin(self) -> None:
-        self.lanes = SlotPublishers(self.make, self.budget, lambda: None)
+        self.sharded = SlotPublishers(self.budget, timeout=10_000, refresh=lambda: None)
         for node in NODES:
             self.add(node)
-        self.lanes.learn(topology_of(self.owners))
+        self.sharded.update(topology_of(self.owners))
 
-    def make(self, node: Node | None) -> Publisher:
-        return Publisher(
+    def add(self, node: Node) -> None:
+        self.publishers[node] = Publisher(
             NoSource(),
             lambda: None,
             connect_timeout=1,
             timeout=10_000,
             budget=self.budget,
             verb=b"SPUBLISH",
-            overseer=self.lanes,
+            redirects=self.sharded,
         )
-
-    def add(self, node: Node) -> None:
-        self.publishers[node] = self.lanes.add(node)
+        self.sharded.add(node, self.publishers[node])
         self.connect(node)
 
     def connect(self, node: Node) -> None:
@@ -133,7 +132,7 @@ class LanesMachine(RuleBasedStateMachine):
             for _ in range(count):
                 number = len(self.sent) + 1
                 message = str(number).encode()
-                self.sent[number] = self.lanes.publish(channel, message)
+                self.sent[number] = self.sharded.publish(channel, message)
 
         self.in_loop(some)
 
@@ -195,7 +194,7 @@ class LanesMachine(RuleBasedStateMachine):
         (other,) = set(NODES) - {node}
         self.owners = dict.fromkeys(CHANNELS, other)
         del self.links[node], self.publishers[node]
-        self.in_loop(self.lanes.remove, node)
+        self.in_loop(self.sharded.remove, node)
         self.learn()
 
     @rule()
@@ -206,7 +205,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule()
     def learn(self) -> None:
-        self.in_loop(self.lanes.learn, topology_of(self.owners))
+        self.in_loop(self.sharded.update, topology_of(self.owners))
 
     def teardown(self) -> None:
         """Left alone, everything is answered; what was accepted was heard, in order, once."""
@@ -224,54 +223,54 @@ class LanesMachine(RuleBasedStateMachine):
             else:
                 assert isinstance(error, AdapterUnavailable)
         assert self.budget.used == 0
-        assert self.lanes.held == 0
-        self.in_loop(self.lanes.close)
+        assert self.sharded.paused == 0
+        self.in_loop(self.sharded.close)
         self.loop.close()
 
 
-LanesMachine.TestCase.settings = UNHURRIED
-TestLanes = LanesMachine.TestCase
+SlotPublishersMachine.TestCase.settings = UNHURRIED
+TestSlotPublishers = SlotPublishersMachine.TestCase
 
 
 def test_what_would_come_after_its_successors_is_refused_instead() -> None:
     one, (a, _) = CHANNELS[0], NODES
-    lanes = LanesMachine()
-    lanes.publish(one, 3)
-    lanes.turn_down(one)
-    lanes.work(a, 1)
-    lanes.turn_down(one)
-    lanes.work(a, 2)
-    lanes.answer(a, 3)
-    lanes.teardown()
-    assert lanes.heard == {2, 3}
-    assert isinstance(lanes.sent[1].exception(), AdapterUnavailable)
+    cluster = SlotPublishersMachine()
+    cluster.publish(one, 3)
+    cluster.turn_down(one)
+    cluster.work(a, 1)
+    cluster.turn_down(one)
+    cluster.work(a, 2)
+    cluster.answer(a, 3)
+    cluster.teardown()
+    assert cluster.heard == {2, 3}
+    assert isinstance(cluster.sent[1].exception(), AdapterUnavailable)
 
 
 def test_what_is_new_waits_for_what_is_still_on_its_way_to_the_old_node() -> None:
     one, (a, b) = CHANNELS[0], NODES
-    lanes = LanesMachine()
-    lanes.publish(one, 3)
-    lanes.move(one, b)
-    lanes.learn()
-    lanes.publish(one, 2)
-    lanes.learn()
-    lanes.work(b, 4)
-    lanes.work(a, 3)
-    lanes.teardown()
-    assert lanes.heard == {1, 2, 3, 4, 5}
+    cluster = SlotPublishersMachine()
+    cluster.publish(one, 3)
+    cluster.move(one, b)
+    cluster.learn()
+    cluster.publish(one, 2)
+    cluster.learn()
+    cluster.work(b, 4)
+    cluster.work(a, 3)
+    cluster.teardown()
+    assert cluster.heard == {1, 2, 3, 4, 5}
 
 
 def test_one_message_goes_ahead_and_the_rest_follows() -> None:
     one, (a, b) = CHANNELS[0], NODES
-    lanes = LanesMachine()
-    lanes.move(one, b)
-    lanes.publish(one, 4)
-    lanes.work(a, 4)
-    lanes.answer(a, 4)
-    lanes.learn()
-    assert [message for _, _, message in lanes.links[b].arrived] == [b"1"]
-    lanes.work(b, 1)
-    lanes.answer(b, 1)
-    assert [message for _, _, message in lanes.links[b].arrived] == [b"2", b"3", b"4"]
-    lanes.teardown()
-    assert lanes.heard == {1, 2, 3, 4}
+    cluster = SlotPublishersMachine()
+    cluster.move(one, b)
+    cluster.publish(one, 4)
+    cluster.work(a, 4)
+    cluster.answer(a, 4)
+    cluster.learn()
+    assert [message for _, _, message in cluster.links[b].arrived] == [b"1"]
+    cluster.work(b, 1)
+    cluster.answer(b, 1)
+    assert [message for _, _, message in cluster.links[b].arrived] == [b"2", b"3", b"4"]
+    cluster.teardown()
+    assert cluster.heard == {1, 2, 3, 4}

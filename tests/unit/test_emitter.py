@@ -178,7 +178,7 @@ def test_what_cannot_be_sent_is_refused_and_not_published(notebook: Notebook) ->
     assert len(notebook.published) == 1
 
 
-def test_of_gives_a_namespace_with_the_same_voice(emitter: Emitter) -> None:
+def test_of_gives_a_namespace_with_the_same_outlet(emitter: Emitter) -> None:
     assert (emitter.name, emitter.of("/").name, emitter.of("chat").name) == ("/", "/", "/chat")
 
 
@@ -222,7 +222,7 @@ def test_one_message_is_accepted_before_the_next_is_numbered(
     emitter: Emitter, notebook: Notebook
 ) -> None:
     """Else they could overtake each other, and the later would be taken for a repetition."""
-    turn = emitter._line._turn
+    turn = emitter._sender._turn
     held: list[bool] = []
     notebook.meanwhile = lambda: held.append(turn.locked())
     emitter.send_text("first")
@@ -270,7 +270,7 @@ def test_another_event_loop_is_another_origin() -> None:
         asyncio.run(emitter.send_text("hello"))
     one, two = notebook.said
     assert one.origin != two.origin
-    assert len(emitter._lines) == 1  # what belongs to a loop that is closed is forgotten
+    assert len(emitter._senders) == 1  # what belongs to a loop that is closed is forgotten
 
 
 def test_event_loops_that_run_side_by_side_keep_what_is_their_own() -> None:

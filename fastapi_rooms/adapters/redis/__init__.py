@@ -1,4 +1,37 @@
-"""Redis between the workers: its pub/sub, over redis-py's connections. Keeps no key."""
+"""Redis between the workers: its pub/sub, over redis-py's connections. Keeps no key.
+
+    RedisAdapter  (pubsub/adapter)          RedisClusterAdapter  (sharded/adapter)
+          │                                             │
+          │                                 sharded/    many nodes, whose slots move
+          │                                 ├ node_pool           a connection for each master
+          │                                 ├ topology_refresher  which node serves which slots
+          │                                 ├ slot_publishers     messages in order while slots move
+          │                                 ├ slot_subscribers    channels at the node of their slot
+          │                                 ├ placement           which node that is now (pure)
+          │                                 ├ slots               slots and topologies (pure)
+          │                                 ├ dialect             sharded commands, redirections
+          │                                 └ access              how the nodes are reached
+          │ one                                         │ one for each master
+          └──────────────────────┬──────────────────────┘
+    pubsub/                      │         one node
+    ├ node             both connections to a node, and the probe of them
+    ├ publisher        commands out, replies matched to them
+    ├ failover_gaps    messages to a node that others had already left (pure)
+    ├ subscriber       subscribes to what is wanted, delivers what arrives
+    ├ pending_commands commands that are not fully answered (pure)
+    └ dialect          what differs between plain and sharded pub/sub
+                                 │
+    links/                       │         one connection
+    ├ owner            has a link, or a reason why not
+    ├ source           opens links to the master: at an address, or as sentinels report
+    ├ sentinels, role  which node is the master, and whether a node is one
+    ├ link             bytes in and out, without a task or an await per message
+    └ urls             URLs, and clients of the user's
+
+A module imports from its own folder and from those drawn below it. `emit_clients` stands beside
+them: it publishes for processes without a manager. What is not Redis' own is in
+[fastapi_rooms.adapters][], for adapters to other carriers to use as well.
+"""
 
 from __future__ import annotations
 

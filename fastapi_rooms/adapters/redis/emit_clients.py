@@ -1,11 +1,13 @@
-"""Publishing by a plain redis-py client, synchronous or not, for those who only ever publish.
+"""Publishing by a plain redis-py client, synchronous or not, for processes without a manager.
 
-Strategy: what is said to Redis is one generator, `_conversation`, that yields commands and is sent
-the replies. Two short loops run it, one that blocks and one that awaits, and hold nothing else.
+Strategy: what is sent to Redis is decided by one generator, `_commands`, which yields commands and
+is sent the replies. Two short loops run it, one that blocks and one that awaits, and do nothing
+else.
 
-A line says one thing at a time, and is sure of it before the next is signed: two messages under way
-on two connections of a pool could overtake each other, and receivers take what comes with a lower
-number for a repetition. What redis-py sends again has the same number, so receivers drop that.
+A sender publishes one message at a time, and signs the next one only when the last one is accepted:
+two messages in flight on two connections of a pool could overtake each other, and receivers drop a
+message with a lower number as a duplicate. What redis-py sends again has the same number, so that
+receivers drop it.
 """
 
 from __future__ import annotations
@@ -31,14 +33,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fastapi_rooms.adapters.redis.links import role
-from fastapi_rooms.adapters.redis.links.urls import (
-    SCHEMES,
-    SENTINEL_SCHEMES,
-    parse_sentinel_url,
-    pool_of,
-)
-from fastapi_rooms.adapters.redis.sharded.access import SCHEMES as CLUSTER_SCHEMES
+from fastapi_rooms.adapters.redis.links.urls import parse_sentinel_url, pool_of
 from fastapi_rooms.adapters.redis.sharded.access import access_of
+from fastapi_rooms.adapters.schemes import EMITTER_FORMS, Carrier, one_of, scheme_of
 from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.wire.drafts import Draft, Origin
 
@@ -47,11 +44,11 @@ AsyncClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
 
 _Command: TypeAlias = tuple[bytes | str, ...]
 
-SOUND: Final = 10.0
-"""Seconds until a node is asked again whether it is a master, as a worker asks its own."""
+ROLE_INTERVAL: Final = 10.0
+"""Seconds until a node is asked again whether it is a master; workers ask as often."""
 
 FAILURES: Final = (RedisError, RedisClusterException, OSError)
-"""What redis-py raises when it could not do it."""
+"""What redis-py raises for a command that failed."""
 
 
 class _Flavour(NamedTuple):
@@ -84,16 +81,16 @@ _ASYNC = _Flavour(
 
 
 class Access(NamedTuple):
-    """How to come by a client."""
+    """How a client is made, and closed."""
 
     open: Callable[[], Any]
-    """Makes one; a cluster's synchronous one connects at once."""
+    """Makes a client; a cluster's synchronous one connects at once."""
     owned: bool
-    """Whether it is ours to close."""
+    """Whether the emitter has made it, and closes it."""
     sharded: bool
-    """Whether it is a cluster's, where a message goes to the node of its channel."""
+    """Whether it is a cluster's, whose messages go to the node of their channel."""
     all_of: Callable[[Any], list[Any]] = lambda client: [client]
-    """A client, and what has to be closed with it."""
+    """A client, and the clients to close with it."""
 
 
 def sync_access(where: str | SyncClient, timeout: float) -> Access:
@@ -116,32 +113,31 @@ def _access(where: object, flavour: _Flavour, timeout: float) -> Access:
             f"not a {type(where).__module__}.{type(where).__name__}."
         )
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    # A connection that was idle may have been closed by Redis: that is not worth an error.
-    once_more = {
+    # Redis may have closed a connection that was idle: that is no reason for an error.
+    retry_once = {
         "retry": flavour.retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        "retry_on_error": [RedisConnectionError],  # redis-py 5 wants to be told twice
+        "retry_on_error": [RedisConnectionError],  # redis-py 5 needs both
     }
-    scheme = where.partition("://")[0]
-    if scheme in CLUSTER_SCHEMES:
-        return _cluster(where, flavour, limits)
-    if scheme in SENTINEL_SCHEMES:
-        return _sentinel(where, flavour, limits, once_more)
-    if scheme in SCHEMES:
-        pool_of(where)  # says what is wrong with it
-        return Access(
-            lambda: flavour.client.from_url(where, **limits, **once_more), owned=True, sharded=False
+    scheme = scheme_of(where)
+    if scheme is None or not scheme.emitters:
+        raise ConfigurationError(
+            "An emitter reaches workers through Redis only: give it a URL such as "
+            f"{one_of(EMITTER_FORMS)}."
         )
-    raise ConfigurationError(
-        "An emitter reaches workers through Redis only: give it a URL such as redis://host:6379, "
-        "rediss://host:6379, unix:///path/to/redis.sock, redis+sentinel://host:26379/name or "
-        "redis+cluster://host:7000,host:7001."
+    if scheme.carrier is Carrier.REDIS_CLUSTER:
+        return _cluster(where, flavour, limits)
+    pool_of(where)  # raises for a URL that cannot be used
+    if scheme.carrier is Carrier.REDIS_SENTINEL:
+        return _sentinel(where, flavour, limits, retry_once)
+    return Access(
+        lambda: flavour.client.from_url(where, **limits, **retry_once), owned=True, sharded=False
     )
 
 
 def _cluster(url: str, flavour: _Flavour, limits: dict[str, Any]) -> Access:
     seeds, options, connection_class, _ = access_of(url)
     options = {**limits, **options, "ssl": issubclass(connection_class, SSLConnection)}
-    del options["retry"]  # a cluster's client has its own ways to try again
+    del options["retry"]  # a cluster's client has its own way to retry
 
     def connect() -> Any:
         nodes = [flavour.node(seed.host, seed.port) for seed in seeds]
@@ -151,16 +147,15 @@ def _cluster(url: str, flavour: _Flavour, limits: dict[str, Any]) -> Access:
 
 
 def _sentinel(
-    url: str, flavour: _Flavour, limits: dict[str, Any], once_more: dict[str, Any]
+    url: str, flavour: _Flavour, limits: dict[str, Any], retry_once: dict[str, Any]
 ) -> Access:
-    pool_of(url)  # says what is wrong with it
     sentinels, master, options, sentinel_options = parse_sentinel_url(url)
 
     def connect() -> Any:
-        asked = flavour.sentinel(
-            sentinels, sentinel_kwargs={**limits, **sentinel_options, **once_more}
+        manager = flavour.sentinel(
+            sentinels, sentinel_kwargs={**limits, **sentinel_options, **retry_once}
         )
-        return asked.master_for(master, **{**limits, **options, **once_more})
+        return manager.master_for(master, **{**limits, **options, **retry_once})
 
     def all_of(client: Any) -> list[Any]:
         return [client, *client.connection_pool.sentinel_manager.sentinels]
@@ -169,80 +164,80 @@ def _sentinel(
 
 
 class _Sender:
-    """What both lines have: a client, and an origin of their own."""
+    """What both senders have: a client, and an origin of their own."""
 
     def __init__(self, access: Access, timeout: float) -> None:
         self._access = access
         self._timeout = timeout
         self._origin = Origin()
         self._client: Any = None
-        self._sound_until = 0.0
-        """Until when the node is believed to be a master, by `monotonic`."""
+        self._ask_role_at = 0.0
+        """When the node is asked again whether it is a master, by `monotonic`."""
 
-    def _conversation(self, draft: Draft) -> Generator[_Command, Any, None]:
-        """Publish, on a node that is no replica.
+    def _commands(self, draft: Draft) -> Generator[_Command, Any, None]:
+        """The commands that publish a draft on a node that is no replica.
 
-        It may become one, and redis-py makes a lost connection again without a word; so the node is
+        The node may be demoted, or redis-py may silently reconnect to another one; so the node is
         asked from time to time.
         """
-        if not self._access.sharded and monotonic() >= self._sound_until:
+        if not self._access.sharded and monotonic() >= self._ask_role_at:
             for command in (("HELLO",), ("ROLE",)):  # without a number HELLO changes nothing
                 try:
                     reply = yield command
                 except ResponseError:
                     continue
                 if problem := role.why_not_master(reply):
-                    raise AdapterUnavailable(f"Redis is no use: {problem}")
+                    raise AdapterUnavailable(f"Redis cannot be used: {problem}")
                 break
-            self._sound_until = monotonic() + SOUND
+            self._ask_role_at = monotonic() + ROLE_INTERVAL
         verb = "SPUBLISH" if self._access.sharded else "PUBLISH"
         yield verb, draft.channel, self._origin.encode(draft)
 
     def _failure(self, error: BaseException) -> AdapterUnavailable:
-        self._sound_until = 0.0  # it may be another node the next time
+        self._ask_role_at = 0.0  # it may be another node the next time
         why = str(error) or type(error).__name__
         if isinstance(error, ResponseError):
             return AdapterUnavailable(f"Redis refused to publish: {why}")
         return AdapterUnavailable(f"Redis did not accept it: {why}")
 
-    def _held_up(self) -> AdapterUnavailable:
+    def _timed_out(self) -> AdapterUnavailable:
         return AdapterUnavailable(f"Redis did not accept it in {self._timeout:g} s.")
 
 
 class SyncSender(_Sender):
-    """Blocks. Any number of threads of one process may use it; after a fork make another."""
+    """Blocks. Threads of one process may share it; after a fork, make another."""
 
     def __init__(self, access: Access, timeout: float) -> None:
         super().__init__(access, timeout)
-        self.home = os.getpid()
-        """What it belongs to."""
+        self.owner = os.getpid()
+        """The process it belongs to."""
         self._turn = threading.Lock()
 
-    def say(self, draft: Draft) -> None:
+    def send(self, draft: Draft) -> None:
         """Publish. Raises `AdapterUnavailable`."""
         if not self._turn.acquire(timeout=self._timeout):
-            raise self._held_up()
+            raise self._timed_out()
         try:
             if self._client is None:
                 self._client = self._access.open()
-            self._run(self._conversation(draft))
+            self._run(self._commands(draft))
         except FAILURES as error:
             raise self._failure(error) from error
         finally:
             self._turn.release()
 
-    def _run(self, conversation: Generator[_Command, Any, None]) -> None:
-        command = next(conversation, None)
+    def _run(self, commands: Generator[_Command, Any, None]) -> None:
+        command = next(commands, None)
         while command is not None:
             try:
                 reply = self._client.execute_command(*command, NEVER_DECODE=True)
             except ResponseError as error:
-                command = _throw(conversation, error)
+                command = _raise_error(commands, error)
             else:
-                command = _send(conversation, reply)
+                command = _send_reply(commands, reply)
 
     def close(self) -> None:
-        """Close the connections, if they are ours."""
+        """Close the connections, unless the client is the user's."""
         with self._turn:
             client, self._client = self._client, None
             if client is not None and self._access.owned:
@@ -257,33 +252,33 @@ class AsyncSender(_Sender):
         super().__init__(access, timeout)
         self._turn = asyncio.Lock()
 
-    async def say(self, draft: Draft) -> None:
+    async def send(self, draft: Draft) -> None:
         """Publish. Raises `AdapterUnavailable`."""
         limit = asyncio.timeout(self._timeout)
         try:
             async with limit, self._turn:
                 if self._client is None:
                     self._client = self._access.open()
-                await self._run(self._conversation(draft))
+                await self._run(self._commands(draft))
         except TimeoutError as error:
             if limit.expired():
-                raise self._held_up() from None
+                raise self._timed_out() from None
             raise self._failure(error) from error
         except FAILURES as error:
             raise self._failure(error) from error
 
-    async def _run(self, conversation: Generator[_Command, Any, None]) -> None:
-        command = next(conversation, None)
+    async def _run(self, commands: Generator[_Command, Any, None]) -> None:
+        command = next(commands, None)
         while command is not None:
             try:
                 reply = await self._client.execute_command(*command, NEVER_DECODE=True)
             except ResponseError as error:
-                command = _throw(conversation, error)
+                command = _raise_error(commands, error)
             else:
-                command = _send(conversation, reply)
+                command = _send_reply(commands, reply)
 
     async def close(self) -> None:
-        """Close the connections, if they are ours."""
+        """Close the connections, unless the client is the user's."""
         async with self._turn:
             client, self._client = self._client, None
             if client is not None and self._access.owned:
@@ -291,17 +286,17 @@ class AsyncSender(_Sender):
                     await each.aclose()
 
 
-def _send(conversation: Generator[_Command, Any, None], reply: Any) -> _Command | None:
-    """Go on with a reply: the next command, `None` at the end."""
+def _send_reply(commands: Generator[_Command, Any, None], reply: Any) -> _Command | None:
+    """Continue with a reply: the next command, `None` at the end."""
     try:
-        return conversation.send(reply)
+        return commands.send(reply)
     except StopIteration:
         return None
 
 
-def _throw(conversation: Generator[_Command, Any, None], error: ResponseError) -> _Command | None:
-    """Go on with an error reply; it is raised here unless the conversation takes it."""
+def _raise_error(commands: Generator[_Command, Any, None], error: ResponseError) -> _Command | None:
+    """Continue with an error reply, which is raised here unless the generator handles it."""
     try:
-        return conversation.throw(error)
+        return commands.throw(error)
     except StopIteration:
         return None

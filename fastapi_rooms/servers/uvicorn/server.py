@@ -53,7 +53,7 @@ class _ShutdownHook:
             try:
                 on_shutdown(self._server.config.timeout_graceful_shutdown)
             except Exception:  # an error of ours must not keep the server from stopping
-                logger.exception("Draining did not start; the server closes all clients at once")
+                logger.exception("Draining did not start at the beginning of the server's shutdown")
         await type(self._server).shutdown(self._server, *args, **kwargs)
 
 

@@ -12,7 +12,7 @@ This module, like its neighbours, depends on internals of uvicorn:
   `pause_writing` as soon as it does. Until then frames can be written to the socket itself, which
   saves a fifth of the cost of a delivery; what the kernel does not accept is passed to the
   transport. The socket is closed after `connection_lost`, so before that its descriptor cannot have
-  been reused. uvicorn's own `pause_writing` is called at the default high-water mark, as ever.
+  been reused. uvicorn's own `pause_writing` is still called at the default high-water mark.
 * asyncio looks up `pause_writing`, `resume_writing` and `connection_lost` of the protocol at every
   call, and uvicorn encodes every frame, including the close frame, by one method of `conn`. We
   override these on the instances. So a client that falls behind or disconnects is noticed when it
@@ -63,10 +63,7 @@ _Item = tuple[bytes, asyncio.Future[None] | None]
 """A frame and, if its sender waits, the future that is done when asyncio has it."""
 
 _HIGH_WATER = 64 * 1024
-"""asyncio's default high-water mark: more buffered bytes than this pause writing.
-
-Also about how many queued bytes are joined into one write.
-"""
+"""asyncio's default high-water mark, in bytes; also about how much is written at once."""
 
 
 class UvicornTransport:
@@ -162,7 +159,6 @@ class UvicornTransport:
 
     @property
     def dropped(self) -> int:
-        """How many messages the policy dropped, and how many volatile ones were skipped."""
         return self._skipped + (self._outbox.dropped if self._outbox is not None else 0)
 
     def write(self, message: Outgoing, sent: int = 0) -> None:
@@ -193,7 +189,6 @@ class UvicornTransport:
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the outbox is empty."""
         return not self._outbox
 
     async def flush(self) -> bool:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastapi_rooms.adapters import connection_status as standing
+from fastapi_rooms.adapters import connection_status
 from fastapi_rooms.adapters.connection_status import REPEAT, ConnectionStatus
 
 PASSED = [0.0]
@@ -17,7 +17,7 @@ PASSED = [0.0]
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     PASSED[0] = 0.0
     time = SimpleNamespace(time=lambda: PASSED[0], monotonic=lambda: PASSED[0])
-    monkeypatch.setattr(standing, "time", time)
+    monkeypatch.setattr(connection_status, "time", time)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
@@ -29,17 +29,17 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stand = ConnectionStatus()
-    stand.start()
-    stand.update(True, "")
+    status = ConnectionStatus("Redis")
+    status.start()
+    status.update(True, "")
     assert told(caplog) == []
-    stand.update(False, "closed")
+    status.update(False, "closed")
     ((level, line),) = told(caplog)
     assert level == logging.ERROR
     assert line.endswith(": closed")
-    stand.update(False, "refused")
+    status.update(False, "refused")
     PASSED[0] = 2.5
-    stand.update(True, "")
+    status.update(True, "")
     assert told(caplog) == [
         (logging.WARNING, "Redis is back after 2.5 s; rooms are complete again")
     ]
@@ -48,17 +48,17 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
 def test_a_long_outage_is_told_again_when_its_reason_changes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stand = ConnectionStatus()
-    stand.update(False, "closed")
+    status = ConnectionStatus("Redis")
+    status.update(False, "closed")
     told(caplog)
     PASSED[0] = REPEAT + 1
-    stand.update(False, "closed")
+    status.update(False, "closed")
     assert told(caplog) == []
-    stand.update(False, "wrong password")
+    status.update(False, "wrong password")
     assert told(caplog) == [
         (logging.ERROR, "Redis is out of reach, rooms are local still: wrong password")
     ]
-    stand.update(False, "closed")
+    status.update(False, "closed")
     assert told(caplog) == []  # not every change, but one now and then
 
 
@@ -68,27 +68,27 @@ def test_what_is_known_does_not_depend_on_the_handlers_of_the_log(
     def fail(*args: object) -> None:
         raise OSError("no space left on device")
 
-    stand = ConnectionStatus()
-    stand.update(True, "")
+    status = ConnectionStatus("Redis")
+    status.update(True, "")
     for method in ("error", "warning"):
-        monkeypatch.setattr(standing.logger, method, fail)
+        monkeypatch.setattr(connection_status.logger, method, fail)
     PASSED[0] = 1.0
     with pytest.raises(OSError, match="no space"):
-        stand.update(False, "closed")
-    assert (stand.connected, stand.since, stand.reason) == (False, 1.0, "closed")
+        status.update(False, "closed")
+    assert (status.connected, status.since, status.reason) == (False, 1.0, "closed")
     PASSED[0] = 2.0
     with pytest.raises(OSError, match="no space"):
-        stand.update(True, "")
-    assert (stand.connected, stand.since, stand.reason) == (True, 2.0, "")
+        status.update(True, "")
+    assert (status.connected, status.since, status.reason) == (True, 2.0, "")
 
 
 def test_the_present_reason_is_kept_until_it_is_connected() -> None:
-    stand = ConnectionStatus()
-    assert stand.reason == ""
-    stand.update(False, "closed")
-    stand.update(False, "wrong password")
-    assert stand.reason == "wrong password"
-    stand.update(False, "")
-    assert stand.reason == "wrong password"
-    stand.update(True, "")
-    assert stand.reason == ""
+    status = ConnectionStatus("Redis")
+    assert status.reason == ""
+    status.update(False, "closed")
+    status.update(False, "wrong password")
+    assert status.reason == "wrong password"
+    status.update(False, "")
+    assert status.reason == "wrong password"
+    status.update(True, "")
+    assert status.reason == ""

@@ -10,7 +10,7 @@ from fastapi_rooms.adapters.forbidden import NAMED, Forbidden
 
 
 def test_each_is_told_once_and_the_end_when_none_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    forbidden = Forbidden()
+    forbidden = Forbidden("Redis")
 
     def said_of(*channels: bytes) -> list[tuple[int, str]]:
         caplog.clear()
@@ -33,7 +33,7 @@ def test_each_is_told_once_and_the_end_when_none_is_left(caplog: pytest.LogCaptu
 
 
 def test_those_that_are_not_wanted_any_more_end_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    forbidden = Forbidden()
+    forbidden = Forbidden("Redis")
     forbidden.update(frozenset((b"a", b"b")), "NOPERM no")
     forbidden.forget([b"a", b"c"])
     assert forbidden.channels == {b"b"}
@@ -43,7 +43,7 @@ def test_those_that_are_not_wanted_any_more_end_nothing(caplog: pytest.LogCaptur
 
 
 def test_a_line_names_some_of_many(caplog: pytest.LogCaptureFixture) -> None:
-    Forbidden().update(frozenset(b"%d" % number for number in range(10, 100)), "NOPERM no")
+    Forbidden("Redis").update(frozenset(b"%d" % number for number in range(10, 100)), "NOPERM no")
     [record] = caplog.records
     assert record.getMessage().count(", ") == NAMED + 1  # one of them in the sentence
     assert "14, … (" in record.getMessage()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fastapi_rooms.cli.output import duration, printable, show
+from fastapi_rooms.cli.output import duration, print_rows, printable
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_rich_a_table_is_plain(
         {"room": "a long name", "names": [], "data": {}, "n": 20},
     ]
     columns = {"room": "room", "names": "names", "data": "data", "n": "n"}
-    show(rows, columns, as_json=False, nothing="nothing")
+    print_rows(rows, columns, as_json=False, if_empty="nothing")
     assert capsys.readouterr().out.splitlines() == [
         "room         names       data     n",
         'tea          ann, b\\x1b  {"a":1}  1',

@@ -36,8 +36,10 @@ def test_the_default_is_a_mebibyte_and_closing_with_try_again_later() -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"max_bytes": 0}, "max_bytes must be positive, not 0"),
-        ({"max_bytes": -1}, "max_bytes must be positive, not -1"),
+        *[
+            ({"max_bytes": n}, f"max_bytes must be a whole number of bytes above zero, not {n}")
+            for n in (0, -1, 0.5, float("nan"), float("inf"), True, None)
+        ],
         ({"overflow": "drop"}, "'close', 'drop_oldest' or 'drop_newest', not 'drop'"),
         *[({"close_code": n}, str(n)) for n in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)],
     ],

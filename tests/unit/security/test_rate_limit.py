@@ -96,7 +96,7 @@ def test_bytes_cannot_be_counted_without_the_message() -> None:
         ({"rate": 1, "burst": 0.9}, "RateLimit.burst"),
         ({"rate": 1, "byte_rate": 0}, "RateLimit.byte_rate"),
         ({"rate": 1, "byte_rate": 9, "byte_burst": 0.5}, "RateLimit.byte_burst"),
-        ({"rate": 1, "byte_burst": 9}, "needs a byte_rate"),
+        ({"rate": 1, "byte_burst": 9}, "requires byte_rate"),
     ],
 )
 def test_a_limit_that_cannot_be_is_refused(settings: dict[str, Any], named: str) -> None:

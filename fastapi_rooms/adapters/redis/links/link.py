@@ -1,10 +1,10 @@
 """One connection to Redis: redis-py opens it, then bytes go straight between socket and parser.
 
 Strategy: redis-py knows URLs, TLS, credentials, Sentinel and the handshake, so it opens every
-connection. For what follows, its read loop costs more per message than everything else we do
-with it: a timeout context, several coroutines and a debug string each. So once the handshake is
-over this protocol takes the transport's place for redis-py's own (`BaseTransport.set_protocol`),
-feeds hiredis, and calls back for every reply that has arrived: no task, no await per message.
+connection. After that its read loop would cost more per message than everything else done with the
+message: a timeout context, several coroutines and a debug string each. So once the handshake is
+over, this protocol replaces redis-py's own at the transport (`BaseTransport.set_protocol`), feeds
+hiredis, and calls back for every reply that has arrived: no task, no await per message.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import AuthenticationError, AuthorizationError
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -31,17 +32,19 @@ def pack(*command: bytes) -> bytes:
 
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
-"""A reply that is longer than this is not waited for: the connection is given up."""
-
+"""The longest reply that is waited for: a longer one aborts the connection."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that the event loop has to close an aborted socket: a turn, in truth."""
+"""Seconds that the event loop has to close an aborted socket; it usually takes one turn."""
+
+FORBIDDEN = ("NOPERM", "NOAUTH")
+"""What errors begin with that only a change of permissions can resolve."""
 
 
 def make_connection(pool: ConnectionPool) -> AbstractConnection:
     """A connection that is not open yet.
 
-    The pool only makes it and does not count it, so an application that shares its client with us
+    The pool makes it without counting it, so an application that shares its client with an adapter
     keeps all of its connections.
     """
     connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
@@ -55,25 +58,35 @@ async def connect(connection: AbstractConnection) -> None:
 
 
 def address_of(connection: AbstractConnection) -> str:
-    """Where a connection leads, for people."""
+    """The address of a connection, for people."""
     path = getattr(connection, "path", None)
     if path:
         return str(path)
     return f"{getattr(connection, 'host', '?')}:{getattr(connection, 'port', '?')}"
 
 
-async def drop(connection: AbstractConnection) -> None:
-    """Close a connection of redis-py's at once, open or not."""
+async def abort(connection: AbstractConnection) -> None:
+    """Abort a connection of redis-py's, open or not."""
     if connection._writer is not None:
         connection._writer.transport.abort()
     await connection.disconnect(nowait=True)
 
 
-class Link(asyncio.Protocol):
-    """An open connection. `on_reply` gets every reply, in order, until the connection is given up.
+def is_login_refused(error: BaseException) -> bool:
+    """Whether opening a connection failed because Redis rejects the username or password."""
+    return isinstance(error, AuthenticationError | AuthorizationError)
 
-    It raises for a reply that nobody can have asked for. Whoever answers so is no Redis, or it and
-    we have lost count of each other: the connection is given up, as for bytes that are no replies.
+
+def reason_of(error: Exception) -> str:
+    """Why opening a connection failed, for people."""
+    return str(error) or type(error).__name__
+
+
+class Link(asyncio.Protocol):
+    """An open connection. `on_reply` gets every reply, in order, until the connection is lost.
+
+    `on_reply` raises for a reply that cannot answer any command. The other end is no Redis then, or
+    replies and commands do not match any more: the connection is aborted, as for malformed bytes.
     """
 
     def __init__(self, connection: AbstractConnection, on_reply: Callable[[Any], None]) -> None:
@@ -86,18 +99,18 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport = writer.transport
         self._streams = writer.transport.get_protocol()
         self.protocol: object = connection.protocol
-        """The version of Redis' protocol that is spoken: 2 or 3."""
+        """The version of Redis' protocol: 2 or 3."""
         self.address = address_of(connection)
-        """Where it leads, for people."""
+        """The address it leads to, for people."""
         self.peer: object = writer.get_extra_info("peername")
-        """Where it leads in truth: a name can be given another address."""
+        """The socket address it leads to: a name can resolve to another one later."""
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone; the result says why."""
         self._gone = asyncio.Event()
         self.last_received = time.time()
         """When bytes last came, in seconds since the epoch."""
         self.on_writable: Callable[[], None] | None = None
-        """Called when writing may go on after `writable` was false."""
+        """Called when `writable` becomes true again."""
         self.writable = True
         self._transport.set_protocol(self)
 
@@ -119,26 +132,26 @@ class Link(asyncio.Protocol):
             async with asyncio.timeout(timeout):
                 await connect(connection)
         except BaseException:
-            await drop(connection)
+            await abort(connection)
             raise
         return cls(connection, on_reply)
 
     def write(self, data: bytes) -> None:
-        """Send bytes. What is written after the connection is gone is lost, like what was on it."""
+        """Send bytes. What is written after the connection is lost is lost as well."""
         if not self._transport.is_closing():
             self._transport.write(data)
 
     def abort(self, reason: str) -> None:
-        """Give the connection up at once, without waiting for what is buffered."""
+        """Abort the connection, without waiting for what is buffered; `reason` says why."""
         if not self.lost.done():
             self.lost.set_result(reason)
         self._transport.abort()
 
     async def close(self) -> None:
-        """Close it, and return when the socket is gone; leave redis-py's half closed too.
+        """Close the connection without a TLS shutdown, and return when the socket is closed.
 
-        A TLS connection takes several turns of the loop to say goodbye. One that is closed with
-        the loop would leave a warning, so nothing is said.
+        A TLS shutdown takes several turns of the event loop; if the loop ends before it is over,
+        asyncio warns. redis-py's half of the connection is closed as well.
         """
         self.abort("closed")
         with suppress(TimeoutError):
@@ -149,7 +162,7 @@ class Link(asyncio.Protocol):
     # What asyncio calls.
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and hand over every reply that is complete."""
+        """Parse what arrived, and hand over every complete reply."""
         if self.lost.done():
             return
         self.last_received = time.time()
@@ -160,7 +173,7 @@ class Link(asyncio.Protocol):
                 self._unparsed = 0
                 self._on_reply(reply)
         except Exception as error:  # a ProtocolError, or a TypeError for a list as a key
-            logger.debug("What Redis said cannot be", exc_info=True)
+            logger.debug("A reply of Redis cannot be understood", exc_info=True)
             self.abort(f"what came is not Redis' protocol: {error!r}")
             return
         if self._unparsed > MAX_REPLY_BYTES:
@@ -171,17 +184,17 @@ class Link(asyncio.Protocol):
         self.writable = False
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Redis has caught up."""
         self.writable = True
         if self.on_writable is not None:
             self.on_writable()
 
     def eof_received(self) -> None:
-        """Redis closes; there is no half of a connection to keep."""
+        """Redis has closed its half of the connection, and answers nothing any more."""
         self.abort("closed by Redis")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Say so, to redis-py's streams as well."""
+        """Report the loss, to redis-py's streams as well."""
         if not self.lost.done():
             self.lost.set_result(str(exc) if exc else "closed")
         self._streams.connection_lost(exc)

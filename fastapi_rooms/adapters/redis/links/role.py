@@ -1,8 +1,9 @@
-"""Whether a node is one to publish on.
+"""Whether a node may be published on.
 
-A replica takes every PUBLISH and hands it to its own subscribers only, so a worker on a master that
-was demoted loses what it says and never notices. HELLO tells the role, and needs no permission
-(Redis 6); ROLE tells it on older servers. A node that answers neither is taken for a master.
+A replica accepts every PUBLISH and delivers it to its own subscribers only, so a worker connected
+to a demoted master loses its messages without an error. HELLO tells the role, and needs no
+permission (Redis 6); ROLE tells it on older servers. A node that answers neither is taken for a
+master.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def commands(protocol: object) -> tuple[tuple[bytes, ...], ...]:
 
 
 def why_not_master(reply: Any) -> str:
-    """What is wrong with a node that answers so to HELLO or ROLE; empty if nothing is."""
+    """Why a node that answers so to HELLO or ROLE is no master; empty if it may be one."""
     fields: dict[Any, Any] = {}
     if isinstance(reply, dict):
         fields = reply
@@ -44,7 +45,7 @@ def why_not_master(reply: Any) -> str:
 
 
 async def ensure_master(connection: AbstractConnection) -> None:
-    """Raise `redis.ConnectionError` if the node at the other end is not to be published on."""
+    """Raise `redis.ConnectionError` if the node at the other end is no master."""
     for command in commands(connection.protocol):
         await connection.send_command(*command)
         try:
@@ -52,14 +53,19 @@ async def ensure_master(connection: AbstractConnection) -> None:
         except ResponseError:
             continue
         if problem := why_not_master(reply):
-            raise RedisConnectionError(f"{address_of(connection)} is no use, {problem}")
+            raise RedisConnectionError(unusable(address_of(connection), problem))
         return
 
 
 async def ask(send: Callable[..., Awaitable[Any]], protocol: object) -> str:
-    """The trouble with a node, asked by a `send` that returns error replies, and raises none."""
+    """Why a node is no master; `send` returns error replies instead of raising them."""
     for command in commands(protocol):
         reply = await send(*command)
         if not isinstance(reply, Exception):
             return why_not_master(reply)
     return ""
+
+
+def unusable(node: str, problem: str) -> str:
+    """The problem as a reason for not being connected."""
+    return f"{node} cannot be used: {problem}"

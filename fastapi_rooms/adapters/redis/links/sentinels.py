@@ -1,8 +1,8 @@
 """Sentinels: asked which node is the master, and listened to for when that changes.
 
 Every question opens connections of its own, to all sentinels at once, and closes them: so it binds
-to no event loop, and one sentinel that is dead or frozen holds nobody up. They need not agree while
-a failover spreads among them; the answer of the highest configuration epoch is the newest.
+to no event loop, and a sentinel that is dead or frozen delays nothing. Sentinels may disagree while
+a failover spreads among them; the answer with the highest configuration epoch is the newest.
 """
 
 from __future__ import annotations
@@ -14,21 +14,28 @@ from typing import Any, NamedTuple
 
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import AuthenticationError, AuthorizationError
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from fastapi_rooms.adapters.redis.links.link import Link, connect, drop, make_connection, pack
+from fastapi_rooms.adapters.redis.links.link import (
+    Link,
+    abort,
+    connect,
+    is_login_refused,
+    make_connection,
+    pack,
+)
 
 Address = tuple[str, int]
 
 GRACE = 0.1
-"""Seconds that the others have to answer once most have."""
+"""Seconds that the remaining sentinels have to answer once most have."""
 CONNECT_TIMEOUT = 5.0
 """Seconds that connecting to a sentinel to listen to it may take."""
 
 
 class Answer(NamedTuple):
-    """What a sentinel says of a master."""
+    """What a sentinel reports of a master."""
 
     address: Address
     epoch: int
@@ -40,7 +47,7 @@ class Answer(NamedTuple):
 
 
 def answer_of(reply: Any) -> Answer:
-    """Read the reply to `SENTINEL MASTER`. Raises `ValueError` if it is none."""
+    """Parse the reply to `SENTINEL MASTER`. Raises `ValueError` if it is malformed."""
     if isinstance(reply, list):
         reply = {n: v for n, v in zip(reply[::2], reply[1::2], strict=False) if type(n) is bytes}
     try:
@@ -56,13 +63,13 @@ def answer_of(reply: Any) -> Answer:
 
 
 def newest(answers: Sequence[Answer]) -> Address | None:
-    """The master by the newest answers, if any sentinel of those that give them reaches it."""
+    """The master by the newest answers, if a sentinel that gives one of them reaches it."""
     epoch = max((answer.epoch for answer in answers), default=0)
     return next((a.address for a in answers if a.epoch == epoch and a.up), None)
 
 
 class Sentinels:
-    """Those that a pool of redis-py's `Sentinel.master_for` has."""
+    """The sentinels of a pool that redis-py's `Sentinel.master_for` has made."""
 
     def __init__(self, pool: SentinelConnectionPool) -> None:
         manager = pool.sentinel_manager
@@ -72,10 +79,10 @@ class Sentinels:
         self._forced_host: str | None = getattr(manager, "_force_master_ip", None)
 
     async def master(self, timeout: float) -> Address:
-        """Where the master is. Waits `timeout` seconds at most for sentinels that do not answer.
+        """The master's address. Waits `timeout` seconds at most for sentinels that do not answer.
 
         Raises:
-            redis.AuthenticationError, redis.AuthorizationError: no sentinel lets us in.
+            redis.AuthenticationError, redis.AuthorizationError: every sentinel rejects the login.
             redis.ConnectionError: none knows a master that is up.
         """
         deadline = asyncio.get_running_loop().time() + timeout
@@ -112,7 +119,7 @@ class Sentinels:
                 reply = await connection.read_response(disable_decoding=True)
             answer = answer_of(reply)
         finally:
-            await drop(connection)
+            await abort(connection)
         if answer.peers < self._min_peers:
             raise ValueError(
                 f"it sees {answer.peers} other sentinels, {self._min_peers} are wanted"
@@ -120,23 +127,21 @@ class Sentinels:
         return answer
 
     def _failure(self, asked: Sequence[asyncio.Task[Answer]]) -> Exception:
-        told = []
+        reports = []
         errors = []
         for pool, task in zip(self.pools, asked, strict=True):
             kwargs = pool.connection_kwargs
             name = f"{kwargs.get('host')}:{kwargs.get('port')}"
             if task.cancelled():
-                told.append(f"{name}: no answer")
+                reports.append(f"{name}: no answer")
             elif (error := task.exception()) is not None:
                 errors.append(error)
-                told.append(f"{name}: {str(error) or 'no answer'}")
+                reports.append(f"{name}: {str(error) or 'no answer'}")
             else:
-                told.append(f"{name}: it is down")
-        refused = len(errors) == len(asked) and all(
-            isinstance(e, AuthenticationError | AuthorizationError) for e in errors
-        )
+                reports.append(f"{name}: it is down")
+        refused = len(errors) == len(asked) and all(is_login_refused(e) for e in errors)
         kind = AuthenticationError if refused else RedisConnectionError
-        return kind(f"no sentinel knows a master {self.name!r} that is up ({'; '.join(told)})")
+        return kind(f"no sentinel knows a master {self.name!r} that is up ({'; '.join(reports)})")
 
 
 def _succeeded(task: asyncio.Task[Answer]) -> bool:
@@ -144,50 +149,53 @@ def _succeeded(task: asyncio.Task[Answer]) -> bool:
 
 
 class SentinelWatch:
-    """Listens to one sentinel; a link user. `news` is called when the master may have moved."""
+    """Listens to one sentinel; `switched` is called when the master may have changed."""
 
     def __init__(
-        self, pool: ConnectionPool, name: str, news: Callable[[], None], ping_interval: float
+        self, pool: ConnectionPool, name: str, switched: Callable[[], None], ping_interval: float
     ) -> None:
         self._pool = pool
         self._name = name.encode()
-        self._news = news
+        self._switched = switched
         self._ping_interval = ping_interval
         self._ping: asyncio.TimerHandle | None = None
-        self._awaited = False
+        self._is_pong_due = False
 
     async def open(self) -> Link:
-        """A link whose messages come here."""
+        """A link whose messages arrive here."""
         return await Link.open(self._pool, self.reply, CONNECT_TIMEOUT)
 
     def link_up(self, link: Link) -> None:
-        """Ask to be told."""
+        """Subscribe to switches, and start to ping."""
         link.write(pack(b"SUBSCRIBE", b"+switch-master"))
-        self._awaited = False
+        self._is_pong_due = False
         self._check(link)
-        link.lost.add_done_callback(self._ask_no_more)
+        link.lost.add_done_callback(self._stop_pings)
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:
-        """The others are listened to all the same."""
+    def open_failed(self, error: Exception) -> None:
+        """Nothing to do: the other sentinels are still listened to."""
 
-    def _ask_no_more(self, _: object) -> None:
-        """The link is gone, or closed as the adapter is, of which nobody else tells us."""
+    def link_down(self, reason: str) -> None:
+        """Nothing to do: the other sentinels are still listened to."""
+
+    def _stop_pings(self, _: object) -> None:
+        """The link is lost, or was closed with the adapter, which does not call `link_down`."""
         if self._ping is not None:
             self._ping.cancel()
 
     def reply(self, reply: Any) -> None:
-        """A switch; or a confirmation, before which one may have been missed."""
-        self._awaited = False
+        """A switch; or a confirmation, before which a switch may have been missed."""
+        self._is_pong_due = False
         with suppress(TypeError, ValueError, AttributeError, IndexError):
             kind, _, data = reply
             if kind == b"subscribe" or (kind == b"message" and data.split()[0] == self._name):
-                self._news()
+                self._switched()
 
     def _check(self, link: Link) -> None:
-        """Ask for a word now and then, and give up a link that has none by the next time."""
-        if self._awaited:
+        """Ping now and then, and abort a link that has not answered by the next time."""
+        if self._is_pong_due:
             link.abort(f"nothing came for {self._ping_interval} s")
             return
-        self._awaited = True
+        self._is_pong_due = True
         link.write(pack(b"PING"))
         self._ping = asyncio.get_running_loop().call_later(self._ping_interval, self._check, link)

@@ -1,7 +1,7 @@
-"""Where links come from: one address, or the master that sentinels tell of.
+"""Where links come from: one address, or the master that sentinels report.
 
-Both give a link only to a node that is a master. What sentinels report is followed besides: a link
-to a master that is one no more is given up, though it may answer for seconds as if it still were.
+Both open links to masters only. The sentinels are also listened to: when they report another
+master, links to the old one are aborted, though it may go on to answer for seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastapi_rooms.adapters.redis.links.sentinels import Address, Sentinels, Sen
 from fastapi_rooms.adapters.supervisor import supervise
 
 RESOLVE_TIMEOUT = 1.0
-"""Seconds that a name may take to be resolved, to see whether it is where a link leads already."""
+"""Seconds that resolving a name may take, to compare it with the address of a link."""
 
 
 class Source(Protocol):
@@ -33,18 +33,18 @@ class Source(Protocol):
         """A link to a master. Raises `redis.RedisError`, `OSError` or `TimeoutError`."""
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run beside the links, until it is cancelled."""
+        """What has to run in parallel with the links, until it is cancelled."""
 
 
 def source_of(pool: ConnectionPool, *, ping_interval: float) -> Source:
-    """The source for a pool, to be made in the event loop in which it is used."""
+    """The source for a pool. Make it in the event loop in which it is used."""
     if isinstance(pool, SentinelConnectionPool):
         return SentinelSource(pool, ping_interval)
     return NodeSource(pool)
 
 
 class NodeSource:
-    """The node at the pool's address, whose name is resolved anew for every link."""
+    """The node at the pool's address, whose name is resolved again for every link."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -64,13 +64,13 @@ class NodeSource:
 
 
 class SentinelSource:
-    """The master of which sentinels tell, asked anew for every link, and followed when it moves."""
+    """The master that sentinels report: asked for with every link, and followed when it changes."""
 
     def __init__(self, pool: SentinelConnectionPool, ping_interval: float) -> None:
         self._pool = pool
         self._ping_interval = ping_interval
         self._sentinels = Sentinels(pool)
-        self._news = asyncio.Event()
+        self._switched = asyncio.Event()
         self._links: dict[Link, Address] = {}
         self._attempts: dict[asyncio.Timeout, Address] = {}
 
@@ -92,8 +92,8 @@ class SentinelSource:
         self._attempts[attempt] = address
         try:
             async with attempt:
-                # What the pool's connections are for; their `connect` would ask the sentinels by
-                # clients that keep connections, which belong to the loop that first used them.
+                # Not `connect`: that would ask the sentinels by clients that keep connections,
+                # which belong to the event loop that first used them.
                 await connection.connect_to(address)  # type: ignore[attr-defined]
                 await ensure_master(connection)
         except TimeoutError:
@@ -104,23 +104,23 @@ class SentinelSource:
             self._attempts.pop(attempt, None)
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """Listen to every sentinel, and go where they say."""
+        """Listen to every sentinel, and follow the master."""
         watches = [
-            SentinelWatch(pool, self._sentinels.name, self._news.set, self._ping_interval)
+            SentinelWatch(pool, self._sentinels.name, self._switched.set, self._ping_interval)
             for pool in self._sentinels.pools
         ]
         return [*(supervise(watch) for watch in watches), self._follow()]
 
     async def _follow(self) -> None:
-        """Give up what leads elsewhere, attempts included: a frozen node holds those for long."""
+        """Abort links to other nodes, and attempts, which a frozen node would delay for long."""
         loop = asyncio.get_running_loop()
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._switched.wait()
+            self._switched.clear()
             try:
                 master = await self._sentinels.master(self._ping_interval)
             except (RedisError, OSError):
-                continue  # nobody knows better: what is connected stays so
+                continue  # no sentinel knows: keep the present links
             for attempt, address in list(self._attempts.items()):
                 if address != master:
                     del self._attempts[attempt]
@@ -136,7 +136,7 @@ class SentinelSource:
 
 
 async def _leads_to(link: Link, address: Address) -> bool:
-    """Whether that is where a link leads, by whatever name."""
+    """Whether a link leads to an address, under whatever name."""
     host, port = address
     peer = link.peer[:2] if isinstance(link.peer, tuple) else ()
     if peer[1:] != (port,):

@@ -1,7 +1,7 @@
-"""What a Redis URL or a client of the user's says: where Redis is, and how to get in.
+"""Where Redis is and how to log in, by a URL or by a client of the user's.
 
-What comes of it is one of redis-py's pools. It is only ever used to make connections, so it binds
-to no event loop and survives a fork. No message here quotes a value: any could be a password.
+The result is one of redis-py's pools. It is only used to make connections, so it binds to no event
+loop and survives a fork. No error message quotes a value: any could be a password.
 
     redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/mymaster?option=value
 """
@@ -18,18 +18,21 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from fastapi_rooms.adapters.schemes import Carrier, names_of
 from fastapi_rooms.errors import ConfigurationError
-
-SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
-SCHEMES = ("redis", "rediss", "unix", *SENTINEL_SCHEMES)
-"""The schemes of URLs that `pool_of` understands."""
 
 DEFAULT_SENTINEL_PORT = 26379
 _FORM = "redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/mymaster"
 
+ENCODING = "Percent-encode what is special in a URL: a password may have none of / ? # @ [ ]."
+"""What most of the URLs that cannot be parsed have wrong."""
+
+RULES = f"Ports are 1 to 65535. {ENCODING}"
+"""What most of the addresses that cannot be parsed have wrong."""
+
 
 class SentinelUrl(NamedTuple):
-    """What such a URL says."""
+    """The parts of a `redis+sentinel://` URL."""
 
     sentinels: list[tuple[str, int]]
     master: str
@@ -48,18 +51,18 @@ def pool_of(redis: str | Redis) -> ConnectionPool:
             f"RedisAdapter takes a URL or a redis.asyncio.Redis, not a {type(redis).__name__}. "
             "The synchronous redis.Redis cannot be used, its connections would block the loop."
         )
-    if redis.partition("://")[0] in SENTINEL_SCHEMES:
+    if redis.partition("://")[0] in names_of(Carrier.REDIS_SENTINEL):
         return _sentinel_pool(parse_sentinel_url(redis))
     _check_port(redis)
     try:
-        pool = ConnectionPool.from_url(redis, retry=_no_retry())
+        pool = ConnectionPool.from_url(redis, retry=no_retry())
     except (ValueError, RedisError) as error:
         raise ConfigurationError(f"The Redis URL cannot be used: {error}") from None
     return _checked(pool)
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
-    """Take a `redis+sentinel://` URL apart. Raises `ConfigurationError`."""
+    """Parse a `redis+sentinel://` URL. Raises `ConfigurationError`."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -67,7 +70,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
             f"The Redis Sentinel URL cannot be used, it is not of the form {_FORM}"
         ) from None
     login, at, hosts = parts.netloc.rpartition("@")
-    sentinels = [_address(host) for host in hosts.split(",")]
+    sentinels = [_sentinel(host) for host in hosts.split(",")]
     master = unquote(parts.path.removeprefix("/"))
     if not master or "/" in master or parts.fragment:
         raise ConfigurationError(
@@ -91,24 +94,29 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     )
 
 
-def _address(text: str) -> tuple[str, int]:
-    """`host`, `host:port` or `[IPv6]:port`."""
-    problem = ConfigurationError(
-        f"A Redis Sentinel URL names its sentinels as host:port,host:port: {_FORM}. Ports are 1 to "
-        "65535. Percent-encode what is special in a URL: a password may have none of / ? # @ [ ]."
-    )
+def parse_address(text: str, default_port: int) -> tuple[str, int] | None:
+    """`host`, `host:port` or `[IPv6]:port`; `None` for anything else."""
     try:
         parts = SplitResult("", text, "", "", "")
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise problem from None
+        return None
     if not host or "@" in text or port == 0:
-        raise problem
-    return host, DEFAULT_SENTINEL_PORT if port is None else port
+        return None
+    return host, default_port if port is None else port
+
+
+def _sentinel(text: str) -> tuple[str, int]:
+    address = parse_address(text, DEFAULT_SENTINEL_PORT)
+    if address is None:
+        raise ConfigurationError(
+            f"A Redis Sentinel URL names its sentinels as host:port,host:port: {_FORM}. {RULES}"
+        )
+    return address
 
 
 def _options(login: str, query: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
-    """What redis-py makes of them."""
+    """The connection options that redis-py parses from a login and a query."""
     scheme = "rediss" if tls else "redis"
     try:
         options: dict[str, Any] = dict(parse_url(f"{scheme}://{login}localhost?{urlencode(query)}"))
@@ -118,11 +126,11 @@ def _options(login: str, query: list[tuple[str, str]], *, tls: bool) -> dict[str
         options.pop(name, None)
     if tls:
         options["ssl"] = True
-    return {**options, "retry": _no_retry()}
+    return {**options, "retry": no_retry()}
 
 
 def _sentinel_pool(url: SentinelUrl) -> ConnectionPool:
-    """A pool such as `Sentinel.master_for` makes, which is what users bring as well."""
+    """A pool as `Sentinel.master_for` makes it, which is what users bring as well."""
     try:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             url.sentinels, sentinel_kwargs=url.sentinel_options
@@ -134,7 +142,7 @@ def _sentinel_pool(url: SentinelUrl) -> ConnectionPool:
 
 
 def _checked(pool: ConnectionPool) -> ConnectionPool:
-    """The pool, if it can make connections, and to a master."""
+    """The pool, if it can make connections, and makes them to a master."""
     pools = [pool]
     if isinstance(pool, SentinelConnectionPool):
         pools += [client.connection_pool for client in pool.sentinel_manager.sentinels]
@@ -154,17 +162,16 @@ def _checked(pool: ConnectionPool) -> ConnectionPool:
 
 
 def _check_port(url: str) -> None:
-    """Python's words for a bad port quote it, and it may be half a password."""
+    """Reject a bad port here, as Python's own error quotes it: it may be half of a password."""
     try:
         _ = urlsplit(url).port
     except ValueError:
         raise ConfigurationError(
             "The Redis URL cannot be used: its port is no number from 0 to 65535, or its host is "
-            "malformed. Percent-encode what is special in a URL: a password may have none of "
-            "/ ? # @ [ ]."
+            f"malformed. {ENCODING}"
         ) from None
 
 
-def _no_retry() -> Retry:
-    """Trying again is the adapter's own business."""
+def no_retry() -> Retry:
+    """For connections of an adapter, which is the one to decide when to try again."""
     return Retry(NoBackoff(), 0)

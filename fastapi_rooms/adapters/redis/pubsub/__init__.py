@@ -1,1 +1,1 @@
-"""One Redis node's pub/sub: a publishing connection, a subscribing one, and the probe of both."""
+"""Pub/sub over one Redis node: a publisher, a subscriber, and the probe of both."""

@@ -1,9 +1,9 @@
-"""What was published on a node that others had left already: they are told, and report a gap.
+"""Messages that were published on a node which others had already left, and the gap they leave.
 
-In a failover the workers do not leave the old master at the same moment. What one of them publishes
+In a failover the workers do not leave the old master at the same moment. What one worker publishes
 there after another has left is accepted, and never reaches that other, whose own gap ended when it
-came to the new master. So whoever comes to another node says in which span of time it may have
-published in vain. Ages are sent rather than times: clocks of two machines differ.
+connected to the new master. So a worker that comes to another node tells the others in which span
+of time its messages may have been lost. Spans are sent as ages, as the clocks of machines differ.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import math
 from typing import NamedTuple
 
 MAX_AGE = 86_400.0
-"""Seconds; an older span is a lie."""
+"""Seconds; an older span is not believed."""
 
 
 class Span(NamedTuple):
-    """From when until when, in seconds since the epoch, or as ages: seconds ago."""
+    """From when until when, in seconds since the epoch, or as ages in seconds."""
 
     since: float
     until: float
@@ -30,7 +30,7 @@ def encode(span: Span, now: float) -> bytes:
 
 
 def decode(data: bytes, now: float) -> Span:
-    """What a worker says. Raises `ValueError` for what none would say."""
+    """The span that a worker reports. Raises `ValueError` for anything else."""
     if len(data) > 40:
         raise ValueError("too long")
     since, until = (float(field) for field in data.split(b" "))
@@ -39,20 +39,61 @@ def decode(data: bytes, now: float) -> Span:
     return Span(now - since, now - until)
 
 
-class FailoverGaps:
-    """Which of the spans that are heard of are news to this worker."""
+class NodeChanges:
+    """Whether a publisher has come to another node, and in which span it may have lost messages.
+
+    The span begins when the old node was last known to be a master, and ends with its last reply.
+    Times are seconds since the epoch.
+    """
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._node: object = None
+        self._master_at = 0.0
+        self._is_demoted = False
+        self._left: Span | None = None
+        self._unreported: Span | None = None
 
-    def news(self, span: Span, connected_since: float, now: float) -> Span | None:
+    def connected(self, node: object, now: float) -> None:
+        """There is a link to `node`, which said that it is a master."""
+        if self._left is not None and (self._is_demoted or node != self._node):
+            earlier = self._unreported
+            since = self._left.since if earlier is None else earlier.since
+            self._unreported = Span(since, self._left.until)
+        self._node, self._left, self._is_demoted = node, None, False
+        self._master_at = now
+
+    def disconnected(self, last_received: float) -> None:
+        """The link is lost."""
+        self._left = Span(self._master_at, last_received)
+
+    def still_master(self, when: float) -> None:
+        """The node was a master at that time."""
+        self._master_at = when
+
+    def demoted(self) -> None:
+        """The node is a master no longer: the next link counts as one to another node."""
+        self._is_demoted = True
+
+    def take_span(self) -> Span | None:
+        """The span that has not been reported yet; the caller reports it."""
+        span, self._unreported = self._unreported, None
+        return span
+
+
+class FailoverGaps:
+    """Which of the spans that others report add to what this worker knows."""
+
+    def __init__(self) -> None:
+        self._reported_until = 0.0
+
+    def new_gap(self, span: Span, connected_since: float, now: float) -> Span | None:
         """The gap to report, if there is one.
 
-        What was before `connected_since` is in this worker's own gap; and many workers that came
-        from one node say the same.
+        What was before `connected_since` is in this worker's own gap; and workers that left the
+        same node report about the same span.
         """
-        known = max(connected_since, self._told)
+        known = max(connected_since, self._reported_until)
         if span.until <= known:
             return None
-        self._told = now
+        self._reported_until = now
         return Span(max(span.since, known), now)

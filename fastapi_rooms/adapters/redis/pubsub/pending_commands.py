@@ -1,40 +1,26 @@
-"""What a subscriber has asked Redis for and has not been fully answered, as commands in order."""
+"""The commands of a subscriber that Redis has not fully answered, in order."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from fastapi_rooms.adapters.redis.slots import NO_SLOT, group_by_slot
 from fastapi_rooms.types import Channel
 
 BATCH = 512
-"""Channels per command, so that Redis never works on ours for long."""
+"""Channels per command, so that one command never occupies Redis for long."""
 
 
-class Dialect(NamedTuple):
-    """The words of one kind of pub/sub."""
-
-    subscribe: bytes
-    unsubscribe: bytes
-    message: bytes
-    subscribed: bytes
-    unsubscribed: bytes
-
-
-PLAIN = Dialect(b"SUBSCRIBE", b"UNSUBSCRIBE", b"message", b"subscribe", b"unsubscribe")
-SHARDED = Dialect(b"SSUBSCRIBE", b"SUNSUBSCRIBE", b"smessage", b"ssubscribe", b"sunsubscribe")
-
-
-class Command(NamedTuple):
-    """One that is not fully answered: there is a confirmation for each channel."""
+class SubscriptionCommand(NamedTuple):
+    """A command that subscribes or unsubscribes; Redis confirms each channel by itself."""
 
     verb: bytes
     channels: set[Channel]
-    slot: int = NO_SLOT
+    """The channels that are not confirmed yet."""
+    shard: int | None = None
 
-    def halves(self) -> tuple[Command, Command]:
+    def halves(self) -> tuple[SubscriptionCommand, SubscriptionCommand]:
         """The same, in two commands."""
         channels = sorted(self.channels)
         half = len(channels) // 2
@@ -44,33 +30,37 @@ class Command(NamedTuple):
         )
 
 
-def commands_for(verb: bytes, channels: list[Channel], *, sharded: bool) -> Iterator[Command]:
-    """In bounded batches; a cluster takes the channels of one slot in a command, and no others."""
-    by_slot = group_by_slot(channels) if sharded else {NO_SLOT: channels}
-    for slot, some in by_slot.items():
-        for start in range(0, len(some), BATCH):
-            yield Command(verb, set(some[start : start + BATCH]), slot)
+def commands_for(
+    verb: bytes, parts: Iterable[tuple[int | None, list[Channel]]]
+) -> Iterator[SubscriptionCommand]:
+    """Commands about channels, each with a bounded number of those of one part."""
+    for shard, channels in parts:
+        for start in range(0, len(channels), BATCH):
+            yield SubscriptionCommand(verb, set(channels[start : start + BATCH]), shard)
 
 
 class PendingCommands:
     """The commands that are not fully answered, the oldest first."""
 
     def __init__(self) -> None:
-        self._commands: deque[Command] = deque()
+        self._commands: deque[SubscriptionCommand] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._commands)
 
-    def add(self, command: Command) -> None:
-        """It has been sent."""
+    def add(self, command: SubscriptionCommand) -> None:
+        """The command has been sent."""
         self._commands.append(command)
 
     def clear(self) -> None:
-        """None will be answered."""
+        """The link is lost, and no command will be answered."""
         self._commands.clear()
 
     def answered(self, verb: bytes, channel: Channel) -> bool:
-        """Whether that is an answer: they come in the order of the commands, one for a channel."""
+        """A confirmation has come; returns whether it answers the oldest command.
+
+        Redis confirms in the order of the commands. A node may also unsubscribe by itself.
+        """
         if not self._commands or self._commands[0].verb != verb:
             return False
         missing = self._commands[0].channels
@@ -81,14 +71,14 @@ class PendingCommands:
             self._commands.popleft()
         return True
 
-    def refused(self) -> Command:
-        """An error has come: the oldest is done by that."""
-        return self._commands.popleft() if self._commands else Command(b"", set())
+    def refused(self) -> SubscriptionCommand:
+        """An error has come: returns the oldest command, which it answers."""
+        return self._commands.popleft() if self._commands else SubscriptionCommand(b"", set())
 
-    def redirected(self, slot: int | None) -> Command | None:
-        """One of that slot is for another node: the oldest is done by that, if there is one."""
+    def redirected(self, shard: int | None) -> SubscriptionCommand | None:
+        """A redirection has come: returns the oldest command of that shard, which it answers."""
         for command in self._commands:
-            if slot is None or command.slot == slot:
+            if shard is None or command.shard == shard:
                 self._commands.remove(command)
                 return command
         return None

@@ -1,61 +1,54 @@
-"""The subscribing connection: asks for what is wanted, and hands over what arrives.
+"""The subscribing connection: asks Redis for what is wanted, and delivers what arrives.
 
-Strategy: [fastapi_rooms.adapters.subscriptions][] decides, this file writes and listens. Wishes of
-one loop turn become one command of many channels; every (re)connection starts by asking for all
-that is wanted, in bounded batches, and is only called connected when all of it is confirmed.
+Strategy: [fastapi_rooms.adapters.subscriptions][] decides, this file writes and listens. What is
+wanted and unwanted in one turn of the event loop becomes one command of many channels. Every link
+starts by asking for everything that is wanted, in bounded batches, and the subscriber counts as
+connected only when all of it is confirmed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 
-from fastapi_rooms.adapters.base import Outage, Receiver
+from fastapi_rooms.adapters.base import Receiver
 from fastapi_rooms.adapters.forbidden import Forbidden
-from fastapi_rooms.adapters.redis.links.link import Link, pack
+from fastapi_rooms.adapters.reception import Reception
+from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, Link, pack
+from fastapi_rooms.adapters.redis.links.owner import LinkOwner
 from fastapi_rooms.adapters.redis.links.source import Source
+from fastapi_rooms.adapters.redis.pubsub.dialect import PLAIN, Dialect, Redirection
 from fastapi_rooms.adapters.redis.pubsub.pending_commands import (
-    PLAIN,
-    SHARDED,
-    Command,
     PendingCommands,
+    SubscriptionCommand,
     commands_for,
 )
-from fastapi_rooms.adapters.redis.slots import is_redirection, slot_in
+from fastapi_rooms.adapters.retries import Retries
 from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
 from fastapi_rooms.adapters.waiters import Waiters
 from fastapi_rooms.types import Channel
 
-RETRY_DELAY = 0.5
-"""Seconds until channels that Redis would not take are asked for again."""
 
-FORBIDDEN_DELAY = 5.0
-"""Seconds until channels that we have no right to are asked for again: rights can be given back."""
-
-
-class SlotMoves(Protocol):
-    """Whoever has a subscriber for each node, and is told what a node does not serve."""
-
-    def let_go(self, subscriber: Subscriber, channels: list[Channel]) -> None:
-        """The node has unsubscribed us from these, as we asked."""
-
-    def taken(self, subscriber: Subscriber, channels: list[Channel], live: list[Channel]) -> None:
-        """The node does not serve these; `live` are those that it did."""
-
-    def lost(self, subscriber: Subscriber) -> None:
-        """The link is lost, and with it every subscription here."""
-
-
-class Subscriber:
+class Subscriber(LinkOwner):
     """Keeps the wanted channels subscribed over one supervised link.
 
-    A channel that Redis forbids is reported and asked for now and then, but counts as down only if
-    it is one of those `needed`. With `elsewhere` it speaks to one node of a cluster.
+    A channel that Redis forbids is logged and asked for again now and then; the subscriber counts
+    as connected without it.
+
+    Args:
+        source: opens the links.
+        receiver: gets the messages, and the gaps between them.
+        changed: called when it becomes connected or disconnected, or the reason changes.
+        connect_timeout: seconds that opening a link may take.
+        dialect: the kind of pub/sub.
+        waiters: the calls that wait for channels; those of several subscribers can be shared.
+        losses: the channels on which messages may have been missed; can be shared, too.
+        required: channels without which it does not count as connected, forbidden or not. The
+            owner may change the set.
     """
 
     def __init__(
@@ -65,85 +58,82 @@ class Subscriber:
         changed: Callable[[], None],
         *,
         connect_timeout: float,
+        dialect: Dialect = PLAIN,
         waiters: Waiters | None = None,
         losses: Losses | None = None,
-        elsewhere: SlotMoves | None = None,
-        needed: AbstractSet[Channel] = frozenset(),
+        required: AbstractSet[Channel] = frozenset(),
     ) -> None:
-        self._source = source
+        super().__init__(source, changed, connect_timeout)
         self._receiver = receiver
-        self._changed = changed
-        self._connect_timeout = connect_timeout
+        self._dialect = dialect
+        self._words = dialect.words
         self._waiters = Waiters() if waiters is None else waiters
         self._losses = Losses() if losses is None else losses
-        self._elsewhere = elsewhere
-        self._needed = needed
-        self._words = PLAIN if elsewhere is None else SHARDED
-        self._loop = asyncio.get_running_loop()
-        self._link: Link | None = None
+        self._reception = Reception(self._losses)
+        self._required = required
         self._subscriptions = Subscriptions()
-        self._asked = PendingCommands()
+        self._pending = PendingCommands()
         self._last_progress = 0.0
-        self._flush_scheduled = False
-        self._lost = False
-        self._complete = False
-        self.complete_since = 0.0
-        """When all that is wanted was confirmed on this link, in seconds since the epoch."""
-        self._proven: float | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._retry_forbidden: asyncio.TimerHandle | None = None
-        self._forbidden = Forbidden()
+        self._is_flush_scheduled = False
+        self._retries = Retries(self._subscriptions, self._schedule_flush)
+        self._forbidden = Forbidden("Redis")
         self._why_forbidden = ""
-        self._last_received: float | None = None
-        self.why_down = ""
-        self.refused = False
-        self.reconnects = 0
-        """How often every subscription was confirmed again after a loss."""
+
+    # Its state.
 
     @property
     def connected(self) -> bool:
-        """Whether there is a link on which all that may be wanted has been confirmed."""
-        return self._complete
+        """Whether there is a link on which everything wanted and allowed has been confirmed."""
+        return self._reception.is_complete
+
+    @property
+    def complete_since(self) -> float:
+        """When everything wanted was confirmed on this link, in seconds since the epoch."""
+        return self._reception.complete_since
+
+    @property
+    def reconnects(self) -> int:
+        """How often every subscription was confirmed again after a loss."""
+        return self._reception.reconnects
+
+    @property
+    def wanted(self) -> frozenset[Channel]:
+        """The channels that are wanted now."""
+        return frozenset(self._subscriptions.wanted)
 
     @property
     def forbidden(self) -> frozenset[Channel]:
-        """What was live once, is wanted still, and is forbidden now."""
+        """Channels that were live once, are still wanted, and are forbidden now."""
         return self._forbidden.channels
 
-    @property
-    def verb(self) -> str:
-        """The command that subscribes."""
-        return self._words.subscribe.decode()
-
-    @property
-    def link(self) -> Link | None:
-        """The present link."""
-        return self._link
+    def is_live(self, channel: Channel) -> bool:
+        """Whether the channel is wanted here, and confirmed."""
+        return self._subscriptions.is_live(channel)
 
     @property
     def last_received(self) -> float | None:
         """When Redis last sent anything, in seconds since the epoch."""
-        return self._link.last_received if self._link is not None else self._last_received
-
-    def is_stuck(self, seconds: float) -> bool:
-        """Whether Redis has owed us a confirmation, or withheld one, for longer than that."""
-        if self._link is None or (self._complete and not self._asked):
-            return False
-        return self._loop.time() - self._last_progress > seconds
-
-    def abort(self, reason: str) -> None:
-        """Give the present link up; the supervisor makes another."""
-        if self._link is not None:
-            self._link.abort(reason)
+        return self._link.last_received if self._link is not None else self._reception.last_received
 
     @property
-    def sure_until(self) -> float | None:
-        """Until when all that was published has been received, in seconds since the epoch."""
-        return self.last_received if self._proven is None else self._proven
+    def complete_until(self) -> float | None:
+        """Until when everything published has been received, in seconds since the epoch."""
+        proven_until = self._reception.proven_until
+        return self.last_received if proven_until is None else proven_until
 
     def prove(self, until: float) -> None:
-        """Note that all that Redis took before that time has been received."""
-        self._proven = until
+        """Note that everything that Redis took before that time has been received."""
+        self._reception.prove(until)
+
+    def why_stuck(self, seconds: float) -> str:
+        """What Redis has owed or withheld for longer than that; empty if there is nothing."""
+        if self._link is None or (self._reception.is_complete and not self._pending):
+            return ""
+        if self._loop.time() - self._last_progress <= seconds:
+            return ""
+        return f"{self._words.subscribe.decode()} is not confirmed for {seconds} s"
+
+    # What is wanted.
 
     def want(self, channels: Iterable[Channel]) -> None:
         """Want channels, without waiting."""
@@ -151,26 +141,26 @@ class Subscriber:
         self._schedule_flush()
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
-        """Want channels and return when all of them are live."""
+        """Want channels, and return when all of them are live."""
         missing = {c for c in channels if not self._subscriptions.is_live(c)}
         if missing:
             self.want(missing)
-            # One that was to be left in this very turn is live again by the wish alone.
+            # A channel that was to be unsubscribed in this very turn is live again at once.
             missing = {c for c in missing if not self._subscriptions.is_live(c)}
         if missing:
             await self._waiters.wait(missing)
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
-        """Want channels no more."""
+        """Stop wanting channels."""
         self._subscriptions.unwant(channels)
         self._losses.forget(channels)
         self._forbidden.forget(channels)
         self._schedule_flush()
 
     def release(self, channels: Iterable[Channel]) -> list[Channel]:
-        """Want channels no more here, but at another node. Returns those that are let go by that.
+        """Stop wanting channels here, as another node is to serve them.
 
-        Of the others it will be said when they are: see `SlotMoves`.
+        Returns the channels that are not subscribed any more; `Dialect.unsubscribed` gets the rest.
         """
         channels = list(channels)
         self._subscriptions.unwant(channels)
@@ -178,73 +168,52 @@ class Subscriber:
         self._schedule_flush()
         if self._link is None:
             return channels
-        return [c for c in channels if not self._subscriptions.is_under_way(c)]
-
-    @property
-    def wanted(self) -> frozenset[Channel]:
-        """All that is wanted now."""
-        return frozenset(self._subscriptions.wanted)
-
-    def is_live(self, channel: Channel) -> bool:
-        """Whether the channel is wanted here, and confirmed."""
-        return self._subscriptions.is_live(channel)
+        return [c for c in channels if not self._subscriptions.is_in_flight(c)]
 
     def _schedule_flush(self) -> None:
-        if self._link is not None and not self._flush_scheduled:
-            self._flush_scheduled = True
+        if self._link is not None and not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
+        self._is_flush_scheduled = False
         if self._link is None:
             return
         subscribe, unsubscribe = self._subscriptions.take_due()
-        sharded = self._elsewhere is not None
+        split, words = self._dialect.split, self._words
         commands = [
-            *commands_for(self._words.subscribe, subscribe, sharded=sharded),
-            *commands_for(self._words.unsubscribe, unsubscribe, sharded=sharded),
+            *commands_for(words.subscribe, split(subscribe)),
+            *commands_for(words.unsubscribe, split(unsubscribe)),
         ]
         if commands:
-            self._ask(self._link, *commands)
+            self._send(self._link, *commands)
 
-    def _ask(self, link: Link, *commands: Command) -> None:
-        if not self._asked:
+    def _send(self, link: Link, *commands: SubscriptionCommand) -> None:
+        if not self._pending:
             self._last_progress = self._loop.time()
         for command in commands:
-            self._asked.add(command)
+            self._pending.add(command)
         link.write(b"".join([pack(command.verb, *command.channels) for command in commands]))
 
     # What the link and its supervisor call.
 
-    async def open(self) -> Link:
-        """A link whose replies come here."""
-        return await self._source.open(self.reply, self._connect_timeout)
-
     def link_up(self, link: Link) -> None:
-        """Ask the new connection for everything."""
+        """Ask the new link for everything."""
         self._link = link
         self._subscriptions.reset()
-        self._asked.clear()
+        self._pending.clear()
         self._last_progress = self._loop.time()
         self._flush()
         self._check_settled()
 
-    def link_down(self, reason: str, *, refused: bool = False) -> None:
-        """Nothing is confirmed any more."""
-        self.why_down, self.refused = reason, refused
+    def link_down(self, reason: str) -> None:
+        """Note what may be missed from now on; nothing is confirmed any more."""
+        self.why_down, self.refused = reason, False
         if self._link is not None:
-            self._last_received = self._link.last_received
+            self._reception.link_lost(self._link.last_received, self._subscriptions)
             self._link = None
-            self._complete = False
-            since = self._last_received if self._proven is None else self._proven
-            lost: Iterable[Channel] = self._subscriptions.wanted
-            if self._lost:  # again, before all was confirmed: some had come to be live meanwhile
-                lost = filter(self._subscriptions.is_live, lost)
-            self._losses.lose(lost, since)
-            self._lost = True
             self._subscriptions.reset()
-            if self._elsewhere is not None:
-                self._elsewhere.lost(self)
+            self._dialect.link_lost()
         self._changed()
 
     def reply(self, reply: Any) -> None:
@@ -263,124 +232,113 @@ class Subscriber:
             self._receiver.received(channel, data)
         elif kind == words.subscribed:
             self._last_progress = self._loop.time()
-            self._asked.answered(words.subscribe, channel)
+            self._pending.answered(words.subscribe, channel)
             if self._subscriptions.confirm_subscribed(channel):
                 self._waiters.wake(channel)
             self._after_confirmation()
         elif kind == words.unsubscribed and channel is not None:
             self._last_progress = self._loop.time()
-            if self._asked.answered(words.unsubscribe, channel) or self._elsewhere is None:
+            asked_for = self._pending.answered(words.unsubscribe, channel)
+            if asked_for or not self._dialect.moves_channels:
                 self._unsubscribed([channel])
-            else:  # the node has ended it by itself: the slot moves away
-                self._give_up([channel])
+            else:
+                self._withdrawn([channel])
             self._after_confirmation()
 
+    # What the replies mean.
+
     def _unsubscribed(self, channels: list[Channel]) -> None:
-        """We are not subscribed any more, as we asked."""
         for channel in channels:
             self._subscriptions.confirm_unsubscribed(channel)
-        if self._elsewhere is not None:
-            self._elsewhere.let_go(self, channels)
+        self._dialect.unsubscribed(channels)
 
-    def _give_up(self, channels: list[Channel]) -> None:
-        """This node does not serve these: forget them, and say so."""
+    def _withdrawn(self, channels: list[Channel]) -> None:
+        """This node does not serve these channels (any more)."""
         live = self._subscriptions.drop(channels)
         self._forbidden.forget(channels)
-        if self._elsewhere is not None:
-            self._elsewhere.taken(self, channels, live)
+        self._dialect.withdrawn(channels, live)
 
     def _after_confirmation(self) -> None:
         self._schedule_flush()
         self._check_settled()
 
     def _check_settled(self) -> None:
+        """Report what was missed, once everything that may be had is confirmed."""
         if self._link is None or not self._subscriptions.settled:
             return
-        came, self._complete = not self._complete, True
-        if came:
-            self.complete_since = time.time()
-        wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
-        regained = self._losses.regain(wanted, but=forbidden)
-        if came and self._lost:
-            self._lost = False
-            self.reconnects += 1
-        if regained is not None:
-            since, channels = regained
-            self._receiver.gap(Outage(since, time.time(), channels))
-        if came:
+        became_complete, outage = self._reception.settled(self._subscriptions, time.time())
+        if outage is not None:
+            self._receiver.gap(outage)
+        if became_complete:
             self._changed()
+        wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
         if forbidden or self._forbidden.channels:
             lost = frozenset(c for c in forbidden if c in wanted and c in self._losses)
             self._forbidden.update(lost, self._why_forbidden)
 
     def _refused(self, error: Exception) -> None:
-        """Fail the joins that may not be; ask again for what Redis only cannot do just now."""
+        """Fail the joins that are forbidden; ask again for what Redis could not do just now."""
         self._last_progress = self._loop.time()
         reason = str(error)
-        if self._elsewhere is not None and is_redirection(reason):
-            self._redirected(reason)
+        redirection = self._dialect.redirection(reason)
+        if redirection is not None:
+            self._redirected(redirection)
             return
-        asked = self._asked.refused()
-        forbidden = reason.startswith(("NOPERM", "NOAUTH"))
+        command = self._pending.refused()
+        is_forbidden = reason.startswith(FORBIDDEN)
         if (
-            forbidden
-            and asked.verb == self._words.subscribe
-            and len(asked.channels) > 1
+            is_forbidden
+            and command.verb == self._words.subscribe
+            and len(command.channels) > 1
             and self._link is not None
         ):
-            # One channel that we have no right to is enough to refuse them all: find out which.
-            self._ask(self._link, *asked.halves())
+            # One forbidden channel is enough to refuse all of a command: find out which it is.
+            self._send(self._link, *command.halves())
             return
-        bearable = forbidden and not (asked.channels & self._needed)  # those rooms' own trouble
-        for channel in self._subscriptions.refused(asked.channels, forbidden=bearable):
+        is_optional = is_forbidden and not (command.channels & self._required)
+        for channel in self._subscriptions.refused(command.channels, forbidden=is_optional):
             self._waiters.wake(channel)
-        if bearable:
-            if asked.verb == self._words.unsubscribe:
-                self._forbidden.may_not_leave(reason)
-            self._why_forbidden = reason
-            if self._retry_forbidden is None:
-                self._retry_forbidden = self._loop.call_later(
-                    FORBIDDEN_DELAY, self._ask_for_forbidden
-                )
+        if is_optional:
+            self._note_forbidden(command.verb, reason)
         else:
-            if not self._complete:
-                self.why_down = f"it refused to subscribe: {reason}"
-                self.refused = forbidden
-                self._changed()
-            if self._retry is None:
-                self._retry = self._loop.call_later(RETRY_DELAY, self._ask_again)
-        if forbidden:
-            self._waiters.fail(asked.channels, f"Redis refused to subscribe: {reason}")
+            self._note_refusal(reason, is_forbidden=is_forbidden)
+        if is_forbidden:
+            self._waiters.fail(command.channels, f"Redis refused to subscribe: {reason}")
         self._check_settled()
 
-    def _ask_again(self) -> None:
-        self._retry = None
-        self._subscriptions.retry_refused()
-        self._schedule_flush()
+    def _note_forbidden(self, verb: bytes, reason: str) -> None:
+        """Rooms are forbidden: their members miss something, and everything else goes on."""
+        if verb == self._words.unsubscribe:
+            self._forbidden.unsubscribe_refused(reason)
+        self._why_forbidden = reason
+        self._retries.forbidden()
 
-    def _ask_for_forbidden(self) -> None:
-        self._retry_forbidden = None
-        self._subscriptions.retry_forbidden()
-        self._schedule_flush()
+    def _note_refusal(self, reason: str, *, is_forbidden: bool) -> None:
+        """Something required is forbidden, or Redis cannot subscribe just now."""
+        if not self._reception.is_complete:
+            self.why_down = f"it refused to subscribe: {reason}"
+            self.refused = is_forbidden
+            self._changed()
+        self._retries.refused()
 
-    def _redirected(self, reason: str) -> None:
-        """The oldest command of that slot was for another node."""
-        asked = self._asked.redirected(slot_in(reason))
-        if asked is None:
-            return  # the node's own `sunsubscribe` was taken for the answer
-        if asked.verb == self._words.unsubscribe:
-            self._unsubscribed(sorted(asked.channels))
+    def _redirected(self, redirection: Redirection) -> None:
+        """The oldest command of that slot went to the wrong node."""
+        command = self._pending.redirected(redirection.shard)
+        if command is None:
+            return  # the unsubscription by the node itself was taken for the answer
+        if command.verb == self._words.unsubscribe:
+            self._unsubscribed(sorted(command.channels))
         else:
-            self._give_up(sorted(asked.channels))
+            self._withdrawn(sorted(command.channels))
         self._after_confirmation()
 
-    def stop(self) -> None:
-        """Ask for nothing any more; whoever waits may be served elsewhere."""
-        for retry in (self._retry, self._retry_forbidden):
-            if retry is not None:
-                retry.cancel()
+    # Its end.
+
+    def stop_retries(self) -> None:
+        """Ask for nothing any more. Callers that wait keep waiting, for another node."""
+        self._retries.stop()
 
     def close(self) -> None:
-        """Fail whoever still waits."""
-        self.stop()
+        """Fail the callers that still wait."""
+        self.stop_retries()
         self._waiters.close()

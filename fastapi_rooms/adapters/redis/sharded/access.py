@@ -1,4 +1,4 @@
-"""How the nodes of a cluster are reached: what a URL or a client of one's own says.
+"""How the nodes of a cluster are reached, by a URL or by a client of the user's.
 
 redis+cluster://user:password@host:7000,host:7001?option=value
 """
@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import Connection, ConnectionPool, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from fastapi_rooms.adapters.redis.slots import Node
+from fastapi_rooms.adapters.redis.links.urls import RULES, no_retry, parse_address
+from fastapi_rooms.adapters.redis.sharded.slots import Node
+from fastapi_rooms.adapters.schemes import Carrier, names_of
 from fastapi_rooms.errors import ConfigurationError
 
-SCHEMES = ("redis+cluster", "rediss+cluster")
 DEFAULT_PORT = 6379
 _FORM = "redis+cluster://user:password@host:7000,host:7001"
 _NOT_OURS = (
@@ -27,11 +26,11 @@ _NOT_OURS = (
     "maint_notifications_config",
     "oss_cluster_maint_notifications_handler",
 )
-"""What a client says of its own connections, and of nobody else's."""
+"""Connection options of a client that hold for its own connections only."""
 
 
 class Access(NamedTuple):
-    """Opens nothing by itself, so it binds to no event loop and survives a fork."""
+    """Makes connection pools. Opens nothing, so it binds to no event loop and survives a fork."""
 
     seeds: tuple[Node, ...]
     """The nodes to ask first."""
@@ -39,17 +38,17 @@ class Access(NamedTuple):
     """For every connection, as redis-py takes them."""
     connection_class: type[Connection]
     remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
-    """From where a node says it is to where it is reached."""
+    """From the address that a node announces to the address it is reached at."""
 
     def pool(self, node: Node) -> ConnectionPool:
-        """What makes connections to a node. Raises `TypeError` for options that there are not."""
+        """A pool of connections to a node. Raises `TypeError` for an unknown option."""
         if self.remap is not None and node not in self.seeds:
             node = Node(*self.remap(node))
         return ConnectionPool(self.connection_class, host=node.host, port=node.port, **self.options)
 
 
 def access_of(redis: str | RedisCluster) -> Access:
-    """What a URL or a client says. Raises `ConfigurationError`."""
+    """How the nodes are reached. Raises `ConfigurationError`."""
     if isinstance(redis, RedisCluster):
         access = _of_client(redis)
     elif isinstance(redis, str):
@@ -74,14 +73,14 @@ def _of_client(client: RedisCluster) -> Access:
     options = {k: v for k, v in nodes[0].connection_kwargs.items() if k not in _NOT_OURS}
     return Access(
         tuple(Node(node.host, int(node.port)) for node in nodes),
-        {**options, "retry": _no_retry()},
+        {**options, "retry": no_retry()},
         nodes[0].connection_class,
         client.nodes_manager.address_remap,
     )
 
 
 def _of_url(url: str) -> Access:
-    """No message quotes a part of the URL: any could be of a password."""
+    """Parse a URL. No error quotes a part of it: any could belong to a password."""
     try:
         parts = urlsplit(url)
         login, at, hosts = parts.netloc.rpartition("@")
@@ -90,33 +89,20 @@ def _of_url(url: str) -> Access:
         options: dict[str, Any] = dict(parse_url(one.geturl()))
     except ValueError as error:
         raise ConfigurationError(f"The Redis Cluster URL cannot be used: {error}") from None
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in names_of(Carrier.REDIS_CLUSTER):
         raise ConfigurationError(f"A Redis Cluster URL is of the form {_FORM}.")
     if options.pop("db", 0) != 0 or parts.path.strip("/0"):
         raise ConfigurationError("A Redis Cluster has no databases but 0: leave the number out.")
     options.pop("host", None)
     connection_class = options.pop("connection_class", Connection)
     seeds = tuple(_seed(host) for host in hosts.split(","))
-    return Access(seeds, {**options, "retry": _no_retry()}, connection_class)
+    return Access(seeds, {**options, "retry": no_retry()}, connection_class)
 
 
 def _seed(text: str) -> Node:
-    """`host`, `host:port` or `[IPv6]:port`."""
-    problem = ConfigurationError(
-        f"A Redis Cluster URL names some of its nodes as host:port,host:port: {_FORM}. Ports are "
-        "1 to 65535. Percent-encode what is special in a URL: a password may have none of "
-        "/ ? # @ [ ]."
-    )
-    try:
-        parts = SplitResult("", text, "", "", "")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise problem from None
-    if not host or port == 0:
-        raise problem
-    return Node(host, DEFAULT_PORT if port is None else port)
-
-
-def _no_retry() -> Retry:
-    """Trying again is the adapter's own business."""
-    return Retry(NoBackoff(), 0)
+    address = parse_address(text, DEFAULT_PORT)
+    if address is None:
+        raise ConfigurationError(
+            f"A Redis Cluster URL names some of its nodes as host:port,host:port: {_FORM}. {RULES}"
+        )
+    return Node(*address)

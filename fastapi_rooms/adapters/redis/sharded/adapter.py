@@ -9,10 +9,11 @@ from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
-from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool, Options
-from fastapi_rooms.adapters.redis.slots import slot_of
-from fastapi_rooms.core.checks import check_count, check_positive
+from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool
+from fastapi_rooms.adapters.redis.sharded.slots import slot_of
+from fastapi_rooms.core.checks import check_positive
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
@@ -35,10 +36,10 @@ class RedisClusterAdapter:
         max_buffered_bytes: how much may wait to be accepted, over all nodes.
         probe_interval: every so many seconds the adapter publishes a message to itself at each
             master. If it does not come back within as many seconds again, both connections there
-            are made anew, however healthy their sockets look; if other messages do come, only when
-            it is the third in a row.
-        refresh_interval: at least so often, in seconds, one of the nodes is asked who serves what.
-            It is asked at once when a node is lost or says that a slot has moved.
+            are made anew, however healthy their sockets look; if other messages do arrive, only
+            when it is the third in a row.
+        refresh_interval: at least so often, in seconds, one of the nodes is asked which node serves
+            which slots. It is asked at once when a connection is lost or a slot has moved.
 
     Raises:
         ConfigurationError: for a URL or client that cannot be used, or a number that a setting
@@ -56,27 +57,24 @@ class RedisClusterAdapter:
         probe_interval: float = 10.0,
         refresh_interval: float = 1.0,
     ) -> None:
-        check_positive("publish_timeout", publish_timeout)
-        check_positive("connect_timeout", connect_timeout)
-        check_positive("probe_interval", probe_interval)
+        self._settings = Settings(
+            publish_timeout, connect_timeout, max_buffered_bytes, probe_interval
+        ).checked()
         check_positive("refresh_interval", refresh_interval)
-        check_count("max_buffered_bytes", max_buffered_bytes, "bytes")
+        self._refresh_interval = refresh_interval
         self.prefix = prefix
         self._access = access_of(redis)
-        self._options = Options(
-            publish_timeout, connect_timeout, max_buffered_bytes, probe_interval, refresh_interval
+        self._status = ConnectionStatus(
+            "Redis", outage="A part of the Redis Cluster is out of reach, its rooms are local"
         )
-        self._standing = ConnectionStatus(
-            "A part of the Redis Cluster is out of reach, its rooms are local"
-        )
-        self._fleet: NodePool | None = None
+        self._pool: NodePool | None = None
 
     @property
     def health(self) -> AdapterHealth:
-        """How the connections to all masters are, taken together."""
-        if self._fleet is None:
-            return AdapterHealth(False, self._standing.since, None)
-        return self._fleet.health
+        """The state of the connections to all masters, taken together."""
+        if self._pool is None:
+            return AdapterHealth(False, self._status.since, None)
+        return self._pool.health
 
     def shard_of(self, channel: Channel) -> int:
         """The slot of a channel: order holds within it."""
@@ -88,15 +86,17 @@ class RedisClusterAdapter:
         Raises:
             AdapterUnavailable: the cluster rejects the username or password.
         """
-        self._standing.start()
+        self._status.start()
         stem = f"{self.prefix}#probe.{secrets.token_hex(8)}"
-        self._fleet = NodePool(self._access, self._options, receiver, self._standing, stem)
+        pool = self._pool = NodePool(
+            self._access, self._settings, self._refresh_interval, receiver, self._status, stem
+        )
         try:
-            self._fleet.need(channels)
-            await self._standing.first_attempt(self._options.connect_timeout)
-            refused = self._fleet.refused
-            if refused:
-                raise AdapterUnavailable(f"Redis rejects the login: {refused}")  # noqa: TRY301
+            pool.require(channels)
+            await self._status.first_attempt(self._settings.connect_timeout)
+            why = pool.why_refused
+            if why:
+                raise AdapterUnavailable(f"Redis rejects the login: {why}")  # noqa: TRY301
         except BaseException:
             await self.close()
             raise
@@ -104,17 +104,18 @@ class RedisClusterAdapter:
     def publish(self, channel: Channel, data: bytes) -> Awaitable[int | None]:
         """Send it; done when its node has accepted it, with the number of others it went to.
 
-        For a few seconds after slots have moved, none are told from some that are on their way.
+        For a few seconds after slots have moved, 0 is reported as `None`: subscribers may be on
+        their way to another node.
         """
         return self._running().publish(channel, data)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Send it if the node of its slot is there to take it."""
+        """Send it if the node of its slot can take it at once."""
         self._running().publish_volatile(channel, data)
 
     def is_live(self, channel: Channel) -> bool:
         """Whether the node of its slot has confirmed it, and it is still wanted."""
-        return self._fleet is not None and self._fleet.is_live(channel)
+        return self._pool is not None and self._pool.is_live(channel)
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Return when every channel is confirmed by the node of its slot."""
@@ -126,12 +127,12 @@ class RedisClusterAdapter:
 
     async def close(self) -> None:
         """Close every connection."""
-        fleet, self._fleet = self._fleet, None
-        if fleet is not None:
-            await fleet.close()
-            self._standing.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+            self._status.close()
 
     def _running(self) -> NodePool:
-        if self._fleet is None:
+        if self._pool is None:
             raise NotStarted
-        return self._fleet
+        return self._pool

@@ -1,14 +1,16 @@
-"""Publishing to a cluster: a lane for each node, and every slot in order when it changes lanes.
+"""Publishing to a cluster: a publisher for each node, and every slot in order when it moves.
 
-Strategy: a lane is a `pubsub.publisher.Publisher`, which keeps the
-order of all that goes to one node. A slot that its node does not serve (any more) is held: what
-bounced and what comes is parked until the next look at the topology, and until all that was under
-way is answered. Then its oldest message goes ahead alone, and the rest follows when that has been
-accepted: so a cluster that is just coming back cannot take the second message and not the first.
+Strategy: a [publisher][fastapi_rooms.adapters.redis.pubsub.publisher] keeps the order of everything
+that goes to one node. A slot that its node does not serve (any more) is paused: messages that were
+redirected, and new ones, wait in a queue of the slot until the topology is refreshed and everything
+in flight is answered. Then the oldest message is sent alone, as a trial, and the rest follows once
+it is accepted. So a cluster that is just recovering cannot accept the second message of a slot and
+refuse the first.
 
-If that has happened all the same, the first would arrive after the second, and be taken for one
-that was seen already. So it is not sent again, and its sender is told. (It cannot be known if in
-that very moment the connection is lost, with both answers: what is unanswered is sent again.)
+If that has happened all the same, the first message would arrive after the second, and be dropped
+as a duplicate. So it is not sent again, and its sender gets an error. (One case remains: if the
+connection is lost together with both answers, nobody can know, and what is unanswered is sent
+again.)
 """
 
 from __future__ import annotations
@@ -20,58 +22,69 @@ from functools import partial
 
 import hiredis
 
-from fastapi_rooms.adapters.redis.pubsub.publisher import Budget, Command, Publisher
-from fastapi_rooms.adapters.redis.slots import Node, Topology, is_redirection, slot_of
+from fastapi_rooms.adapters.command_queue import ByteBudget, Command
+from fastapi_rooms.adapters.redis.pubsub.publisher import Publisher, command_queue
+from fastapi_rooms.adapters.redis.sharded.dialect import WORDS
+from fastapi_rooms.adapters.redis.sharded.slots import Node, Topology, is_redirection, slot_of
 from fastapi_rooms.types import Channel
 
 
-class _Hold:
-    """One slot that is held."""
+class _PausedSlot:
+    """A slot that no node is known to serve: its messages wait, and fail if that takes too long."""
 
-    __slots__ = ("accepted", "parked", "trial")
+    __slots__ = ("newest_accepted", "queue", "reason", "trial")
 
-    def __init__(self, parked: Publisher) -> None:
-        self.parked = parked
-        """What waits: a publisher that never gets a link, and fails what waits too long."""
+    def __init__(self, budget: ByteBudget, timeout: float, reason: str) -> None:
+        self.queue = command_queue(
+            WORDS.publish, budget, timeout=timeout, why_waiting=lambda: self.reason
+        )
+        self.reason = reason
+        """Why it is paused, for errors."""
         self.trial: Command | None = None
-        """What has been sent ahead."""
-        self.accepted = -1
-        """The number of the newest command of this slot that was accepted since."""
+        """The message that was sent ahead."""
+        self.newest_accepted = -1
+        """The number of the newest message of this slot that was accepted while it was paused."""
+
+    def answered(self, command: Command, *, accepted: bool) -> bool:
+        """A message of this slot is answered; returns whether it was the trial."""
+        if accepted:
+            self.newest_accepted = max(self.newest_accepted, command.number)
+        if self.trial is not command:
+            return False
+        self.trial = None
+        return True
 
 
 class SlotPublishers:
     """The publishers of a cluster's masters.
 
     Args:
-        make: a publisher for a node; for `None` one that is never given a link.
-        budget: shared by all of them.
-        look: asks for a look at the topology soon.
+        budget: how many bytes may wait to be accepted, shared with the publishers.
+        timeout: seconds that a message may take to be accepted.
+        refresh: asks for a refresh of the topology.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Node | None], Publisher],
-        budget: Budget,
-        look: Callable[[], None],
-    ) -> None:
-        self._make = make
+    def __init__(self, budget: ByteBudget, *, timeout: float, refresh: Callable[[], None]) -> None:
         self._budget = budget
-        self._look = look
+        self._timeout = timeout
+        self._refresh = refresh
         self._topology = Topology()
-        self._lanes: dict[Node, Publisher] = {}
-        self._held: dict[int, _Hold] = {}
+        self._publishers: dict[Node, Publisher] = {}
+        self._paused: dict[int, _PausedSlot] = {}
         self._dropped = 0
 
     @property
-    def held(self) -> int:
-        """How many slots are held."""
-        return len(self._held)
+    def paused(self) -> int:
+        """How many slots are paused."""
+        return len(self._paused)
 
     @property
     def dropped(self) -> int:
         """How many messages were not accepted."""
-        parked = sum(hold.parked.dropped for hold in self._held.values())
-        return self._dropped + parked + sum(lane.dropped for lane in self._lanes.values())
+        waiting = sum(paused.queue.dropped for paused in self._paused.values())
+        return self._dropped + waiting + sum(p.dropped for p in self._publishers.values())
+
+    # Messages.
 
     def publish(self, channel: Channel, data: bytes) -> Future[int]:
         """Send it; done when the node of its slot has accepted it, with the number of subscribers.
@@ -79,142 +92,147 @@ class SlotPublishers:
         Fails with `AdapterUnavailable` if it is refused, or not accepted in time.
         """
         slot = slot_of(channel)
-        return self._lane_of(slot).publish(channel, data, slot)
+        publisher = self._publisher_of(slot)
+        if publisher is None:
+            return self._pause(slot, "no node is known to serve its slot").queue.publish(
+                channel, data, slot
+            )
+        return publisher.publish(channel, data, slot)
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Send it if the node of its slot is there to take it."""
+        """Send it if the node of its slot can take it at once."""
         slot = slot_of(channel)
-        self._lane_of(slot).publish_volatile(channel, data, slot)
+        publisher = self._publisher_of(slot)
+        if publisher is None:
+            self._pause(slot, "no node is known to serve its slot")
+            self._dropped += 1
+        else:
+            publisher.publish_volatile(channel, data, slot)
 
-    def _lane_of(self, slot: int) -> Publisher:
-        if slot not in self._held:
+    def _publisher_of(self, slot: int) -> Publisher | None:
+        """Where to send messages of a slot; `None` if it is paused, or has to be."""
+        if slot not in self._paused:
             owner = self._topology.owner(slot)
-            if owner in self._lanes:
-                return self._lanes[owner]
-            self._look()
-        return self._hold(slot, "no node is known to serve its slot").parked
+            if owner in self._publishers:
+                return self._publishers[owner]
+            self._refresh()
+        return None
 
-    def _hold(self, slot: int, reason: str) -> _Hold:
-        hold = self._held.get(slot)
-        if hold is None:
-            hold = self._held[slot] = _Hold(self._make(None))
-        hold.parked.why_down = reason
-        return hold
+    # Nodes come and go, and slots move between them.
 
-    # Nodes come, go, and change what they serve.
-
-    def add(self, node: Node) -> Publisher:
-        """A lane to a node that is new."""
-        lane = self._lanes[node] = self._make(node)
-        return lane
+    def add(self, node: Node, publisher: Publisher) -> None:
+        """A node is a master now."""
+        self._publishers[node] = publisher
 
     def remove(self, node: Node) -> None:
-        """A node is no master any more: what it has not answered goes to those who are."""
-        lane = self._lanes.pop(node)
-        self._park(lane.take_all(), f"{node} is no master any more")
-        self._dropped += lane.dropped
-        lane.close()
+        """A node is no master any more: what it has not answered waits for another."""
+        publisher = self._publishers.pop(node)
+        self._park(publisher.queue.take_all(), f"{node} is no master any more")
+        self._dropped += publisher.dropped
+        publisher.close()
 
-    def learn(self, topology: Topology) -> None:
-        """The slots are served so, as has been seen just now; every master has its lane."""
+    def update(self, topology: Topology) -> None:
+        """The topology was refreshed just now; every master of it has been added."""
         if topology != self._topology:
             self._topology = topology
-            for node, lane in self._lanes.items():
-                astray = lane.take_unsent(partial(self._is_astray, node))
-                self._park(astray, "its slot is moving")
-                for slot in lane.slots_in_flight:
-                    if slot >= 0 and topology.owner(slot) != node:
-                        self._hold(slot, "its slot is moving")
-        if self._held:
-            in_flight = set().union(*(lane.slots_in_flight for lane in self._lanes.values()))
-            for slot in list(self._held):
-                self._try(slot, under_way=slot in in_flight)
+            for node, publisher in self._publishers.items():
+                misplaced = publisher.queue.take_unsent(partial(self._is_misplaced, node))
+                self._park(misplaced, "its slot is moving")
+                for slot in publisher.queue.shards_in_flight:
+                    if topology.owner(slot) != node:
+                        self._pause(slot, "its slot is moving")
+        if self._paused:
+            publishers = self._publishers.values()
+            in_flight = set().union(*(p.queue.shards_in_flight for p in publishers))
+            for slot in list(self._paused):
+                self._try(slot, is_in_flight=slot in in_flight)
 
-    def _is_astray(self, node: Node, command: Command) -> bool:
-        return command.slot >= 0 and self._topology.owner(command.slot) != node
+    def _is_misplaced(self, node: Node, command: Command) -> bool:
+        return command.shard is not None and self._topology.owner(command.shard) != node
+
+    # Slots are paused, tried, and resumed.
+
+    def _pause(self, slot: int, reason: str) -> _PausedSlot:
+        paused = self._paused.get(slot)
+        if paused is None:
+            paused = self._paused[slot] = _PausedSlot(self._budget, self._timeout, reason)
+        paused.reason = reason
+        return paused
 
     def _park(self, commands: list[Command], reason: str) -> None:
+        """Pause the slots of commands that were taken from a publisher; queries fail instead."""
         by_slot: dict[int, list[Command]] = defaultdict(list)
         for command in commands:
-            by_slot[command.slot].append(command)
+            if command.shard is None:
+                self._fail(command, reason)
+            else:
+                by_slot[command.shard].append(command)
         for slot, some in by_slot.items():
-            if slot >= 0:
-                hold = self._hold(slot, reason)
-                hold.parked.put(some)
-                if any(command is hold.trial for command in some):
-                    hold.trial = None
-            else:  # a question to that node alone
-                for command in some:
-                    self._give_up(command, reason)
+            paused = self._pause(slot, reason)
+            paused.queue.put(some)
+            if any(command is paused.trial for command in some):
+                paused.trial = None
 
-    def _try(self, slot: int, *, under_way: bool) -> None:
-        """Send the oldest message of a held slot ahead, if that can be."""
-        hold = self._held[slot]
+    def _try(self, slot: int, *, is_in_flight: bool) -> None:
+        """Send the oldest message of a paused slot, if its node is known and nothing is ahead."""
+        paused = self._paused[slot]
         owner = self._topology.owner(slot)
-        lane = self._lanes.get(owner) if owner is not None else None
-        ahead = hold.trial is not None and not hold.trial.given_up
-        if lane is None or ahead or under_way:
+        publisher = self._publishers.get(owner) if owner is not None else None
+        is_trying = paused.trial is not None and not paused.trial.is_abandoned
+        if publisher is None or is_trying or is_in_flight:
             return
-        parked = hold.parked.take_all()
-        late = [command for command in parked if command.number < hold.accepted]
+        waiting = paused.queue.take_all()
+        late = [command for command in waiting if command.number < paused.newest_accepted]
         for command in late:
-            self._give_up(command, "what was sent after it was accepted before it")
-        parked = parked[len(late) :]
-        if not parked:
-            self._free(slot)
+            self._fail(command, "what was sent after it was accepted before it")
+        waiting = waiting[len(late) :]
+        if not waiting:
+            self._resume(slot)
             return
-        hold.trial = parked[0]
-        hold.parked.put(parked[1:])
-        lane.put(parked[:1])
+        paused.trial = waiting[0]
+        paused.queue.put(waiting[1:])
+        publisher.put(waiting[:1])
 
-    def _free(self, slot: int) -> None:
-        hold = self._held.pop(slot)
-        self._dropped += hold.parked.dropped
-        hold.parked.close()
+    def _resume(self, slot: int) -> None:
+        paused = self._paused.pop(slot)
+        self._dropped += paused.queue.dropped
+        paused.queue.close()
 
-    def _give_up(self, command: Command, reason: str) -> None:
-        self._budget.used -= len(command.data)
+    def _fail(self, command: Command, reason: str) -> None:
         self._dropped += command.fail(f"The cluster did not accept it ({reason}).")
 
-    # What the lanes call.
+    # What the publishers call.
 
     def answered(
         self, publisher: Publisher, command: Command, error: hiredis.ReplyError | None
     ) -> bool:
-        """Take over what has bounced; let the rest of a slot follow what was accepted."""
-        slot = command.slot
-        hold = self._held.get(slot)
+        """Take over a redirected message; send the rest of a slot after its trial was accepted."""
+        slot = command.shard
+        assert slot is not None
         if error is not None and is_redirection(str(error)):
-            self._look()
-            reason = str(error)
-            hold = self._hold(slot, reason)
-            if hold.trial is command:
-                hold.trial = None
-            self._park(publisher.take_unsent(lambda c: c.slot == slot), reason)
-            if command.given_up:
-                self._budget.used -= len(command.data)
-                self._dropped += command.accepted is None
-            else:
-                hold.parked.put([command])
+            self._redirected(publisher, command, slot, str(error))
             return True
-        if hold is not None:
-            if error is None:
-                hold.accepted = max(hold.accepted, command.number)
-            if hold.trial is command:
-                hold.trial = None
-                self._follow(slot, hold, publisher)
+        paused = self._paused.get(slot)
+        if paused is not None and paused.answered(command, accepted=error is None):
+            owner = self._topology.owner(slot)
+            if owner is not None and self._publishers.get(owner) is publisher:
+                publisher.put(paused.queue.take_all())
+                self._resume(slot)
         return False
 
-    def _follow(self, slot: int, hold: _Hold, lane: Publisher) -> None:
-        """The node takes messages of this slot: give it the rest, and hold the slot no more."""
-        owner = self._topology.owner(slot)
-        if owner is not None and self._lanes.get(owner) is lane:
-            lane.put(hold.parked.take_all())
-            self._free(slot)
+    def _redirected(self, publisher: Publisher, command: Command, slot: int, reason: str) -> None:
+        self._refresh()
+        paused = self._pause(slot, reason)
+        paused.answered(command, accepted=False)
+        self._park(publisher.queue.take_unsent(lambda c: c.shard == slot), reason)
+        if command.is_abandoned:
+            self._dropped += command.accepted is None
+        else:
+            paused.queue.put([command])
 
     def close(self) -> None:
-        """Fail whoever still waits."""
-        for slot in list(self._held):
-            self._free(slot)
-        for lane in self._lanes.values():
-            lane.close()
+        """Fail the callers that still wait."""
+        for slot in list(self._paused):
+            self._resume(slot)
+        for publisher in self._publishers.values():
+            publisher.close()

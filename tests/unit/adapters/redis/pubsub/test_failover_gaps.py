@@ -44,16 +44,16 @@ def test_what_no_worker_says_is_refused(data: bytes) -> None:
 
 
 def test_what_was_before_ones_own_connection_is_no_news() -> None:
-    assert FailoverGaps().news(Span(NOW - 9, NOW - 5), NOW - 4, NOW) is None
+    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 4, NOW) is None
 
 
 def test_a_gap_begins_where_ones_own_ended() -> None:
-    assert FailoverGaps().news(Span(NOW - 9, NOW - 5), NOW - 7, NOW) == (NOW - 7, NOW)
-    assert FailoverGaps().news(Span(NOW - 9, NOW - 5), NOW - 99, NOW) == (NOW - 9, NOW)
+    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 7, NOW) == (NOW - 7, NOW)
+    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 99, NOW) == (NOW - 9, NOW)
 
 
 def test_many_who_say_the_same_are_one_gap() -> None:
-    strays = FailoverGaps()
-    assert strays.news(Span(NOW - 9, NOW - 5), 0, NOW)
-    assert strays.news(Span(NOW - 9, NOW - 4), 0, NOW + 1) is None
-    assert strays.news(Span(NOW - 9, NOW + 1), 0, NOW + 2) == (NOW, NOW + 2)
+    gaps = FailoverGaps()
+    assert gaps.new_gap(Span(NOW - 9, NOW - 5), 0, NOW)
+    assert gaps.new_gap(Span(NOW - 9, NOW - 4), 0, NOW + 1) is None
+    assert gaps.new_gap(Span(NOW - 9, NOW + 1), 0, NOW + 2) == (NOW, NOW + 2)

@@ -9,7 +9,7 @@ from redis.asyncio.connection import SSLConnection
 
 from fastapi_rooms import ConfigurationError, RedisClusterAdapter, RoomManager
 from fastapi_rooms.adapters.redis.sharded.access import access_of
-from fastapi_rooms.adapters.redis.slots import Node
+from fastapi_rooms.adapters.redis.sharded.slots import Node
 
 
 @pytest.mark.parametrize(

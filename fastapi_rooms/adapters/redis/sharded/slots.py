@@ -1,7 +1,8 @@
-"""Slots of a Redis Cluster, and the nodes that serve them: what `CLUSTER SLOTS` says, as a value.
+"""Slots of a Redis Cluster, and the masters that serve them: `CLUSTER SLOTS` as a value.
 
 A cluster spreads channels over 16,384 slots by a checksum of their name, or of the part of it in
-the first `{…}`, and slots over its nodes. Sharded pub/sub happens on the node of a channel's slot.
+the first `{…}`, and slots over its masters. Sharded pub/sub happens on the master of a channel's
+slot.
 """
 
 from __future__ import annotations
@@ -17,19 +18,15 @@ from fastapi_rooms.types import Channel
 
 SLOTS = 16_384
 
-NO_SLOT = -1
-"""Of a command that belongs to a connection rather than to a channel, and without a cluster."""
-
-
 MAX_NODES = 2048
-"""Twice what Redis recommends as the most."""
+"""More nodes are not believed; Redis recommends half of that as the maximum."""
 
 MAX_TRIES = 1 << 16
-"""How many names are tried to find one in a slot of a certain node."""
+"""How many names are tried to find one whose slot is at a given node."""
 
 
 class Node(NamedTuple):
-    """Where a node is reached."""
+    """The address of a node."""
 
     host: str
     port: int
@@ -39,7 +36,7 @@ class Node(NamedTuple):
 
 
 def slot_of(channel: Channel) -> int:
-    """The slot of a channel, as every node reckons it."""
+    """The slot of a channel, as every node computes it."""
     start = channel.find(b"{")
     if start >= 0:
         end = channel.find(b"}", start + 1)
@@ -49,7 +46,7 @@ def slot_of(channel: Channel) -> int:
 
 
 def group_by_slot(channels: Iterable[Channel]) -> dict[int, list[Channel]]:
-    """The channels of each slot, in the order they come."""
+    """The channels of each slot, in their order."""
     groups: dict[int, list[Channel]] = {}
     for channel in channels:
         groups.setdefault(slot_of(channel), []).append(channel)
@@ -60,12 +57,12 @@ _REDIRECTIONS = ("MOVED ", "ASK ", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "LOADI
 
 
 def is_redirection(error: str) -> bool:
-    """Whether a node says that it does not serve the slot, or not now; nothing was done."""
+    """Whether a node says that it does not serve a slot, or not now; it has done nothing."""
     return error.startswith(_REDIRECTIONS)
 
 
 def slot_in(error: str) -> int | None:
-    """The slot that a redirection is about, if it says so."""
+    """The slot that a redirection is about, if it names one."""
     words = error.split(" ")
     if words[0] not in ("MOVED", "ASK") or len(words) < 2 or not words[1].isdecimal():
         return None
@@ -81,7 +78,7 @@ class Range(NamedTuple):
 
 
 class Topology:
-    """Which master serves which slot. Equal to another that says the same of the masters."""
+    """Which master serves which slot. Replicas do not count when topologies are compared."""
 
     def __init__(self, ranges: Iterable[Range] = (), replicas: Iterable[Node] = ()) -> None:
         merged: list[Range] = []
@@ -104,7 +101,7 @@ class Topology:
 
     @property
     def uncovered(self) -> int:
-        """How many slots nobody serves."""
+        """How many slots no master serves."""
         return SLOTS - sum(last - first + 1 for first, last, _ in self.ranges)
 
     def __eq__(self, other: object) -> bool:
@@ -119,9 +116,9 @@ class Topology:
 
 
 def channel_at(topology: Topology, node: Node, stem: str) -> Channel | None:
-    """A channel named `stem` and a number that lives at a node, unless none can be found.
+    """A channel, named `stem` and a number, whose slot is at `node`; `None` if none is found.
 
-    None can if the stem has a part in braces: then all of them live at one node.
+    If the stem has a part in braces, all such channels are in one slot.
     """
     tries = 1 if slot_of(f"{stem}.0#".encode()) == slot_of(f"{stem}.1#".encode()) else MAX_TRIES
     for number in range(tries):
@@ -132,13 +129,13 @@ def channel_at(topology: Topology, node: Node, stem: str) -> Channel | None:
 
 
 class MalformedTopology(AdapterError):
-    """A reply to `CLUSTER SLOTS` that is none."""
+    """The reply to `CLUSTER SLOTS` is malformed."""
 
 
 def parse_topology(reply: Any, asked: Node) -> Topology:
-    """What a node replied to `CLUSTER SLOTS`. Raises `MalformedTopology`.
+    """Parse the reply of `asked` to `CLUSTER SLOTS`. Raises `MalformedTopology`.
 
-    A node that does not know its own name leaves it out: it is where it was `asked`.
+    A node that does not know its own address leaves it out: it is the one that was asked.
     """
     ranges: list[Range] = []
     replicas: list[Node] = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from fastapi_rooms.adapters.redis.slots import (
+from fastapi_rooms.adapters.redis.sharded.slots import (
     MAX_NODES,
     SLOTS,
     MalformedTopology,

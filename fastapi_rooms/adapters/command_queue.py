@@ -1,0 +1,252 @@
+"""Commands of one connection: those that wait to be written, and those that wait for an answer.
+
+Strategy: a carrier answers in the order of the commands, so answers are matched by position. What
+is unanswered when a connection breaks may or may not have reached the carrier; it goes back to the
+front of the queue, to be written again in the old order and before everything newer. A queue
+without a connection is a buffer: its commands wait for someone to take them, or expire.
+
+Every command counts against a budget of bytes as long as it is in a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.types import Channel
+
+_numbers = itertools.count()
+
+
+class Command:
+    """One command to the carrier, until it is answered or its caller stops waiting."""
+
+    __slots__ = ("accepted", "data", "deadline", "is_query", "number", "shard")
+
+    def __init__(
+        self,
+        data: bytes,
+        accepted: asyncio.Future[Any] | None,
+        deadline: float,
+        shard: int | None,
+        *,
+        is_query: bool,
+    ) -> None:
+        self.data = data
+        self.accepted = accepted
+        """The answer; `None` for a volatile message, whose sender does not wait."""
+        self.deadline = deadline
+        self.shard = shard
+        """The shard whose order it keeps; `None` where all commands are of one order."""
+        self.is_query = is_query
+        """Whether it asks something of its connection, and an error is an answer like any other."""
+        self.number = next(_numbers)
+        """Rises over all queues, so that commands keep their order when they are moved."""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether no caller waits for it."""
+        return self.accepted is None or self.accepted.done()
+
+    def fail(self, reason: str) -> bool:
+        """Raise `AdapterUnavailable` in the caller; returns whether one was waiting."""
+        if self.accepted is None or self.accepted.done():
+            return False
+        self.accepted.set_exception(AdapterUnavailable(reason))
+        return True
+
+
+class ByteBudget:
+    """How many bytes wait to be accepted, and how many may. Queues can share one."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
+class CommandQueue:
+    """The commands of one connection, or of none, in the order of their numbers.
+
+    Args:
+        encode: writes a message for a channel as a command.
+        budget: what the commands count against.
+        timeout: seconds until a command fails that is not answered.
+        carrier: the carrier's name, for errors.
+        why_waiting: says for errors why commands are not answered now.
+        on_overdue: called when the carrier has not answered a written command in time.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Channel, bytes], bytes],
+        budget: ByteBudget,
+        *,
+        timeout: float,
+        carrier: str,
+        why_waiting: Callable[[], str],
+        on_overdue: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._encode = encode
+        self._budget = budget
+        self._timeout = timeout
+        self._carrier = carrier
+        self._why_waiting = why_waiting
+        self._on_overdue = on_overdue
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Command] = deque()
+        self._unanswered: deque[Command] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
+        self.dropped = 0
+        """How many messages were refused for the budget, or were not accepted in time."""
+
+    # Commands come.
+
+    def publish(
+        self, channel: Channel, data: bytes, shard: int | None = None
+    ) -> asyncio.Future[Any]:
+        """Add a message; the future is done when the carrier has answered it.
+
+        It fails with `AdapterUnavailable` if there is no room, or no answer in time.
+        """
+        accepted: asyncio.Future[Any] = self._loop.create_future()
+        budget = self._budget
+        if budget.used + len(data) > budget.limit and budget.used:
+            self.dropped += 1
+            full = f"{budget.used} bytes wait to be published already, of {budget.limit} allowed"
+            accepted.set_exception(AdapterUnavailable(f"{full} ({self._why_waiting()})."))
+        else:
+            self._add(self._encode(channel, data), accepted, shard)
+        return accepted
+
+    def publish_volatile(self, channel: Channel, data: bytes, shard: int | None = None) -> None:
+        """Add a message whose sender does not wait; drop it if there is no room."""
+        if self._budget.used > self._budget.limit:
+            self.dropped += 1
+        else:
+            self._add(self._encode(channel, data), None, shard)
+
+    def query(self, data: bytes) -> asyncio.Future[Any]:
+        """Add a query about the connection, already encoded; the future is done when answered."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._add(data, answer, None, is_query=True)
+        return answer
+
+    def _add(
+        self,
+        data: bytes,
+        accepted: asyncio.Future[Any] | None,
+        shard: int | None,
+        *,
+        is_query: bool = False,
+    ) -> None:
+        deadline = self._loop.time() + self._timeout
+        self._waiting.append(Command(data, accepted, deadline, shard, is_query=is_query))
+        self._budget.used += len(data)
+        if self._expiry is None:
+            self._expiry = self._loop.call_at(self._waiting[0].deadline, self._expire)
+
+    def put(self, commands: Iterable[Command]) -> None:
+        """Add commands taken from another queue: the oldest goes first."""
+        commands = list(commands)
+        self._budget.used += sum(len(command.data) for command in commands)
+        self._merge(commands)
+
+    def _merge(self, commands: list[Command]) -> None:
+        if commands:
+            self._waiting = deque(sorted((*commands, *self._waiting), key=lambda c: c.number))
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._expiry = self._loop.call_at(self._waiting[0].deadline, self._expire)
+
+    # Commands are written, and answered.
+
+    def next_batch(self) -> bytes:
+        """Everything that waits, to be written now; from then on it is unanswered."""
+        commands = list(self._waiting)
+        self._waiting.clear()
+        self._unanswered.extend(commands)
+        return b"".join([command.data for command in commands])
+
+    def answered(self) -> Command | None:
+        """The oldest unanswered command, which leaves the queue; `None` if there is none."""
+        if not self._unanswered:
+            return None
+        command = self._unanswered.popleft()
+        self._budget.used -= len(command.data)
+        return command
+
+    def rewind(self) -> None:
+        """The connection is lost: what is unanswered waits again, except what is abandoned."""
+        self._merge(self._take_unanswered())
+
+    # Commands are moved to another queue.
+
+    @property
+    def shards_in_flight(self) -> set[int]:
+        """The shards of the unanswered commands."""
+        return {command.shard for command in self._unanswered if command.shard is not None}
+
+    def take_unsent(self, which: Callable[[Command], bool]) -> list[Command]:
+        """Remove and return some of what has not been written yet."""
+        taken = [command for command in self._waiting if which(command)]
+        if taken:
+            self._waiting = deque(command for command in self._waiting if not which(command))
+            self._budget.used -= sum(len(command.data) for command in taken)
+        return taken
+
+    def take_all(self) -> list[Command]:
+        """Remove and return everything, except what was written and is abandoned."""
+        unanswered = self._take_unanswered()
+        commands = [*unanswered, *self._waiting]
+        self._waiting.clear()
+        self._budget.used -= sum(len(command.data) for command in commands)
+        return commands
+
+    def _take_unanswered(self) -> list[Command]:
+        """What is unanswered and not abandoned; it still counts against the budget."""
+        again = [command for command in self._unanswered if not command.is_abandoned]
+        self._budget.used -= sum(len(c.data) for c in self._unanswered if c.is_abandoned)
+        self._unanswered.clear()
+        return again
+
+    # Commands fail.
+
+    def _expire(self) -> None:
+        """Fail what has waited too long. What was written stays, as its answer may still come."""
+        self._expiry = None
+        now = self._loop.time()
+        overdue = [command for command in self._unanswered if command.deadline <= now]
+        for command in overdue:
+            self._fail(command)
+        if overdue:
+            self._on_overdue()
+        while self._waiting and self._waiting[0].deadline <= now:
+            command = self._waiting.popleft()
+            self._budget.used -= len(command.data)
+            self._fail(command)
+        deadlines = [c.deadline for c in self._unanswered if c.deadline > now]
+        if self._waiting:
+            deadlines.append(self._waiting[0].deadline)
+        if deadlines:
+            self._expiry = self._loop.call_at(min(deadlines), self._expire)
+
+    def _fail(self, command: Command) -> None:
+        failed = command.fail(
+            f"{self._carrier} did not accept it in {self._timeout} s ({self._why_waiting()})."
+        )
+        self.dropped += failed and not command.is_query
+
+    def close(self) -> None:
+        """Fail the callers that still wait."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for command in (*self._unanswered, *self._waiting):
+            command.fail("The manager was closed.")
+            self._budget.used -= len(command.data)
+        self._unanswered.clear()
+        self._waiting.clear()

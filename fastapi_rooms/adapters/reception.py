@@ -1,0 +1,61 @@
+"""Whether a connection receives everything that is wanted, and what was missed while it did not.
+
+Strategy: a loss begins when everything published had certainly been received for the last time,
+which a probe proves, and ends when every wanted channel is confirmed on a later link. A channel
+that was not live when the link was lost has missed nothing by that.
+"""
+
+from __future__ import annotations
+
+from fastapi_rooms.adapters.base import Outage
+from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
+
+
+class Reception:
+    """The state of one subscriber, over all of its links. Times are seconds since the epoch."""
+
+    def __init__(self, losses: Losses | None = None) -> None:
+        self._losses = Losses() if losses is None else losses
+        self._is_recovering = False
+        self._proven_until: float | None = None
+        self.is_complete = False
+        """Whether there is a link on which everything that is wanted and allowed is confirmed."""
+        self.complete_since = 0.0
+        """When everything was confirmed on this link."""
+        self.last_received: float | None = None
+        """When anything last arrived on the last link that was lost."""
+        self.reconnects = 0
+        """How often everything was confirmed again after a loss."""
+
+    @property
+    def proven_until(self) -> float | None:
+        """Until when everything published has certainly been received, if that was ever proven."""
+        return self._proven_until
+
+    def prove(self, until: float) -> None:
+        """Everything that the carrier took before that time has been received."""
+        self._proven_until = until
+
+    def link_lost(self, last_received: float, subscriptions: Subscriptions) -> None:
+        """The link is lost; `subscriptions` are those that it had."""
+        self.last_received = last_received
+        since = last_received if self._proven_until is None else self._proven_until
+        if self._is_recovering:  # what was not live since the last loss is still lost since then
+            live = filter(subscriptions.is_live, subscriptions.wanted)
+            self._losses.lose(live, since)
+        else:
+            self._losses.lose(subscriptions.wanted, since)
+        self.is_complete, self._is_recovering = False, True
+
+    def settled(self, subscriptions: Subscriptions, now: float) -> tuple[bool, Outage | None]:
+        """Everything that is wanted and allowed is confirmed.
+
+        Returns whether that makes the connection complete, and what was missed, if anything was.
+        """
+        became_complete, self.is_complete = not self.is_complete, True
+        if became_complete:
+            self.complete_since = now
+            self.reconnects += self._is_recovering
+            self._is_recovering = False
+        regained = self._losses.regain(subscriptions.wanted, except_=subscriptions.forbidden)
+        return became_complete, regained and Outage(regained[0], now, regained[1])

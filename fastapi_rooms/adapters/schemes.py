@@ -1,0 +1,91 @@
+"""The URLs that stand for an adapter: one table, which errors, documentation and commands read.
+
+Data only. [fastapi_rooms.adapters.adapter_of][] makes the adapters, so that each carrier can read
+its own schemes here without importing the other carriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+
+class Carrier(Enum):
+    """What a URL leads to."""
+
+    MEMORY = "MemoryAdapter"
+    REDIS = "RedisAdapter"
+    REDIS_SENTINEL = "RedisAdapter of the master that sentinels report"
+    REDIS_CLUSTER = "RedisClusterAdapter"
+
+
+class Scheme(NamedTuple):
+    """One kind of URL."""
+
+    name: str
+    """What stands before `://`."""
+    carrier: Carrier
+    form: str
+    """Such a URL, as an example."""
+    meaning: str
+    """What it leads to, in a few words."""
+    emitters: bool = True
+    """Whether `Emitter` and `AsyncEmitter` take it."""
+
+
+SCHEMES = (
+    Scheme("memory", Carrier.MEMORY, "memory://", "this process", emitters=False),
+    Scheme("redis", Carrier.REDIS, "redis://host:6379", "Redis"),
+    Scheme("rediss", Carrier.REDIS, "rediss://host:6379", "Redis, with TLS"),
+    Scheme("unix", Carrier.REDIS, "unix:///path/to/redis.sock", "Redis, on a Unix socket"),
+    Scheme(
+        "redis+sentinel",
+        Carrier.REDIS_SENTINEL,
+        "redis+sentinel://host:26379/name",
+        "the master that Redis Sentinel reports",
+    ),
+    Scheme(
+        "rediss+sentinel",
+        Carrier.REDIS_SENTINEL,
+        "rediss+sentinel://host:26379/name",
+        "the master that Redis Sentinel reports, with TLS",
+    ),
+    Scheme(
+        "redis+cluster",
+        Carrier.REDIS_CLUSTER,
+        "redis+cluster://host:7000,host:7001",
+        "a Redis Cluster, by some of its nodes",
+    ),
+    Scheme(
+        "rediss+cluster",
+        Carrier.REDIS_CLUSTER,
+        "rediss+cluster://host:7000,host:7001",
+        "a Redis Cluster, with TLS",
+    ),
+)
+
+FORMS = tuple(scheme.form for scheme in SCHEMES)
+"""The URLs that a manager takes, as examples."""
+
+EMITTER_FORMS = tuple(scheme.form for scheme in SCHEMES if scheme.emitters)
+"""The URLs that an emitter takes, as examples."""
+
+_BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
+
+
+def scheme_of(url: str) -> Scheme | None:
+    """The scheme of a URL, if it is in the table."""
+    name, separator, _ = url.partition("://")
+    return _BY_NAME.get(name) if separator else None
+
+
+def names_of(carrier: Carrier) -> tuple[str, ...]:
+    """The schemes that lead to a carrier."""
+    return tuple(scheme.name for scheme in SCHEMES if scheme.carrier is carrier)
+
+
+def one_of(forms: Sequence[str]) -> str:
+    """Forms as part of a sentence: "a, b or c"."""
+    *others, last = forms
+    return f"{', '.join(others)} or {last}" if others else last
