@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -427,13 +428,22 @@ def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:
 # the program
 
 
-async def test_ctrl_c_is_how_tail_ends(own_redis: RedisServer) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_rooms.cli", "tail", "tea", "--url", own_redis.url),
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    """Start the program as a terminal does: what Ctrl+C does to it is not what it does to us.
+
+    A shell has what it runs in the background ignore SIGINT, and Python leaves that as it is.
+    """
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", *arguments),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
+
+
+async def test_ctrl_c_is_how_tail_ends(own_redis: RedisServer) -> None:
+    process = await start("tail", "tea", "--url", own_redis.url)
     await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
     process.send_signal(signal.SIGINT)
     assert await process.communicate() == (b"", b"")
@@ -443,13 +453,7 @@ async def test_ctrl_c_is_how_tail_ends(own_redis: RedisServer) -> None:
 
 async def test_ctrl_c_ends_anything_else_as_a_shell_expects(wire: Proxy) -> None:
     wire.stall()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_rooms.cli", "rooms"),
-        *("--url", f"redis://{wire.host}:{wire.port}"),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = await start("rooms", "--url", f"redis://{wire.host}:{wire.port}")
     await eventually(lambda: wire.accepted)
     process.send_signal(signal.SIGINT)
     assert await process.communicate() == (b"", b"")
