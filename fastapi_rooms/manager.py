@@ -145,7 +145,7 @@ class RoomManager(Namespace):
         return self._runtime.health
 
     async def drain(self) -> None:
-        """Drain this worker ahead of the server's stop, where that is told too late or not at all.
+        """Drain this worker, for servers that announce their stop too late, or never.
 
         From now on no client can connect (it is closed with 1012), join or listen: that raises
         `ShuttingDown`. `health.ready` is false. The clients that are connected are closed with

@@ -1,4 +1,6 @@
-"""The contract between a manager and what carries bytes to the other workers.
+"""The contract between a manager and an adapter, by which bytes reach the other workers.
+
+What the adapter talks to is called the carrier: Redis, say.
 
 The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against any implementation:
 
@@ -64,7 +66,11 @@ class Receiver(Protocol):
         """A message arrived on a channel this worker subscribes to."""
 
     def gap(self, outage: Outage) -> None:
-        """Messages may have been missed; what arrives from now on is complete again."""
+        """Messages may have been missed; what arrives from now on is complete again.
+
+        This may come before `health` says that the adapter is connected, which needs more: also
+        publishing has to work.
+        """
 
 
 class Adapter(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
@@ -106,9 +106,9 @@ class MemoryAdapter:
         """Whether no other adapter is on the bus, as usual outside of tests."""
         return not self.bus.has_others_than(self)
 
-    async def publish(self, channel: Channel, data: bytes) -> int:
+    def publish(self, channel: Channel, data: bytes) -> Awaitable[int]:
         """Publish; the bus always accepts."""
-        return self.bus.publish(self, channel, data)
+        return _done(self.bus.publish(self, channel, data))
 
     def publish_volatile(self, channel: Channel, data: bytes) -> None:
         """Publish; the bus never drops anything."""
@@ -154,3 +154,7 @@ class MemoryAdapter:
         if self._receiver is not None and channel in self._channels:
             self._last_received = time.time()
             self._receiver.received(channel, data)
+
+
+async def _done(receivers: int) -> int:
+    return receivers

@@ -123,7 +123,8 @@ class Probe:
         self._sent: dict[bytes, float] = {}
         self._missing = 0
         self._publishing = False
-        self._subscriber_survived = False  # the loss of the publisher that it was proven with
+        # Whether the subscriber's link outlived the publisher's, with which it was proven.
+        self._subscriber_survived = False
         self.proven = False
         """Whether a probe has come back over the present links."""
         self.why = ""

@@ -1,8 +1,8 @@
 """Whether a connection receives everything that is wanted, and what was missed while it did not.
 
-Strategy: a loss begins when everything published had certainly been received for the last time,
-which a probe proves, and ends when every wanted channel is confirmed on a later link. A channel
-that was not live when the link was lost has missed nothing by that.
+A loss begins at the last moment up to which a probe has proven that nothing was missing. It ends
+when what was wanted then is confirmed on a later link. Where a link is lost before that, only the
+channels that were live on it have a loss that begins anew; for the others the first one goes on.
 """
 
 from __future__ import annotations
@@ -47,15 +47,18 @@ class Reception:
             self._losses.lose(subscriptions.wanted, since)
         self.is_complete, self._is_recovering = False, True
 
-    def settled(self, subscriptions: Subscriptions, now: float) -> tuple[bool, Outage | None]:
-        """Everything that is wanted and allowed is confirmed.
+    def confirmed(self, subscriptions: Subscriptions, now: float) -> tuple[bool, Outage | None]:
+        """Some channels have been confirmed, or refused.
 
-        Returns whether that makes the connection complete, and what was missed, if anything was.
+        Returns whether that makes the connection complete, and the outage that is over by it, if
+        one is.
         """
-        became_complete, self.is_complete = not self.is_complete, True
+        became_complete = not self.is_complete and subscriptions.restored
         if became_complete:
-            self.complete_since = now
+            self.is_complete, self.complete_since = True, now
             self.reconnects += self._is_recovering
             self._is_recovering = False
-        regained = self._losses.regain(subscriptions.wanted, except_=subscriptions.forbidden)
+        elif not (self.is_complete and subscriptions.settled):
+            return False, None
+        regained = self._losses.regain(subscriptions.is_live)
         return became_complete, regained and Outage(regained[0], now, regained[1])

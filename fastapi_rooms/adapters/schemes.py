@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Carrier(Enum):
-    """What a URL leads to."""
+    """The adapter that a URL is for, by what carries the messages there."""
 
     MEMORY = "MemoryAdapter"
     REDIS = "RedisAdapter"

@@ -12,7 +12,7 @@ connection invalidates every confirmation, and makes everything that is wanted d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 from enum import Enum
 
@@ -34,6 +34,7 @@ class Subscriptions:
         self._due: dict[Channel, None] = {}
         self._refused: set[Channel] = set()
         self._forbidden: set[Channel] = set()
+        self._unrestored: set[Channel] = set()
         self._unconfirmed = 0
 
     def want(self, channels: Iterable[Channel]) -> None:
@@ -46,6 +47,7 @@ class Subscriptions:
         """Stop wanting channels; those that are confirmed become due to be unsubscribed."""
         for channel in channels:
             self.wanted.discard(channel)
+            self._unrestored.discard(channel)
             self._consider(channel)
 
     def is_live(self, channel: Channel) -> bool:
@@ -56,6 +58,15 @@ class Subscriptions:
     def settled(self) -> bool:
         """Whether everything is confirmed as wanted, except for what is forbidden."""
         return not (self._due or self._unconfirmed or self._refused)
+
+    @property
+    def restored(self) -> bool:
+        """Whether all is confirmed that was wanted when the connection was made, and still is.
+
+        Forbidden channels do not count. Nor do those that are wanted since then: where many come
+        and go, something is in flight at all times.
+        """
+        return not self._unrestored
 
     @property
     def forbidden(self) -> AbstractSet[Channel]:
@@ -84,6 +95,7 @@ class Subscriptions:
             return False
         self._unconfirmed -= 1
         self._states[channel] = _State.LIVE
+        self._unrestored.discard(channel)
         self._consider(channel)
         return channel in self.wanted
 
@@ -108,6 +120,8 @@ class Subscriptions:
                 self._unconfirmed -= 1
             if state is _State.UNSUBSCRIBING:
                 self._states[channel] = _State.LIVE
+            if forbidden:
+                self._unrestored.discard(channel)
             wanted = channel in self.wanted
             if wanted and state is _State.UNSUBSCRIBING:
                 live.append(channel)
@@ -130,6 +144,7 @@ class Subscriptions:
         live = [channel for channel in channels if self.is_live(channel)]
         for channel in channels:
             self.wanted.discard(channel)
+            self._unrestored.discard(channel)
             state = self._states.pop(channel, None)
             if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
                 self._unconfirmed -= 1
@@ -141,6 +156,7 @@ class Subscriptions:
         self._states.clear()
         self._refused.clear()
         self._forbidden.clear()
+        self._unrestored = set(self.wanted)
         self._unconfirmed = 0
         self._due = dict.fromkeys(self.wanted)
 
@@ -177,13 +193,9 @@ class Losses:
         for channel in channels:
             self._since.pop(channel, None)
 
-    def regain(
-        self, live: AbstractSet[Channel], except_: AbstractSet[Channel] = frozenset()
-    ) -> tuple[float, frozenset[Channel]] | None:
-        """Channels are live, `except_` some. Returns the earliest loss and all that was lost."""
-        if not self._since:
-            return None
-        regained = frozenset(self._since.keys() & live).difference(except_)
+    def regain(self, is_live: Callable[[Channel], bool]) -> tuple[float, frozenset[Channel]] | None:
+        """End the losses of channels that are live: returns the earliest, and the channels."""
+        regained = frozenset(filter(is_live, self._since))
         if not regained:
             return None
         return min(self._since.pop(channel) for channel in regained), regained

@@ -73,11 +73,11 @@ async def supervise(user: LinkUser[L]) -> None:
             except Exception as error:  # noqa: BLE001
                 complain("A connection failed unexpectedly, and is made again", error)
                 reason = repr(error)
+            has_lasted = clock() - opened > MAX_DELAY
             _tell(user.link_down, reason)
         finally:
             await link.close()
-        lasted = clock() - opened > MAX_DELAY
-        delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+        delay = 0.0 if has_lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
 
 
 T = TypeVar("T")

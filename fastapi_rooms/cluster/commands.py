@@ -47,7 +47,10 @@ S = TypeVar("S", bound=AddressedSocket)
 
 
 class CommandTarget(Protocol[S]):
-    """A namespace on this worker, as far as commands need it."""
+    """A namespace on this worker, as far as commands need it.
+
+    See `worker.local_namespace.LocalNamespace`, and `EmptyNamespace` below.
+    """
 
     @property
     def rooms(self) -> Mapping[Room, Any]:

@@ -152,7 +152,7 @@ class HeartbeatMonitor:
     def heard_from(self, node: NodeId, interval: float | None = None, *, new: bool = False) -> None:
         """A worker lives, and has promised another heartbeat within `interval` seconds."""
         if node not in self.peers:
-            if not new:  # else the silent ones would start anew with every worker that starts
+            if not new:  # a newcomer was never among the unidentified
                 self._unidentified.introduced()
             self._listener.met(node, new=new)
         interval = self._interval if interval is None else interval

@@ -65,7 +65,7 @@ class Unidentified:
         return len(self._since)
 
     def counted(self, number: int, now: float) -> None:
-        """There are so many now. Where some have gone, the latest are taken to be those left."""
+        """There are so many now. If some have gone, the longest-known are taken to be those."""
         number = min(number, MAX_PEERS)
         del self._since[: max(len(self._since) - number, 0)]
         self._since += [now] * (number - len(self._since))

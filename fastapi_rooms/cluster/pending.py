@@ -102,7 +102,7 @@ class PendingRequest:
             if not is_believed and node not in self._abandoned:
                 return False
             self.missing.add(node)
-            self._is_no_newcomer(node)
+            self._unmark_newcomer(node)
         pieces = self._pieces.setdefault(node, [])
         pieces.append(reply.data)
         self._size += len(reply.data)
@@ -120,7 +120,7 @@ class PendingRequest:
                 self.unsupported.add(node)
         return True
 
-    def _is_no_newcomer(self, node: NodeId) -> None:
+    def _unmark_newcomer(self, node: NodeId) -> None:
         """It has just started, and got the request before it could say so."""
         self._newcomers.discard(node)
         if node in self._discounted and self._reached is not None:

@@ -2,7 +2,7 @@
 
 A request ends as soon as it can, and not before:
 
-* Nobody is asked anything until the others have had a moment to answer our greeting. A worker that
+* Nothing is asked before the others have had a moment to answer our HELLO. A worker that
   is too busy for that gets requests all the same. The carrier says how many it gave them to, so
   nothing is complete without that worker's answer.
 * A worker that left, or died, is not waited for. When an answer is late, that is looked into.
@@ -25,7 +25,7 @@ from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire.envelope import Reply, Request
 
 LATE_AFTER = 0.5
-"""Seconds between two looks at whether workers that have not answered still live."""
+"""Seconds between two checks whether workers that have not answered still live."""
 
 NO_REPLY = 0
 """The id of a request that nobody is to answer."""

@@ -1,1 +1,1 @@
-"""Pure state: its transitions do no I/O and return the work to do. No event loop, clock or log."""
+"""Values, rules and state machines that return the work to do: no I/O, event loop, clock, log."""

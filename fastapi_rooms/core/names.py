@@ -100,7 +100,8 @@ class Channels:
     `{prefix}#{namespace}#` carries messages to a whole namespace or to several rooms,
     `{prefix}#{namespace}#{room}#` those to one room, `{prefix}#{node}#` those to one worker, and
     `{prefix}#workers#` those to all workers. They cannot collide, whatever a room is called: a
-    namespace starts with a slash and contains no `#`, and a node id is hexadecimal.
+    namespace starts with a slash and contains no `#`, and a node id is hexadecimal. Adapters have
+    channels of their own for probes and failovers, which look like none of these.
     """
 
     def __init__(self, prefix: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.operators.addressing import Addressing
-from fastapi_rooms.operators.commands import SocketCommands
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Dispatcher, Part, ResponseReader, T
+from fastapi_rooms.operators.socket_commands import SocketCommands
 from fastapi_rooms.wire.verbs import Verb
 
 

@@ -43,7 +43,7 @@ class ResponseReader(NamedTuple, Generic[Part, T]):
 
 
 class Dispatcher(Protocol):
-    """All that operators need of a namespace."""
+    """All that operators need of a namespace: see `worker.local_namespace.LocalNamespace`."""
 
     async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
         """Send a message to the target's sockets: on this worker only if `local`, else on all."""

@@ -2,7 +2,7 @@
 
 settings         the manager's settings, which its namespaces share
 runtime          what the namespaces share: adapter, settings, and the present run
-run              one run, from start to close: interest, messages out, messages in
+run              one run, from start to close: interest, messages out, messages in, the drain
 local_namespace  a namespace on this worker: everything meets here
 connection       a client, from `rooms.connect` to the end of its block
 socket           the client as its endpoint sees it

@@ -65,7 +65,7 @@ class Disconnects:
         try:
             async for some in in_slices(pending, DISCONNECT_SLICE):
                 _close(some)
-        finally:  # out of every room, and never closed: that must not be, whatever ends us
+        finally:  # even if cancelled: what is out of its rooms already must be closed
             _close(pending)
 
     def close_now(self) -> None:

@@ -12,7 +12,7 @@ from fastapi_rooms.core.drain_schedule import DrainSchedule
 logger = logging.getLogger("fastapi_rooms")
 
 Drainable = Callable[[float], Awaitable[None]]
-"""Closes one client or listener, in at most so many seconds."""
+"""The `drain` of one client or listener: closes it, in at most so many seconds."""
 
 
 class Drain:
@@ -26,6 +26,11 @@ class Drain:
         self._drainables = drainables
         self._schedule = schedule
         self._task = asyncio.create_task(self._run(), name="fastapi_rooms drain")
+
+    def is_longer_than(self, schedule: DrainSchedule) -> bool:
+        """Whether it may take longer than another schedule does."""
+        own = self._schedule
+        return own.window > schedule.window or own.timeout > schedule.timeout
 
     async def wait(self) -> None:
         """Return when everyone has been closed."""

@@ -48,8 +48,8 @@ class Delivery:
         "_waiting",
         "begun",
         "excluded",
-        "left",
         "parts",
+        "remaining",
         "rooms",
         "size",
         "version",
@@ -71,12 +71,12 @@ class Delivery:
         self.parts: list[Payload] = []
         self.excluded: list[frozenset[Sid]] = []
         self.size = 0
-        self.left = len(members)
+        self.remaining = len(members)
         self.begun = False
         self._done = False
         self._waiting: list[asyncio.Future[None]] = []
 
-    def takes(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
+    def can_append(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
         """Whether one more message is for the same members, and fits into the same write."""
         return (
             not self.begun
@@ -99,8 +99,8 @@ class Delivery:
     def write(self, budget: int) -> int:
         """Write to at most `budget` more members; returns to how many."""
         self.begun = True
-        count = min(budget, self.left)
-        self.left -= count
+        count = min(budget, self.remaining)
+        self.remaining -= count
         transports = islice(self._transports, count)
         message: Outgoing = self.parts[0] if len(self.parts) == 1 else Batch(self.parts)
         if self._sids is None:
@@ -136,7 +136,7 @@ class Delivery:
     @property
     def finished(self) -> bool:
         """Whether everyone has been written to."""
-        return self.left == 0
+        return self.remaining == 0
 
 
 class Fanout:
@@ -156,7 +156,7 @@ class Fanout:
                 return None
             asyncio.get_running_loop().call_soon(self._write_slice)
         version = self._members.version
-        if not queue or not queue[-1].takes(target, payload, version, volatile):
+        if not queue or not queue[-1].can_append(target, payload, version, volatile):
             selected = self._members.select(target.rooms)
             queue.append(Delivery(target.rooms, selected, version, volatile))
         queue[-1].add(payload, self._members.excluded(target), self._members)

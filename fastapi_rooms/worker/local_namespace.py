@@ -39,7 +39,11 @@ from fastapi_rooms.worker.socket import Socket
 
 
 class LocalNamespace:
-    """The part of a namespace that is on this worker."""
+    """The part of a namespace that is on this worker.
+
+    It is the `Dispatcher` of operators, the `SocketHost` of sockets, the `CommandTarget` of what
+    other workers ask for, and the `ManagedNamespace` of the manager's runs.
+    """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         self.name = name
@@ -89,7 +93,7 @@ class LocalNamespace:
         try:
             if not local:
                 accepted = run.publish(self.name, target, payload, volatile=volatile)
-        finally:  # an adapter that raises keeps it from nobody here
+        finally:  # the members here get it even if the adapter raises
             delivery = self.deliver(target, payload, volatile=volatile)
         try:
             if accepted is not None:
@@ -152,7 +156,7 @@ class LocalNamespace:
         names = (self.rooms.keys() | self._listeners.rooms.keys()) - self.sids.keys()
         of_room = runtime.channels.of_room
         rooms = frozenset(n for n in names if all_rooms or of_room(self.name, n) in lost)
-        sockets = self.sids and runtime.channels.of_node(runtime.run.node) in lost
+        sockets = any(of_room(self.name, sid) in lost for sid in self.sids)
         if rooms or sockets or self._channel in lost:
             self.events.emit("gap", Gap(outage.since, outage.until, rooms))
 
@@ -220,7 +224,7 @@ class LocalNamespace:
             await self.authorization.authorize(socket, new)
             self._check_in(socket)
         run, channels = self._runtime.run, self._channels_of(new)
-        await run.acquire(channels)
+        await run.acquire(channels)  # for as long as we are here; `_add` holds them for the socket
         try:
             self._add(socket, new)
         finally:

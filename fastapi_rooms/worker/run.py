@@ -136,8 +136,11 @@ class Run:
         """
         if self._closed:
             return None
+        schedule = self._settings.drain_schedule.within(within)
         if self._drain is None:
-            schedule = self._settings.drain_schedule.within(within)
+            self._drain = Drain(self._drainables, schedule)
+        elif self._drain.is_longer_than(schedule):  # a server that stops during `rooms.drain()`
+            self._drain.cancel()
             self._drain = Drain(self._drainables, schedule)
         return self._drain.timeout
 
@@ -146,10 +149,13 @@ class Run:
         self.begin_drain()
         if self._drain is None:
             raise NotStarted
-        if any(self._drainables()):  # else they went by themselves, and no schedule is waited for
-            await self._drain.wait()
-        else:
+        if not any(self._drainables()):  # they went by themselves: do not wait for the schedule
             self._drain.cancel()
+        while True:
+            drain = self._drain
+            await drain.wait()
+            if drain is self._drain:  # else it was replaced by a shorter one
+                return
 
     def _drainables(self) -> Iterator[Drainable]:
         for namespace in list(self._namespaces.values()):
@@ -226,8 +232,7 @@ class Run:
 
         What it returns is to be awaited: it is done when the adapter has accepted the message, and
         raises `AdapterUnavailable` if it does not. `None` means that there is nothing to wait for.
-        It is the adapter's own awaitable: one coroutine more to wake up through costs as much as
-        many a message does.
+        It is returned unwrapped, as a coroutine around it would be measurable.
         """
         if self._is_alone is not None and self._is_alone.is_alone:
             return None
@@ -241,10 +246,10 @@ class Run:
         return self._adapter.publish(channel, data)
 
     def spend_turn(self, payload: Payload) -> bool:
-        """Whether, with this message, this turn of the event loop has had its share of messages.
+        """Count a message against this turn of the event loop; true if its sender must yield.
 
-        The sender is to step aside for a turn then. One that never waits for anything would
-        otherwise keep every outbox from draining, and its members would be closed for not reading.
+        A sender that never waits for anything would otherwise keep every outbox from draining, and
+        its members would be closed for not reading.
         """
         if self._turn_bytes == 0:
             self._loop.call_soon(self._new_turn)

@@ -26,7 +26,7 @@ from fastapi_rooms.types import Room, Sid
 
 
 class SocketHost(Protocol):
-    """All that a socket needs of its namespace."""
+    """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
 
     name: str
 

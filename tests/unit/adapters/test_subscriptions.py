@@ -297,3 +297,37 @@ def test_a_channel_that_could_not_be_left_and_is_wanted_again_is_live() -> None:
     assert subscriptions.refused([b"a"]) == [b"a"]
     assert subscriptions.is_live(b"a")
     assert _settled(subscriptions)
+
+
+def _restored(subscriptions: Subscriptions) -> bool:
+    return subscriptions.restored
+
+
+def test_what_was_wanted_when_the_connection_was_made_is_restored_whatever_comes_after() -> None:
+    subscriptions = _live(b"a", b"b")
+    subscriptions.reset()
+    assert not _restored(subscriptions)
+    subscriptions.take_due()
+    subscriptions.want([b"new"])
+    subscriptions.take_due()
+    assert subscriptions.confirm_subscribed(b"a")
+    assert not _restored(subscriptions)
+    subscriptions.want([b"newer"])
+    assert subscriptions.confirm_subscribed(b"b")
+    assert not _settled(subscriptions)
+    assert _restored(subscriptions)
+
+
+def test_what_is_left_forbidden_or_served_elsewhere_need_not_be_restored() -> None:
+    subscriptions = _live(b"left", b"forbidden", b"moved", b"refused")
+    subscriptions.reset()
+    subscriptions.take_due()
+    subscriptions.unwant([b"left"])
+    subscriptions.refused([b"forbidden"], forbidden=True)
+    subscriptions.drop([b"moved"])
+    subscriptions.refused([b"refused"])
+    assert not _restored(subscriptions)
+    subscriptions.retry_refused()
+    subscriptions.take_due()
+    subscriptions.confirm_subscribed(b"refused")
+    assert _restored(subscriptions)

@@ -342,3 +342,17 @@ async def test_a_drain_that_is_cancelled_closes_nobody_any_more() -> None:
     drain.cancel()
     await drain.wait()
     assert drained == []
+
+
+async def test_a_server_that_stops_during_a_long_drain_shortens_it() -> None:
+    async with (
+        RoomManager(drain_window=FOREVER, drain_timeout=FOREVER) as rooms,
+        Member(rooms, "lobby") as mute,
+    ):
+        mute.stall()
+        draining = asyncio.create_task(rooms.drain())
+        await eventually(lambda: not rooms.health.ready)
+        assert rooms._runtime.run.begin_drain(0.05) == pytest.approx(0.015)
+        await draining
+        assert rooms._runtime.run.begin_drain(FOREVER) == pytest.approx(0.015)
+        mute.leave()

@@ -132,3 +132,12 @@ async def test_where_shards_are_lost_one_by_one_a_gap_is_of_the_rooms_it_concern
         {"lobby", "bar"},  # any of which a message to several may have been for
         set(),  # what was sent to single sockets
     ]
+
+
+async def test_a_lost_channel_of_one_socket_with_a_chosen_sid_is_a_gap() -> None:
+    adapter, gaps = ShardedAdapter(), list[Gap]()
+    async with RoomManager(adapter) as rooms, Member(rooms, sid="user-42"):
+        rooms.on("gap")(gaps.append)
+        assert adapter.receiver is not None
+        adapter.receiver.gap(Outage(1.0, 2.0, frozenset((channel_of("user-42"),))))
+    assert gaps == [Gap(1.0, 2.0, frozenset())]

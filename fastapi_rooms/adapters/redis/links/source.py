@@ -22,6 +22,9 @@ from fastapi_rooms.adapters.redis.links.role import ensure_master
 from fastapi_rooms.adapters.redis.links.sentinels import Address, Sentinels, SentinelWatch
 from fastapi_rooms.adapters.supervisor import supervise
 
+FOLLOW_RETRY_DELAY = 1.0
+"""Seconds until sentinels are asked again which node is the master, if none knew."""
+
 RESOLVE_TIMEOUT = 1.0
 """Seconds that resolving a name may take, to compare it with the address of a link."""
 
@@ -119,8 +122,10 @@ class SentinelSource:
             self._switched.clear()
             try:
                 master = await self._sentinels.master(self._ping_interval)
-            except (RedisError, OSError):
-                continue  # no sentinel knows: keep the present links
+            except (RedisError, OSError):  # no sentinel knows: keep the present links for now
+                await asyncio.sleep(FOLLOW_RETRY_DELAY)
+                self._switched.set()
+                continue
             for attempt, address in list(self._attempts.items()):
                 if address != master:
                     del self._attempts[attempt]

@@ -118,9 +118,11 @@ class RedisAdapter:
 
     def publish(self, channel: Channel, data: bytes) -> Awaitable[int]:
         """Send it; done when Redis has accepted it, with the number of others it went to."""
-        return self._others(channel, self._running().publisher.publish(channel, data))
+        return self._count_other_receivers(
+            channel, self._running().publisher.publish(channel, data)
+        )
 
-    async def _others(self, channel: Channel, accepted: Awaitable[int]) -> int:
+    async def _count_other_receivers(self, channel: Channel, accepted: Awaitable[int]) -> int:
         receivers = await accepted
         echo = self.is_live(channel)
         return max(receivers - echo, 0)

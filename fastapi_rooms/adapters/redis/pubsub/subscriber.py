@@ -204,7 +204,7 @@ class Subscriber(LinkOwner):
         self._pending.clear()
         self._last_progress = self._loop.time()
         self._flush()
-        self._check_settled()
+        self._check_complete()
 
     def link_down(self, reason: str) -> None:
         """Note what may be missed from now on; nothing is confirmed any more."""
@@ -260,17 +260,19 @@ class Subscriber(LinkOwner):
 
     def _after_confirmation(self) -> None:
         self._schedule_flush()
-        self._check_settled()
+        self._check_complete()
 
-    def _check_settled(self) -> None:
+    def _check_complete(self) -> None:
         """Report what was missed, once everything that may be had is confirmed."""
-        if self._link is None or not self._subscriptions.settled:
+        if self._link is None:
             return
-        became_complete, outage = self._reception.settled(self._subscriptions, time.time())
+        became_complete, outage = self._reception.confirmed(self._subscriptions, time.time())
         if outage is not None:
             self._receiver.gap(outage)
         if became_complete:
             self._changed()
+        if not self._subscriptions.settled:
+            return
         wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
         if forbidden or self._forbidden.channels:
             lost = frozenset(c for c in forbidden if c in wanted and c in self._losses)
@@ -304,7 +306,7 @@ class Subscriber(LinkOwner):
             self._note_refusal(reason, is_forbidden=is_forbidden)
         if is_forbidden:
             self._waiters.fail(command.channels, f"Redis refused to subscribe: {reason}")
-        self._check_settled()
+        self._check_complete()
 
     def _note_forbidden(self, verb: bytes, reason: str) -> None:
         """Rooms are forbidden: their members miss something, and everything else goes on."""

@@ -155,9 +155,11 @@ class NodePool:
 
         While slots move, a subscriber may be between two nodes: then 0 is reported as unknown.
         """
-        return self._others(channel, self._publishers.publish(channel, data))
+        return self._count_other_receivers(channel, self._publishers.publish(channel, data))
 
-    async def _others(self, channel: Channel, accepted: Awaitable[int]) -> int | None:
+    async def _count_other_receivers(
+        self, channel: Channel, accepted: Awaitable[int]
+    ) -> int | None:
         receivers = await accepted - self._subscribers.is_live(channel)
         if receivers <= 0 and self._loop.time() < self._calm_from:
             return None

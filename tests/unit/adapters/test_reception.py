@@ -1,0 +1,100 @@
+"""When a connection is complete, and which outages that ends."""
+
+from __future__ import annotations
+
+from fastapi_rooms.adapters.base import Outage
+from fastapi_rooms.adapters.reception import Reception
+from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
+
+
+def _connect(subscriptions: Subscriptions) -> None:
+    """A new link: everything is asked for, and nothing is confirmed."""
+    subscriptions.reset()
+    subscriptions.take_due()
+
+
+def _live(*channels: bytes) -> tuple[Reception, Subscriptions]:
+    reception, subscriptions = Reception(), Subscriptions()
+    subscriptions.want(channels)
+    _connect(subscriptions)
+    for channel in channels:
+        subscriptions.confirm_subscribed(channel)
+    assert reception.confirmed(subscriptions, 1.0) == (True, None)
+    return reception, subscriptions
+
+
+def test_a_first_connection_has_missed_nothing() -> None:
+    reception, _ = _live(b"a", b"b")
+    assert (reception.is_complete, reception.complete_since, reception.reconnects) == (True, 1.0, 0)
+
+
+def test_a_loss_lasts_from_the_last_proof_to_the_last_confirmation() -> None:
+    reception, subscriptions = _live(b"a", b"b")
+    reception.prove(5.0)
+    reception.link_lost(9.0, subscriptions)
+    _connect(subscriptions)
+    subscriptions.confirm_subscribed(b"a")
+    assert reception.confirmed(subscriptions, 10.0) == (False, None)
+    subscriptions.confirm_subscribed(b"b")
+    outage = Outage(5.0, 11.0, frozenset((b"a", b"b")))
+    assert reception.confirmed(subscriptions, 11.0) == (True, outage)
+    assert (reception.is_complete, reception.reconnects) == (True, 1)
+
+
+def test_joins_in_flight_hold_up_neither_the_connection_nor_the_gap() -> None:
+    reception, subscriptions = _live(b"a")
+    reception.link_lost(9.0, subscriptions)
+    _connect(subscriptions)
+    for number in range(3):  # there is one in flight at every moment
+        subscriptions.want([b"new %d" % number])
+        subscriptions.take_due()
+    subscriptions.confirm_subscribed(b"a")
+    outage = Outage(9.0, 11.0, frozenset((b"a",)))
+    assert reception.confirmed(subscriptions, 11.0) == (True, outage)
+    subscriptions.confirm_subscribed(b"new 0")
+    assert reception.confirmed(subscriptions, 12.0) == (False, None)
+
+
+def test_what_becomes_live_later_is_reported_together_once_nothing_is_in_flight() -> None:
+    losses = Losses()
+    reception, subscriptions = Reception(losses), Subscriptions()
+    _connect(subscriptions)
+    assert reception.confirmed(subscriptions, 1.0) == (True, None)
+    losses.lose([b"a", b"b"], 4.0)  # at another node, which served them
+    subscriptions.want([b"a", b"b"])
+    subscriptions.take_due()
+    subscriptions.confirm_subscribed(b"a")
+    assert reception.confirmed(subscriptions, 5.0) == (False, None)
+    subscriptions.confirm_subscribed(b"b")
+    outage = Outage(4.0, 6.0, frozenset((b"a", b"b")))
+    assert reception.confirmed(subscriptions, 6.0) == (False, outage)
+
+
+def test_a_forbidden_channel_goes_on_being_lost() -> None:
+    reception, subscriptions = _live(b"a", b"b")
+    reception.link_lost(9.0, subscriptions)
+    _connect(subscriptions)
+    subscriptions.refused([b"b"], forbidden=True)
+    subscriptions.confirm_subscribed(b"a")
+    outage = Outage(9.0, 11.0, frozenset((b"a",)))
+    assert reception.confirmed(subscriptions, 11.0) == (True, outage)
+    subscriptions.retry_forbidden()
+    subscriptions.take_due()
+    assert reception.confirmed(subscriptions, 12.0) == (False, None)
+    subscriptions.confirm_subscribed(b"b")
+    outage = Outage(9.0, 13.0, frozenset((b"b",)))
+    assert reception.confirmed(subscriptions, 13.0) == (False, outage)
+
+
+def test_a_link_that_is_lost_before_all_was_restored_adds_to_the_loss_of_what_was_not() -> None:
+    reception, subscriptions = _live(b"a", b"b")
+    reception.link_lost(9.0, subscriptions)
+    _connect(subscriptions)
+    subscriptions.confirm_subscribed(b"a")
+    reception.link_lost(20.0, subscriptions)
+    _connect(subscriptions)
+    for channel in (b"a", b"b"):
+        subscriptions.confirm_subscribed(channel)
+    outage = Outage(9.0, 30.0, frozenset((b"a", b"b")))
+    assert reception.confirmed(subscriptions, 30.0) == (True, outage)
+    assert reception.reconnects == 1
