@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,28 @@ async def run(*arguments: str, url: str = "", given: str = "") -> Output:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Output(result.exit_code, result.stdout, result.stderr)
+
+
+@asynccontextmanager
+async def program(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command as a terminal does, and end it whatever happens in the block.
+
+    What Ctrl+C does to it is not what it does to us: a shell has what it runs in the background
+    ignore SIGINT, and Python leaves that as it is.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", *arguments),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 @pytest.fixture
@@ -218,18 +241,19 @@ async def test_what_makes_no_sense_ends_with_2(arguments: list[str], why: str, u
 
 
 async def test_tail_shows_what_is_sent(workers: Cluster, own_redis: RedisServer) -> None:
-    tail = asyncio.ensure_future(run("tail", "tea", "milk", "--count", "3", url=own_redis.url))
-    await eventually(lambda: own_redis.numsub("rooms#/#milk#") == 1)
-    await workers[0].to("tea").send_text("hel\nlo")
-    await workers[0].to("milk").send_bytes(b"\x00\xff")
-    await workers[0].to("tea", "milk").send_json({})
-    done = await tail
-    assert [json.loads(line) for line in done.out.splitlines()] == [
+    async with program("tail", "tea", "milk", "--count", "3", "--url", own_redis.url) as tail:
+        for room in ("tea", "milk"):
+            await eventually(lambda: own_redis.numsub(f"rooms#/#{room}#") == 1)  # noqa: B023
+        await workers[0].to("tea").send_text("hel\nlo")
+        await workers[0].to("milk").send_bytes(b"\x00\xff")
+        await workers[0].to("tea", "milk").send_json({})
+        out, _ = await tail.communicate()
+    assert [json.loads(line) for line in out.splitlines()] == [
         {"room": "tea", "text": "hel\nlo"},
         {"room": "milk", "bytes": "AP8="},
         {"room": "tea", "text": "{}"},
     ]
-    assert done.code == 0
+    assert tail.returncode == 0
 
 
 async def test_disconnect_closes_one_socket_without_asking(workers: Cluster, url: str) -> None:
@@ -428,39 +452,25 @@ def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:
 # the program
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
-    """Start the program as a terminal does: what Ctrl+C does to it is not what it does to us.
-
-    A shell has what it runs in the background ignore SIGINT, and Python leaves that as it is.
-    """
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_rooms.cli", *arguments),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-
-
 async def test_ctrl_c_is_how_tail_ends(own_redis: RedisServer) -> None:
-    process = await start("tail", "tea", "--url", own_redis.url)
-    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
-    process.send_signal(signal.SIGINT)
-    assert await process.communicate() == (b"", b"")
+    async with program("tail", "tea", "--url", own_redis.url) as process:
+        await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
+        process.send_signal(signal.SIGINT)
+        assert await process.communicate() == (b"", b"")
     assert process.returncode == 0
     await eventually(lambda: not own_redis.connections())
 
 
 async def test_ctrl_c_ends_anything_else_as_a_shell_expects(wire: Proxy) -> None:
     wire.stall()
-    process = await start("rooms", "--url", f"redis://{wire.host}:{wire.port}")
-    await eventually(lambda: wire.accepted)
-    process.send_signal(signal.SIGINT)
-    assert await process.communicate() == (b"", b"")
+    async with program("rooms", "--url", f"redis://{wire.host}:{wire.port}") as process:
+        await eventually(lambda: wire.accepted)
+        process.send_signal(signal.SIGINT)
+        assert await process.communicate() == (b"", b"")
     assert process.returncode == 130
 
 
-def program(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def completed(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *(python or ("-m", "fastapi_rooms.cli")), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -472,29 +482,29 @@ def program(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Complet
 
 
 def test_the_program_tells_its_version_and_how_to_use_it() -> None:
-    assert program("--version").stdout.strip() == __version__
+    assert completed("--version").stdout.strip() == __version__
     for arguments in ([], ["emit", "--help"], ["tail", "-h"]):
-        done = program(*arguments)
+        done = completed(*arguments)
         assert "Usage: fastapi-rooms" in done.stdout + done.stderr
         assert done.returncode == (0 if arguments else 2)
 
 
 def test_no_summary_of_a_command_is_cut_off_at_80_columns() -> None:
-    assert not re.search(r"\w\.\.\.$", program("--help").stdout, re.MULTILINE)
+    assert not re.search(r"\w\.\.\.$", completed("--help").stdout, re.MULTILINE)
 
 
 def test_without_typer_the_program_says_how_to_get_it() -> None:
     code = "import sys; sys.modules['typer'] = None; from fastapi_rooms.cli import main; main()"
-    done = program(python=("-c", code))
+    done = completed(python=("-c", code))
     assert (done.returncode, done.stdout) == (2, "")
     assert 'pip install "fastapi-rooms[cli]"' in done.stderr
 
 
 async def test_the_program_ends_with_1_where_redis_is_out_of_reach() -> None:
-    done = program("rooms", "--url", "redis://127.0.0.1:1", "--timeout", "1")
+    done = completed("rooms", "--url", "redis://127.0.0.1:1", "--timeout", "1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("fastapi-rooms: ")
     assert "127.0.0.1:1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    done = program("emit", "tea", "hello", "--url", "redis://127.0.0.1:1")
+    done = completed("emit", "tea", "hello", "--url", "redis://127.0.0.1:1")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
