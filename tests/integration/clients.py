@@ -165,6 +165,7 @@ class Client:
         for reply in self._replies.values():
             if not reply.done():
                 reply.set_exception(ConnectionError("closed before the endpoint answered"))
+                reply.exception()  # whoever waits for it is told, but nobody has to wait
 
 
 async def heard(sender: Client, *clients: Client) -> list[list[Message]]:

@@ -248,7 +248,7 @@ class AdapterSuite:
     async def test_a_volatile_message_is_sent_when_the_way_is_free(self, pair: Pair) -> None:
         one, two = pair
         await two.subscribe(b"news")
-        one.adapter.publish_volatile(b"news", b"now or never")
+        one.publish_volatile(b"news", b"now or never")
         await settle(one, [two])
         assert two.heard(b"news") == [b"now or never"]
 
@@ -257,7 +257,7 @@ class AdapterSuite:
         await two.subscribe(b"news")
         first = asyncio.create_task(one.publish(b"news", b"first"))
         await asyncio.sleep(0)
-        one.adapter.publish_volatile(b"news", b"second")
+        one.publish_volatile(b"news", b"second")
         await asyncio.gather(first, one.publish(b"news", b"third"))
         await settle(one, [two])
         assert two.heard(b"news") == [b"first", b"second", b"third"]

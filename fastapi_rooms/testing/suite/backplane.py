@@ -57,6 +57,11 @@ class Station:
         for data in messages:
             await self.adapter.publish(channel, data)
 
+    def publish_volatile(self, channel: bytes, data: bytes) -> None:
+        """Publish a message that may be dropped."""
+        self.published_on.add(channel)
+        self.adapter.publish_volatile(channel, data)
+
     async def subscribe(self, *channels: bytes) -> None:
         """Subscribe to some channels."""
         self.subscribed_to.update(channels)
