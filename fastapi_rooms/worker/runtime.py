@@ -91,9 +91,11 @@ class Runtime:
         """Drain, and end the run; leave no connection, task or subscription."""
         try:
             await self.run.drain()
-            await asyncio.gather(*(namespace.close() for namespace in self.namespaces.values()))
-        finally:
-            await self._close()
+        finally:  # also if the drain was cut short: nobody may leave in the middle of the next run
+            try:
+                await asyncio.gather(*(namespace.close() for namespace in self.namespaces.values()))
+            finally:
+                await self._close()
 
     async def _close(self) -> None:
         run, self._run = self._run, None

@@ -16,8 +16,9 @@ import pytest
 from redis.asyncio import Redis
 
 from fastapi_rooms import RedisAdapter, RoomManager
-from fastapi_rooms.testing import Cluster, Member, RedisServer
+from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, Backplane, ManagerSuite
+from fastapi_rooms.testing.suite.backplane import Station
 from tests.conformance.backplanes import ServerBackplane, left_clean
 from tests.conformance.silence import SilenceSuite
 
@@ -213,3 +214,22 @@ class TestRedisItself:
 def reads(server: RedisServer) -> int:
     """How many times Redis has read from a connection."""
     return int(server.admin.info("stats")["total_reads_processed"])
+
+
+async def test_it_can_be_started_again_while_another_close_is_under_way(
+    own_redis: RedisServer,
+) -> None:
+    adapter = RedisAdapter(own_redis.url)
+    receiver = Station(adapter)
+    await receiver.start(b"before")
+
+    async def restart() -> None:
+        await adapter.close()
+        await receiver.start(b"after")
+
+    await asyncio.gather(restart(), adapter.close())
+    assert adapter.health.connected
+    assert await adapter.publish(b"after", b"hello") == 0
+    await eventually(lambda: receiver.heard(b"after") == [b"hello"])
+    await adapter.close()
+    await eventually(lambda: not own_redis.connections())

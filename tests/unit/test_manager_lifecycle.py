@@ -56,6 +56,29 @@ async def test_closing_leaves_no_task_and_no_subscription() -> None:
         assert bus.subscriptions(channel) == 0
 
 
+async def test_who_is_left_by_a_stop_that_was_cut_short_is_not_in_the_next_run() -> None:
+    rooms, may_end, left = RoomManager(), asyncio.Event(), list[str]()
+    rooms.on("disconnect")(lambda socket: left.append(socket.sid))
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket, sid="ann") as socket:
+            await socket.join("lobby")
+            await may_end.wait()
+
+    await rooms.__aenter__()
+    async with WebSocketClient(app_of(endpoint)):
+        await eventually(lambda: "lobby" in rooms.rooms)
+        stopping = asyncio.create_task(rooms.__aexit__(None, None, None))
+        await eventually(lambda: not rooms.health.ready)
+        stopping.cancel()
+        await asyncio.wait((stopping,))
+        assert stopping.cancelled()
+        async with rooms:
+            assert not rooms.rooms
+            assert left == ["ann"]
+            may_end.set()
+
+
 async def test_it_can_be_started_again_as_another_worker() -> None:
     rooms = RoomManager(linger=0)
     workers = set()

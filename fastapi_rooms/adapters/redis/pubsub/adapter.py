@@ -145,10 +145,10 @@ class RedisAdapter:
 
     async def close(self) -> None:
         """Close both connections."""
-        if self._node is not None:
-            await self._node.close()
-        self._node = self._receiver = None
-        self._status.close()
+        node, self._node, self._receiver = self._node, None, None
+        if node is not None:  # else it is closed, or being closed
+            self._status.close()
+            await node.close()
 
     # What the node's connection calls.
 
