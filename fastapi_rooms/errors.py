@@ -84,18 +84,27 @@ class SidInUse(UsageError):
 
 
 class SocketClosed(UsageError):
-    """The socket has left its namespace: its `async with rooms.connect(…)` block is over."""
+    """The socket has left its namespace: its client is gone, or its `connect` block is over."""
+
+    def __init__(self, message: str, socket: Any = None) -> None:
+        super().__init__(message)
+        self.socket = socket
+        """The socket."""
 
 
 class ClientError(RoomsError):
     """The client did something that its endpoint cannot handle.
 
-    Raised out of the `async with rooms.connect(…)` block, it closes the socket with `code` and is
-    suppressed there: a client must not be able to fill the log with tracebacks.
+    Raised out of the `async with rooms.connect(…)` block of that client, it closes the socket with
+    `code` and is suppressed there: a client must not be able to fill the log with tracebacks. About
+    another client it is an exception like any other.
     """
 
-    def __init__(self, message: str, *, code: int) -> None:
+    def __init__(self, message: str, *, code: int, socket: Any = None) -> None:
         super().__init__(message)
+        self.socket = socket
+        """The `Socket` of the client; `None` for one that you raise, which is about the client in
+        whose block it is raised."""
         self.code = code
         """The WebSocket close code that the client receives (RFC 6455, section 7.4.1)."""
 
@@ -138,12 +147,15 @@ class RateLimited(ClientError):
 class ShuttingDown(RoomsError):
     """This worker is draining: it accepts no new sockets, joins or listeners.
 
-    Raised out of the `async with rooms.connect(…)` block, it closes the socket with 1012 ("service
-    restart") and is suppressed there. The client may reconnect at once, to another worker.
+    Raised out of an `async with rooms.connect(…)` block of this manager, it closes the socket with
+    1012 ("service restart") and is suppressed there. The client may reconnect at once, to another
+    worker.
     """
 
     def __init__(self) -> None:
         super().__init__("This worker is shutting down. Nothing was joined.")
+        self.manager: Any = None
+        """The `RoomManager` that is draining."""
 
 
 class ListenerOverflow(RoomsError):
@@ -158,7 +170,16 @@ class AdapterUnavailable(AdapterError):
     """The adapter did not confirm a join, or did not accept a message, within its timeout.
 
     The members on this worker still receive the message; those on other workers may miss it.
+
+    Raised out of an `async with rooms.connect(…)` block of its manager, it closes the socket with
+    1013 ("try again later") and is suppressed there. That of another manager, or of an emitter, is
+    an exception like any other.
     """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.manager: Any = None
+        """The `RoomManager` whose adapter it is; `None` if it is an emitter's."""
 
 
 class RequestError(RoomsError):

@@ -17,6 +17,7 @@ from fastapi_rooms.cluster.description import WORKERS, Worker
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import check_positive
 from fastapi_rooms.core.drain_schedule import DrainSchedule
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.names import check_namespace
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.target import Target
@@ -25,6 +26,7 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
 from fastapi_rooms.wire.verbs import Verb
+from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
 
@@ -65,6 +67,9 @@ class RoomManager(Namespace):
         direct_writes: write finished frames to the connection itself where that is known to be
             sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
             tells. It also is how the manager learns in time that uvicorn is stopping.
+        json: an object with `dumps(value) -> bytes` and `loads(data) -> value`, by which messages
+            are written and read as JSON. The default takes what Starlette's does, and more: see
+            `BroadcastOperator.send_json`.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -87,6 +92,7 @@ class RoomManager(Namespace):
         drain_window: float = 5.0,
         drain_timeout: float = 3.0,
         direct_writes: bool = True,
+        json: JsonCodec = DEFAULT_JSON,
     ) -> None:
         settings = Settings(
             outbox=outbox,
@@ -98,6 +104,7 @@ class RoomManager(Namespace):
             heartbeat=HeartbeatSettings(heartbeat, observer),
             drain_schedule=DrainSchedule(drain_window, drain_timeout),
             direct_writes=direct_writes,
+            json=json,
         )
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
@@ -115,7 +122,9 @@ class RoomManager(Namespace):
         self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._lock = asyncio.Lock()
         self._named: dict[str, Namespace] = {}
-        super().__init__("/", Runtime(adapter, settings))
+        self._registered: dict[str, Handlers] = {}
+        super().__init__("/", Runtime(adapter, settings), self._handlers_of("/"))
+        self._runtime.manager = self
 
     def of(self, name: str) -> Namespace:
         """Another namespace, made when first asked for. `of("/")` is the manager itself.
@@ -127,8 +136,11 @@ class RoomManager(Namespace):
         if name == "/":
             return self
         if name not in self._named:
-            self._named[name] = Namespace(name, self._runtime)
+            self._named[name] = Namespace(name, self._runtime, self._handlers_of(name))
         return self._named[name]
+
+    def _handlers_of(self, namespace: str) -> Handlers:
+        return self._registered.setdefault(namespace, Handlers())
 
     async def workers(self, *, timeout: float | None = None) -> list[Worker]:
         """What every live worker says of itself.

@@ -17,11 +17,13 @@ from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeou
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.operators.remote import REPLIES, ROOMS, ServerReply
+from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler, check_pattern
 from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.events import EventName, Handler
+from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.runtime import Runtime
@@ -34,11 +36,12 @@ class Namespace(BroadcastOperator):
     `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
     """
 
-    def __init__(self, name: str, runtime: Runtime) -> None:
+    def __init__(self, name: str, runtime: Runtime, handlers: Handlers) -> None:
         self.name = name
         """Its name, with the leading slash: `/` for the manager itself."""
         self._runtime = runtime
-        self._here = LocalNamespace(name, runtime)
+        self._handlers = handlers
+        self._here = LocalNamespace(name, runtime, handlers)
         super().__init__(self._here)
 
     async def __call__(self) -> Self:
@@ -129,7 +132,15 @@ class Namespace(BroadcastOperator):
         The room that a socket has by its own sid makes no events. A handler that raises is logged
         and harms nothing else. Raises `ConfigurationError` for an event that does not exist.
         """
-        return self._here.events.on(event)
+        return self._handlers.events.on(event)
+
+    def off(self, event: EventName, handler: Callable[..., Any]) -> None:
+        """Take back a handler that `on` has registered.
+
+        Raises:
+            ConfigurationError: there is no such event, or the handler is not one of it.
+        """
+        self._handlers.events.off(event, handler)
 
     def authorize(self, pattern: str = "*") -> Callable[[AuthorizeHandler], AuthorizeHandler]:
         """Have a handler asked before a socket of this namespace joins certain rooms.
@@ -162,11 +173,16 @@ class Namespace(BroadcastOperator):
         """
 
         def register(handler: AuthorizeHandler) -> AuthorizeHandler:
-            self._here.authorization.add(pattern, handler)
+            self._handlers.authorization.add(pattern, handler)
             return handler
 
         check_pattern(pattern)
         return register
+
+    @property
+    def sync(self) -> SyncNamespace:
+        """The same operators for threads and `def` routes: they block, and need no `await`."""
+        return SyncNamespace(self)
 
     # The whole cluster.
 
@@ -177,11 +193,11 @@ class Namespace(BroadcastOperator):
         It is what `nodes()`, `RemoteSocket.node`, `ServerReply.node` and the `silent` of a
         `RequestTimeout` call it. Raises `NotStarted` if the manager is not running.
         """
-        return self._runtime.run.node
+        return self._runtime.running.node
 
     def nodes(self) -> frozenset[NodeId]:
         """The ids of the workers that live, this one among them, as far as they are known now."""
-        return self._runtime.run.cluster.nodes
+        return self._runtime.running.cluster.nodes
 
     async def all_rooms(self, *, timeout: float | None = None) -> set[Room]:
         """The rooms of this namespace on every worker; a socket's own sid is one.
@@ -200,9 +216,9 @@ class Namespace(BroadcastOperator):
         check_event(event)
 
         def register(handler: Handler) -> Handler:
-            if event in self._here.handlers:
+            if event in self._handlers.server_side:
                 raise ConfigurationError(f"There is a handler of {event!r} already.")
-            self._here.handlers[event] = handler
+            self._handlers.server_side[event] = handler
             return handler
 
         return register
@@ -247,3 +263,38 @@ class Namespace(BroadcastOperator):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+class SyncNamespace(SyncOperator):
+    """A namespace for other threads: `rooms.sync`, `rooms.of("/chat").sync`.
+
+    It is the operator that addresses everyone in it. All verbs raise what `SyncOperator` says.
+    """
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: Namespace) -> None:
+        super().__init__(namespace._here, namespace._runtime)
+        self._namespace = namespace
+
+    @property
+    def name(self) -> str:
+        """Its name, with the leading slash."""
+        return self._namespace.name
+
+    def all_rooms(self, *, timeout: float | None = None) -> set[Room]:
+        """The rooms of this namespace on every worker: see `Namespace.all_rooms`."""
+        return self._caller.call(lambda: self._namespace.all_rooms(timeout=timeout), timeout)
+
+    def server_side_emit(self, event: str, *args: Any) -> None:
+        """Have every other worker call its handler: see `Namespace.server_side_emit`."""
+        self._caller.call(lambda: self._namespace.server_side_emit(event, *args), None)
+
+    def server_side_emit_with_ack(
+        self, event: str, *args: Any, timeout: float = 5.0
+    ) -> list[ServerReply]:
+        """The same, and what each handler returned."""
+        return self._caller.call(
+            lambda: self._namespace.server_side_emit_with_ack(event, *args, timeout=timeout),
+            timeout,
+        )

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import Any
 
-import orjson
-
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.cluster.collect import collect
 from fastapi_rooms.cluster.commands import COMMANDS, CommandTarget
@@ -17,6 +15,7 @@ from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.cluster.requester import Requester
 from fastapi_rooms.cluster.responder import Responder, reason_of
 from fastapi_rooms.cluster.sender import Sender
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import AdapterUnavailable, ClientError
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
@@ -127,7 +126,7 @@ class Cluster:
         """The response of this worker, through the same command as any other's."""
         command = COMMANDS[request.verb]
         result = command(self._namespaces[namespace], request.target, request.arguments)
-        return orjson.dumps(await result if isawaitable(result) else result)
+        return DEFAULT_JSON.dumps(await result if isawaitable(result) else result)
 
     async def notify(self, namespace: str, request: ClusterRequest) -> None:
         """Ask the other workers for something that nobody is to answer.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-import orjson
-
 from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import NodeId
@@ -30,7 +29,7 @@ async def collect(
     refusals = dict(pending.refusals)
     for node, data in pending.responses.items():
         try:
-            parts += [part async for part in _read(reader, node, orjson.loads(data))]
+            parts += [part async for part in _read(reader, node, DEFAULT_JSON.loads(data))]
         except Exception as error:  # noqa: BLE001 -- the caller is told
             refusals[node] = f"its answer makes no sense: {error}"
     result = reader.merge(parts)

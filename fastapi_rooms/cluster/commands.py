@@ -21,6 +21,7 @@ import orjson
 
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.close_codes import check_close
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import check_room, check_rooms
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ShuttingDown, UsageError
@@ -132,7 +133,7 @@ def fetch(
 
 
 async def _to_json(rows: list[Row]) -> orjson.Fragment:
-    no_json: list[tuple[Sid, TypeError]] = []
+    no_json: list[tuple[Sid, Exception]] = []
     lists = [_list_of(some, no_json) async for some in in_slices(rows)]
     if no_json:
         sid, error = no_json[0]
@@ -145,22 +146,22 @@ async def _to_json(rows: list[Row]) -> orjson.Fragment:
     return orjson.Fragment(b"[%b]" % b",".join(lists))
 
 
-def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, TypeError]]) -> bytes:
+def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, Exception]]) -> bytes:
     """The rows as JSON, without brackets around them."""
     try:
-        return orjson.dumps(rows)[1:-1]
-    except TypeError:
+        return DEFAULT_JSON.dumps(rows)[1:-1]
+    except (TypeError, ValueError):
         return b",".join([_row(row, no_json) for row in rows])
 
 
-def _row(row: Row, no_json: list[tuple[Sid, TypeError]]) -> bytes:
+def _row(row: Row, no_json: list[tuple[Sid, Exception]]) -> bytes:
     """A row as JSON, without its data if that is not JSON."""
     try:
-        return orjson.dumps(row)
-    except TypeError as error:
+        return DEFAULT_JSON.dumps(row)
+    except (TypeError, ValueError) as error:
         sid, rooms, _ = row
         no_json.append((sid, error))
-        return orjson.dumps((sid, rooms, {}))
+        return DEFAULT_JSON.dumps((sid, rooms, {}))
 
 
 def count(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> int:

@@ -8,12 +8,11 @@ from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, NamedTuple
 
-import orjson
-
 from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
 from fastapi_rooms.cluster.pending import pieces_of
 from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
 from fastapi_rooms.wire.envelope import Reply, Request
 from fastapi_rooms.wire.verbs import Verb
@@ -73,7 +72,7 @@ class Responder:
         try:
             if isawaitable(result):
                 result = await result
-            response = refusal or _Response(orjson.dumps(result))
+            response = refusal or _Response(DEFAULT_JSON.dumps(result))
         except Exception as error:  # noqa: BLE001 -- as above
             response = _refusal(request, error)
         if not request.id or self._closed:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-import orjson
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _HEADER_7, _HEADER_16, _HEADER_64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
@@ -72,9 +72,9 @@ class Payload:
         return cls(bytes(data), binary=True)
 
     @classmethod
-    def of_json(cls, value: Any) -> Payload:
-        """A text message of JSON, by orjson. Raises `TypeError` for what orjson cannot encode."""
-        return cls(orjson.dumps(value), binary=False)
+    def of_json(cls, value: Any, codec: JsonCodec = DEFAULT_JSON) -> Payload:
+        """A text message of JSON. Raises what the codec's `dumps` does."""
+        return cls(codec.dumps(value), binary=False)
 
     @property
     def parts(self) -> Sequence[Payload]:

@@ -68,9 +68,17 @@ class BroadcastOperator(Addressing["BroadcastOperator"], SocketCommands):
         )
 
     async def send_json(self, data: Any) -> None:
-        """Send what orjson makes of `data`, as a text message, as `send_text` does."""
+        """Send a value as JSON, in a text message, as `send_text` does.
+
+        It may be whatever Starlette's `send_json` takes, and hold Pydantic models, dataclasses,
+        dates, UUIDs, Decimals, sets and NumPy's numbers and arrays.
+
+        Raises:
+            TypeError: the value, or a part of it, has no JSON form.
+        """
+        payload = Payload.of_json(data, self._dispatcher.json)
         await self._dispatcher.send(
-            self._target, Payload.of_json(data), local=self._local, volatile=self._volatile
+            self._target, payload, local=self._local, volatile=self._volatile
         )
 
     async def _request(

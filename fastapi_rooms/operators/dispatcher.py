@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.types import NodeId
@@ -44,6 +45,10 @@ class ResponseReader(NamedTuple, Generic[Part, T]):
 
 class Dispatcher(Protocol):
     """All that operators need of a namespace: see `worker.local_namespace.LocalNamespace`."""
+
+    @property
+    def json(self) -> JsonCodec:
+        """How values become JSON."""
 
     async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
         """Send a message to the target's sockets: on this worker only if `local`, else on all."""

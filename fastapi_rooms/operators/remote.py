@@ -62,7 +62,7 @@ class RemoteSocket:
 
     async def send_json(self, data: Any) -> None:
         """Send JSON to it."""
-        await self._send(Payload.of_json(data))
+        await self._send(Payload.of_json(data, self._dispatcher.json))
 
     async def _send(self, payload: Payload) -> None:
         await self._dispatcher.send(Target((self.sid,)), payload, local=False, volatile=False)

@@ -46,8 +46,7 @@ class SocketCommands:
     async def fetch_sockets(self, *, timeout: float | None = None) -> list[RemoteSocket]:
         """The sockets: their sids, rooms and data, and the workers they are on.
 
-        Data that cannot be written as JSON by orjson, or is nested deeper than 254 levels, comes as
-        an empty dict, and the log of the socket's worker says so.
+        Data that has no JSON form comes as an empty dict; the log of the socket's worker says so.
         """
         return await self._request(Verb.FETCH, {}, sockets_for(self._dispatcher), timeout)
 

@@ -19,13 +19,14 @@ def open_transport(
     websocket: WebSocket,
     policy: OutboxPolicy,
     on_overflow: Callable[[], None],
+    on_lost: Callable[[], None],
     on_shutdown: OnShutdown,
     *,
     direct_writes: bool,
 ) -> Transport:
     """Create the fastest transport that the server and `direct_writes` allow."""
     if direct_writes:
-        transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown)
+        transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown, on_lost)
         if transport is not None:
             return transport
-    return AsgiTransport(websocket, policy, on_overflow)
+    return AsgiTransport(websocket, policy, on_overflow, on_lost)

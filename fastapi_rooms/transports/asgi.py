@@ -43,11 +43,16 @@ class AsgiTransport:
     fd: int | None = None
 
     def __init__(
-        self, websocket: WebSocket, policy: OutboxPolicy, on_overflow: Callable[[], None]
+        self,
+        websocket: WebSocket,
+        policy: OutboxPolicy,
+        on_overflow: Callable[[], None],
+        on_lost: Callable[[], None] = ignore,
     ) -> None:
         self._websocket = websocket
         self.receive: Callable[[], Awaitable[Message]] = websocket.receive
         self._on_overflow = on_overflow
+        self._on_lost = on_lost
         self._outbox: Outbox[_Item] = Outbox(policy)
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
@@ -128,7 +133,7 @@ class AsgiTransport:
 
     def stop(self) -> None:
         """Drop what is queued, and cancel a `send` that is blocked."""
-        self._on_overflow = ignore
+        self._on_overflow = self._on_lost = ignore
         self._stop_writing()
         if self._writer is not None:
             self._writer.cancel()
@@ -178,6 +183,7 @@ class AsgiTransport:
         except Exception as error:  # noqa: BLE001 -- every server raises its own error
             logger.debug("A message could not be sent: the client is disconnected (%r)", error)
             self._stop_writing()
+            self._loop.call_soon(self._on_lost)
             return False
         finally:
             self._sending = False

@@ -22,10 +22,12 @@ def ignore(*_: object) -> None:
 class Transport(Protocol):
     """Writes messages to one client, in order, under an outbox policy.
 
+    It calls back, once each at most and in a later iteration of the event loop where it is called
+    itself: `on_lost` when it finds that the connection is lost, and `on_overflow` when the policy
+    is to close a client that does not read. Then it has dropped what was queued.
+
     A fan-out writes frames to `fd` itself, or calls `write` or `write_volatile`, which must neither
-    block nor raise. When the policy is to close a slow client, the transport drops what is queued
-    and calls the overflow callback that it was created with, once, in a later iteration of the
-    event loop.
+    block nor raise.
     """
 
     name: str

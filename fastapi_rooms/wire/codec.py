@@ -35,8 +35,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-import orjson
-
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
@@ -81,7 +80,7 @@ def encode(envelope: Envelope) -> bytes:
             flags = (_BINARY if payload.binary else 0) | (_VOLATILE if volatile else 0)
             return _assemble(_BROADCAST, flags, origin, sequence, namespace, target, payload.data)
         case Request(_, _, namespace, target, number, verb, arguments):
-            body = _REQUEST_ID.pack(number) + orjson.dumps([verb, arguments])
+            body = _REQUEST_ID.pack(number) + DEFAULT_JSON.dumps([verb, arguments])
             return _assemble(_REQUEST, 0, origin, sequence, namespace, target, body)
         case Reply(_, _, number, piece, last, refused, data, unsupported):
             flags = (_LAST if last else 0) | (_REFUSED if refused else 0)
@@ -214,7 +213,7 @@ def _decode_names(data: bytes, offset: int, count: int) -> tuple[tuple[Room, ...
 
 def _decode_request(data: bytes, offset: int) -> tuple[int, str, dict[str, Any]]:
     (number,) = _REQUEST_ID.unpack_from(data, offset)
-    match orjson.loads(data[offset + _REQUEST_ID.size :]):
+    match DEFAULT_JSON.loads(data[offset + _REQUEST_ID.size :]):
         case [str(verb), dict(arguments)]:
             return number, verb, arguments
         case _:

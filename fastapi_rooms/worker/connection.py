@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from starlette import websockets
-from starlette.exceptions import WebSocketException
+from starlette.exceptions import HTTPException, WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.core.close_codes import (
@@ -19,15 +19,43 @@ from fastapi_rooms.core.close_codes import (
     TRY_AGAIN_LATER,
     shorten_reason,
 )
-from fastapi_rooms.errors import AdapterUnavailable, ClientError, ShuttingDown, SocketClosed
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    ClientError,
+    ShuttingDown,
+    SidInUse,
+    SocketClosed,
+)
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.socket import Socket
 
 logger = logging.getLogger("fastapi_rooms")
 
+HTTP_STATUS_BASE = 4000
+"""A close code for an `HTTPException` is this and its status: 4404 for "not found"."""
+
+SID_IN_USE = HTTP_STATUS_BASE + 409
+
+ENDPOINT_TIMEOUT = 0.5
+"""Seconds that an endpoint has to end by itself once its client is gone and the worker drains."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take what is left for it, or a close frame."""
+
+
+class SidInUseBeforeAccept(SidInUse, HTTPException):
+    """Starlette answers the handshake with it, unless the endpoint catches it."""
+
+    def __init__(self, message: str) -> None:
+        HTTPException.__init__(self, 409, message)
+
+
+class SidInUseAfterAccept(SidInUse, WebSocketException):
+    """Starlette closes the connection by it, unless the endpoint catches it."""
+
+    def __init__(self, message: str) -> None:
+        WebSocketException.__init__(self, SID_IN_USE, shorten_reason(message))
 
 
 class Connection:
@@ -40,7 +68,7 @@ class Connection:
         "_cancelling",
         "_closer",
         "_data",
-        "_exited",
+        "_ended",
         "_namespace",
         "_over",
         "_sid",
@@ -68,7 +96,7 @@ class Connection:
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._closer: asyncio.Task[None] | None = None
-        self._exited: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
         self._cancelled = False
         self._over = False
 
@@ -77,9 +105,10 @@ class Connection:
         assert self._task is not None
         self._cancelling = self._task.cancelling()
         if self._websocket.application_state is WebSocketState.CONNECTING:
-            await self._websocket.accept(*self._accept)
-            self._accepted = True
-        self.transport = self._namespace.open_transport(self._websocket, self._overflowed)
+            await self._accept_client()
+        self.transport = self._namespace.open_transport(
+            self._websocket, self._overflowed, self._lost
+        )
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data
         )
@@ -93,8 +122,30 @@ class Connection:
                 raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
             if isinstance(error, ShuttingDown):
                 raise WebSocketException(SERVICE_RESTART, "service restart") from error
+            if isinstance(error, SidInUse):
+                raise self._sid_in_use(error) from None
             raise
+        if self.socket.is_lost:  # while it came in
+            self._namespace.exit(self)
         return self.socket
+
+    async def _accept_client(self) -> None:
+        """Accept, unless the sid is in use: that is said before, where the server can say it."""
+        try:
+            self._namespace.check_free(self._sid)
+        except SidInUse as error:
+            if "websocket.http.response" in self._websocket.scope.get("extensions", {}):
+                logger.info("A client was turned away (409): %s", error)
+                raise SidInUseBeforeAccept(str(error)) from None
+            await self._websocket.accept(*self._accept)
+            raise self._sid_in_use(error) from None
+        await self._websocket.accept(*self._accept)
+        self._accepted = True
+
+    @staticmethod
+    def _sid_in_use(error: SidInUse) -> SidInUse:
+        logger.info("A client was turned away (%d): %s", SID_IN_USE, error)
+        return SidInUseAfterAccept(str(error))
 
     async def __aexit__(
         self,
@@ -116,11 +167,18 @@ class Connection:
                     cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
                     await self._wait_for(self._closer, hurry=cancelled and not quietly)
             finally:
-                self.transport.stop()
-            # The task refers to this. As long as each has the other, both wait for the garbage
-            # collector, with the server's connection and all that hangs on it.
-            self._task = None
+                self._end()
         return quietly
+
+    def _end(self) -> None:
+        """The block is over."""
+        self.transport.stop()
+        self._namespace.ended(self)
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        # The task refers to this. As long as each has the other, both wait for the garbage
+        # collector, with the server's connection and all that hangs on it.
+        self._task = None
 
     # How the block ends.
 
@@ -143,14 +201,17 @@ class Connection:
     async def _close_for(self, causes: list[BaseException]) -> bool:
         """Close as the causes say, and return true, if they are all about this client.
 
-        That is: it left, erred, or has to be turned away.
+        That is: it left, erred, or has to be turned away. What is about another client, or another
+        manager, is an exception like any other.
         """
-        reasons = ClientError | AdapterUnavailable | ShuttingDown
-        turned_away = [cause for cause in causes if isinstance(cause, reasons)]
+        turned_away = [cause for cause in causes if self._turns_away(cause)]
         if not all(cause in turned_away or self._means_gone(cause) for cause in causes):
             return False
         for cause in turned_away[:1]:
-            if isinstance(cause, ClientError):
+            if isinstance(cause, HTTPException):
+                logger.debug("%s was closed (%d): %s", self.socket, cause.status_code, cause.detail)
+                await self._close(HTTP_STATUS_BASE + cause.status_code, str(cause.detail))
+            elif isinstance(cause, ClientError):
                 logger.debug("%s was closed (%d): %s", self.socket, cause.code, cause)
                 await self._close(cause.code, str(cause))
             elif isinstance(cause, ShuttingDown):
@@ -160,12 +221,21 @@ class Connection:
                 await self._close(TRY_AGAIN_LATER, "try again later")
         return True
 
+    def _turns_away(self, exc: BaseException) -> bool:
+        """Whether this is a reason to close this client."""
+        if isinstance(exc, ClientError):
+            return exc.socket in (None, self.socket)
+        if isinstance(exc, AdapterUnavailable | ShuttingDown):
+            return exc.manager is self._namespace.runtime.manager
+        return isinstance(exc, HTTPException)
+
     def _means_gone(self, exc: BaseException) -> bool:
         """Whether this is only how an endpoint learns that its client is gone."""
         if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
-            return True
-        if isinstance(exc, SocketClosed) and self._closer is not None:
-            return True  # we disconnected the client while its endpoint was still busy for it
+            socket = getattr(exc, "socket", None)
+            return socket is self.socket if socket is not None else self._is_gone()
+        if isinstance(exc, SocketClosed):  # its endpoint was still busy for it
+            return exc.socket is self.socket and self._is_gone()
         if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
             return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
         return False
@@ -188,27 +258,41 @@ class Connection:
         self._begin_closing(code, reason, flush=True)
 
     async def drain(self, timeout: float) -> None:
-        """Close the client with 1012 behind what was sent to it, and wait for its endpoint to end.
+        """Close the client with 1012 behind what was sent to it, and see that its endpoint ends.
 
-        `timeout` is how many seconds the two may take.
+        An endpoint that reads ends by itself then. One that does not, as it only pushes or listens
+        elsewhere, is cancelled, quietly. `timeout` is how many seconds all of that may take.
         """
-        if not self._namespace.contains(self):
-            return
-        self._exited = exited = asyncio.get_running_loop().create_future()
-        # In a task of its own, as there are servers that keep a cancellation to themselves.
-        draining = asyncio.create_task(self._drain_transport(timeout))
-        try:
-            await asyncio.wait((draining, exited), timeout=timeout)
-        finally:
-            draining.cancel()
-            self._exited = None
-
-    def exited(self) -> None:
-        """The socket has left the namespace."""
-        if self._exited is not None and not self._exited.done():
-            self._exited.set_result(None)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        self._ended = ended = loop.create_future()
+        if self._namespace.rooms_of(self.socket):  # else it has left, or is being closed
+            # In a task of its own, as there are servers that keep a cancellation to themselves.
+            draining = asyncio.create_task(self._drain_transport(timeout))
+            try:
+                await asyncio.wait((draining, ended), timeout=timeout)
+            finally:
+                draining.cancel()
+        if not ended.done():
+            left = max(deadline - loop.time(), 0)
+            await asyncio.wait((ended,), timeout=min(ENDPOINT_TIMEOUT, left))
+        if not ended.done():
+            self._cancel_endpoint()
+            await asyncio.wait((ended,), timeout=max(deadline - loop.time(), 0))
+        self._ended = None
 
     # Closing.
+
+    def _lost(self) -> None:
+        """The connection is lost: the socket leaves, whether or not its endpoint notices."""
+        self.socket.is_lost = True
+        self._namespace.exit(self)
+
+    def _is_gone(self) -> bool:
+        """Whether this client is disconnected, or about to be."""
+        gone = WebSocketState.DISCONNECTED
+        states = (self._websocket.client_state, self._websocket.application_state)
+        return self._closer is not None or self.socket.is_lost or gone in states
 
     def _overflowed(self) -> None:
         """The transport has dropped all that waited, as the client does not read."""
@@ -237,11 +321,15 @@ class Connection:
                     await self.transport.flush()
             logger.debug("%s was disconnected (%d): %s", self.socket, code, reason)
         told = await self._close(code, reason) or self.transport.abort()
-        if not told and not self._over:
+        if not told:
             # The server waits for the client to read before it closes the connection, so the
             # endpoint would go on waiting for a client that is lost to it.
+            self._cancel_endpoint()
+
+    def _cancel_endpoint(self) -> None:
+        """Cancel the endpoint, unless its block is over; the block ends quietly by that."""
+        if not self._over and self._task is not None:
             self._cancelled = True
-            assert self._task is not None
             self._task.cancel()
 
     async def _drain_transport(self, timeout: float) -> None:

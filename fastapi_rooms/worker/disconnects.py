@@ -30,9 +30,6 @@ class Client(Protocol):
     async def drain(self, timeout: float) -> None:
         """Close the client as the worker drains, in at most so many seconds."""
 
-    def exited(self) -> None:
-        """The socket has left the namespace."""
-
 
 class PendingDisconnect(NamedTuple):
     """A client whose socket is in no room any more, and is about to be closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -42,19 +42,20 @@ class Gap(NamedTuple):
     """
 
 
-class Events:
-    """Handlers by event. A plain one is called at once, an async one becomes a task."""
+class EventHandlers:
+    """Handlers by event, in the order of their registration."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
-        self._tasks = Tasks()
+
+    def of(self, event: EventName) -> Sequence[Callable[..., Any]]:
+        """The handlers of an event, as they are now."""
+        handlers = self._handlers.get(event)
+        return tuple(handlers) if handlers else ()
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """A decorator that registers a handler. Raises `ConfigurationError` for no such event."""
-        if event not in _NAMES:
-            raise ConfigurationError(
-                f"There is no event {event!r}. There are: {', '.join(sorted(_NAMES))}."
-            )
+        _check(event)
 
         def register(handler: Handler) -> Handler:
             self._handlers.setdefault(event, []).append(handler)
@@ -62,9 +63,32 @@ class Events:
 
         return register
 
+    def off(self, event: EventName, handler: Callable[..., Any]) -> None:
+        """Take a handler back, registered once. Raises `ConfigurationError` if it is none."""
+        _check(event)
+        try:
+            self._handlers.get(event, []).remove(handler)
+        except ValueError:
+            raise ConfigurationError(f"{handler!r} is no handler of {event!r}.") from None
+
+
+def _check(event: object) -> None:
+    if event not in _NAMES:
+        raise ConfigurationError(
+            f"There is no event {event!r}. There are: {', '.join(sorted(_NAMES))}."
+        )
+
+
+class Events:
+    """Tells handlers. A plain one is called at once, an async one becomes a task."""
+
+    def __init__(self, handlers: EventHandlers) -> None:
+        self.handlers = handlers
+        self._tasks = Tasks()
+
     def emit(self, event: EventName, *args: Any) -> None:
         """Tell every handler. One that raises is logged, and harms neither others nor us."""
-        for handler in self._handlers.get(event, ()):
+        for handler in self.handlers.of(event):
             try:
                 result = handler(*args)
             except Exception:

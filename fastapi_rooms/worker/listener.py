@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-import orjson
-
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
+from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ListenerOverflow
 from fastapi_rooms.types import Room
+from fastapi_rooms.worker.drain import Drainable
 
 
 class RoomMessage(NamedTuple):
@@ -22,6 +25,8 @@ class RoomMessage(NamedTuple):
     """The room listened to; the first of them when the message went to several."""
     payload: Payload
     """The message as it travels; the properties below read it."""
+    codec: JsonCodec = DEFAULT_JSON
+    """What `json` reads by."""
 
     @property
     def binary(self) -> bool:
@@ -39,14 +44,17 @@ class RoomMessage(NamedTuple):
         return self.payload.data
 
     def json(self) -> Any:
-        """The message as JSON. Raises `json.JSONDecodeError`, a `ValueError`, if it is none."""
-        return orjson.loads(self.payload.data)
+        """The message, read as JSON. Raises `ValueError` if it is none."""
+        return self.codec.loads(self.payload.data)
 
 
 class Listener(AsyncIterator[RoomMessage]):
     """An endless iterator over what is sent to some rooms, bounded by an outbox policy."""
 
-    def __init__(self, rooms: tuple[Room, ...], policy: OutboxPolicy) -> None:
+    def __init__(
+        self, rooms: tuple[Room, ...], policy: OutboxPolicy, codec: JsonCodec = DEFAULT_JSON
+    ) -> None:
+        self._codec = codec
         self.rooms = rooms
         """The rooms listened to."""
         self._policy = policy
@@ -65,7 +73,7 @@ class Listener(AsyncIterator[RoomMessage]):
         if self._overflowed or self._closed:  # a busy room would never let it end
             return
         room = next(name for name in target.rooms or () if name in self.rooms)
-        verdict = self._waiting.offer(RoomMessage(room, payload), len(payload.data))
+        verdict = self._waiting.offer(RoomMessage(room, payload, self._codec), len(payload.data))
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
 
@@ -91,3 +99,51 @@ class Listener(AsyncIterator[RoomMessage]):
             self._arrived.clear()
             await self._arrived.wait()
         return self._waiting.pop()
+
+
+class Listeners:
+    """The listeners of a namespace on this worker."""
+
+    def __init__(self) -> None:
+        self._members: Membership[Listener] = Membership()
+        self._keys: dict[Listener, str] = {}
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def rooms(self) -> AbstractSet[Room]:
+        """The rooms that are listened to."""
+        return self._members.rooms.keys()
+
+    def add(self, rooms: tuple[Room, ...], policy: OutboxPolicy, codec: JsonCodec) -> Listener:
+        """A new listener of some rooms."""
+        listener, key = Listener(rooms, policy, codec), str(next(self._numbers))
+        self._keys[listener] = key
+        self._members.add(key, listener)
+        self._members.join(key, rooms)
+        return listener
+
+    def remove(self, listener: Listener) -> bool:
+        """End a listener; returns whether it was one."""
+        listener.close()
+        key = self._keys.pop(listener, None)
+        if key is not None:
+            self._members.remove(key)
+        return key is not None
+
+    def offer(self, target: Target, payload: Payload) -> None:
+        """Give a message to the listeners of the rooms it is sent to; not if it is to everyone."""
+        if target.rooms is not None:
+            for listener in self._members.resolve(target):
+                listener.offer(target, payload)
+
+    def drainables(self) -> list[Drainable]:
+        """All of them, to be drained."""
+        return [listener.drain for listener in self._keys]
+
+    def close(self) -> None:
+        """End all of them."""
+        for listener in list(self._keys):
+            self.remove(listener)

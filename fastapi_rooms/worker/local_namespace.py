@@ -17,23 +17,28 @@ from starlette.websockets import WebSocket
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.membership import Membership
-from fastapi_rooms.core.names import new_sid
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import SidInUse, SocketClosed, TooManyRooms, UsageError
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    SidInUse,
+    SocketClosed,
+    TooManyRooms,
+)
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.servers import open_transport
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
-from fastapi_rooms.worker.authorization import Authorization
 from fastapi_rooms.worker.disconnects import Client, Disconnects, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.events import Events, Gap
 from fastapi_rooms.worker.fanout import Delivery, Fanout
-from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.handlers import Handlers
+from fastapi_rooms.worker.listener import Listener, Listeners
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
 
@@ -45,38 +50,41 @@ class LocalNamespace:
     other workers ask for, and the `ManagedNamespace` of the manager's runs.
     """
 
-    def __init__(self, name: str, runtime: Runtime) -> None:
+    def __init__(self, name: str, runtime: Runtime, handlers: Handlers) -> None:
         self.name = name
         """Its name, with the leading slash."""
-        self._runtime = runtime
+        self.runtime = self._runtime = runtime
+        """What it shares with the manager's other namespaces."""
         self.everyone = BroadcastOperator(self)
         """The operator that addresses everyone in the namespace, on all workers."""
         self._clients: dict[Sid, Client] = {}
+        self._open: dict[Client, None] = {}  # whose block is not over, though they may have left
         self._disconnects = Disconnects()
         self._members: Membership[Transport] = Membership()
         self._fanout = Fanout(self._members)
-        self._listeners: Membership[Listener] = Membership()
-        self.events = Events()
-        self.authorization = Authorization()
-        self.handlers: dict[str, Callable[..., Any]] = {}
-        """Handlers of server-side events, by the event."""
+        self._listeners = Listeners()
+        self.events = Events(handlers.events)
+        self._handlers = handlers
         self._channel = runtime.channels.of_namespace(name)
         runtime.namespaces[name] = self
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
-        """The rooms here and the sids in them: a live, read-only view."""
         return self._members.rooms
 
     @property
     def sids(self) -> Mapping[Sid, AbstractSet[Room]]:
-        """The sids here and the rooms they are in: a live, read-only view."""
         return self._members.sids
 
     @property
     def outbox(self) -> OutboxPolicy:
         """What happens to sockets and listeners that do not keep up."""
         return self._runtime.settings.outbox
+
+    @property
+    def json(self) -> JsonCodec:
+        """How values become JSON, and JSON values."""
+        return self._runtime.settings.json
 
     # What operators call.
 
@@ -93,11 +101,15 @@ class LocalNamespace:
         try:
             if not local:
                 accepted = run.publish(self.name, target, payload, volatile=volatile)
+        except AdapterUnavailable as error:
+            raise self._runtime.own(error) from error.__cause__
         finally:  # the members here get it even if the adapter raises
             delivery = self.deliver(target, payload, volatile=volatile)
         try:
             if accepted is not None:
                 await accepted
+        except AdapterUnavailable as error:
+            raise self._runtime.own(error) from error.__cause__
         finally:
             if delivery is not None:
                 await delivery.written()
@@ -110,19 +122,20 @@ class LocalNamespace:
         """Have workers carry out a request: see `Cluster.request`."""
         if timeout is None:
             timeout = self._runtime.settings.request_timeout
-        return await self._runtime.run.cluster.request(self.name, request, reader, timeout)
+        return await self._runtime.attribute(
+            self._runtime.run.cluster.request(self.name, request, reader, timeout)
+        )
 
     # What arrives, from here or from another worker.
 
     def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
         """Deliver to this worker's members and listeners: every broadcast ends here."""
-        if self._listeners and target.rooms is not None:
-            for listener in self._listeners.resolve(target):
-                listener.offer(target, payload)
+        if self._listeners:
+            self._listeners.offer(target, payload)
         return self._fanout.write(target, payload, volatile=volatile)
 
     async def written(self) -> None:
-        """Return when every broadcast that was sent before is with the sockets it is for."""
+        """Return when all earlier broadcasts are with the sockets they are for."""
         await self._fanout.written()
 
     @asynccontextmanager
@@ -132,28 +145,22 @@ class LocalNamespace:
         """Have a listener among the members of some rooms, for the time of the block."""
         run = self._runtime.run
         channels = (self._channel, *self._channels_of(rooms))
-        await run.acquire(channels)
-        listener = Listener(rooms, outbox or self.outbox)
-        key = new_sid(run.node)
-        self._listeners.add(key, listener)
-        self._listeners.join(key, rooms)
+        await self._runtime.attribute(run.acquire(channels))
+        listener = self._listeners.add(rooms, outbox or self.outbox, self.json)
         try:
             yield listener
         finally:
-            listener.close()
-            if self._listeners.get(key) is not None:  # else the manager was closed meanwhile
-                self._listeners.remove(key)
+            if self._listeners.remove(listener):  # else the manager was closed meanwhile
                 run.release(channels)
 
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something.
 
-        Where shards are lost one by one, the namespace's own channel may be the one: then any room
-        may have missed what was sent to several.
+        Any of them may have missed what was sent to several if a shard has the namespace's channel.
         """
         runtime, lost = self._runtime, outage.channels
         all_rooms = runtime.sharded and self._channel in lost
-        names = (self.rooms.keys() | self._listeners.rooms.keys()) - self.sids.keys()
+        names = (self.rooms.keys() | self._listeners.rooms) - self.sids.keys()
         of_room = runtime.channels.of_room
         rooms = frozenset(n for n in names if all_rooms or of_room(self.name, n) in lost)
         sockets = any(of_room(self.name, sid) in lost for sid in self.sids)
@@ -162,12 +169,15 @@ class LocalNamespace:
 
     # What connections call.
 
-    def open_transport(self, websocket: WebSocket, on_overflow: Callable[[], None]) -> Transport:
+    def open_transport(
+        self, websocket: WebSocket, on_overflow: Callable[[], None], on_lost: Callable[[], None]
+    ) -> Transport:
         """A way to the client of an accepted connection."""
         return open_transport(
             websocket,
             self.outbox,
             on_overflow,
+            on_lost,
             self._runtime.run.begin_drain,
             direct_writes=self._runtime.settings.direct_writes,
         )
@@ -179,14 +189,15 @@ class LocalNamespace:
         """
         run, socket = self._runtime.run, client.socket
         channels = (self._channel, *self._channels_of((socket.sid,)))
-        self._check_free(socket.sid)
-        await run.acquire(channels)
+        self.check_free(socket.sid)
+        await self._runtime.attribute(run.acquire(channels))
         try:
-            self._check_free(socket.sid)  # another may have taken it while we waited
+            self.check_free(socket.sid)  # another may have taken it while we waited
         except SidInUse:
             run.release(channels)
             raise
         self._clients[socket.sid] = client
+        self._open[client] = None
         self._members.add(socket.sid, client.transport)
         self._members.join(socket.sid, (socket.sid,))
         self.events.emit("connect", socket)
@@ -202,12 +213,16 @@ class LocalNamespace:
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
         self.events.left(socket.sid, left)
         self.events.emit("disconnect", socket)
-        client.exited()
         return True
 
-    def contains(self, client: Client) -> bool:
-        """Whether a client has come in, has not left, and is not about to be disconnected."""
-        return self._is_in(client.socket)
+    def ended(self, client: Client) -> None:
+        """The block of a client is over."""
+        self._open.pop(client, None)
+
+    def check_free(self, sid: Sid) -> None:
+        """Raise `SidInUse` if a socket of this worker has the sid."""
+        if sid in self._clients:
+            raise SidInUse(f"A socket of this worker in {self.name} has the sid {sid!r} already.")
 
     # What sockets call.
 
@@ -220,11 +235,11 @@ class LocalNamespace:
         new = self._new_rooms(socket, rooms)
         if not new:
             return
-        if self.authorization:
-            await self.authorization.authorize(socket, new)
+        if self._handlers.authorization:
+            await self._handlers.authorization.authorize(socket, new)
             self._check_in(socket)
         run, channels = self._runtime.run, self._channels_of(new)
-        await run.acquire(channels)  # for as long as we are here; `_add` holds them for the socket
+        await self._runtime.attribute(run.acquire(channels))  # ours; `_add` acquires the socket's
         try:
             self._add(socket, new)
         finally:
@@ -237,6 +252,13 @@ class LocalNamespace:
     async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         """Take a socket out of every room at once, and close it behind what was sent before."""
         await self.disconnect_all((socket,), code, reason)
+
+    def lost(self, socket: Socket) -> None:
+        """Take a socket out whose client is gone."""
+        socket.is_lost = True
+        client = self._clients.get(socket.sid)
+        if client is not None and client.socket is socket:
+            self.exit(client)
 
     # What commands call, on whichever worker they were given.
 
@@ -262,7 +284,7 @@ class LocalNamespace:
             return  # so that nothing is subscribed to here, where nobody is to join
         run, channels = self._runtime.run, self._channels_of(rooms)
         full: TooManyRooms | None = None
-        await run.acquire(channels)
+        await self._runtime.attribute(run.acquire(channels))
         try:
             async for some in in_slices(sockets):
                 for socket in some:
@@ -292,7 +314,7 @@ class LocalNamespace:
     def disconnect_all(self, sockets: Iterable[Socket], code: int, reason: str) -> Awaitable[None]:
         """Take sockets out of every room at once, and close them behind what was sent before.
 
-        What it returns is done when all of them have left the namespace, and are being closed.
+        The awaitable is done when all of them have left the namespace, and are being closed.
         """
         pending = []
         for socket in sockets:
@@ -303,22 +325,16 @@ class LocalNamespace:
         return self._disconnects.close(pending)
 
     def handle(self, event: str, args: list[Any]) -> Any:
-        """Call the handler of a server-side event."""
-        handler = self.handlers.get(event)
-        if handler is None:
-            raise UsageError(f"There is no handler of {event!r} here.")
-        return handler(*args)
+        return self._handlers.server_side_handler(event)(*args)
 
     def describe(self) -> dict[str, Any]:
-        """What there is to know of this worker, in JSON values."""
         return describe(self._runtime.run.cluster.uptime, self._runtime.namespaces.values())
 
     # What the manager calls.
 
     def drainables(self) -> list[Drainable]:
         """Every client and listener, to be drained."""
-        listeners = (listener.drain for listener in self._listeners.members())
-        return [*(client.drain for client in self._clients.values()), *listeners]
+        return [*(client.drain for client in self._open), *self._listeners.drainables()]
 
     async def close(self) -> None:
         """Forget those who could not be drained in time; the manager is closing."""
@@ -327,26 +343,30 @@ class LocalNamespace:
             transport.stop()
         for client in list(self._clients.values()):
             self.exit(client)
-        for listener in self._listeners.members():
-            listener.close()
         self._fanout.close()
-        self._listeners.clear()
+        self._listeners.close()
         await self.events.close(self._runtime.settings.drain_schedule.timeout)
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
         self._fanout = Fanout(self._members)
         self._clients.clear()
+        self._open.clear()
         self._disconnects.clear()
         self._members.clear()
-        self._listeners.clear()
+        self._listeners = Listeners()
         self.events.forget()
 
     # Membership, and the channels it holds.
 
     def _new_rooms(self, socket: Socket, rooms: tuple[Room, ...]) -> tuple[Room, ...]:
-        """Those that the socket is not in yet. Raises `SocketClosed` or `TooManyRooms`."""
+        """Those that the socket is not in yet; none if it is lost.
+
+        Raises `SocketClosed` or `TooManyRooms`.
+        """
         self._check_in(socket)
+        if socket.is_lost:
+            return ()
         mine = self.sids[socket.sid]
         new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
         if new:
@@ -356,17 +376,15 @@ class LocalNamespace:
     def _add(self, socket: Socket, new: tuple[Room, ...]) -> None:
         """Put a socket into rooms whose channels are held, once more for each that it joins.
 
-        It may have left, or joined some rooms, since `new` was found out.
+        It may have left, be lost, or have joined some rooms, since `new` was found out.
         """
         self._check_in(socket)
+        if socket.is_lost:
+            return
         self._runtime.settings.check_rooms(self.sids[socket.sid], new)
         joined = self._members.join(socket.sid, new)
         self._runtime.run.hold(self._channels_of(joined.rooms))
         self.events.joined(socket.sid, joined)
-
-    def _check_free(self, sid: Sid) -> None:
-        if sid in self._clients:
-            raise SidInUse(f"A socket of this worker in {self.name} has the sid {sid!r} already.")
 
     def _is_in(self, socket: Socket) -> bool:
         client = self._clients.get(socket.sid)
@@ -375,8 +393,8 @@ class LocalNamespace:
         )
 
     def _check_in(self, socket: Socket) -> None:
-        if not self._is_in(socket):
-            raise SocketClosed(f"{socket} has left: its `connect` block is over.")
+        if not (self._is_in(socket) or socket.is_lost):
+            raise SocketClosed(f"{socket} has left: its `connect` block is over.", socket)
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]

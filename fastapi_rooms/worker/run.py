@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -77,7 +79,12 @@ class Run:
         self._settings = settings
         self._channels = channels
         self._namespaces = namespaces
-        self._loop = asyncio.get_running_loop()
+        self.loop = self._loop = asyncio.get_running_loop()
+        """The event loop that it belongs to."""
+        self.thread = threading.get_ident()
+        """The thread of that event loop."""
+        self.pid = os.getpid()
+        """The process that it belongs to."""
         self._is_alone = adapter if isinstance(adapter, SupportsIsAlone) else None
         self._is_live = adapter if isinstance(adapter, SupportsIsLive) else None
         self._shards = adapter if isinstance(adapter, SupportsShards) else None

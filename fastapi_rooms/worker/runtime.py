@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import NamedTuple
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import NamedTuple, TypeVar
 
 from fastapi_rooms.adapters.base import Adapter, SupportsShards
 from fastapi_rooms.core.names import Channels
-from fastapi_rooms.errors import NotStarted
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted, ShuttingDown, UsageError
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
+
+T = TypeVar("T")
+E = TypeVar("E", bound=AdapterUnavailable | ShuttingDown)
+
+LOOP_TIMEOUT = 30.0
+"""Seconds that a thread waits for the event loop, beside what the work itself may take."""
 
 
 class Health(NamedTuple):
@@ -47,15 +56,88 @@ class Runtime:
         self.sharded = isinstance(adapter, SupportsShards)
         """Whether the adapter's channels are in shards, which can be lost one by one."""
         self.namespaces: dict[str, ManagedNamespace] = {}
+        self.manager: object = None
+        """The `RoomManager` that this is the runtime of; errors say so."""
         self._run: Run | None = None
 
     @property
     def run(self) -> Run:
-        """The present run. Raises `NotStarted` if there is none."""
+        """The present run, in the event loop that it belongs to.
+
+        Raises:
+            NotStarted: there is none.
+            UsageError: this is another event loop, thread or process.
+        """
         run = self._run
         if run is None:
             raise NotStarted
+        try:
+            here = asyncio.get_running_loop() is run.loop
+        except RuntimeError:
+            here = False
+        if not here:
+            self._check_process(run)
+            raise UsageError(
+                "This RoomManager runs in another event loop. From a thread, or a `def` route, use "
+                "`rooms.sync`, which has the same operators and needs no `await`. An event loop of "
+                "its own needs a manager of its own."
+            )
         return run
+
+    @property
+    def running(self) -> Run:
+        """The present run, readable from anywhere. Raises `NotStarted` if there is none."""
+        if self._run is None:
+            raise NotStarted
+        return self._run
+
+    def call(self, work: Callable[[], Awaitable[T]], timeout: float | None) -> T:
+        """Have the event loop run something while this thread waits: see `LoopCaller`."""
+        run = self.running
+        self._check_process(run)
+        if threading.get_ident() == run.thread:
+            raise UsageError(
+                "`rooms.sync` would block the event loop that the RoomManager runs in. Here, use "
+                "the manager itself: `await rooms.to(…)`."
+            )
+
+        async def carry_out() -> T:
+            return await work()
+
+        limit = LOOP_TIMEOUT + (self.settings.request_timeout if timeout is None else timeout)
+        done = asyncio.run_coroutine_threadsafe(carry_out(), run.loop)
+        try:
+            return done.result(limit)
+        except FutureTimeoutError:
+            if done.done():
+                raise  # it is what the work raised
+            done.cancel()
+            raise AdapterUnavailable(
+                f"The event loop of this RoomManager did not do it in {limit:g} s: it is blocked, "
+                "or has ended. It may be done still."
+            ) from None
+
+    async def attribute(self, work: Awaitable[T]) -> T:
+        """Await something, and say of its error that it is about this manager."""
+        try:
+            return await work
+        except (AdapterUnavailable, ShuttingDown) as error:
+            raise self.own(error) from error.__cause__
+
+    def own(self, error: E) -> E:
+        """The error, which says that it is about this manager."""
+        error.manager = self.manager
+        return error
+
+    @staticmethod
+    def _check_process(run: Run) -> None:
+        if run.pid != os.getpid():
+            raise UsageError(
+                f"This RoomManager runs in process {run.pid}, and this one, {os.getpid()}, was "
+                "forked from it. Use an `Emitter` here, or start the manager in this process."
+            )
+        if run.loop.is_closed():
+            raise NotStarted
 
     @property
     def health(self) -> Health:

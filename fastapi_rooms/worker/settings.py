@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import check_count, check_not_negative, check_positive
 from fastapi_rooms.core.drain_schedule import DrainSchedule
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.errors import TooManyRooms
 from fastapi_rooms.types import Room
@@ -33,6 +34,7 @@ class Settings:
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     drain_schedule: DrainSchedule = field(default_factory=DrainSchedule)
     direct_writes: bool = True
+    json: JsonCodec = DEFAULT_JSON
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)

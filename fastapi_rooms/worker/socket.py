@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-import orjson
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -17,6 +17,7 @@ from fastapi_rooms.core.close_codes import (
     UNSUPPORTED_DATA,
     check_close,
 )
+from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.errors import InvalidMessage
@@ -24,11 +25,18 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
+
 
 class SocketHost(Protocol):
     """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
 
     name: str
+
+    @property
+    def json(self) -> JsonCodec:
+        """How values become JSON, and JSON values."""
 
     everyone: BroadcastOperator
     """Addresses everyone in the namespace."""
@@ -45,11 +53,14 @@ class SocketHost(Protocol):
     async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         """Take the socket out of every room, and close it behind what was sent before."""
 
+    def lost(self, socket: Socket) -> None:
+        """The socket has read that its client is gone."""
+
 
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_host", "_transport", "data", "sid", "websocket")
+    __slots__ = ("_host", "_transport", "data", "is_lost", "sid", "websocket")
 
     def __init__(
         self,
@@ -67,6 +78,8 @@ class Socket:
         """This socket's id, and the name of a room that only it is in unless you put others in."""
         self.data = data
         """What the application knows of this socket: JSON values."""
+        self.is_lost = False
+        """Whether the connection is known to be lost. Then it is in no room, and joins none."""
 
     @property
     def rooms(self) -> AbstractSet[Room]:
@@ -100,6 +113,9 @@ class Socket:
             TooManyRooms: it would be in more than `max_rooms_per_socket`; 1008 as well.
             AdapterUnavailable: the adapter did not confirm them within the join timeout.
             SocketClosed: this socket's `connect` block is over, or it was disconnected.
+
+        A socket whose connection is lost joins nothing, and nothing is raised, so that its endpoint
+        can go on with what the client has sent before.
         """
         await self._host.join(self, check_rooms(names))
 
@@ -133,15 +149,24 @@ class Socket:
 
         Waits for a client that is behind. Raises `WebSocketDisconnect` when it is gone.
         """
-        await self._transport.send(Payload.of_text(data))
+        await self._send(Payload.of_text(data))
 
     async def send_bytes(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes to this client, as `send_text` does text."""
-        await self._transport.send(Payload.of_bytes(data))
+        await self._send(Payload.of_bytes(data))
 
     async def send_json(self, data: Any) -> None:
-        """Send what orjson makes of `data`, as a text message."""
-        await self._transport.send(Payload.of_json(data))
+        """Send a value as JSON, in a text message: see `BroadcastOperator.send_json`."""
+        await self._send(Payload.of_json(data, self._host.json))
+
+    async def wait_closed(self) -> None:
+        """Return when the client is gone; what it sends meanwhile is read and ignored.
+
+        For endpoints that only push: a task of theirs sends, and this tells when to end.
+        """
+        with suppress(WebSocketDisconnect):
+            while True:
+                await self._receive()
 
     async def receive_text(self) -> str:
         """The client's next message.
@@ -150,11 +175,11 @@ class Socket:
             WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
             InvalidMessage: it sent bytes; `rooms.connect` closes with 1003 by it.
         """
-        return _text_of(await self._receive())
+        return self._read(_text_of, await self._receive())
 
     async def receive_bytes(self) -> bytes:
         """The client's next message, as `receive_text`, for bytes."""
-        return _bytes_of(await self._receive())
+        return self._read(_bytes_of, await self._receive())
 
     async def receive_json(self) -> Any:
         """The client's next message, read as JSON whether it came as text or bytes.
@@ -163,7 +188,7 @@ class Socket:
             WebSocketDisconnect: the client is gone; `rooms.connect` ends quietly by it.
             InvalidMessage: it is not JSON; `rooms.connect` closes with 1007 by it.
         """
-        return _json_of(await self._receive())
+        return self._read(self._json_of, await self._receive())
 
     def iter_text(self) -> AsyncIterator[str]:
         """The client's messages, as `receive_text` gives them; ends when the client is gone."""
@@ -175,29 +200,54 @@ class Socket:
 
     def iter_json(self) -> AsyncIterator[Any]:
         """The client's messages, as `receive_json` gives them; ends when the client is gone."""
-        return _Messages(self, self._transport.receive, _json_of)
+        return _Messages(self, self._transport.receive, self._json_of)
+
+    async def _send(self, payload: Payload) -> None:
+        try:
+            await self._transport.send(payload)
+        except WebSocketDisconnect as error:
+            raise self._own(error) from None
+
+    def _own(self, error: E) -> E:
+        """The error, which says that it is about this socket."""
+        error.socket = self  # type: ignore[attr-defined]  # Starlette's has no such attribute
+        return error
 
     async def _receive(self) -> Message:
         self._check_there()
         return self._unless_gone(await self._transport.receive())
 
+    def _read(self, read: Callable[[Message], T], message: Message) -> T:
+        try:
+            return read(message)
+        except InvalidMessage as error:
+            raise self._own(error) from error.__cause__
+
+    def _json_of(self, message: Message) -> Any:
+        data = message.get("text")
+        if data is None:
+            data = message.get("bytes") or b""
+        try:
+            return self._host.json.loads(data)
+        except ValueError as error:
+            raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error
+
     def _check_there(self) -> None:
         # `websocket.receive_text` refuses to read once a send has found the client gone; reading on
         # to the disconnect message is what ends the endpoint in order, with the client's code.
         if self.websocket.client_state is WebSocketState.DISCONNECTED:
-            raise WebSocketDisconnect(ABNORMAL_CLOSURE)
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE))
 
     def _unless_gone(self, message: Message) -> Message:
         if message["type"] == "websocket.disconnect":
             self.websocket.client_state = WebSocketState.DISCONNECTED
-            raise WebSocketDisconnect(message.get("code") or NO_STATUS, message.get("reason"))
+            self._host.lost(self)
+            code, reason = message.get("code") or NO_STATUS, message.get("reason")
+            raise self._own(WebSocketDisconnect(code, reason))
         return message
 
     def __repr__(self) -> str:
         return f"<Socket {self.sid} in {self._host.name}>"
-
-
-T = TypeVar("T")
 
 
 class _Messages(AsyncIterator[T]):
@@ -207,7 +257,7 @@ class _Messages(AsyncIterator[T]):
     timeout say, would be over.
     """
 
-    __slots__ = ("_read", "_receive", "_socket")
+    __slots__ = ("_reader", "_receive", "_socket")
 
     def __init__(
         self,
@@ -217,13 +267,13 @@ class _Messages(AsyncIterator[T]):
     ) -> None:
         self._socket = socket
         self._receive = receive
-        self._read = read
+        self._reader = read
 
     async def __anext__(self) -> T:
         socket = self._socket
         try:
             socket._check_there()
-            return self._read(socket._unless_gone(await self._receive()))
+            return socket._read(self._reader, socket._unless_gone(await self._receive()))
         except WebSocketDisconnect:
             raise StopAsyncIteration from None
 
@@ -240,13 +290,3 @@ def _bytes_of(message: Message) -> bytes:
     if data is None:
         raise InvalidMessage("Expected bytes, got a text message", code=UNSUPPORTED_DATA)
     return bytes(data)
-
-
-def _json_of(message: Message) -> Any:
-    data = message.get("text")
-    if data is None:
-        data = message.get("bytes") or b""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise InvalidMessage(f"Expected JSON: {error}", code=INVALID_DATA) from error

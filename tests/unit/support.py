@@ -15,6 +15,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterHealth, Receiver, RoomManager
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.core.target import Target
@@ -198,6 +199,8 @@ class Sent(NamedTuple):
 
 class RecordingDispatcher:
     """Notes what operators hand on; nobody answers their requests."""
+
+    json = DEFAULT_JSON
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []

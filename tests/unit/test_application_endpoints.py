@@ -12,9 +12,10 @@ from starlette.endpoints import WebSocketEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import AdapterUnavailable, OutboxPolicy, RoomManager, SidInUse, Socket
+from fastapi_rooms import AdapterUnavailable, OutboxPolicy, RoomManager, Socket
 from tests.unit.applications import app_of_socket, chat_in, join, starlette_app
 from tests.unit.support import FakeAdapter
 
@@ -173,7 +174,7 @@ def test_a_message_that_cannot_be_read_closes_with_its_code(read: Any, code: int
         assert rooms.rooms == rooms.sids == {}
 
 
-def test_a_sid_in_use_is_the_second_endpoints_error() -> None:
+def test_a_sid_in_use_is_said_before_the_connection_is_accepted() -> None:
     rooms = RoomManager()
 
     async def stays(socket: Socket) -> None:
@@ -184,8 +185,9 @@ def test_a_sid_in_use_is_the_second_endpoints_error() -> None:
         client.websocket_connect("/") as first,
     ):
         assert first.receive_text() == "in"
-        with pytest.raises(SidInUse), client.websocket_connect("/"):
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect("/"):
             pass
+        assert denied.value.status_code == 409
         assert rooms.rooms == {"ann": {"ann"}, "lobby": {"ann"}}
 
 

@@ -76,6 +76,7 @@ class UvicornTransport:
         "_conn",
         "_deferred_shutdown",
         "_loop",
+        "_on_lost",
         "_on_overflow",
         "_on_shutdown",
         "_open_state",
@@ -100,12 +101,13 @@ class UvicornTransport:
         policy: OutboxPolicy,
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
+        on_lost: Callable[[], None] = ignore,
     ) -> UvicornTransport | None:
         """A transport for an accepted connection, or `None` if anything is not as expected."""
         connection = connection_of(websocket)
         if connection is None:
             return None
-        return cls(websocket, connection, policy, on_overflow, on_shutdown)
+        return cls(websocket, connection, policy, on_overflow, on_shutdown, on_lost)
 
     def __init__(
         self,
@@ -114,6 +116,7 @@ class UvicornTransport:
         policy: OutboxPolicy,
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
+        on_lost: Callable[[], None],
     ) -> None:
         protocol, transport, conn, open_state = connection
         self._protocol = protocol
@@ -124,6 +127,7 @@ class UvicornTransport:
         self._policy = policy
         self._on_overflow = on_overflow
         self._on_shutdown = on_shutdown
+        self._on_lost = on_lost
         # While the server waits for the drain to close this: the seconds that it then has.
         self._deferred_shutdown: float | None = None
         self._loop = asyncio.get_running_loop()
@@ -213,7 +217,7 @@ class UvicornTransport:
         if self._stopped:
             return
         self._stopped = True
-        self._on_overflow = ignore
+        self._on_overflow = self._on_lost = ignore
         self._block_writes()
         if self._socket_fd is not None and not self._transport.is_closing():
             self._transport.set_write_buffer_limits()
@@ -313,10 +317,11 @@ class UvicornTransport:
             type(self._protocol).resume_writing(self._protocol)
 
     def _connection_lost(self, exc: Exception | None) -> None:
-        protocol = self._protocol
+        protocol, on_lost = self._protocol, self._on_lost
         self._deferred_shutdown = None
         self.stop()
         protocol.connection_lost(exc)
+        on_lost()
 
     def _shutdown(self) -> None:
         """Have the drain close this connection, as the server would close all of them at once."""

@@ -155,7 +155,7 @@ class ClusterSuite(ManagerBench):
     ) -> None:
         one, two, _ = cluster
         nested: dict[str, Any] = {}
-        for _ in range(300):
+        for _ in range(5000):
             nested = {"in": nested}
         bad = await cluster.member(two, "lobby", data={"what": object()})
         deep = await cluster.member(two, data=nested)

@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import RoomManager, SidInUse, SocketClosed
-from fastapi_rooms.testing.client import WebSocketClient
+from fastapi_rooms import RoomManager, SocketClosed
+from fastapi_rooms.testing.client import Rejected, WebSocketClient
 from fastapi_rooms.testing.cluster import Cluster, Member
 from fastapi_rooms.testing.suite.backplane import (
     Backplane,
@@ -220,7 +220,7 @@ class InterestSuite(ManagerBench):
     ) -> None:
         one, two, _ = cluster
         first = await cluster.member(one, "lobby", sid="ann")
-        with pytest.raises(SidInUse):
+        with pytest.raises(Rejected, match="409"):
             await Member(one, "lobby", sid="ann").open()
         await two.to("ann").send_text("still you")
         assert await first.receive_text() == "still you"

@@ -159,7 +159,7 @@ class StrictnessSuite(ManagerBench):
         one, two, _ = cluster
         member = await cluster.member(two, "lobby")
         with pytest.raises(TypeError):
-            await one.to("lobby").send_json({"a set": {1}})
+            await one.to("lobby").send_json({"an object": object()})
         with pytest.raises(UnicodeEncodeError):
             await one.to("lobby").send_text("\ud800")
         with pytest.raises(TypeError):

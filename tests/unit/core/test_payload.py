@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -117,8 +116,7 @@ def test_send_bytes_takes_nothing_but_bytes(data: Any) -> None:
 def test_a_lone_surrogate_is_refused_before_it_could_break_a_connection() -> None:
     with pytest.raises(UnicodeEncodeError):
         Payload.of_text("\ud800")
-    with pytest.raises(orjson.JSONEncodeError):
-        Payload.of_json("\ud800")
+    assert Payload.of_json("\ud800").text == '"\\ud800"'
 
 
 def test_what_json_cannot_say_is_a_type_error() -> None:

@@ -87,7 +87,8 @@ async def test_an_error_after_the_connection_was_closed_is_not_closed_again(
         async with rooms.connect(websocket) as socket:
             await websocket.close(4000)
             assert websocket.application_state is WebSocketState.DISCONNECTED
-            raise AdapterUnavailable("after the close")
+            adapter.publish_error = AdapterUnavailable("after the close")
+            await rooms.send_text("x")
         await until_gone(socket)
 
     async with WebSocketClient(app_of(endpoint)) as client:

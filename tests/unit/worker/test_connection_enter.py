@@ -8,7 +8,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterUnavailable, NotStarted, RoomManager, SidInUse, Socket
-from fastapi_rooms.testing import WebSocketClient, eventually
+from fastapi_rooms.testing import Rejected, WebSocketClient, eventually
 from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
 from tests.unit.worker.support import echo_endpoint, nothing_is_left, until_gone
 
@@ -77,14 +77,14 @@ async def test_a_sid_that_is_in_use_is_refused_and_its_owner_stays(
                     await socket.send_text(text)
         except SidInUse as error:
             refused.append(error)
-            await websocket.close(1008, "somebody else is Ann")
+            await websocket.close(1008, "somebody else is Ann")  # it is not accepted: HTTP 403
 
     app = app_of(endpoint)
     async with WebSocketClient(app) as first:
         await eventually(lambda: "lobby" in rooms.rooms)
         adapter.hold()  # it is known at once, and the adapter is not asked
-        async with WebSocketClient(app) as second:
-            assert await second.wait_closed() == 1008
+        with pytest.raises(Rejected, match="403"):
+            await WebSocketClient(app).open()
         adapter.release()
         assert "'ann'" in str(refused[0])
         assert rooms.rooms == {"ann": {"ann"}, "lobby": {"ann"}}

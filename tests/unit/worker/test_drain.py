@@ -63,7 +63,7 @@ async def test_what_a_large_room_was_sent_just_before_arrives_before_the_close(
         await member.close()
 
 
-async def test_a_drained_client_is_in_its_rooms_until_its_endpoint_ends(
+async def test_a_drained_client_has_left_its_rooms_when_its_endpoint_ends(
     rooms: RoomManager,
 ) -> None:
     left: list[AbstractSet[str]] = []
@@ -82,7 +82,7 @@ async def test_a_drained_client_is_in_its_rooms_until_its_endpoint_ends(
         drained = asyncio.create_task(rooms.drain())
         assert await ann.wait_closed() == 1012
         await drained
-    assert left == [{"lobby"}]
+    assert left == [set()]
     assert rooms.rooms == {}
 
 

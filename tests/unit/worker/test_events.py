@@ -13,24 +13,24 @@ import pytest
 
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.testing import eventually
-from fastapi_rooms.worker.events import EventName, Events
+from fastapi_rooms.worker.events import EventHandlers, EventName, Events
 from tests.unit.support import other_tasks
 
 
 def test_a_handler_is_called_with_what_the_event_tells() -> None:
-    events = Events()
+    events = Events(EventHandlers())
     calls: list[Any] = []
-    events.on("join-room")(lambda room, sid: calls.append((room, sid)))
+    events.handlers.on("join-room")(lambda room, sid: calls.append((room, sid)))
     events.emit("join-room", "lobby", "ann")
     events.emit("leave-room", "lobby", "ann")
     assert calls == [("lobby", "ann")]
 
 
 def test_handlers_are_called_in_the_order_they_were_registered() -> None:
-    events = Events()
+    events = Events(EventHandlers())
     calls: list[Any] = []
     for number in range(3):
-        events.on("connect")(lambda _socket, number=number: calls.append(number))
+        events.handlers.on("connect")(lambda _socket, number=number: calls.append(number))
     events.emit("connect", None)
     assert calls == [0, 1, 2]
 
@@ -38,21 +38,21 @@ def test_handlers_are_called_in_the_order_they_were_registered() -> None:
 def test_on_gives_the_handler_back() -> None:
     def handler(room: str) -> None: ...
 
-    assert Events().on("create-room")(handler) is handler
+    assert EventHandlers().on("create-room")(handler) is handler
 
 
 @pytest.mark.parametrize("event", get_args(EventName))
 def test_every_event_that_is_documented_can_be_handled(event: EventName) -> None:
-    events = Events()
+    events = Events(EventHandlers())
     calls: list[Any] = []
-    events.on(event)(lambda *args: calls.append(args))
+    events.handlers.on(event)(lambda *args: calls.append(args))
     events.emit(event, "told")
     assert calls == [("told",)]
 
 
 def test_an_event_that_does_not_exist_is_refused_and_the_others_are_named() -> None:
     with pytest.raises(ConfigurationError, match="no event 'joined'") as raised:
-        Events().on(cast(Any, "joined"))
+        EventHandlers().on(cast(Any, "joined"))
     for event in get_args(EventName):
         assert event in str(raised.value)
 
@@ -60,14 +60,14 @@ def test_an_event_that_does_not_exist_is_refused_and_the_others_are_named() -> N
 def test_a_handler_that_raises_is_logged_and_the_next_is_still_called(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    events = Events()
+    events = Events(EventHandlers())
     calls: list[Any] = []
 
-    @events.on("create-room")
+    @events.handlers.on("create-room")
     def broken(room: str) -> None:
         raise ValueError("broken")
 
-    events.on("create-room")(calls.append)
+    events.handlers.on("create-room")(calls.append)
     events.emit("create-room", "lobby")
     assert calls == ["lobby"]
     [record] = caplog.records
@@ -78,10 +78,10 @@ def test_a_handler_that_raises_is_logged_and_the_next_is_still_called(
 
 
 async def test_an_async_handler_runs_as_a_task_and_the_caller_goes_on() -> None:
-    events, may_end = Events(), asyncio.Event()
+    events, may_end = Events(EventHandlers()), asyncio.Event()
     calls: list[str] = []
 
-    @events.on("delete-room")
+    @events.handlers.on("delete-room")
     async def handler(room: str) -> None:
         await may_end.wait()
         calls.append(room)
@@ -94,9 +94,9 @@ async def test_an_async_handler_runs_as_a_task_and_the_caller_goes_on() -> None:
 
 
 async def test_an_async_handler_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    events = Events()
+    events = Events(EventHandlers())
 
-    @events.on("gap")
+    @events.handlers.on("gap")
     async def broken(gap: object) -> None:
         await asyncio.sleep(0)
         raise ValueError("broken")
@@ -108,9 +108,9 @@ async def test_an_async_handler_that_raises_is_logged(caplog: pytest.LogCaptureF
 
 
 async def test_a_handler_that_has_ended_is_not_kept() -> None:
-    events = Events()
+    events = Events(EventHandlers())
 
-    @events.on("create-room")
+    @events.handlers.on("create-room")
     async def handler(room: str) -> None: ...
 
     events.emit("create-room", "lobby")
@@ -124,11 +124,11 @@ async def test_a_handler_that_has_ended_is_not_kept() -> None:
 
 
 async def test_close_lets_the_handlers_that_still_run_finish() -> None:
-    events = Events()
+    events = Events(EventHandlers())
     may_finish = asyncio.Event()
     finished: list[str] = []
 
-    @events.on("disconnect")
+    @events.handlers.on("disconnect")
     async def slow(socket: str) -> None:
         await may_finish.wait()
         finished.append(socket)
@@ -143,10 +143,10 @@ async def test_close_lets_the_handlers_that_still_run_finish() -> None:
 
 
 async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them() -> None:
-    events = Events()
+    events = Events(EventHandlers())
     cleaned_up: list[str] = []
 
-    @events.on("connect")
+    @events.handlers.on("connect")
     async def endless(socket: str) -> None:
         try:
             await asyncio.Event().wait()
@@ -166,10 +166,10 @@ async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them(
 async def test_a_handler_that_will_not_end_is_named_and_left_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    events = Events()
+    events = Events(EventHandlers())
     go = asyncio.Event()
 
-    @events.on("connect")
+    @events.handlers.on("connect")
     async def stubborn(socket: str) -> None:
         while not go.is_set():
             with suppress(asyncio.CancelledError):
@@ -184,4 +184,4 @@ async def test_a_handler_that_will_not_end_is_named_and_left_behind(
 
 
 async def test_closing_with_nothing_running_is_harmless() -> None:
-    await Events().close(600)
+    await Events(EventHandlers()).close(600)

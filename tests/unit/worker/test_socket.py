@@ -48,6 +48,9 @@ class _Host(RecordingDispatcher):
     def rooms_of(self, socket: Socket) -> frozenset[str]:
         return self.sids.get(socket.sid, frozenset())
 
+    def lost(self, socket: Socket) -> None:
+        self.asked.append(("lost", ()))
+
     async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         self.asked.append(("disconnect", (str(code), reason)))
 

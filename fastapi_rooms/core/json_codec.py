@@ -1,0 +1,108 @@
+"""JSON as FastAPI's users have it: what Starlette reads and sends, and what applications hold.
+
+orjson does what it can do exactly, which is nearly everything, in a fraction of the time. The
+standard library's `json`, which Starlette uses, does the rest: integers past 64 bits, keys that are
+no strings, lone surrogates, deep nesting. What neither knows, such as a Pydantic model, a set or a
+Decimal, is converted as FastAPI does it for a response.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+import orjson
+
+_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+"""A translation that leaves digits only, all of them zeros."""
+_LONG_NUMBER = b"0" * 19
+"""Integers of fewer digits fit into 64 bits."""
+
+
+class JsonCodec(Protocol):
+    """How values become JSON, and JSON values: `RoomManager(json=…)` takes one of your own."""
+
+    def dumps(self, value: Any) -> bytes:
+        """The value as JSON, in UTF-8. Raises `TypeError` or `ValueError` if it has no JSON."""
+
+    def loads(self, data: str | bytes) -> Any:
+        """The value that JSON text stands for. Raises `ValueError` if it is none."""
+
+
+class DefaultJson:
+    """The codec of a manager that is given none."""
+
+    def dumps(self, value: Any) -> bytes:
+        """The value as JSON.
+
+        Raises:
+            TypeError: it holds something that has no JSON form.
+            ValueError: it holds itself.
+        """
+        try:
+            return orjson.dumps(value, _convert, orjson.OPT_SERIALIZE_NUMPY)
+        except TypeError:  # perhaps only orjson cannot
+            return _dumps_exactly(value)
+
+    def loads(self, data: str | bytes) -> Any:
+        """The value that JSON text stands for, its integers exact.
+
+        Raises:
+            ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
+        """
+        raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
+        # orjson makes floats of integers past 64 bits. Those have 19 digits or more in a row.
+        if len(raw) >= len(_LONG_NUMBER) and _LONG_NUMBER in raw.translate(_DIGITS):
+            return _loads_exactly(data)
+        try:
+            return orjson.loads(raw)
+        except ValueError:  # perhaps only orjson cannot: half a surrogate pair, say, or NaN
+            return _loads_exactly(data)
+
+
+DEFAULT_JSON: JsonCodec = DefaultJson()
+
+
+def _loads_exactly(data: str | bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _dumps_exactly(value: Any) -> bytes:
+    try:
+        text = json.dumps(value, separators=(",", ":"), default=_convert_any)
+    except RecursionError:
+        raise ValueError("This value is nested too deeply for JSON.") from None
+    return text.encode()
+
+
+def _convert(value: Any) -> Any:
+    """What stands for a value that orjson leaves to us, as FastAPI has it in a response."""
+    if isinstance(value, tuple | set | frozenset):  # of tuples, the named ones
+        return list(value)
+    if isinstance(value, Decimal):
+        exponent = value.as_tuple().exponent
+        return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        return value.model_dump(mode="json")
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    raise TypeError(
+        f"A value of type {module}{kind.__qualname__} cannot be sent as JSON. Convert it first "
+        "(FastAPI's `jsonable_encoder` may serve), or give the manager a codec that can: "
+        "`RoomManager(json=…)`."
+    )
+
+
+def _convert_any(value: Any) -> Any:
+    """What stands for a value that the standard library leaves to us: what orjson makes of it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    try:
+        return orjson.loads(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+    except TypeError:
+        return _convert(value)
