@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from starlette.websockets import WebSocket
 
 from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.servers.uvicorn.connection import is_closing
 from fastapi_rooms.servers.uvicorn.server import OnShutdown, on_server_shutdown
 from fastapi_rooms.servers.uvicorn.transport import UvicornTransport
 from fastapi_rooms.servers.worker_count import count_workers_here
@@ -29,4 +31,6 @@ def open_transport(
         transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown, on_lost)
         if transport is not None:
             return transport
+        if is_closing(websocket):  # and perhaps nobody reads
+            asyncio.get_running_loop().call_soon(on_lost)
     return AsgiTransport(websocket, policy, on_overflow, on_lost)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from asyncio import FIRST_COMPLETED
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from starlette import websockets
-from starlette.exceptions import HTTPException, WebSocketException
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.core.close_codes import (
@@ -27,15 +27,18 @@ from fastapi_rooms.errors import (
     SocketClosed,
 )
 from fastapi_rooms.types import Sid
+from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
 from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.refusals import (
+    HTTP_STATUS_BASE,
+    can_answer_by_http,
+    raise_that_client_is_gone,
+    refusal_of,
+    sid_in_use,
+)
 from fastapi_rooms.worker.socket import Socket
 
 logger = logging.getLogger("fastapi_rooms")
-
-HTTP_STATUS_BASE = 4000
-"""A close code for an `HTTPException` is this and its status: 4404 for "not found"."""
-
-SID_IN_USE = HTTP_STATUS_BASE + 409
 
 ENDPOINT_TIMEOUT = 0.5
 """Seconds that an endpoint has to end by itself once its client is gone and the worker drains."""
@@ -43,19 +46,8 @@ ENDPOINT_TIMEOUT = 0.5
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take what is left for it, or a close frame."""
 
-
-class SidInUseBeforeAccept(SidInUse, HTTPException):
-    """Starlette answers the handshake with it, unless the endpoint catches it."""
-
-    def __init__(self, message: str) -> None:
-        HTTPException.__init__(self, 409, message)
-
-
-class SidInUseAfterAccept(SidInUse, WebSocketException):
-    """Starlette closes the connection by it, unless the endpoint catches it."""
-
-    def __init__(self, message: str) -> None:
-        WebSocketException.__init__(self, SID_IN_USE, shorten_reason(message))
+_CONNECTIONS = "fastapi_rooms.connections"
+"""Where an ASGI scope has the blocks that its WebSocket is in: one for each of its namespaces."""
 
 
 class Connection:
@@ -64,6 +56,7 @@ class Connection:
     __slots__ = (
         "_accept",
         "_accepted",
+        "_beside",
         "_cancelled",
         "_cancelling",
         "_closer",
@@ -99,6 +92,7 @@ class Connection:
         self._ended: asyncio.Future[None] | None = None
         self._cancelled = False
         self._over = False
+        self._beside: list[Connection] = websocket.scope.setdefault(_CONNECTIONS, [])
 
     async def __aenter__(self) -> Socket:
         self._task = asyncio.current_task()
@@ -107,24 +101,22 @@ class Connection:
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._accept_client()
         self.transport = self._namespace.open_transport(
-            self._websocket, self._overflowed, self._lost
+            self._websocket, self._overflowed, self.lost
         )
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data
         )
+        self._beside.append(self)
         try:
             await self._namespace.enter(self)
         except BaseException as error:
-            self.transport.stop()
-            self._task = None
-            if isinstance(error, AdapterUnavailable):
-                logger.info("A client was turned away (1013): %s", error)
-                raise WebSocketException(TRY_AGAIN_LATER, "try again later") from error
-            if isinstance(error, ShuttingDown):
-                raise WebSocketException(SERVICE_RESTART, "service restart") from error
-            if isinstance(error, SidInUse):
-                raise self._sid_in_use(error) from None
-            raise
+            self._end()
+            refusal = refusal_of(error)
+            if refusal is error:
+                raise
+            if self.socket.is_lost:
+                await raise_that_client_is_gone(self._websocket)
+            raise refusal from error
         if self.socket.is_lost:  # while it came in
             self._namespace.exit(self)
         return self.socket
@@ -134,18 +126,12 @@ class Connection:
         try:
             self._namespace.check_free(self._sid)
         except SidInUse as error:
-            if "websocket.http.response" in self._websocket.scope.get("extensions", {}):
-                logger.info("A client was turned away (409): %s", error)
-                raise SidInUseBeforeAccept(str(error)) from None
-            await self._websocket.accept(*self._accept)
-            raise self._sid_in_use(error) from None
+            accepted = not can_answer_by_http(self._websocket)
+            if accepted:
+                await self._websocket.accept(*self._accept)
+            raise sid_in_use(error, accepted=accepted) from None
         await self._websocket.accept(*self._accept)
         self._accepted = True
-
-    @staticmethod
-    def _sid_in_use(error: SidInUse) -> SidInUse:
-        logger.info("A client was turned away (%d): %s", SID_IN_USE, error)
-        return SidInUseAfterAccept(str(error))
 
     async def __aexit__(
         self,
@@ -153,19 +139,20 @@ class Connection:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._over = True
+        self._namespace.begin_disconnect(self)  # if it is to be, with the code that was said
         self._namespace.exit(self)  # before anything that waits, and could be cancelled
+        causes, cancelled = list(causes_of(exc)), self._take_cancellation_back()
         quietly = False
-        causes = [] if exc is None else list(_causes_of(exc))
         try:
             if exc is None:
                 await self._close_normally()
             else:
-                quietly = await self._close_for(causes)
+                quietly = await self._close_for(causes, cancelled=cancelled)
         finally:
             try:
                 if self._closer is not None:
-                    cancelled = any(isinstance(cause, asyncio.CancelledError) for cause in causes)
-                    await self._wait_for(self._closer, hurry=cancelled and not quietly)
+                    await self._wait_for(self._closer, hurry=is_cancelled(causes) and not quietly)
             finally:
                 self._end()
         return quietly
@@ -173,6 +160,7 @@ class Connection:
     def _end(self) -> None:
         """The block is over."""
         self.transport.stop()
+        self._beside.remove(self)
         self._namespace.ended(self)
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
@@ -198,15 +186,17 @@ class Connection:
         if is_open and is_ours and not await self._close(NORMAL_CLOSURE, ""):
             self.transport.abort()
 
-    async def _close_for(self, causes: list[BaseException]) -> bool:
+    async def _close_for(self, causes: list[BaseException], *, cancelled: bool) -> bool:
         """Close as the causes say, and return true, if they are all about this client.
 
         That is: it left, erred, or has to be turned away. What is about another client, or another
-        manager, is an exception like any other.
+        manager, is an exception like any other. `cancelled`: whether a cancellation is ours alone.
         """
         turned_away = [cause for cause in causes if self._turns_away(cause)]
-        if not all(cause in turned_away or self._means_gone(cause) for cause in causes):
-            return False
+        for cause in causes:
+            is_ours = cancelled and isinstance(cause, asyncio.CancelledError)
+            if not (is_ours or cause in turned_away or self._means_gone(cause)):
+                return False
         for cause in turned_away[:1]:
             if isinstance(cause, HTTPException):
                 logger.debug("%s was closed (%d): %s", self.socket, cause.status_code, cause.detail)
@@ -231,18 +221,14 @@ class Connection:
 
     def _means_gone(self, exc: BaseException) -> bool:
         """Whether this is only how an endpoint learns that its client is gone."""
-        if isinstance(exc, WebSocketDisconnect) or _is_use_after_disconnect(exc):
+        if isinstance(exc, WebSocketDisconnect) or is_use_after_disconnect(exc):
             socket = getattr(exc, "socket", None)
             return socket is self.socket if socket is not None else self._is_gone()
-        if isinstance(exc, SocketClosed):  # its endpoint was still busy for it
-            return exc.socket is self.socket and self._is_gone()
-        if isinstance(exc, asyncio.CancelledError) and self._cancelled and self._task is not None:
-            return self._task.uncancel() <= self._cancelling  # as asyncio.timeout does
-        return False
+        # Its endpoint was still busy for it.
+        return isinstance(exc, SocketClosed) and exc.socket is self.socket and self._is_gone()
 
     async def _wait_for(self, closer: asyncio.Task[None], *, hurry: bool) -> None:
         """The block is over before its client was closed: wait for that, unless in a hurry."""
-        self._over = True
         try:
             if not hurry:
                 await asyncio.wait((closer,))
@@ -263,30 +249,47 @@ class Connection:
         An endpoint that reads ends by itself then. One that does not, as it only pushes or listens
         elsewhere, is cancelled, quietly. `timeout` is how many seconds all of that may take.
         """
+        if self._task is None:  # the block has ended before its turn
+            return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         self._ended = ended = loop.create_future()
+        closing = self._closer
         if self._namespace.rooms_of(self.socket):  # else it has left, or is being closed
             # In a task of its own, as there are servers that keep a cancellation to themselves.
-            draining = asyncio.create_task(self._drain_transport(timeout))
+            closing = asyncio.create_task(self._drain_transport(timeout))
+        if closing is not None:
             try:
-                await asyncio.wait((draining, ended), timeout=timeout)
+                await asyncio.wait((closing, ended), timeout=timeout, return_when=FIRST_COMPLETED)
             finally:
-                draining.cancel()
-        if not ended.done():
-            left = max(deadline - loop.time(), 0)
-            await asyncio.wait((ended,), timeout=min(ENDPOINT_TIMEOUT, left))
+                if closing is not self._closer:
+                    closing.cancel()
+        left = max(deadline - loop.time(), 0)
+        await asyncio.wait((ended,), timeout=left if self._over else min(ENDPOINT_TIMEOUT, left))
         if not ended.done():
             self._cancel_endpoint()
-            await asyncio.wait((ended,), timeout=max(deadline - loop.time(), 0))
+            left = max(deadline - loop.time(), ENDPOINT_TIMEOUT)
+            await asyncio.wait((ended,), timeout=left)
+        if not (ended.done() or self._over):
+            logger.warning(
+                "The endpoint of %s was cancelled, as this worker drains, and has not ended within "
+                "%g s; the server may wait for it. Code that catches CancelledError must raise it "
+                "again.",
+                self.socket,
+                left,
+            )
         self._ended = None
 
-    # Closing.
+    def lost(self) -> None:
+        """The connection is lost: the socket leaves, whether or not its endpoint notices.
 
-    def _lost(self) -> None:
-        """The connection is lost: the socket leaves, whether or not its endpoint notices."""
-        self.socket.is_lost = True
-        self._namespace.exit(self)
+        So do the sockets that the same WebSocket has in other namespaces.
+        """
+        for connection in tuple(self._beside):
+            connection.socket.is_lost = True
+            connection._namespace.exit(connection)
+
+    # Closing.
 
     def _is_gone(self) -> bool:
         """Whether this client is disconnected, or about to be."""
@@ -325,12 +328,23 @@ class Connection:
             # The server waits for the client to read before it closes the connection, so the
             # endpoint would go on waiting for a client that is lost to it.
             self._cancel_endpoint()
+        if len(self._beside) > 1:
+            self.lost()
 
     def _cancel_endpoint(self) -> None:
-        """Cancel the endpoint, unless its block is over; the block ends quietly by that."""
-        if not self._over and self._task is not None:
+        """Cancel the endpoint; the block ends quietly by that. One that is over waits no longer."""
+        if self._over:
+            self.transport.stop()
+            self.transport.abort()
+        elif self._task is not None:
             self._cancelled = True
             self._task.cancel()
+
+    def _take_cancellation_back(self) -> bool:
+        """Whether the endpoint was cancelled by us, and by nobody else; as `asyncio.timeout`."""
+        if not self._cancelled or self._task is None:
+            return False
+        return self._task.uncancel() <= self._cancelling
 
     async def _drain_transport(self, timeout: float) -> None:
         try:
@@ -361,22 +375,3 @@ def _closed(closing: asyncio.Future[None]) -> None:
     _closing.discard(closing)
     if not closing.cancelled() and (error := closing.exception()) is not None:
         logger.debug("A socket could not be closed: %r", error)
-
-
-def _causes_of(exc: BaseException) -> Iterator[BaseException]:
-    """What an `asyncio.TaskGroup` in the block failed of, or the one exception itself."""
-    if isinstance(exc, BaseExceptionGroup):
-        for cause in exc.exceptions:
-            yield from _causes_of(cause)
-    else:
-        yield exc
-
-
-def _is_use_after_disconnect(exc: BaseException) -> bool:
-    """Starlette's way to say that a `websocket.receive_*` or `send_*` came after the end."""
-    kind = getattr(websockets, "WebSocketDisconnected", None)
-    if kind is not None:
-        return isinstance(exc, kind)
-    return isinstance(exc, RuntimeError) and str(exc).startswith(
-        ("WebSocket is not connected", 'Cannot call "')
-    )

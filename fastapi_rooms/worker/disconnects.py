@@ -27,6 +27,9 @@ class Client(Protocol):
         Does nothing for one that has left.
         """
 
+    def lost(self) -> None:
+        """Leave the namespace, as the connection is lost."""
+
     async def drain(self, timeout: float) -> None:
         """Close the client as the worker drains, in at most so many seconds."""
 
@@ -64,6 +67,12 @@ class Disconnects:
                 _close(some)
         finally:  # even if cancelled: what is out of its rooms already must be closed
             _close(pending)
+
+    def begin(self, client: Client) -> None:
+        """Begin to close this one, if it is to be closed, as its block is over."""
+        pending = self._pending.get(client.socket.sid)
+        if pending is not None and pending.client is client:
+            _close((pending,))
 
     def close_now(self) -> None:
         """Begin to close all that are left."""

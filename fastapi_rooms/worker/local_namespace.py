@@ -22,12 +22,7 @@ from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import (
-    AdapterUnavailable,
-    SidInUse,
-    SocketClosed,
-    TooManyRooms,
-)
+from fastapi_rooms.errors import AdapterUnavailable, SidInUse, SocketClosed, TooManyRooms
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.servers import open_transport
@@ -215,6 +210,10 @@ class LocalNamespace:
         self.events.emit("disconnect", socket)
         return True
 
+    def begin_disconnect(self, client: Client) -> None:
+        """Begin to close a client that is out of its rooms, and waits for its turn."""
+        self._disconnects.begin(client)
+
     def ended(self, client: Client) -> None:
         """The block of a client is over."""
         self._open.pop(client, None)
@@ -232,6 +231,7 @@ class LocalNamespace:
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
+        self._runtime.check_here()
         new = self._new_rooms(socket, rooms)
         if not new:
             return
@@ -247,10 +247,12 @@ class LocalNamespace:
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
+        self._runtime.check_here()
         self.leave_all((socket,), rooms)
 
     async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         """Take a socket out of every room at once, and close it behind what was sent before."""
+        self._runtime.check_here()
         await self.disconnect_all((socket,), code, reason)
 
     def lost(self, socket: Socket) -> None:
@@ -258,7 +260,7 @@ class LocalNamespace:
         socket.is_lost = True
         client = self._clients.get(socket.sid)
         if client is not None and client.socket is socket:
-            self.exit(client)
+            client.lost()
 
     # What commands call, on whichever worker they were given.
 

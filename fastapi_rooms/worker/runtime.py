@@ -84,6 +84,11 @@ class Runtime:
             )
         return run
 
+    def check_here(self) -> None:
+        """Raise `UsageError` where there is a run, in another event loop, thread or process."""
+        if self._run is not None:
+            _ = self.run
+
     @property
     def running(self) -> Run:
         """The present run, readable from anywhere. Raises `NotStarted` if there is none."""
@@ -112,10 +117,11 @@ class Runtime:
             if done.done():
                 raise  # it is what the work raised
             done.cancel()
-            raise AdapterUnavailable(
+            late = AdapterUnavailable(
                 f"The event loop of this RoomManager did not do it in {limit:g} s: it is blocked, "
                 "or has ended. It may be done still."
-            ) from None
+            )
+            raise self.own(late) from None
 
     async def attribute(self, work: Awaitable[T]) -> T:
         """Await something, and say of its error that it is about this manager."""

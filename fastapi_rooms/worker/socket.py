@@ -20,7 +20,7 @@ from fastapi_rooms.core.close_codes import (
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
-from fastapi_rooms.errors import InvalidMessage
+from fastapi_rooms.errors import ClientError, InvalidMessage
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
@@ -117,7 +117,10 @@ class Socket:
         A socket whose connection is lost joins nothing, and nothing is raised, so that its endpoint
         can go on with what the client has sent before.
         """
-        await self._host.join(self, check_rooms(names))
+        try:
+            await self._host.join(self, check_rooms(names))
+        except ClientError as error:
+            raise self._own(error) from error.__cause__
 
     async def leave(self, *names: Room) -> None:
         """Leave rooms; those it is not in do not matter. A socket's own room is not left."""
@@ -203,6 +206,8 @@ class Socket:
         return _Messages(self, self._transport.receive, self._json_of)
 
     async def _send(self, payload: Payload) -> None:
+        if self.is_lost:  # there are servers that would take it all the same
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE))
         try:
             await self._transport.send(payload)
         except WebSocketDisconnect as error:

@@ -63,6 +63,19 @@ def connection_of(websocket: WebSocket) -> Connection | None:
     return Connection(protocol, transport, conn, state)
 
 
+def is_closing(websocket: WebSocket) -> bool:
+    """Whether the connection is one of uvicorn's, and known to be lost or about to be closed."""
+    protocol = getattr(getattr(websocket, "_receive", None), "__self__", None)
+    kind = type(protocol)
+    transport: Any = getattr(protocol, "transport", None)
+    return (
+        _IMPLEMENTATIONS.get(kind.__module__) == kind.__name__
+        and is_tested_uvicorn()
+        and (isinstance(transport, asyncio.Transport) or _is_uvloop_transport(transport))
+        and bool(transport.is_closing())
+    )
+
+
 def has_starlettes_receive(websocket: WebSocket) -> bool:
     """Whether `receive` is Starlette's own, which after the handshake only reads from the inbox."""
     return (

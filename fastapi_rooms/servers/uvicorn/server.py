@@ -1,7 +1,7 @@
 """The uvicorn server that runs this process: its version, and a hook for the start of its shutdown.
 
-It depends on this: uvicorn installs a method of its `Server` as the handler of `SIGTERM`, in the
-main thread, before the application's lifespan starts, and runs the lifespan in a task whose
+It depends on this: the method `serve` of uvicorn's `Server` is running in the same event loop when
+the application's lifespan starts, in whatever thread, and the lifespan runs in a task whose
 coroutine is a method of the server's `lifespan`. The server awaits its method `shutdown` when it
 starts to stop, for whatever reason, and then waits for its connections, for at most
 `config.timeout_graceful_shutdown` seconds. We override `shutdown` on the instance. If anything is
@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import signal
 import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -32,6 +30,9 @@ client, so its messages would have overtaken those in our outbox.
 
 OLDEST_WEBSOCKETS, NEWEST_WEBSOCKETS = 15, 17
 """The major releases of websockets, inclusive, whose parser `reader.py` was tested with."""
+
+_SERVE = ("uvicorn.server", "serve")
+"""The module and the name of the method that runs a server."""
 
 OnShutdown = Callable[[float | None], float | None]
 """Called when the server starts to stop, with its shutdown timeout in seconds (`None`: no timeout).
@@ -62,12 +63,10 @@ def on_server_shutdown(on_shutdown: OnShutdown) -> Callable[[], None] | None:
 
     Returns a function that removes the callback, or `None` if the server is not as expected.
     """
-    server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    server = next(filter(_is_being_started_by, _servers_here()), None)
     if (
-        threading.current_thread() is not threading.main_thread()
-        or (type(server).__module__, type(server).__name__) != ("uvicorn.server", "Server")
+        (type(server).__module__, type(server).__name__) != ("uvicorn.server", "Server")
         or not is_tested_uvicorn()
-        or not _is_being_started_by(server)
         or not hasattr(getattr(server, "config", None), "timeout_graceful_shutdown")
         or not inspect.iscoroutinefunction(getattr(type(server), "shutdown", None))
     ):
@@ -77,6 +76,17 @@ def on_server_shutdown(on_shutdown: OnShutdown) -> Callable[[], None] | None:
         return None
     hook.callbacks.append(on_shutdown)
     return lambda: hook.callbacks.remove(on_shutdown)
+
+
+def _servers_here() -> Iterator[Any]:
+    """The servers that run in this event loop."""
+    for task in asyncio.all_tasks():
+        coroutine: Any = task.get_coro()
+        while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+            # Asked of their frames only, as a frame keeps what it was once asked for.
+            if (frame.f_globals.get("__name__"), frame.f_code.co_name) == _SERVE:
+                yield frame.f_locals.get("self")
+            coroutine = coroutine.cr_await
 
 
 def _is_being_started_by(server: Any) -> bool:

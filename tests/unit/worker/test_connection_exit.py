@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import AdapterUnavailable, RoomManager, Socket, SocketClosed
 from fastapi_rooms.testing import WebSocketClient, eventually
-from fastapi_rooms.worker import connection as connection_module
+from fastapi_rooms.worker import causes as causes_module
 from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
 from tests.unit.worker.support import echo_endpoint, nothing_is_left, until_gone
 
@@ -208,7 +208,7 @@ async def test_using_the_websocket_after_its_end_ends_the_block_quietly(
     starlette: str,
 ) -> None:
     if starlette == "before that":
-        monkeypatch.setattr(connection_module, "websockets", SimpleNamespace())
+        monkeypatch.setattr(causes_module, "websockets", SimpleNamespace())
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:

@@ -185,3 +185,60 @@ async def test_a_handler_that_will_not_end_is_named_and_left_behind(
 
 async def test_closing_with_nothing_running_is_harmless() -> None:
     await Events(EventHandlers()).close(600)
+
+
+# Taking a handler back.
+
+
+def test_a_handler_that_is_taken_back_is_told_nothing_more() -> None:
+    events = Events(EventHandlers())
+    calls: list[str] = []
+
+    def handler(room: str) -> None:
+        calls.append(room)
+
+    events.handlers.on("create-room")(handler)
+    events.handlers.on("delete-room")(handler)
+    events.handlers.on("create-room")(lambda room: calls.append(f"other {room}"))
+    events.emit("create-room", "lobby")
+    events.handlers.off("create-room", handler)
+    events.emit("create-room", "bar")
+    events.emit("delete-room", "bar")
+    assert calls == ["lobby", "other lobby", "other bar", "bar"]
+
+
+def test_a_bound_method_is_taken_back_and_one_that_was_registered_twice_once() -> None:
+    events = Events(EventHandlers())
+    calls: list[str] = []
+    for _ in range(2):
+        events.handlers.on("create-room")(calls.append)
+    events.handlers.off("create-room", calls.append)
+    events.emit("create-room", "lobby")
+    assert calls == ["lobby"]
+
+
+def test_a_handler_may_take_itself_back() -> None:
+    events = Events(EventHandlers())
+    calls: list[str] = []
+
+    def once(room: str) -> None:
+        events.handlers.off("create-room", once)
+        calls.append(room)
+
+    events.handlers.on("create-room")(once)
+    events.handlers.on("create-room")(calls.append)
+    for room in ("lobby", "bar"):
+        events.emit("create-room", room)
+    assert calls == ["lobby", "lobby", "bar"], "the next one is told all the same"
+
+
+def test_what_is_no_handler_cannot_be_taken_back() -> None:
+    handlers = EventHandlers()
+    handlers.on("create-room")(print)
+    with pytest.raises(ConfigurationError, match="no handler of 'delete-room'"):
+        handlers.off("delete-room", print)
+    with pytest.raises(ConfigurationError, match="no event 'joined'"):
+        handlers.off(cast(Any, "joined"), print)
+    handlers.off("create-room", print)
+    with pytest.raises(ConfigurationError, match="no handler"):
+        handlers.off("create-room", print)

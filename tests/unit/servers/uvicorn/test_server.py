@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -80,10 +79,20 @@ async def serving(
 
 async def test_a_server_tells_when_it_begins_to_stop_and_for_how_long_it_waits() -> None:
     app = Application()
-    async with serving(app) as [(server, _)]:
+    async with serving(app):
         assert app.hooked
         assert app.told == []
-        assert signal.getsignal(signal.SIGTERM) == server.handle_exit
+    assert app.told == [7]
+
+
+async def test_a_server_in_a_thread_tells_as_well() -> None:
+    app = Application()
+
+    async def serve_for_a_while() -> None:
+        async with serving(app):
+            assert app.hooked
+
+    await asyncio.to_thread(asyncio.run, serve_for_a_while())
     assert app.told == [7]
 
 
