@@ -74,10 +74,12 @@ class Namespace(BroadcastOperator):
     ) -> Connection:
         """Bring a client in for the time of an `async with` block, which gives its `Socket`.
 
-        Accepts the connection unless it is accepted already. At the end of the block, whichever
-        way it ends, the socket has left every room. The block ends quietly when the client goes
-        (`WebSocketDisconnect`); when the client sends what cannot be read (`InvalidMessage`: closed
-        with 1003 or 1007); and when the adapter is unavailable (closed with 1013).
+        Accepts the connection unless it is accepted already. The socket has left every room at the
+        end of the block, whichever way it ends, and as soon as its connection is known to be lost.
+        The block ends quietly when the client goes (`WebSocketDisconnect`); when the client sends
+        what cannot be read (`InvalidMessage`: closed with 1003 or 1007); when the manager's adapter
+        is unavailable (closed with 1013); and by an `HTTPException` (closed with 4000 plus its
+        status: 4404). An error about another socket or manager is an exception like any other.
 
         Args:
             websocket: Starlette's object, which stays yours: read from it and write to it freely.
@@ -89,7 +91,9 @@ class Namespace(BroadcastOperator):
         Raises:
             NotStarted: the manager is not running.
             InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes.
-            SidInUse: a socket of this worker has that sid.
+            SidInUse: a socket of this worker has that sid. Unless the endpoint catches it, the
+                client gets HTTP status 409 where the server can send one before it accepts, else
+                close code 4409. To reach all sockets of a user, use a room: `user:ann`.
         """
         node = self._runtime.run.node
         sid = new_sid(node) if sid is None else check_room(sid)
@@ -130,7 +134,8 @@ class Namespace(BroadcastOperator):
         | `gap` | a `Gap` | messages from other workers may have been missed |
 
         The room that a socket has by its own sid makes no events. A handler that raises is logged
-        and harms nothing else. Raises `ConfigurationError` for an event that does not exist.
+        and harms nothing else. `off` takes a handler back. Raises `ConfigurationError` for an event
+        that does not exist.
         """
         return self._handlers.events.on(event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import write_files
@@ -92,6 +94,18 @@ def test_tutorial_two_workers_in_memory_are_told_so(
     server = run_server(start, "uvicorn app:app --workers 2", tmp_path)
     (shown,) = texts("docs/tutorial/first-chat.md", "in memory")
     wait_until(lambda: " ".join(shown.split()) in server.log, timeout=60)
+
+
+def test_a_process_of_a_pool_sends_by_an_emitter(
+    start: Start, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    write_files(tmp_path, files_of("docs/howto/threads.md"), redis_server)
+    server = run_server(start, "uvicorn render:app", tmp_path)
+    with connect(server.url("/images/tea")) as ann:
+        ann.send("render it")
+        assert json.loads(ann.recv(timeout=60)) == {"rendered": 499999500000}
+    server.stop()
+    assert server.complaints == []
 
 
 def texts(page: str, containing: str) -> list[str]:

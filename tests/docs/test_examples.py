@@ -5,9 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -34,6 +39,8 @@ RUN_ELSEWHERE = {
     "docs/howto/emitting.md": "test_emitting.py",
     "docs/howto/testing.md": "test_test_files.py",
     "docs/howto/deployment.md-worker.py": "test_commands.py",
+    "docs/howto/threads.md-render.py": "test_commands.py",
+    "docs/howto/json.md-structs.py": "below, if msgspec is installed",
     "docs/tutorial/first-chat.md-two_workers.py": "test_commands.py",
 }
 
@@ -218,6 +225,25 @@ def test_what_a_client_sees_when_it_is_turned_away(example: ModuleType, serve: S
         assert client.close_code == 1008
 
 
+@shows("docs/howto/authentication.md", "notify.py")
+def test_one_user_has_several_tabs(example: ModuleType) -> None:
+    def tab(session: str) -> WebSocketTestSession:
+        return client.websocket_connect("/notifications", headers={"cookie": f"session={session}"})
+
+    with (
+        TestClient(example.app) as client,
+        tab("s3cret") as first,
+        tab("s3cret") as second,
+        tab("pa55") as bob,
+    ):
+        wait_until(lambda: len(example.rooms.rooms.get("user:ann", ())) == 2)
+        assert client.post("/users/ann/notify?text=hello").json() == 2
+        assert client.post("/users/bob/notify?text=bye").json() == 1
+        assert client.post("/users/cem/notify?text=hello").json() == 0
+        for session, text in ((first, "hello"), (second, "hello"), (bob, "bye")):
+            assert session.receive_json() == {"notification": text}
+
+
 ORIGIN = {"origin": "https://chat.example.com"}
 ANN, BOB = ({**ORIGIN, "cookie": f"session={session}"} for session in ("s3cret", "pa55"))
 
@@ -324,12 +350,6 @@ def test_native_websockets(example: ModuleType, serve: Serve) -> None:
             bob.recv(timeout=10)
         assert (bob.close_code, bob.close_reason) == (1000, "bye")
         wait_until(lambda: len(example.rooms.sids) == 1)
-
-
-@shows("docs/howto/native-websockets.md", "ticks.py")
-def test_a_task_beside_the_loop(example: ModuleType) -> None:
-    with TestClient(example.app) as client, client.websocket_connect("/ticks") as ann:
-        assert ann.receive_json()["now"] <= ann.receive_json()["now"] <= time.time()
 
 
 @shows("docs/howto/native-websockets.md", "starlette_app.py")
@@ -450,3 +470,164 @@ def test_a_listener_in_the_background(example: ModuleType, redis_server: RedisSe
         client.post("/say/coffee?text=ready")
         wait_until(lambda: example.kettles == ["coffee: ready"])
     wait_until(lambda: redis_server.numsub("rooms#/#coffee#") == 0)
+
+
+@shows("docs/howto/push-only.md", "prices.py")
+def test_everyone_gets_the_same_prices(example: ModuleType, serve: Serve) -> None:
+    address = f"ws://{serve(example.app)}/prices"
+    with connect(address) as ann, connect(address) as bob:
+        assert 100 <= json.loads(ann.recv(timeout=10))["tea"] <= 200
+        assert json.loads(bob.recv(timeout=10)).keys() == {"tea"}
+        ann.send("this is read and ignored")
+        ann.recv(timeout=10)
+    wait_until(lambda: not example.rooms.rooms)
+
+
+@shows("docs/howto/push-only.md", "ticks.py")
+def test_each_client_has_a_task_beside_wait_closed(example: ModuleType, serve: Serve) -> None:
+    with TestClient(example.app) as client, client.websocket_connect("/ticks?every=0") as ann:
+        ann.send_text("this is read and ignored")
+        assert ann.receive_json()["now"] <= ann.receive_json()["now"] <= time.time()
+    with connect(f"ws://{serve(example.app)}/ticks") as ann:
+        ann.recv(timeout=10)
+        wait_until(lambda: len(example.rooms.sids) == 1)
+    wait_until(lambda: not example.rooms.sids)
+
+
+@shows("docs/howto/push-only.md", "ticks.py")
+def test_a_ticker_is_no_ghost_and_holds_up_no_shutdown(
+    example: ModuleType, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(f"ws://{serve(example.app)}/ticks?every=3600") as ann:
+        ann.recv(timeout=10)
+        ann.socket.close()
+        wait_until(lambda: not example.rooms.sids)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@shows("docs/howto/push-only.md", "ticks.py")
+def test_a_ticker_that_fails_ends_its_endpoint(
+    example: ModuleType, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise LookupError("no price")
+
+    monkeypatch.setattr(example, "tick", broken)
+    with connect(f"ws://{serve(example.app)}/ticks") as ann, pytest.raises(ConnectionClosed):
+        ann.recv(timeout=10)
+    wait_until(lambda: not example.rooms.sids)
+
+
+@shows("docs/howto/threads.md", "app.py")
+def test_def_routes_and_background_tasks_send(example: ModuleType) -> None:
+    with (
+        TestClient(example.app) as client,
+        joined(client, example.rooms, "/chat/tea", "/chat/tea") as (ann, bob),
+    ):
+        assert client.post("/announce/tea?text=hello").json() == 2
+        assert client.post("/reports/tea").status_code == 202
+        for session in (ann, bob):
+            assert session.receive_text() == "hello"
+            assert session.receive_json() == {"report": "ready"}
+
+
+class Scheduler:
+    """As much of APScheduler's as the page uses, where that is not installed."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Callable[[], object]] = []
+        self._pool = ThreadPoolExecutor()
+        self._over = False
+
+    def scheduled_job(self, *_: object, **__: object) -> Callable[[Test], Test]:
+        def register(job: Test) -> Test:
+            self._jobs.append(job)
+            return job
+
+        return register
+
+    def start(self) -> None:
+        self._pool.submit(self._run)
+
+    def _run(self) -> None:
+        while not self._over:
+            for job in self._jobs:
+                job()
+            time.sleep(0.01)
+
+    def shutdown(self) -> None:
+        self._over = True
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def scheduler_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("apscheduler") is None:
+        for name in ("apscheduler", "apscheduler.schedulers", "apscheduler.schedulers.background"):
+            module = types.ModuleType(name)
+            module.BackgroundScheduler = Scheduler  # type: ignore[attr-defined]
+            monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.usefixtures("scheduler_module")
+@shows("docs/howto/threads.md", "schedule.py")
+def test_a_scheduled_job_sends(example: ModuleType) -> None:
+    with TestClient(example.app) as client, client.websocket_connect("/clock") as ann:
+        assert ann.receive_text().startswith("20")
+        assert ann.receive_text().startswith("20")
+
+
+@shows("docs/howto/threads.md", "orders.py")
+def test_a_callback_of_a_librarys_thread_sends(
+    example: ModuleType, redis_server: RedisServer
+) -> None:
+    with (
+        TestClient(example.app) as client,
+        joined(client, example.rooms, "/orders", room="orders") as (ann,),
+    ):
+        assert redis_server.command("PUBLISH", "orders", "two cups") == 1
+        assert ann.receive_bytes() == b"two cups"
+
+
+@shows("docs/howto/json.md", "say.py")
+def test_a_message_is_checked_by_pydantic(example: ModuleType) -> None:
+    with (
+        TestClient(example.app) as client,
+        joined(client, example.rooms, "/chat/tea", "/chat/tea") as (ann, bob),
+    ):
+        ann.send_json({"text": "x" * 1001})
+        (error,) = ann.receive_json()["error"]
+        assert error["loc"] == ["text"]
+        ann.send_text("{")
+        (error,) = ann.receive_json()["error"]
+        assert error["type"] == "json_invalid"
+        ann.send_json({"text": "hello"})
+        assert bob.receive_json() == ann.receive_json() == {"text": "hello"}
+
+
+@shows("docs/howto/json.md", "decimals.py")
+def test_a_codec_of_the_standard_librarys(example: ModuleType) -> None:
+    with TestClient(example.app) as client, client.websocket_connect("/double") as ann:
+        ann.send_text("0.12345678901234567890")
+        assert ann.receive_json() == {"twice": str(2 * Decimal("0.12345678901234567890"))}
+        ann.send_text("{")
+        assert ends_with(ann)[0] == 1007
+
+
+def test_a_codec_of_msgspecs() -> None:
+    block = find("docs/howto/json.md", "structs.py")
+    if find_spec("msgspec") is None:
+        compile(block.code, str(block), "exec")
+        return
+    names: dict[str, Any] = {}
+    exec(compile(block.code, str(block), "exec"), names)
+    with (
+        TestClient(names["app"]) as client,
+        joined(client, names["rooms"], "/chat/tea", "/chat/tea") as (ann, bob),
+    ):
+        ann.send_json({"type": "said", "text": "hello"})
+        ann.send_json({"type": "typing"})
+        assert bob.receive_json() == {"type": "said", "text": "hello"}
+        assert bob.receive_json() == {"type": "typing"}
+        ann.send_json({"type": "sung"})
+        assert ends_with(ann)[0] == 1007

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -116,6 +117,16 @@ def test_the_envelope_shown_is_what_is_sent() -> None:
         "0a0657e0d0001936", 1, "/", Target(("tea",)), Payload.of_text("hi"), volatile=False
     )
     assert bytes.fromhex(shown) == codec.encode(message)
+
+
+async def test_the_json_shown_is_what_is_sent(redis_server: RedisServer) -> None:
+    (shown,) = blocks("json", page="docs/howto/json.md")
+    async with RoomManager() as rooms, Member(rooms, "tea") as member:
+        await run(the_fragment_with("class Placed"), redis_server, rooms=rooms)
+        assert await member.receive_json() == json.loads(shown.code)
+        with pytest.raises(TypeError) as error:
+            await rooms.send_json(timedelta())
+    assert str(error.value) == text_of("docs/howto/json.md", "cannot be sent").strip()
 
 
 def test_the_sid_shown_carries_its_worker() -> None:

@@ -15,6 +15,7 @@ import starlette.websockets
 import fastapi_rooms
 import fastapi_rooms.testing
 import fastapi_rooms.testing.suite
+from fastapi_rooms.namespace import SyncNamespace
 from tests.docs.pages import PAGES, ROOT, name_of, prose_of
 
 KNOWN_OBJECTS = {
@@ -28,6 +29,7 @@ KNOWN_OBJECTS = {
     "rooms.health": fastapi_rooms.Health,
     "websocket": starlette.websockets.WebSocket,
     "emitter": fastapi_rooms.Emitter,
+    "rooms.sync": SyncNamespace,
 }
 """What a name means where a page says `name.attribute`."""
 
@@ -37,7 +39,10 @@ OTHERS_NAMES = {
     *("WebSocketDisconnect", "WebSocketException", "TrustedHostMiddleware"),
     # Python's, the browser's, Kubernetes', systemd's
     *("CancelledError", "EventSource", "ExceptionGroup", "None", "True", "False"),
-    "TimeoutStopSec",
+    *("TypeError", "ValueError"),
+    *("ProcessPoolExecutor", "TimeoutStopSec"),
+    # Pydantic's and APScheduler's
+    *("BackgroundScheduler", "AsyncIOScheduler", "Enum", "Decimal", "NaN"),
     # of the examples
     *("ConnectionManager", "Broadcast", "AsyncServer", "AsyncRedisManager"),
 }
