@@ -38,19 +38,19 @@ def here(socket: Socket | RemoteSocket, name: str) -> dict[str, Any]:
 
 
 @rooms.on("join-room")
-async def came(name: str, sid: str) -> None:
+async def came(name: str, socket: Socket) -> None:
     """The others are told of the newcomer, and the newcomer of the others."""
-    for socket in await rooms.local.to(sid).fetch_sockets():  # none, if it has gone meanwhile
+    if name in socket.rooms:  # else it has gone meanwhile
         with suppress(AdapterUnavailable):  # see `after_gap`
-            await rooms.to(name).except_(sid).send_json(here(socket, name))
-        await call_roll([name], sid)
+            await socket.to(name).send_json(here(socket, name))
+        await call_roll([name], socket.sid)
 
 
 @rooms.on("leave-room")
-async def left(name: str, sid: str) -> None:
+async def left(name: str, socket: Socket) -> None:
     """However it came about: the button, a closed tab, a lost network, an admin."""
     with suppress(AdapterUnavailable):
-        await rooms.to(name).send_json({"type": "gone", "room": room_of(name), "sid": sid})
+        await rooms.to(name).send_json({"type": "gone", "room": room_of(name), "sid": socket.sid})
 
 
 async def call_roll(names: Collection[str], sid: str | None = None) -> None:

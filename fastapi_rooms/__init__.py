@@ -54,14 +54,15 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
-from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.manager import ManagerSettings, RoomManager
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap
-from fastapi_rooms.worker.listener import Listener, RoomMessage
+from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
 from fastapi_rooms.worker.socket import Socket
 
@@ -108,6 +109,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "TooManyRooms",
     "UsageError",
     # .manager
+    "ManagerSettings",
     "RoomManager",
     # .namespace
     "Namespace",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypedDict, Unpack
+from weakref import WeakSet
 
 from fastapi_rooms.adapters import adapter_of
 from fastapi_rooms.adapters.base import Adapter
@@ -21,7 +22,7 @@ from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.names import check_namespace
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.errors import ConfigurationError, UsageError
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
@@ -31,6 +32,25 @@ from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
 
 logger = logging.getLogger("fastapi_rooms")
+
+
+class ManagerSettings(TypedDict, total=False):
+    """What `RoomManager` takes besides the adapter, which says what each of them means."""
+
+    outbox: OutboxPolicy
+    prefix: str | None
+    join_timeout: float
+    publish_timeout: float
+    linger: float
+    max_message_bytes: int
+    max_rooms_per_socket: int
+    request_timeout: float
+    heartbeat: float
+    observer: bool
+    drain_window: float
+    drain_timeout: float
+    direct_writes: bool
+    json: JsonCodec
 
 
 class RoomManager(Namespace):
@@ -94,18 +114,43 @@ class RoomManager(Namespace):
         direct_writes: bool = True,
         json: JsonCodec = DEFAULT_JSON,
     ) -> None:
-        settings = Settings(
-            outbox=outbox,
-            join_timeout=join_timeout,
-            linger=linger,
-            max_message_bytes=max_message_bytes,
-            max_rooms_per_socket=max_rooms_per_socket,
-            request_timeout=request_timeout,
-            heartbeat=HeartbeatSettings(heartbeat, observer),
-            drain_schedule=DrainSchedule(drain_window, drain_timeout),
-            direct_writes=direct_writes,
-            json=json,
+        self._set_up(
+            adapter,
+            ManagerSettings(
+                outbox=outbox,
+                prefix=prefix,
+                join_timeout=join_timeout,
+                publish_timeout=publish_timeout,
+                linger=linger,
+                max_message_bytes=max_message_bytes,
+                max_rooms_per_socket=max_rooms_per_socket,
+                request_timeout=request_timeout,
+                heartbeat=heartbeat,
+                observer=observer,
+                drain_window=drain_window,
+                drain_timeout=drain_timeout,
+                direct_writes=direct_writes,
+                json=json,
+            ),
         )
+
+    def _set_up(
+        self, adapter: str | Adapter, given: ManagerSettings, original: RoomManager | None = None
+    ) -> None:
+        """What `__init__` does, and `clone`: that has all settings at hand, and handlers."""
+        settings = Settings(
+            outbox=given["outbox"],
+            join_timeout=given["join_timeout"],
+            linger=given["linger"],
+            max_message_bytes=given["max_message_bytes"],
+            max_rooms_per_socket=given["max_rooms_per_socket"],
+            request_timeout=given["request_timeout"],
+            heartbeat=HeartbeatSettings(given["heartbeat"], given["observer"]),
+            drain_schedule=DrainSchedule(given["drain_window"], given["drain_timeout"]),
+            direct_writes=given["direct_writes"],
+            json=given["json"],
+        )
+        prefix, publish_timeout = given["prefix"], given["publish_timeout"]
         check_positive("publish_timeout", publish_timeout)
         if isinstance(adapter, str):
             adapter = adapter_of(
@@ -118,13 +163,19 @@ class RoomManager(Namespace):
                 f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
                 f"{prefix!r}. Give the prefix to the adapter only."
             )
+        self._given = given
         self._starts = 0
+        self._is_started = False  # by `start`, and not stopped
         self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._lock = asyncio.Lock()
-        self._named: dict[str, Namespace] = {}
-        self._registered: dict[str, Handlers] = {}
+        self._registered: dict[str, Handlers] = {} if original is None else original._registered
+        self._family: WeakSet[RoomManager] = WeakSet() if original is None else original._family
         super().__init__("/", Runtime(adapter, settings), self._handlers_of("/"))
+        self._named: dict[str, Namespace] = {"/": self}
         self._runtime.manager = self
+        for name in self._registered:
+            self._name(name)
+        self._family.add(self)
 
     def of(self, name: str) -> Namespace:
         """Another namespace, made when first asked for. `of("/")` is the manager itself.
@@ -133,14 +184,53 @@ class RoomManager(Namespace):
             InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
         """
         name = check_namespace(name)
-        if name == "/":
-            return self
+        if name not in self._named:
+            self._handlers_of(name)
+            for manager in list(self._family):
+                manager._name(name)
+        return self._named[name]
+
+    @property
+    def namespaces(self) -> Mapping[str, Namespace]:
+        """Those made so far, by their names, itself among them: a live, read-only view."""
+        return MappingProxyType(self._named)
+
+    def _name(self, name: str) -> None:
         if name not in self._named:
             self._named[name] = Namespace(name, self._runtime, self._handlers_of(name))
-        return self._named[name]
 
     def _handlers_of(self, namespace: str) -> Handlers:
         return self._registered.setdefault(namespace, Handlers())
+
+    def clone(
+        self, adapter: str | Adapter = "memory://", **settings: Unpack[ManagerSettings]
+    ) -> Self:
+        """Another manager with the same handlers, not started: for tests of an application.
+
+            instead = rooms.clone()
+            app.dependency_overrides[rooms] = instead
+
+        The handlers of events and of other workers' events, and those that authorize, are the same
+        in every namespace, whichever of the managers registers them, and when. They are told of
+        sockets of both, so they should answer by `socket.namespace` rather than by the manager
+        they are registered with: that may not be running.
+
+        Args:
+            adapter: as of `RoomManager`. It shares none with this manager.
+            settings: what is to be different from this manager's.
+
+        Raises:
+            ConfigurationError: these settings cannot be.
+        """
+        given = self._given | settings
+        if isinstance(adapter, str):
+            if given["prefix"] is None:
+                given["prefix"] = self._runtime.adapter.prefix
+        elif "prefix" not in settings:
+            given["prefix"] = None  # it has one of its own
+        clone = type(self).__new__(type(self))
+        clone._set_up(adapter, given, self)
+        return clone
 
     async def workers(self, *, timeout: float | None = None) -> list[Worker]:
         """What every live worker says of itself.
@@ -186,13 +276,12 @@ class RoomManager(Namespace):
         Raises:
             AdapterUnavailable: the adapter rejects the login. One that is merely out of reach is
                 tried again in the background, and `health.ready` is false until then.
+            ConfigurationError: it is running in another event loop, or another manager is running
+                on its adapter.
         """
         self._forget_another_loop()
         async with self._lock:
-            if self._starts == 0:
-                self._warn_of_workers()
-                await self._runtime.start()
-            self._starts += 1
+            await self._start()
         return self
 
     async def __aexit__(
@@ -203,9 +292,55 @@ class RoomManager(Namespace):
     ) -> None:
         """Drain, and close; leave no connection, task or subscription."""
         async with self._lock:
-            self._starts -= 1
-            if self._starts == 0:
-                await self._runtime.stop()
+            await self._stop()
+
+    async def start(self) -> None:
+        """Start, where there is no place for a block; `stop` ends it.
+
+        Prefer `async with rooms:`, or the lifespan, which stops whatever happens.
+
+        Raises:
+            UsageError: it is running already.
+            ConfigurationError: another manager is running on its adapter.
+            AdapterUnavailable: as for `async with`.
+        """
+        self._forget_another_loop()
+        async with self._lock:
+            if self._starts:
+                raise UsageError(
+                    "This RoomManager is running already: `start` is for one that is not. "
+                    "`async with rooms:`, as in a lifespan, may be entered more than once."
+                )
+            await self._start()
+            self._is_started = True
+
+    async def stop(self) -> None:
+        """End what `start` began: drain, and close. Does nothing if that has ended already.
+
+        Raises:
+            UsageError: it runs by `async with` or a lifespan, and ends with that.
+        """
+        self._forget_another_loop()
+        async with self._lock:
+            if self._is_started:
+                self._is_started = False
+                await self._stop()
+            elif self._starts:
+                raise UsageError(
+                    "This RoomManager was not started by `start`: it stops at the end of its "
+                    "`async with` block, or lifespan. `drain` lets its clients go before that."
+                )
+
+    async def _start(self) -> None:
+        if self._starts == 0:
+            self._warn_of_workers()
+            await self._runtime.start()
+        self._starts += 1
+
+    async def _stop(self) -> None:
+        self._starts -= 1
+        if self._starts == 0:
+            await self._runtime.stop()
 
     def _forget_another_loop(self) -> None:
         """What was started before a fork, or in a loop that is gone, cannot be closed any more."""
@@ -218,7 +353,7 @@ class RoomManager(Namespace):
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
             self._runtime.abandon()
-            self._starts = 0
+            self._starts, self._is_started = 0, False
             self._lock = asyncio.Lock()
         self._started_in = here
 

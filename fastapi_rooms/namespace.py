@@ -42,6 +42,7 @@ class Namespace(BroadcastOperator):
         self._runtime = runtime
         self._handlers = handlers
         self._here = LocalNamespace(name, runtime, handlers)
+        self._here.namespace = self
         super().__init__(self._here)
 
     async def __call__(self) -> Self:
@@ -130,7 +131,7 @@ class Namespace(BroadcastOperator):
         |---|---|---|
         | `connect`, `disconnect` | the `Socket` | it has come in; it has left every room |
         | `create-room`, `delete-room` | the room | its first member is in; its last has left |
-        | `join-room`, `leave-room` | the room and the sid | a socket has joined or left |
+        | `join-room`, `leave-room` | the room, the `Socket` | it has joined or left |
         | `gap` | a `Gap` | messages from other workers may have been missed |
 
         The room that a socket has by its own sid makes no events. A handler that raises is logged

@@ -78,9 +78,24 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that may run.
+
+    What stands under `if TYPE_CHECKING:` is an annotation's: it says what users get from above, as
+    `socket.namespace` does, and the layer goes on without it.
+    """
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for statement in child.orelse:
+                yield from _running(statement)
+        else:
+            yield from _running(child)
+
+
 def _imports(module: str) -> Iterator[tuple[str, str | None]]:
     """Every import anywhere in a module: what from, and which name, if it is one of ours."""
-    for node in ast.walk(_tree(module)):
+    for node in _running(_tree(module)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, None

@@ -123,12 +123,13 @@ async def events(room: str, rooms: Rooms) -> Response:
 
 
 @app.get("/ready")
-async def ready(rooms: Rooms) -> dict[str, Any]:
+async def ready(rooms: Rooms) -> Health:
     health = rooms.health
     assert_type(health, Health)
     assert_type(health.ready, bool)
     assert_type(health.last_received, float | None)
-    return health._asdict()
+    health.ready = False  # type: ignore[misc]
+    return health
 
 
 # Lifespans and settings.
@@ -147,6 +148,8 @@ def settings(redis: Redis) -> list[RoomManager]:
     return [
         RoomManager(),
         RoomManager("memory://shared", prefix="mine", join_timeout=1, linger=0.5),
+        rooms.clone(),
+        rooms.clone(MemoryAdapter(bus), outbox=OutboxPolicy(1000), heartbeat=1),
         RoomManager(RedisAdapter("redis://localhost", publish_timeout=2)),
         RoomManager(outbox=OutboxPolicy(max_bytes=4096, overflow="close", close_code=4000)),
         *[RoomManager(adapter, max_message_bytes=1024) for adapter in adapters],
@@ -169,7 +172,8 @@ def views() -> None:
 
 
 @rooms.on("join-room")
-def joined(room: str, sid: str) -> None: ...
+def joined(room: str, socket: Socket) -> None:
+    assert_type(socket.namespace, Namespace)
 
 
 @rooms.on("connect")
@@ -179,7 +183,8 @@ async def connected(socket: Socket) -> None:
 
 @rooms.of("/chat").on("gap")
 def missed(gap: Gap) -> None:
-    assert_type(gap.rooms, frozenset[str])
+    assert_type(gap.rooms, tuple[str, ...])
+    assert_type(gap.namespace, Namespace)
     assert_type(gap.until - gap.since, float)
 
 
@@ -207,9 +212,12 @@ async def is_async(socket: Socket, room: str) -> bool:
 
 
 # A decorated handler keeps its type, and can be called.
-joined("lobby", "ann")
-is_plain("lobby")  # type: ignore[call-arg, arg-type]
-joined("lobby")  # type: ignore[call-arg]
+async def called(websocket: WebSocket) -> None:
+    async with rooms.connect(websocket) as socket:
+        joined("lobby", socket)
+        is_plain("lobby")  # type: ignore[call-arg, arg-type]
+        joined("lobby")  # type: ignore[call-arg]
+        joined("lobby", "ann")  # type: ignore[arg-type]
 
 
 # Emitters.
@@ -245,6 +253,9 @@ async def wrong(websocket: WebSocket) -> None:
     rooms.on("joined")(print)  # type: ignore[arg-type]
     OutboxPolicy(overflow="drop")  # type: ignore[arg-type]
     RoomManager(1)  # type: ignore[arg-type]
+    rooms.clone(linger="long")  # type: ignore[arg-type]
+    rooms.clone(outbx=OutboxPolicy())  # type: ignore[call-arg]
+    rooms.start()  # type: ignore[unused-coroutine]
     rooms.authorize()(joined)  # type: ignore[type-var]
     RateLimit(10).check(["x"])  # type: ignore[arg-type]
     rooms.to(1)  # type: ignore[arg-type]

@@ -22,12 +22,14 @@ manager drops it by its origin.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from fastapi_rooms.types import Channel
 
 
-class Outage(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Outage:
     """A span of time in which messages on these channels may have been missed."""
 
     since: float
@@ -38,7 +40,8 @@ class Outage(NamedTuple):
     """Those that were wanted from before the loss until after it."""
 
 
-class AdapterHealth(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AdapterHealth:
     """What an adapter knows about itself. Times are seconds since the epoch."""
 
     connected: bool

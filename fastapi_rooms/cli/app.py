@@ -6,6 +6,7 @@ import base64
 import sys
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import asdict, fields
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -13,7 +14,6 @@ import typer
 
 from fastapi_rooms import (
     Gap,
-    RemoteSocket,
     RequestError,
     RequestTimeout,
     RoomMessage,
@@ -40,6 +40,8 @@ from fastapi_rooms.cli.session import (
 )
 
 T = TypeVar("T")
+
+_WORKER_COLUMNS = tuple(field.name for field in fields(Worker))
 
 app = typer.Typer(
     cls=CommonOptionsGroup,
@@ -193,7 +195,7 @@ def sockets(
         async with session.rooms() as rooms:
             target = rooms if room is None else rooms.to(room)
             found, error = await _with_partial(target.fetch_sockets())
-        rows = [_row(socket) for socket in sorted(found, key=lambda s: (s.node, s.sid))]
+        rows = [asdict(socket) for socket in sorted(found, key=lambda s: (s.node, s.sid))]
         columns = {"sid": "sid", "node": "node", "rooms": "rooms", "data": "data"}
         if for_terminal(as_json):  # a socket is always in the room of its sid
             rows = [
@@ -210,15 +212,6 @@ def sockets(
     run(work())
 
 
-def _row(socket: RemoteSocket) -> dict[str, Any]:
-    return {
-        "sid": socket.sid,
-        "node": socket.node,
-        "rooms": sorted(socket.rooms),
-        "data": socket.data,
-    }
-
-
 @app.command()
 def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the workers: their versions, hosts, uptimes and sockets.
@@ -233,7 +226,7 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
         async with manager:
             check_connected(manager)
             workers, error = await _with_partial(manager.workers())
-        rows: list[dict[str, Any]] = [worker._asdict() for worker in workers]
+        rows: list[dict[str, Any]] = [asdict(worker) for worker in workers]
         if error is not None:
             silent = error.silent if isinstance(error, RequestTimeout) else frozenset()
             for node, why in error.refusals.items():
@@ -246,7 +239,7 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
             rows = [
                 {**r, "uptime": "" if r["uptime"] is None else duration(r["uptime"])} for r in rows
             ]
-        columns = {name: name for name in Worker._fields}
+        columns = {name: name for name in _WORKER_COLUMNS}
         print_rows(rows, columns, as_json=as_json, if_empty="There are no workers.")
         if isinstance(error, RequestTimeout):
             raise error
@@ -258,7 +251,7 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _row_without_details(node: str, version: str) -> dict[str, Any]:
-    return {**dict.fromkeys(Worker._fields), "node": node, "version": version}
+    return {**dict.fromkeys(_WORKER_COLUMNS), "node": node, "version": version}
 
 
 @app.command()

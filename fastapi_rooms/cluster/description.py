@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 from fastapi_rooms.cluster.commands import CommandTarget
 from fastapi_rooms.core.target import Target
@@ -15,7 +17,8 @@ from fastapi_rooms.operators.dispatcher import ResponseReader
 from fastapi_rooms.types import NodeId
 
 
-class Worker(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Worker:
     """What a worker says of itself."""
 
     node: NodeId
@@ -66,4 +69,6 @@ def _read(node: NodeId, answer: Any) -> Worker:
             raise ValueError("not a worker")
 
 
-WORKERS: ResponseReader[Worker, list[Worker]] = ResponseReader(_read, sorted)
+WORKERS: ResponseReader[Worker, list[Worker]] = ResponseReader(
+    _read, lambda workers: sorted(workers, key=attrgetter("node"))
+)

@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import check_room, check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
+from fastapi_rooms.errors import UsageError
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Dispatcher, ResponseReader
 from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 
 
-class RemoteSocket:
-    """A socket of any worker, as it was when it was fetched."""
+class _Reached:
+    """What the verbs of a remote socket go by: no field, as it is nothing that is known of it."""
 
-    __slots__ = ("_dispatcher", "data", "node", "rooms", "sid")
+    __slots__ = ("_dispatcher",)
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        node: NodeId,
-        sid: Sid,
-        rooms: frozenset[Room],
-        data: dict[str, Any],
-    ) -> None:
-        self._dispatcher = dispatcher
-        self.node = node
-        """The id of the worker that it is connected to."""
-        self.sid = sid
-        """Its sid."""
-        self.rooms = rooms
-        """The rooms it was in, its sid among them."""
-        self.data = data
-        """A copy of its `data`, in JSON values; empty if it could not be written as JSON."""
+    _dispatcher: Dispatcher
+
+    if not TYPE_CHECKING:  # type checkers would take it that a socket has any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "_dispatcher":
+                raise UsageError(
+                    "This RemoteSocket is a copy, or made by hand: it can be read, and nothing can "
+                    "be done with it. `fetch_sockets` gives those that can."
+                )
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSocket(_Reached):
+    """A socket of any worker, as it was when it was fetched.
+
+    A route may return it: its sid, worker, rooms and data.
+    """
+
+    sid: Sid
+    """Its sid."""
+    node: NodeId
+    """The id of the worker that it is connected to."""
+    rooms: tuple[Room, ...]
+    """The rooms it was in, its sid among them, in the order of their names."""
+    data: dict[str, Any] = field(hash=False)
+    """A copy of its `data`, in JSON values; empty if it could not be written as JSON."""
+
+    def _reached_by(self, dispatcher: Dispatcher) -> Self:
+        """Have its verbs go by `dispatcher`."""
+        object.__setattr__(self, "_dispatcher", dispatcher)
+        return self
 
     async def join(self, *names: Room, timeout: float | None = None) -> None:
         """Put it into rooms: see `BroadcastOperator.sockets_join`."""
@@ -71,16 +89,14 @@ class RemoteSocket:
         request = ClusterRequest(verb, Target(()), {**arguments, "sid": self.sid}, node=self.node)
         await self._dispatcher.request(request, NOTHING, timeout)
 
-    def __repr__(self) -> str:
-        return f"<RemoteSocket {self.sid} on {self.node}>"
 
-
-class ServerReply(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ServerReply:
     """What one worker's handler replied to a server-side event."""
 
     node: NodeId
     """The id of the worker."""
-    value: Any
+    value: Any = field(hash=False)
     """What its handler returned, in JSON values; `None` where it failed."""
     error: str | None
     """Why there is no value: the handler raised, or there is none."""
@@ -113,8 +129,9 @@ def sockets_for(
         for row in response:
             match row:
                 case [str(sid), list(rooms), dict(data)]:
-                    names = frozenset(check_rooms(tuple(rooms)))
-                    sockets.append(RemoteSocket(dispatcher, node, check_room(sid), names, data))
+                    names = tuple(sorted(set(check_rooms(tuple(rooms)))))
+                    found = RemoteSocket(check_room(sid), node, names, data)
+                    sockets.append(found._reached_by(dispatcher))
                 case _:
                     raise ValueError("expected sid, rooms and data")
         return sockets

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from fastapi_rooms import Adapter, MemoryAdapter, MemoryBus, Namespace, RoomManager, Socket
+from fastapi_rooms import (
+    Adapter,
+    ManagerSettings,
+    MemoryAdapter,
+    MemoryBus,
+    Namespace,
+    RoomManager,
+    Socket,
+    UsageError,
+)
 from fastapi_rooms.testing.client import WebSocketClient
+from fastapi_rooms.testing.overrides import AppOnWorker
 from fastapi_rooms.testing.waiting import TIMEOUT
 
 
@@ -89,12 +100,17 @@ class Cluster:
             await ann.socket.to("lobby").send_text("hello")
             assert await bob.receive_text() == "hello"
 
-    An application that is made by a function can have all of its endpoints tested so:
+    An application's own manager can be cloned: its handlers and settings are those of each worker,
+    and `client` connects to the application as a worker runs it, where `Depends(rooms)` gives that
+    worker's manager. The two may be clients of one application object at the same time:
 
-        async with Cluster(workers=2) as (one, two):
+        from chat import app, rooms
+
+        async with Cluster(workers=2, of=rooms) as cluster:
+            one, two = cluster
             async with (
-                WebSocketClient(create_app(rooms=one), "/chat/lobby") as ann,
-                WebSocketClient(create_app(rooms=two), "/chat/lobby") as bob,
+                cluster.client(one, app, "/chat/lobby") as ann,
+                cluster.client(two, app, "/chat/lobby") as bob,
             ):
                 await ann.send_text("hello")
                 assert await bob.receive_text() == "hello"
@@ -103,17 +119,25 @@ class Cluster:
 
     Args:
         workers: how many.
+        of: the manager to clone, by `RoomManager.clone`; they have no handlers when left out.
         adapter: makes one worker's adapter; in memory, on a bus of their own, when left out.
             `lambda: RedisAdapter(server.url)` has them meet in Redis.
         settings: what else `RoomManager` takes: `outbox`, `linger`, …
     """
 
     def __init__(
-        self, workers: int = 2, *, adapter: Callable[[], Adapter] | None = None, **settings: Any
+        self,
+        workers: int = 2,
+        *,
+        of: RoomManager | None = None,
+        adapter: Callable[[], Adapter] | None = None,
+        **settings: Unpack[ManagerSettings],
     ) -> None:
         bus = MemoryBus()
         make = adapter or (lambda: MemoryAdapter(bus))
-        self.workers = [RoomManager(make(), **settings) for _ in range(workers)]
+        manager = RoomManager if of is None else of.clone
+        self._of = of
+        self.workers = [manager(make(), **settings) for _ in range(workers)]
         self._managers = AsyncExitStack()
         self._members: list[Member] = []
 
@@ -149,6 +173,43 @@ class Cluster:
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
+
+    def app(self, worker: RoomManager, app: ASGIApp) -> ASGIApp:
+        """A FastAPI application as one of the workers runs it, for any client of ASGI applications.
+
+        In its connections and requests `Depends(rooms)`, where `rooms` is the manager that was
+        cloned, gives the worker, and `Depends(rooms.of(name))` its namespace: those that are made
+        by then. Applications that are mounted in it are included.
+
+        Raises:
+            UsageError: the workers are no clones, this is none of them, or there is no FastAPI
+                application.
+        """
+        if self._of is None or worker not in self.workers:
+            raise UsageError(
+                "A worker runs an application whose manager it is a clone of: give the cluster "
+                "that manager, Cluster(of=rooms), and this one of its workers."
+            )
+        return AppOnWorker(app, self._of, worker)
+
+    def client(
+        self,
+        worker: RoomManager,
+        app: ASGIApp,
+        path: str = "/",
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Iterable[str] = (),
+        state: Mapping[str, Any] | None = None,
+    ) -> WebSocketClient:
+        """A client of a FastAPI application as one of the workers runs it.
+
+        It takes what `WebSocketClient` takes, and is to be entered as that is. Raises what `app`
+        does.
+        """
+        return WebSocketClient(
+            self.app(worker, app), path, headers=headers, subprotocols=subprotocols, state=state
+        )
 
     async def member(
         self,

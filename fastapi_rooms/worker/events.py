@@ -6,13 +6,18 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.membership import Joined, Left
 from fastapi_rooms.errors import ConfigurationError
-from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.types import Room
+from fastapi_rooms.worker.socket import Socket
+
+if TYPE_CHECKING:
+    from fastapi_rooms.namespace import Namespace
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -24,7 +29,16 @@ _NAMES = frozenset(get_args(EventName))
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class Gap(NamedTuple):
+class _InNamespace:
+    """Which namespace something is of: no field of it, as a namespace is no data."""
+
+    __slots__ = ("_namespace",)
+
+    _namespace: Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(_InNamespace):
     """A span of time in which messages from other workers may have been missed.
 
     Times are seconds since the epoch. What local members sent to each other is not affected.
@@ -34,12 +48,24 @@ class Gap(NamedTuple):
     """All that was sent before that has arrived."""
     until: float
     """When it was sure to receive again."""
-    rooms: frozenset[Room]
+    rooms: tuple[Room, ...]
     """The rooms of this namespace that had a member or listener on this worker all the while.
 
     On Redis Cluster: those whose node was lost or whose slot moved. There may be none, if only what
     was sent to single sockets can have been missed.
     """
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace it is in, to tell its members: `gap.namespace.local.to(*gap.rooms)`.
+
+        It is no field, and a gap that was copied or made by hand has none.
+        """
+        return self._namespace
+
+    def _in(self, namespace: Namespace) -> Self:
+        object.__setattr__(self, "_namespace", namespace)
+        return self
 
 
 class EventHandlers:
@@ -98,20 +124,20 @@ class Events:
                 task = self._tasks.create(result, f"A handler of {event!r}")
                 task.add_done_callback(partial(self._ended, event))
 
-    def joined(self, sid: Sid, joined: Joined) -> None:
+    def joined(self, socket: Socket, joined: Joined) -> None:
         """Tell which rooms a socket has joined, and which of them are new."""
         for room in joined.created:
             self.emit("create-room", room)
         for room in joined.rooms:
-            self.emit("join-room", room, sid)
+            self.emit("join-room", room, socket)
 
-    def left(self, sid: Sid, left: Left) -> None:
+    def left(self, socket: Socket, left: Left) -> None:
         """Tell which rooms a socket has left, and which of them are gone; its own makes none."""
         for room in left.rooms:
-            if room != sid:
-                self.emit("leave-room", room, sid)
+            if room != socket.sid:
+                self.emit("leave-room", room, socket)
         for room in left.deleted:
-            if room != sid:
+            if room != socket.sid:
                 self.emit("delete-room", room)
 
     def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.membership import Membership
@@ -16,36 +15,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ListenerOverflow
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.drain import Drainable
-
-
-class RoomMessage(NamedTuple):
-    """One message, and the room it was heard in."""
-
-    room: Room
-    """The room listened to; the first of them when the message went to several."""
-    payload: Payload
-    """The message as it travels; the properties below read it."""
-    codec: JsonCodec = DEFAULT_JSON
-    """What `json` reads by."""
-
-    @property
-    def binary(self) -> bool:
-        """Whether it was sent as bytes rather than text."""
-        return self.payload.binary
-
-    @property
-    def text(self) -> str:
-        """The message as text. Raises `UnicodeDecodeError` for bytes that are no UTF-8."""
-        return self.payload.text
-
-    @property
-    def bytes(self) -> bytes:
-        """The message as bytes; text as UTF-8."""
-        return self.payload.data
-
-    def json(self) -> Any:
-        """The message, read as JSON. Raises `ValueError` if it is none."""
-        return self.codec.loads(self.payload.data)
+from fastapi_rooms.worker.room_message import RoomMessage, message_of
 
 
 class Listener(AsyncIterator[RoomMessage]):
@@ -68,12 +38,24 @@ class Listener(AsyncIterator[RoomMessage]):
         """How many messages were dropped because this listener did not keep up."""
         return self._waiting.dropped
 
-    def offer(self, target: Target, payload: Payload) -> None:
-        """Take a message that was sent to one of the rooms."""
+    def offer(
+        self, target: Target, payload: Payload, made: dict[Room, RoomMessage] | None = None
+    ) -> None:
+        """Take a message that was sent to one of the rooms.
+
+        `made` is what other listeners have made of it: the first that hears it in a room makes one
+        for all of them.
+        """
         if self._overflowed or self._closed:  # a busy room would never let it end
             return
-        room = next(name for name in target.rooms or () if name in self.rooms)
-        verdict = self._waiting.offer(RoomMessage(room, payload, self._codec), len(payload.data))
+        names = target.rooms or ()
+        room = names[0] if len(names) == 1 else next(name for name in names if name in self.rooms)
+        message = made.get(room) if made is not None else None
+        if message is None:
+            message = message_of(room, payload, self._codec)
+            if made is not None:
+                made[room] = message
+        verdict = self._waiting.offer(message, len(payload.data))
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
 
@@ -136,8 +118,9 @@ class Listeners:
     def offer(self, target: Target, payload: Payload) -> None:
         """Give a message to the listeners of the rooms it is sent to; not if it is to everyone."""
         if target.rooms is not None:
+            made: dict[Room, RoomMessage] = {}
             for listener in self._members.resolve(target):
-                listener.offer(target, payload)
+                listener.offer(target, payload, made)
 
     def drainables(self) -> list[Drainable]:
         """All of them, to be drained."""

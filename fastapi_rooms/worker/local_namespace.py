@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket
 
@@ -30,12 +30,16 @@ from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
 from fastapi_rooms.worker.disconnects import Client, Disconnects, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.events import Events, Gap
+from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.fanout import Delivery, Fanout
+from fastapi_rooms.worker.gaps import gap_of
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.listener import Listener, Listeners
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
+
+if TYPE_CHECKING:
+    from fastapi_rooms.namespace import Namespace
 
 
 class LocalNamespace:
@@ -48,6 +52,8 @@ class LocalNamespace:
     def __init__(self, name: str, runtime: Runtime, handlers: Handlers) -> None:
         self.name = name
         """Its name, with the leading slash."""
+        self.namespace: Namespace
+        """What users have of it; set by that itself."""
         self.runtime = self._runtime = runtime
         """What it shares with the manager's other namespaces."""
         self.everyone = BroadcastOperator(self)
@@ -117,9 +123,8 @@ class LocalNamespace:
         """Have workers carry out a request: see `Cluster.request`."""
         if timeout is None:
             timeout = self._runtime.settings.request_timeout
-        return await self._runtime.attribute(
-            self._runtime.run.cluster.request(self.name, request, reader, timeout)
-        )
+        result = self._runtime.run.cluster.request(self.name, request, reader, timeout)
+        return await self._runtime.attribute(result)
 
     # What arrives, from here or from another worker.
 
@@ -149,18 +154,11 @@ class LocalNamespace:
                 run.release(channels)
 
     def gap(self, outage: Outage) -> None:
-        """Tell the handlers which of this namespace's rooms may have missed something.
-
-        Any of them may have missed what was sent to several if a shard has the namespace's channel.
-        """
-        runtime, lost = self._runtime, outage.channels
-        all_rooms = runtime.sharded and self._channel in lost
-        names = (self.rooms.keys() | self._listeners.rooms) - self.sids.keys()
-        of_room = runtime.channels.of_room
-        rooms = frozenset(n for n in names if all_rooms or of_room(self.name, n) in lost)
-        sockets = any(of_room(self.name, sid) in lost for sid in self.sids)
-        if rooms or sockets or self._channel in lost:
-            self.events.emit("gap", Gap(outage.since, outage.until, rooms))
+        """Tell the handlers which of this namespace's rooms may have missed something, if any."""
+        names = self.rooms.keys() | self._listeners.rooms
+        gap = gap_of(outage, self.name, names, self.sids.keys(), self._runtime)
+        if gap is not None:
+            self.events.emit("gap", gap._in(self.namespace))
 
     # What connections call.
 
@@ -206,7 +204,7 @@ class LocalNamespace:
         pending = self._disconnects.pop(socket.sid)
         left = self._members.remove(socket.sid) if pending is None else pending.left
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
-        self.events.left(socket.sid, left)
+        self.events.left(socket, left)
         self.events.emit("disconnect", socket)
         return True
 
@@ -293,7 +291,7 @@ class LocalNamespace:
                     try:
                         self._add(socket, self._new_rooms(socket, rooms))
                     except SocketClosed:
-                        continue
+                        pass
                     except TooManyRooms as error:
                         full = error
         finally:
@@ -310,7 +308,7 @@ class LocalNamespace:
                 names = [room for room in rooms if room != socket.sid]
                 left = self._members.leave(socket.sid, names)
                 released += [channel_of[room] for room in left.rooms]
-                self.events.left(socket.sid, left)
+                self.events.left(socket, left)
         self._runtime.release(released)
 
     def disconnect_all(self, sockets: Iterable[Socket], code: int, reason: str) -> Awaitable[None]:
@@ -386,13 +384,13 @@ class LocalNamespace:
         self._runtime.settings.check_rooms(self.sids[socket.sid], new)
         joined = self._members.join(socket.sid, new)
         self._runtime.run.hold(self._channels_of(joined.rooms))
-        self.events.joined(socket.sid, joined)
+        self.events.joined(socket, joined)
 
     def _is_in(self, socket: Socket) -> bool:
+        if socket.sid in self._disconnects:
+            return False
         client = self._clients.get(socket.sid)
-        return (
-            client is not None and client.socket is socket and socket.sid not in self._disconnects
-        )
+        return client is not None and client.socket is socket
 
     def _check_in(self, socket: Socket) -> None:
         if not (self._is_in(socket) or socket.is_lost):

@@ -7,11 +7,19 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import Adapter, SupportsShards
 from fastapi_rooms.core.names import Channels
-from fastapi_rooms.errors import AdapterUnavailable, NotStarted, ShuttingDown, UsageError
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    ConfigurationError,
+    NotStarted,
+    ShuttingDown,
+    UsageError,
+)
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
@@ -23,7 +31,8 @@ LOOP_TIMEOUT = 30.0
 """Seconds that a thread waits for the event loop, beside what the work itself may take."""
 
 
-class Health(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Health:
     """How a manager is, for a readiness route. Times are seconds since the epoch."""
 
     ready: bool
@@ -44,6 +53,26 @@ class Health(NamedTuple):
     """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
     forbidden: int
     """Rooms with members here that Redis has come to forbid: they hear this worker only."""
+
+
+_runs: WeakValueDictionary[int, Run] = WeakValueDictionary()
+"""The present run of each adapter, by its `id`; a run keeps its adapter, so that the id holds."""
+
+
+def _claim(adapter: Adapter, run: Run) -> None:
+    """Give an adapter to a run. Raises `ConfigurationError` if another has it.
+
+    A run that was started before a fork, or in an event loop that is gone, has it no more.
+    """
+    other = _runs.setdefault(id(adapter), run)
+    if other is not run:
+        if other.pid == os.getpid() and other.loop.is_running():
+            raise ConfigurationError(
+                f"This {type(adapter).__name__} serves another RoomManager, which is running. An "
+                "adapter has one manager at a time: give each one of its own, or use one manager "
+                'and its namespaces, `rooms.of("/admin")`.'
+            )
+        _runs[id(adapter)] = run
 
 
 class Runtime:
@@ -167,8 +196,10 @@ class Runtime:
             self._run.release(channels)
 
     async def start(self) -> None:
-        """Begin a run."""
-        self._run = Run(self.adapter, self.settings, self.channels, self.namespaces)
+        """Begin a run. Raises `ConfigurationError` if another manager runs on this adapter."""
+        run = Run(self.adapter, self.settings, self.channels, self.namespaces)
+        _claim(self.adapter, run)
+        self._run = run
         try:
             await self._run.start()
         except BaseException:
@@ -188,7 +219,11 @@ class Runtime:
     async def _close(self) -> None:
         run, self._run = self._run, None
         if run is not None:
-            await run.close()
+            try:
+                await run.close()
+            finally:
+                if _runs.get(id(self.adapter)) is run:
+                    del _runs[id(self.adapter)]
 
     def abandon(self) -> None:
         """Forget a run whose event loop is gone, and with it everything that could be closed."""

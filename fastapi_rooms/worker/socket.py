@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -25,6 +25,9 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 
+if TYPE_CHECKING:
+    from fastapi_rooms.namespace import Namespace
+
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
@@ -33,6 +36,9 @@ class SocketHost(Protocol):
     """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
 
     name: str
+
+    namespace: Namespace
+    """What users have of it."""
 
     @property
     def json(self) -> JsonCodec:
@@ -85,6 +91,11 @@ class Socket:
     def rooms(self) -> AbstractSet[Room]:
         """The rooms it is in, its sid among them: a live, read-only view; empty when it left."""
         return self._host.rooms_of(self)
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace it is in: of the manager that runs here, if several share a handler."""
+        return self._host.namespace
 
     @property
     def transport(self) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ async def test_nodes_say_where_they_run(workers: Cluster, url: str) -> None:
 async def test_a_worker_describes_itself_to_another(workers: Cluster) -> None:
     one, two = workers
     await workers.member(one)
-    assert [w._replace(uptime=0) for w in await one.workers()] == [
-        w._replace(uptime=0) for w in await two.workers()
+    assert [replace(w, uptime=0) for w in await one.workers()] == [
+        replace(w, uptime=0) for w in await two.workers()
     ]
     assert sum(worker.sockets for worker in await two.workers()) == 1
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -155,11 +156,11 @@ def test_health_serves_a_readiness_route() -> None:
     @app.get("/ready")
     async def ready() -> JSONResponse:
         health: Health = rooms.health
-        return JSONResponse(health._asdict(), 200 if health.ready else 503)
+        return JSONResponse(asdict(health), 200 if health.ready else 503)
 
     with TestClient(app) as client:
         assert client.get("/ready").status_code == 200
-        adapter.health = adapter.health._replace(connected=False)
+        adapter.health = replace(adapter.health, connected=False)
         answer = client.get("/ready")
         assert answer.status_code == 503
         assert answer.json()["connected"] is False

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ async def test_the_lifespan_is_the_same_for_an_application() -> None:
 async def test_closing_leaves_no_task_and_no_subscription() -> None:
     bus = MemoryBus()
     rooms = RoomManager(MemoryAdapter(bus))
-    rooms.on("join-room")(lambda room, sid: rooms.to(room).send_text("welcome"))
+    rooms.on("join-room")(lambda room, socket: rooms.to(room).send_text("welcome"))
     async with rooms:
         async with Member(rooms, "lobby") as member, rooms.listen("lobby"):
             assert await member.receive_text() == "welcome"
@@ -181,7 +182,7 @@ async def test_health_tells_what_the_adapter_knows() -> None:
     async with rooms:
         assert rooms.health.connected
         assert rooms.health.since == adapter.health.since
-        adapter.health = adapter.health._replace(connected=False, buffered=7)
+        adapter.health = replace(adapter.health, connected=False, buffered=7)
         assert rooms.health.ready is False
         assert rooms.health.buffered == 7
 
@@ -213,7 +214,7 @@ async def test_closing_the_manager_drains_the_clients_that_are_connected(
 ) -> None:
     rooms = RoomManager(adapter, drain_timeout=FOREVER)
     events: list[tuple[str, ...]] = []
-    rooms.on("leave-room")(lambda room, sid: events.append(("leave-room", room)))
+    rooms.on("leave-room")(lambda room, socket: events.append(("leave-room", room)))
     rooms.on("delete-room")(lambda room: events.append(("delete-room", room)))
     rooms.on("disconnect")(lambda socket: events.append(("disconnect", socket.sid)))
     await rooms.__aenter__()
@@ -231,7 +232,7 @@ async def test_closing_the_manager_drains_the_clients_that_are_connected(
 async def test_a_client_that_cannot_be_drained_is_told_of_as_having_left_all_the_same() -> None:
     rooms = RoomManager(drain_timeout=0.01, linger=0)
     events: list[str] = []
-    rooms.on("leave-room")(lambda room, sid: events.append("leave-room"))
+    rooms.on("leave-room")(lambda room, socket: events.append("leave-room"))
     rooms.on("disconnect")(lambda socket: events.append("disconnect"))
     may_end = asyncio.Event()
 

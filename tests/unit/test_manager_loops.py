@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_rooms import ConfigurationError, MemoryAdapter, MemoryBus, RoomManager
+from fastapi_rooms import ConfigurationError, MemoryAdapter, MemoryBus, RoomManager, Socket
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker.fanout import IMMEDIATE_MAX
@@ -40,7 +40,7 @@ def test_what_a_stopped_event_loop_left_behind_is_forgotten_in_the_next(
     rooms = RoomManager(MemoryAdapter(bus), drain_timeout=0.01)
 
     @rooms.on("join-room")
-    async def endless(room: str, sid: str) -> None:
+    async def endless(room: str, socket: Socket) -> None:
         await asyncio.Event().wait()
 
     async def start_and_stay() -> None:

@@ -64,9 +64,10 @@ async def test_replies_are_what_the_handlers_return(workers: list[RoomManager]) 
         return a * 10 + b
 
     replies = await one.server_side_emit_with_ack("add", 1, 2)
-    assert sorted(replies) == sorted(
-        [ServerReply(two.node, 3, None), ServerReply(three.node, 12, None)]
-    )
+    assert {reply.node: reply for reply in replies} == {
+        two.node: ServerReply(two.node, 3, None),
+        three.node: ServerReply(three.node, 12, None),
+    }
 
 
 async def test_a_handler_that_raises_or_is_missing_replies_with_the_error(

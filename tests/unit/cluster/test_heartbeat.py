@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -72,7 +73,7 @@ async def test_heartbeats_are_sent_only_while_connected(
     await cluster.start()
     await eventually(lambda: len(carrier.volatile) >= 2, what="two heartbeats")
     assert set(carrier.volatile_heartbeats()) == {(b"rooms#workers#", kind)}
-    carrier.health = carrier.health._replace(connected=False)
+    carrier.health = replace(carrier.health, connected=False)
     before = len(carrier.volatile)
     receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE, interval=0.001)
     clock = Carrier()
@@ -119,7 +120,7 @@ async def test_a_silent_worker_is_noticed_between_two_heartbeats(
 async def test_no_request_is_sent_before_discovery(carrier: Carrier) -> None:
     carrier.down = True
     cluster = make_cluster(carrier, interval=0.01)
-    carrier.health = carrier.health._replace(connected=False)
+    carrier.health = replace(carrier.health, connected=False)
     await cluster.start()
     with pytest.raises(AdapterUnavailable, match="before this worker had found the others"):
         await cluster._requester.ask("/", COUNT, 0.05)
@@ -135,7 +136,7 @@ async def test_a_failed_hello_is_soon_sent_again_however_long_the_interval_is(
     monkeypatch.setattr(heartbeat_module, "RETRY_DELAY", 0.01)
     carrier.down = True
     cluster = make_cluster(carrier, interval=FAR)
-    carrier.health = carrier.health._replace(connected=False)
+    carrier.health = replace(carrier.health, connected=False)
     await cluster.start()
     with pytest.raises(AdapterUnavailable):
         await cluster._requester.ask("/", COUNT, 0.01)
@@ -177,10 +178,10 @@ async def test_closing_does_not_wait_for_a_bye_that_cannot_be_sent(
 ) -> None:
     cluster = make_cluster(carrier)
     await cluster.start()
-    carrier.health = carrier.health._replace(connected=False)
+    carrier.health = replace(carrier.health, connected=False)
     await cluster.close(1)
     assert carrier.heartbeats() == [(b"rooms#workers#", HeartbeatKind.HELLO)]
-    carrier.health = carrier.health._replace(connected=True)
+    carrier.health = replace(carrier.health, connected=True)
     monkeypatch.setattr(heartbeat_module, "GOODBYE_TIMEOUT", 0.02)
     for fails in (True, False):
         cluster = make_cluster(carrier)

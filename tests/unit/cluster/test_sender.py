@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -54,5 +55,5 @@ async def test_what_the_adapter_does_not_accept_or_confirm_raises(
 
 def test_it_is_connected_while_the_adapter_is(carrier: Carrier, sender: Sender) -> None:
     assert sender.connected
-    carrier.health = carrier.health._replace(connected=False)
+    carrier.health = replace(carrier.health, connected=False)
     assert not sender.connected

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, astuple, replace
 from typing import Any
 
 import pytest
@@ -31,7 +35,10 @@ def recorder() -> RecordingDispatcher:
 
 @pytest.fixture
 def ann(recorder: RecordingDispatcher) -> RemoteSocket:
-    return RemoteSocket(recorder, OTHER_NODE, "ann", frozenset({"ann", "lobby"}), {"name": "Ann"})
+    answer: Any = sockets_for(recorder)
+    [ann] = answer.read(OTHER_NODE, [["ann", ["lobby", "ann"], {"name": "Ann"}]])
+    assert isinstance(ann, RemoteSocket)
+    return ann
 
 
 async def test_its_worker_alone_is_asked_to_do_something_with_it(
@@ -89,9 +96,39 @@ async def test_a_close_that_cannot_be_sent_is_refused_before_its_worker_is_asked
 
 
 def test_it_shows_who_and_where_it_is(ann: RemoteSocket) -> None:
-    assert repr(ann) == f"<RemoteSocket ann on {OTHER_NODE}>"
+    assert repr(ann) == (
+        f"RemoteSocket(sid='ann', node='{OTHER_NODE}', rooms=('ann', 'lobby'), "
+        "data={'name': 'Ann'})"
+    )
     assert (ann.sid, ann.node, ann.data) == ("ann", OTHER_NODE, {"name": "Ann"})
-    assert ann.rooms == {"ann", "lobby"}
+    assert ann.rooms == ("ann", "lobby")
+
+
+def test_what_it_is_reached_by_is_nothing_that_is_known_of_it(ann: RemoteSocket) -> None:
+    by_hand = RemoteSocket("ann", OTHER_NODE, ("ann", "lobby"), {"name": "Ann"})
+    assert ann == by_hand
+    assert hash(ann) == hash(by_hand)
+    assert astuple(ann) == ("ann", OTHER_NODE, ("ann", "lobby"), {"name": "Ann"})
+    with pytest.raises(FrozenInstanceError):
+        ann.sid = "bob"  # type: ignore[misc]
+
+
+def _pickled(socket: RemoteSocket) -> RemoteSocket:
+    again = pickle.loads(pickle.dumps(socket))
+    assert isinstance(again, RemoteSocket)
+    return again
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, _pickled, replace])
+async def test_a_copy_can_be_read_and_says_that_nothing_can_be_done_with_it(
+    ann: RemoteSocket, recorder: RecordingDispatcher, again: Callable[[RemoteSocket], RemoteSocket]
+) -> None:
+    copied = again(ann)
+    assert copied == ann
+    with pytest.raises(UsageError, match="fetch_sockets"):
+        await copied.join("tea")
+    assert not hasattr(copied, "nothing")
+    assert recorder.requests == []
 
 
 # How responses are read.
@@ -114,7 +151,7 @@ def test_it_shows_who_and_where_it_is(ann: RemoteSocket) -> None:
 def test_a_malformed_socket_is_refused(row: Any) -> None:
     answer: Any = sockets_for(RecordingDispatcher())
     [found] = answer.read(OTHER_NODE, [["ann", ["tea"], {"a": 1}]])
-    assert (found.sid, found.rooms, found.data) == ("ann", {"tea"}, {"a": 1})
+    assert (found.sid, found.rooms, found.data) == ("ann", ("tea",), {"a": 1})
     with pytest.raises(ValueError, match=r"expected sid|room name"):
         answer.read(OTHER_NODE, [row])
 

@@ -45,7 +45,7 @@ async def test_its_socket_has_left_and_its_endpoint_goes_on(
     rooms: RoomManager, adapter: FakeAdapter, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Any] = []
-    rooms.on("leave-room")(lambda room, sid: told.append((room, sid)))
+    rooms.on("leave-room")(lambda room, socket: told.append((room, socket.sid)))
     rooms.on("disconnect")(lambda socket: told.append(socket.is_lost))
     pushing = Pushing(rooms, "lobby", sid="ann")
     pushing.may_join.set()

@@ -48,7 +48,7 @@ async def test_disconnected_sockets_are_out_of_every_room_at_once_however_many_t
     adapter = FakeAdapter()
     gone: list[str] = []
     async with RoomManager(adapter) as rooms, AsyncExitStack() as stack:
-        rooms.on("leave-room")(lambda room, sid: gone.append(sid))
+        rooms.on("leave-room")(lambda room, socket: gone.append(socket.sid))
         members = [
             await stack.enter_async_context(Member(rooms, "tea", sid=str(n))) for n in range(5)
         ]

@@ -20,7 +20,7 @@ from tests.unit.support import other_tasks
 def test_a_handler_is_called_with_what_the_event_tells() -> None:
     events = Events(EventHandlers())
     calls: list[Any] = []
-    events.handlers.on("join-room")(lambda room, sid: calls.append((room, sid)))
+    events.handlers.on("join-room")(lambda room, socket: calls.append((room, socket)))
     events.emit("join-room", "lobby", "ann")
     events.emit("leave-room", "lobby", "ann")
     assert calls == [("lobby", "ann")]

@@ -10,7 +10,8 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ListenerOverflow
-from fastapi_rooms.worker.listener import Listener, RoomMessage
+from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.room_message import RoomMessage
 
 NEWS = Target(("news",))
 
@@ -158,19 +159,9 @@ async def test_a_dropping_listener_goes_on_and_counts_what_it_missed(
     assert listener.dropped == 2
 
 
-def test_a_message_reads_as_text_bytes_and_json() -> None:
-    message = RoomMessage("news", Payload.of_json({"é": 1}))
-    assert not message.binary
-    assert message.text == '{"é":1}'
-    assert message.bytes == message.text.encode()
-    assert message.json() == {"é": 1}
-
-
-def test_a_binary_message_reads_as_bytes_whatever_they_are() -> None:
-    message = RoomMessage("news", Payload.of_bytes(b"\xff"))
-    assert message.binary
-    assert message.bytes == b"\xff"
-    with pytest.raises(UnicodeDecodeError):
-        _ = message.text
-    with pytest.raises(ValueError, match="decode"):
-        message.json()
+def test_listeners_of_a_room_share_one_message_and_each_has_the_room_it_heard_it_in() -> None:
+    made: dict[str, RoomMessage] = {}
+    listeners = [_listener("news"), _listener("news", "sport"), _listener("sport")]
+    for listener in listeners:
+        listener.offer(Target(("sport", "news")), _text("hello"), made)
+    assert made == {room: RoomMessage(room, "hello") for room in ("news", "sport")}

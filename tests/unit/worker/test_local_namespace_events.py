@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_rooms import AdapterUnavailable, Gap, Outage, RoomManager
+from fastapi_rooms import AdapterUnavailable, Gap, Outage, RoomManager, Socket
 from fastapi_rooms.testing import Member, eventually
 from tests.unit.support import FakeAdapter, ShardedAdapter, all_is_over, channel_of
 
@@ -18,8 +18,8 @@ class _Log:
         rooms.on("disconnect")(lambda socket: self.add("disconnect", socket.sid))
         rooms.on("create-room")(lambda room: self.add("create", room))
         rooms.on("delete-room")(lambda room: self.add("delete", room))
-        rooms.on("join-room")(lambda room, sid: self.add("join", room, sid))
-        rooms.on("leave-room")(lambda room, sid: self.add("leave", room, sid))
+        rooms.on("join-room")(lambda room, socket: self.add("join", room, socket.sid))
+        rooms.on("leave-room")(lambda room, socket: self.add("leave", room, socket.sid))
 
     def add(self, *event: str) -> None:
         self.events.append(event)
@@ -62,7 +62,7 @@ async def test_a_join_that_fails_makes_no_event(rooms: RoomManager, adapter: Fak
 
 async def test_a_handler_finds_the_maps_as_the_event_says(rooms: RoomManager) -> None:
     seen: list[object] = []
-    rooms.on("join-room")(lambda room, sid: seen.append(sid in rooms.rooms[room]))
+    rooms.on("join-room")(lambda room, socket: seen.append(socket.sid in rooms.rooms[room]))
     rooms.on("delete-room")(lambda room: seen.append(room not in rooms.rooms))
     rooms.on("connect")(lambda socket: seen.append(set(socket.rooms) == {socket.sid}))
     rooms.on("disconnect")(lambda socket: seen.append(set(socket.rooms) == set()))
@@ -89,11 +89,28 @@ async def test_a_handler_that_raises_is_logged_and_the_join_has_happened(
 
 async def test_an_async_handler_can_send_to_the_room(rooms: RoomManager) -> None:
     @rooms.on("join-room")
-    async def welcome(room: str, sid: str) -> None:
-        await rooms.to(sid).send_text(f"welcome to {room}")
+    async def welcome(room: str, socket: Socket) -> None:
+        await socket.send_text(f"welcome to {room}")
 
     async with Member(rooms, "lobby") as member:
         assert await member.receive_text() == "welcome to lobby"
+
+
+async def test_a_handler_can_say_who_it_is_by_the_data_and_to_whom_by_the_namespace(
+    rooms: RoomManager,
+) -> None:
+    chat = rooms.of("/chat")
+
+    @chat.on("leave-room")
+    async def tell(room: str, socket: Socket) -> None:
+        assert socket.namespace is chat
+        assert socket.rooms == set()
+        await socket.namespace.to(room).send_text(f"{socket.data['name']} left {room}")
+
+    async with Member(chat, "tea") as bob:
+        async with Member(chat, "tea", data={"name": "ann"}):
+            pass
+        assert await bob.receive_text() == "ann left tea"
 
 
 # Gaps.
@@ -111,7 +128,8 @@ async def test_a_gap_tells_the_rooms_that_had_members_or_listeners_here(
         await people["cid"].socket.join("joined later")
         assert adapter.receiver is not None
         adapter.receiver.gap(Outage(10.0, 20.0, channels))
-    assert told == [Gap(10.0, 20.0, frozenset({"lobby", "bar", "news"}))]
+    assert told == [Gap(10.0, 20.0, ("bar", "lobby", "news"))]
+    assert told[0].namespace is rooms
     assert elsewhere == [], "nobody is there to have missed anything"
 
 
@@ -128,9 +146,9 @@ async def test_where_shards_are_lost_one_by_one_a_gap_is_of_the_rooms_it_concern
             receiver.gap(Outage(10.0, 20.0, frozenset({lost})))
     receiver.gap(Outage(10.0, 20.0, frozenset({channel_of("lobby")})))
     assert [gap.rooms for gap in told] == [
-        {"lobby"},
-        {"lobby", "bar"},  # any of which a message to several may have been for
-        set(),  # what was sent to single sockets
+        ("lobby",),
+        ("bar", "lobby"),  # any of which a message to several may have been for
+        (),  # what was sent to single sockets
     ]
 
 
@@ -140,4 +158,4 @@ async def test_a_lost_channel_of_one_socket_with_a_chosen_sid_is_a_gap() -> None
         rooms.on("gap")(gaps.append)
         assert adapter.receiver is not None
         adapter.receiver.gap(Outage(1.0, 2.0, frozenset((channel_of("user-42"),))))
-    assert gaps == [Gap(1.0, 2.0, frozenset())]
+    assert gaps == [Gap(1.0, 2.0, ())]

@@ -85,7 +85,7 @@ async def test_two_tasks_that_join_a_socket_to_one_room_count_as_one_member(
     rooms: RoomManager, adapter: FakeAdapter, people: dict[str, Member]
 ) -> None:
     told: list[tuple[str, str]] = []
-    rooms.on("join-room")(lambda room, sid: told.append((room, sid)))
+    rooms.on("join-room")(lambda room, socket: told.append((room, socket.sid)))
     cid = people["cid"].socket
     adapter.hold()
     joins = [asyncio.ensure_future(cid.join("new", f"own {n}")) for n in range(2)]

@@ -32,6 +32,7 @@ class _Host(RecordingDispatcher):
     """The namespace of the socket `ann`."""
 
     name = "/chat"
+    namespace: Any = "the namespace"
 
     def __init__(self) -> None:
         super().__init__()

@@ -89,7 +89,7 @@ async def test_the_socket_is_out_of_every_room_when_it_returns(
 
 async def test_its_events_are_told_once(rooms: RoomManager, ann: Member) -> None:
     events: list[tuple[str, ...]] = []
-    rooms.on("leave-room")(lambda room, sid: events.append(("leave-room", room, sid)))
+    rooms.on("leave-room")(lambda room, s: events.append(("leave-room", room, s.sid)))
     rooms.on("delete-room")(lambda room: events.append(("delete-room", room)))
     rooms.on("disconnect")(lambda socket: events.append(("disconnect", socket.sid)))
     await ann.socket.disconnect()

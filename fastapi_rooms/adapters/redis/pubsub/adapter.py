@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
@@ -166,7 +167,7 @@ class RedisAdapter:
         """Pass a gap on."""
         if self._receiver is not None:
             channels = outage.channels - {self._probe_channel, self._failover_channel}
-            self._receiver.gap(outage._replace(channels=channels))
+            self._receiver.gap(replace(outage, channels=channels))
 
     def _changed(self) -> None:
         """A connection came, went, or was proven to work."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
@@ -286,7 +287,7 @@ class NodePool:
         """Pass a gap on."""
         channels = outage.channels - self._probed.keys()
         if channels:
-            self._receiver.gap(outage._replace(channels=channels))
+            self._receiver.gap(replace(outage, channels=channels))
 
     def released(self, node: Node, channels: list[Channel]) -> None:
         """A node has unsubscribed channels: the wanted ones move to another."""
