@@ -22,6 +22,7 @@ from fastapi_rooms.adapters.redis.emit_clients import (
     async_access,
     sync_access,
 )
+from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_count, check_positive
 from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
@@ -209,7 +210,7 @@ class Emitter(_Emitter[None]):
 
     def __init__(
         self,
-        redis: str | SyncClient,
+        redis: Url | SyncClient,
         *,
         prefix: str = "rooms",
         timeout: float = 5.0,
@@ -275,7 +276,7 @@ class AsyncEmitter(_Emitter[Sent]):
 
     def __init__(
         self,
-        redis: str | AsyncClient,
+        redis: Url | AsyncClient,
         *,
         prefix: str = "rooms",
         timeout: float = 5.0,

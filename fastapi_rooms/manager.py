@@ -8,11 +8,10 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Annotated, Any, Self, TypedDict, Unpack
 from weakref import WeakSet
 
-from fastapi_rooms.adapters import adapter_of
-from fastapi_rooms.adapters.base import Adapter
+from fastapi_rooms.adapters import AdapterLike, adapter_of
 from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.cluster.description import WORKERS, Worker
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
@@ -53,6 +52,16 @@ class ManagerSettings(TypedDict, total=False):
     json: JsonCodec
 
 
+class _Made:
+    """Marks a parameter of which FastAPI asks pydantic only for `Depends(RoomManager)`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        raise ConfigurationError(
+            "Depends(RoomManager) would make a manager for each request. Depend on the one that "
+            "you made, and that your lifespan starts: `Annotated[RoomManager, Depends(rooms)]`."
+        )
+
+
 class RoomManager(Namespace):
     """The rooms of an application, and its namespace `/`.
 
@@ -66,12 +75,13 @@ class RoomManager(Namespace):
     Args:
         adapter: what carries messages between workers: a URL (`memory://`, `memory://name` shared
             within the process, `redis://`, `rediss://`, `unix://`, `redis+sentinel://`,
-            `rediss+sentinel://`, `redis+cluster://`, `rediss+cluster://`) or an adapter.
+            `rediss+sentinel://`, `redis+cluster://`, `rediss+cluster://`), an adapter, or a
+            `redis.asyncio.Redis` or `RedisCluster` of your own, whose settings are used.
         outbox: what happens to sockets and listeners that do not keep up.
         prefix: the first part of every channel, so that applications can share one Redis;
             `rooms` unless the adapter was made with another.
         join_timeout: seconds that the adapter has to confirm a join.
-        publish_timeout: seconds that it has to accept a message; for an adapter given by its URL.
+        publish_timeout: seconds that it has to accept a message; for an adapter made here.
         linger: seconds that a room's channel is kept after its last member has left.
         max_message_bytes: the longest message that may be sent, in bytes.
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
@@ -97,7 +107,7 @@ class RoomManager(Namespace):
 
     def __init__(
         self,
-        adapter: str | Adapter = "memory://",
+        adapter: Annotated[AdapterLike, _Made()] = "memory://",
         *,
         outbox: OutboxPolicy = OutboxPolicy(),  # noqa: B008 -- immutable
         prefix: str | None = None,
@@ -135,7 +145,7 @@ class RoomManager(Namespace):
         )
 
     def _set_up(
-        self, adapter: str | Adapter, given: ManagerSettings, original: RoomManager | None = None
+        self, adapter: AdapterLike, given: ManagerSettings, original: RoomManager | None = None
     ) -> None:
         """What `__init__` does, and `clone`: that has all settings at hand, and handlers."""
         settings = Settings(
@@ -152,13 +162,10 @@ class RoomManager(Namespace):
         )
         prefix, publish_timeout = given["prefix"], given["publish_timeout"]
         check_positive("publish_timeout", publish_timeout)
-        if isinstance(adapter, str):
-            adapter = adapter_of(
-                adapter,
-                prefix="rooms" if prefix is None else prefix,
-                publish_timeout=publish_timeout,
-            )
-        elif prefix is not None and prefix != adapter.prefix:
+        adapter = adapter_of(
+            adapter, prefix="rooms" if prefix is None else prefix, publish_timeout=publish_timeout
+        )
+        if prefix is not None and prefix != adapter.prefix:
             raise ConfigurationError(
                 f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
                 f"{prefix!r}. Give the prefix to the adapter only."
@@ -203,7 +210,7 @@ class RoomManager(Namespace):
         return self._registered.setdefault(namespace, Handlers())
 
     def clone(
-        self, adapter: str | Adapter = "memory://", **settings: Unpack[ManagerSettings]
+        self, adapter: AdapterLike = "memory://", **settings: Unpack[ManagerSettings]
     ) -> Self:
         """Another manager with the same handlers, not started: for tests of an application.
 

@@ -49,6 +49,25 @@ class Namespace(BroadcastOperator):
         """What `Depends` calls: the namespace itself."""
         return self
 
+    # Starlette calls a lifespan with the application; so Python's error tells what to give.
+    __call__.__qualname__ = "A lifespan is given by lifespan=rooms.lifespan. Namespace.__call__"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """What pydantic calls for a field of this type; FastAPI for a parameter without `Depends`.
+
+        Raises:
+            ConfigurationError: the parameter needs `Depends`.
+        """
+        try:
+            return handler(source)  # of a model with arbitrary_types_allowed
+        except Exception:  # noqa: BLE001 -- pydantic is not imported here
+            raise ConfigurationError(
+                f"A parameter of type {cls.__name__} needs Depends: "
+                f"`rooms: Annotated[{cls.__name__}, Depends(rooms)]`, where the second `rooms` is "
+                "the one that you made."
+            ) from None
+
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
         """This worker's rooms and the sids in them: a live, read-only view."""
@@ -103,15 +122,16 @@ class Namespace(BroadcastOperator):
         )
 
     def listen(
-        self, *names: Room, outbox: OutboxPolicy | None = None
+        self, *names: Room, everyone: bool = False, outbox: OutboxPolicy | None = None
     ) -> AbstractAsyncContextManager[Listener]:
         """Hear what is sent to some rooms, without a socket, for the time of an `async with` block.
 
-        What is sent to everyone in the namespace is not heard; a message to several of the rooms is
-        heard once.
+        A message to several of the rooms is heard once.
 
         Args:
             names: the rooms, at least one.
+            everyone: hear what is sent to everyone in the namespace as well, or, without names,
+                only that.
             outbox: how much may wait for this listener and what happens past that; the manager's
                 policy when left out. `close` ends the iteration with `ListenerOverflow`.
 
@@ -119,10 +139,10 @@ class Namespace(BroadcastOperator):
             AdapterUnavailable: the adapter did not confirm the rooms within the join timeout.
             ShuttingDown: this worker is leaving. A listener that is there already ends by that.
         """
-        if not names:
-            raise UsageError("listen() needs the name of at least one room.")
+        if not (names or everyone):
+            raise UsageError("listen() needs the name of at least one room, or everyone=True.")
         rooms = tuple(dict.fromkeys(check_rooms(names)))
-        return self._here.listen(rooms, outbox)
+        return self._here.listen(rooms, outbox, everyone=everyone)
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """Decorate a handler, plain or async, of what happens on this worker.
@@ -171,18 +191,19 @@ class Namespace(BroadcastOperator):
 
         Args:
             pattern: a room's name; or how names begin, followed by a `*` that stands for any rest,
-                the empty one too. A `*` elsewhere stands for itself. Names are compared as they
-                are: no case is folded, nothing is normalized.
+                the empty one too. Names are compared as they are: no case is folded, nothing is
+                normalized.
 
         Raises:
-            ConfigurationError: the pattern matches no name that a room can have.
+            ConfigurationError: the pattern matches no name that a room can have, or has a `*`
+                before its end.
         """
 
         def register(handler: AuthorizeHandler) -> AuthorizeHandler:
-            self._handlers.authorization.add(pattern, handler)
+            self._handlers.authorization.add(checked, handler)
             return handler
 
-        check_pattern(pattern)
+        checked = check_pattern(pattern)
         return register
 
     @property
@@ -219,12 +240,12 @@ class Namespace(BroadcastOperator):
         Raises `ConfigurationError` if the event has a handler already, `UsageError` if it is no
         string.
         """
-        check_event(event)
+        name = check_event(event)
 
         def register(handler: Handler) -> Handler:
-            if event in self._handlers.server_side:
-                raise ConfigurationError(f"There is a handler of {event!r} already.")
-            self._handlers.server_side[event] = handler
+            if name in self._handlers.server_side:
+                raise ConfigurationError(f"There is a handler of {name!r} already.")
+            self._handlers.server_side[name] = handler
             return handler
 
         return register

@@ -49,7 +49,7 @@ THIRD_PARTY = {
     "cluster": {"orjson"},
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
-    "cli": {"orjson", "redis", "rich", "typer"},
+    "cli": {"orjson", "redis", "typer"},
     "testing": {"orjson", "pytest", "pytest_asyncio", "redis", "starlette"},
 }
 """What each folder may import that is neither Python's nor ours; the others nothing."""

@@ -1,7 +1,7 @@
 """Adapters carry bytes between workers; [fastapi_rooms.adapters.base][] is their whole contract.
 
 base                 the contract
-schemes              URLs, and the carriers they lead to
+schemes, urls        URLs, their parts, and the carriers they lead to
 memory               the adapter within one process
 redis/               the adapters for Redis and Redis Cluster
 
@@ -18,17 +18,23 @@ waiters              the joins that wait for a confirmation
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
+
 from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, SupportsShards
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
-from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter
-from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, scheme_of
-from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
+from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
+from fastapi_rooms.adapters.urls import Url, text_of
 
 __all__ = [
     "FORMS",
     "SCHEMES",
     "Adapter",
     "AdapterHealth",
+    "Carrier",
     "MemoryAdapter",
     "MemoryBus",
     "Outage",
@@ -37,23 +43,37 @@ __all__ = [
     "RedisClusterAdapter",
     "SupportsShards",
     "adapter_of",
+    "canonical_url",
 ]
 
+AdapterLike: TypeAlias = Adapter | Url | Redis | RedisCluster
+"""What a manager takes: an adapter, or what one is made of."""
 
-def adapter_of(url: str, *, prefix: str, publish_timeout: float) -> Adapter:
-    """The adapter that a URL stands for. Raises `ConfigurationError` if it stands for none."""
-    scheme = scheme_of(url)
-    if scheme is None:
-        name, separator, _ = url.partition("://")
-        shown = name + "://…" if separator else repr(url)  # the rest may hold a password
-        raise ConfigurationError(
-            f"No adapter is known for {shown}. Use {one_of(FORMS)}, or give an adapter."
-        )
-    match scheme.carrier:
-        case Carrier.MEMORY:
-            name = url.partition("://")[2]
-            return MemoryAdapter(named_bus(name) if name else None, prefix=prefix)
-        case Carrier.REDIS | Carrier.REDIS_SENTINEL:
-            return RedisAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
-        case Carrier.REDIS_CLUSTER:
-            return RedisClusterAdapter(url, prefix=prefix, publish_timeout=publish_timeout)
+
+def adapter_of(given: AdapterLike, *, prefix: str, publish_timeout: float) -> Adapter:
+    """The adapter that a URL or a client stands for; one that is an adapter already stays.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    settings: dict[str, Any] = {"prefix": prefix, "publish_timeout": publish_timeout}
+    url = text_of(given)
+    if url is not None:
+        match required_scheme(url, "RoomManager", *Carrier).carrier:
+            case Carrier.MEMORY:
+                name = url.partition("://")[2]
+                return MemoryAdapter(named_bus(name) if name else None, prefix=prefix)
+            case Carrier.REDIS | Carrier.REDIS_SENTINEL:
+                return RedisAdapter(url, **settings)
+            case Carrier.REDIS_CLUSTER:
+                return RedisClusterAdapter(url, **settings)
+    if isinstance(given, Redis):
+        return RedisAdapter(given, **settings)
+    if isinstance(given, RedisCluster):
+        return RedisClusterAdapter(given, **settings)
+    if isinstance(given, type) or not all(hasattr(given, name) for name in _OF_AN_ADAPTER):
+        takes = f"{one_of(FORMS)}; a redis.asyncio.Redis or RedisCluster; or an adapter"
+        raise refusal(given, "RoomManager", takes)
+    return given  # type: ignore[return-value]  # by its form
+
+
+_OF_AN_ADAPTER = ("prefix", "start", "publish", "subscribe", "unsubscribe", "close")

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Iterable
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.types import Channel
 
 
@@ -77,7 +78,7 @@ class MemoryAdapter:
     """Carries bytes between the managers that share a bus; without one it is alone."""
 
     def __init__(self, bus: MemoryBus | None = None, *, prefix: str = "rooms") -> None:
-        self.prefix = prefix
+        self.prefix = check_prefix(prefix)
         self.bus = bus or MemoryBus()
         """Connects it to the other adapters."""
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from fastapi_rooms.errors import ConfigurationError
+
 
 class Carrier(Enum):
     """The adapter that a URL is for, by what carries the messages there."""
@@ -71,13 +73,49 @@ FORMS = tuple(scheme.form for scheme in SCHEMES)
 EMITTER_FORMS = tuple(scheme.form for scheme in SCHEMES if scheme.emitters)
 """The URLs that an emitter takes, as examples."""
 
+EMITTER_CARRIERS = tuple(dict.fromkeys(scheme.carrier for scheme in SCHEMES if scheme.emitters))
+"""What an emitter reaches."""
+
 _BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
+
+_OTHER_NAMES = {
+    "redis+cluster": ("redis-cluster",),
+    "redis+sentinel": ("redis-sentinel", "sentinel"),
+    "redis": ("redis+tcp", "tcp", "valkey"),
+    "rediss": ("redis+ssl", "redis+tls", "valkeys"),
+    "unix": ("redis+socket", "redis+unix", "redis-socket", "socket", "unix+redis"),
+}
+"""What others call some of them."""
 
 
 def scheme_of(url: str) -> Scheme | None:
     """The scheme of a URL, if it is in the table."""
     name, separator, _ = url.partition("://")
     return _BY_NAME.get(name) if separator else None
+
+
+def required_scheme(url: str, who: str, *carriers: Carrier) -> Scheme:
+    """The scheme of a URL that leads to one of some carriers. Raises `ConfigurationError`.
+
+    The error quotes nothing but names in these tables: the rest may be a password.
+    """
+    scheme = scheme_of(url)
+    if scheme is not None and scheme.carrier in carriers:
+        return scheme
+    name, separator, _ = url.partition("://")
+    if scheme is not None:
+        why = f"{name}:// leads to {scheme.meaning}: {scheme.carrier.value}."
+    elif not separator:
+        why = "The URL has no ://." if url else "The URL is empty."
+    else:
+        ours = [own for own, others in _OTHER_NAMES.items() if name in others]
+        why = f"Write {ours[0]}:// for {name}://." if ours else "The URL's scheme is not known."
+    raise ConfigurationError(f"{why} {who} takes {one_of(forms_of(*carriers))}.")
+
+
+def forms_of(*carriers: Carrier) -> tuple[str, ...]:
+    """The URLs that lead to some carriers, as examples."""
+    return tuple(scheme.form for scheme in SCHEMES if scheme.carrier in carriers)
 
 
 def names_of(carrier: Carrier) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import (
@@ -30,10 +29,10 @@ SEVERAL = "Check that all servers run, are reachable from here, and accept this 
 
 async def advice_for(session: Session) -> str:
     """What to do about a manager that cannot connect."""
-    if "+" in urlsplit(session.url).scheme:
+    if not session.is_one_server:
         return SEVERAL
     client: Any = Redis.from_url(
-        session.url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
+        session.redis_url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
     )
     try:
         async with client, client.pubsub() as listener:
@@ -46,7 +45,7 @@ async def advice_for(session: Session) -> str:
         return LOGIN
     except NoPermissionError:
         return (
-            "Grant the user what is needed: ACL SETUSER <user> resetchannels "
+            "Grant the user what is needed, which takes nothing away: ACL SETUSER <user> "
             f"&{session.prefix}#* +publish +subscribe +unsubscribe"
         )
     except (RedisError, OSError, ValueError, TypeError) as error:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import sys
 from collections import Counter
-from collections.abc import Awaitable
 from dataclasses import asdict, fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -21,6 +20,7 @@ from fastapi_rooms import (
     Worker,
     __version__,
 )
+from fastapi_rooms.cli.disconnecting import Disconnection
 from fastapi_rooms.cli.doctor import examine
 from fastapi_rooms.cli.output import (
     duration,
@@ -37,9 +37,8 @@ from fastapi_rooms.cli.session import (
     Session,
     check_connected,
     run,
+    with_partial,
 )
-
-T = TypeVar("T")
 
 _WORKER_COLUMNS = tuple(field.name for field in fields(Worker))
 
@@ -159,7 +158,7 @@ def rooms(
 
     async def work() -> None:
         async with session.rooms() as rooms:
-            sockets, error = await _with_partial(rooms.fetch_sockets())
+            sockets, error = await with_partial(rooms.fetch_sockets())
         sids = {socket.sid for socket in sockets}
         counts = Counter(room for socket in sockets for room in socket.rooms)
         rows = [
@@ -194,14 +193,15 @@ def sockets(
     async def work() -> None:
         async with session.rooms() as rooms:
             target = rooms if room is None else rooms.to(room)
-            found, error = await _with_partial(target.fetch_sockets())
+            found, error = await with_partial(target.fetch_sockets())
         rows = [asdict(socket) for socket in sorted(found, key=lambda s: (s.node, s.sid))]
         columns = {"sid": "sid", "node": "node", "rooms": "rooms", "data": "data"}
         if for_terminal(as_json):  # a socket is always in the room of its sid
             rows = [
                 {
                     **row,
-                    "node": row["node"][:8],
+                    # The beginning of a sid that was generated says the rest of it.
+                    "node": row["node"][: 8 if row["sid"].startswith(row["node"]) else None],
                     "rooms": [r for r in row["rooms"] if r != row["sid"]],
                 }
                 for row in rows
@@ -225,7 +225,7 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
         manager = session.manager()
         async with manager:
             check_connected(manager)
-            workers, error = await _with_partial(manager.workers())
+            workers, error = await with_partial(manager.workers())
         rows: list[dict[str, Any]] = [asdict(worker) for worker in workers]
         if error is not None:
             silent = error.silent if isinstance(error, RequestTimeout) else frozenset()
@@ -257,30 +257,37 @@ def _row_without_details(node: str, version: str) -> dict[str, Any]:
 @app.command()
 def tail(
     ctx: typer.Context,
-    room: Annotated[list[str], typer.Argument(metavar="ROOM", help="The rooms to listen to.")],
+    room: Annotated[
+        list[str] | None, typer.Argument(metavar="ROOM", help="The rooms to listen to.")
+    ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="Show what is sent to everyone in the namespace.")
+    ] = False,
     count: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show messages to rooms as they are sent, until Ctrl+C.
-
-    Messages to everyone in the namespace are not shown.
+    """Show messages as they are sent, until Ctrl+C.
 
     \b
     fastapi-rooms tail tea
     fastapi-rooms tail tea coffee --json | jq .text
+    fastapi-rooms tail --everyone
     """
     session: Session = ctx.obj
 
     async def work() -> None:
+        if not (room or everyone):
+            raise UsageError("Name rooms, or use --everyone.")
         async with session.rooms() as rooms:
 
             @rooms.on("gap")
             def gap(gap: Gap) -> None:
                 print_stderr(f"messages of {gap.until - gap.since:.1f} s may be missing here")
 
-            async with rooms.listen(*room) as messages:
+            async with rooms.listen(*room or (), everyone=everyone) as messages:
                 if for_terminal(as_json):
-                    print_stderr(f"listening to {', '.join(room)}; stop with Ctrl+C")
+                    heard = [*(room or ()), *["what is sent to everyone"] * everyone]
+                    print_stderr(f"listening to {', '.join(heard)}; stop with Ctrl+C")
                 received = 0
                 async for message in messages:
                     typer.echo(_line(message, as_json=as_json))
@@ -294,10 +301,11 @@ def tail(
 def _line(message: RoomMessage, *, as_json: bool) -> str:
     if for_terminal(as_json):
         content = repr(message.bytes) if message.binary else message.text
-        return f"{printable(message.room)}  {printable(content)}"
+        return f"{printable(message.room) or '(everyone)'}  {printable(content)}"
+    room = message.room or None
     if message.binary:
-        return json_line({"room": message.room, "bytes": base64.b64encode(message.bytes).decode()})
-    return json_line({"room": message.room, "text": message.text})
+        return json_line({"room": room, "bytes": base64.b64encode(message.bytes).decode()})
+    return json_line({"room": room, "text": message.text})
 
 
 @app.command()
@@ -319,23 +327,24 @@ def disconnect(
     fastapi-rooms disconnect tea --code 4000 --reason "closing time" --yes
     """
     session: Session = ctx.obj
-
-    async def count() -> int:
-        async with session.rooms() as rooms:
-            return await rooms.to(*name).count()
+    disconnection = Disconnection(session, name, code, reason)
+    found = None
+    if not yes:
+        found = run(disconnection.find())
+        if len(found) > 1:
+            _confirm(f"Disconnect {len(found)} sockets?")
 
     async def work() -> None:
-        async with session.rooms() as rooms:
-            await rooms.to(*name).disconnect_sockets(code, reason)
+        number, error = await disconnection.carry_out(found)
+        if not for_terminal(False):
+            typer.echo(json_line({"disconnected": number}))
+        elif number or error:
+            typer.echo(f"Disconnected: {number}")
+        else:
+            typer.echo("Nobody was disconnected: no socket has such a sid, or is in such a room.")
+        _raise(error)
 
-    number = run(count())
-    if number > 1 and not yes:
-        _confirm(f"Disconnect {number} sockets?")
     run(work())
-    if for_terminal(False):
-        typer.echo(f"Disconnected: {number}")
-    else:
-        typer.echo(json_line({"disconnected": number}))
 
 
 def _confirm(question: str) -> None:
@@ -367,21 +376,13 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
                     f"{finding.grade.value:>7}  {finding.subject}: {printable(finding.text)}"
                 )
                 if finding.advice:
-                    typer.echo(f"         → {finding.advice}")
+                    typer.echo(f"         → {printable(finding.advice)}")
         if not for_terminal(as_json):
             print_rows([f.as_row() for f in findings], {}, as_json=True, if_empty="")
         if any(finding.is_wrong for finding in findings):
             raise typer.Exit(EXIT_FAILED)
 
     run(work())
-
-
-async def _with_partial(answer: Awaitable[T]) -> tuple[T, RequestError | None]:
-    """Await a result. If some workers fail, return the partial one, and the error."""
-    try:
-        return await answer, None
-    except RequestError as error:
-        return error.partial, error
 
 
 def _raise(error: RequestError | None) -> None:

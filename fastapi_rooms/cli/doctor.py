@@ -39,7 +39,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Grade(Enum):
-    """The result of a check."""
+    """The result of a check, as a person sees it; in JSON it is the name."""
 
     OK = "ok"
     UNKNOWN = "?"
@@ -62,7 +62,7 @@ class Finding(NamedTuple):
         return self.grade is Grade.WRONG
 
     def as_row(self) -> dict[str, str]:
-        return {**self._asdict(), "grade": self.grade.value.lower()}
+        return {**self._asdict(), "grade": self.grade.name.lower()}
 
 
 async def examine(session: Session) -> AsyncIterator[Finding]:
@@ -77,7 +77,7 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
             check_connected(manager)
             text = f"connected; messages published on {session.prefix}#… are received"
             yield Finding("connection", Grade.OK, text)
-            yield encryption(session.url)
+            yield encryption(session.redis_url)
             for finding in await _server(session):
                 yield finding
             yield await _round_trip(session, manager)
@@ -114,13 +114,13 @@ def _identity(options: dict[str, str]) -> Finding:
 
 async def _server(session: Session) -> list[Finding]:
     """The version and settings of the server, as far as this user may read them."""
-    if "+" in urlsplit(session.url).scheme:
+    if not session.is_one_server:
         text = "several servers: their versions and settings are not checked"
         return [
             Finding("server", Grade.UNKNOWN, text, "Check each: redis-cli -h <host> INFO server")
         ]
     client: Any = Redis.from_url(
-        session.url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
+        session.redis_url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
     )
     async with client:
         return [await _version(client), await _output_buffer(client)]

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from shutil import get_terminal_size
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import orjson
 import typer
 
 SID_WIDTH = 33
 """The length of a generated sid, which is not broken into lines, so that it can be copied."""
+_GAP = 3
+_LEAST = 4
+"""How narrow a column can become, in columns of the terminal."""
 
 
 def for_terminal(as_json: bool) -> bool:
@@ -46,6 +52,8 @@ def print_rows(
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
@@ -56,30 +64,61 @@ def _cell(value: Any) -> str:
 
 
 def _table(headings: list[str], cells: list[list[str]]) -> None:
-    try:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ModuleNotFoundError:  # typer works without it
-        _plain_table(headings, cells)
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        # The first column has names, which are kept in one piece to be copied.
-        longest = max(len(row[number]) for row in cells)
-        width = min(longest, SID_WIDTH) if number == 0 else None
-        table.add_column(heading, overflow="fold", min_width=width)
+    """Print a table that fits the terminal: what is too long goes on in the next line."""
+    columns = list(zip(headings, *cells, strict=True))
+    widths = _fitting([max(map(_width, column)) for column in columns], get_terminal_size().columns)
+    lines = _lines(headings, widths)
+    lines += ["─" * min(sum(widths) + _GAP * (len(widths) - 1), get_terminal_size().columns - 1)]
     for row in cells:
-        table.add_row(*map(Text, row))  # a `Text` is not parsed for markup
-    Console(highlight=False).print(table)
+        lines += _lines(row, widths)
+    for line in ("", *lines, ""):
+        typer.echo(f" {line}".rstrip(" "))
 
 
-def _plain_table(headings: list[str], cells: list[list[str]]) -> None:
-    rows = [headings, *cells]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(headings))]
-    for row in rows:
-        typer.echo("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+def _lines(row: list[str], widths: list[int]) -> list[str]:
+    """The lines of a row, without the blank before each."""
+    folded = [fold(text, width) for text, width in zip(row, widths, strict=True)]
+    return [
+        (" " * _GAP).join(
+            cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)
+        )
+        for line in zip_longest(*folded, fillvalue="")
+    ]
+
+
+def _fitting(widths: list[int], available: int) -> list[int]:
+    """The widths, with the widest made narrower until all fit.
+
+    The first column has names, which are kept in one piece to be copied, up to those of sids.
+    """
+    least = [min(widths[0], SID_WIDTH), *[min(width, _LEAST) for width in widths[1:]]]
+    widths = list(widths)
+    while sum(widths) + _GAP * (len(widths) - 1) + 1 > available and widths != least:
+        wide = max(range(len(widths)), key=lambda n: (widths[n] > least[n], widths[n]))
+        widths[wide] -= 1
+    return widths
+
+
+def fold(text: str, width: int) -> list[str]:
+    """A text as lines that are not wider, broken behind blanks where that is not too early."""
+    lines = []
+    while _width(text) > width:
+        end, wide = 0, 0
+        while end == 0 or wide + _width(text[end]) <= width:
+            wide += _width(text[end])
+            end += 1
+        blank = text.rfind(" ", 0, end) + 1
+        end = blank if blank > end // 2 else end
+        lines.append(text[:end])
+        text = text[end:]
+    return [*lines, text]
+
+
+def _width(text: str) -> int:
+    """How many columns a terminal needs for a text."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "FW") for c in text)
 
 
 def duration(seconds: float) -> str:

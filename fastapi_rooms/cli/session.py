@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ from fastapi_rooms import (
     RoomsError,
     UsageError,
 )
+from fastapi_rooms.adapters import SCHEMES, Carrier, canonical_url
 from fastapi_rooms.cli.output import plural, print_stderr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -107,15 +108,34 @@ class Session(NamedTuple):
 
     def check_url(self) -> None:
         """Raise `UsageError` if there is no URL, or if it is `memory://`."""
-        if not self.url:
+        if not self.url.strip():
+            forms = ", ".join(scheme.form for scheme in SCHEMES if scheme.emitters)
             raise UsageError(
-                "No Redis URL: use --url redis://localhost:6379, or set ROOMS_URL in the "
-                "environment."
+                f"No Redis URL: use --url, or set ROOMS_URL in the environment, to one of {forms}"
             )
-        if self.url.startswith("memory://"):
+        if self.url.strip().lower().startswith("memory://"):
             raise UsageError(
                 "Rooms in memory cannot be reached from another process: use the URL of a Redis."
             )
+
+    @property
+    def redis_url(self) -> str:
+        """The URL as redis-py reads it. Raises `UsageError`."""
+        return canonical_url(self.url)
+
+    @property
+    def is_one_server(self) -> bool:
+        """Whether the URL is that of one server, which a plain client can ask."""
+        scheme = self.redis_url.partition("://")[0]
+        return any(s.name == scheme and s.carrier is Carrier.REDIS for s in SCHEMES)
+
+
+async def with_partial(answer: Awaitable[T]) -> tuple[T, RequestError | None]:
+    """Await a result. If some workers fail, return the partial one, and the error."""
+    try:
+        return await answer, None
+    except RequestError as error:
+        return error.partial, error
 
 
 def check_connected(manager: RoomManager) -> None:

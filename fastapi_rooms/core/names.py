@@ -8,11 +8,15 @@ which stays subscribed from start to close. So new connections cost no Redis com
 socket is in a room of its own. A worker that puts its sockets into a room named like another
 worker's sid subscribes to that worker's channel: rare, and correct at the price of some traffic. A
 sid that the application chose is a room like any other.
+
+Names come in as any `str`, a member of a `(str, Enum)` too, and are plain strings from here on: the
+text of such a member is "Class.MEMBER" in an f-string, and its value everywhere else.
 """
 
 from __future__ import annotations
 
 import secrets
+from enum import Enum
 
 from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName, UsageError
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
@@ -41,26 +45,44 @@ def node_of(name: Room) -> NodeId | None:
     return node if _HEX.issuperset(node) else None
 
 
+def plain(text: str) -> str:
+    """A string as a `str` itself, whatever its class makes of `str(text)`."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def check_room(name: Room) -> Room:
-    """Return `name`, or raise `InvalidRoomName`."""
+    """Return `name` as a plain string, or raise `InvalidRoomName`."""
     return check_rooms((name,))[0]
 
 
 def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
-    """Return `names`, or raise `InvalidRoomName` for the first one that is invalid."""
+    """Return `names` as plain strings, or raise `InvalidRoomName` for the first invalid one."""
     for name in names:
-        problem = _problem(name)
-        if problem:
-            raise InvalidRoomName(f"A room name must be {_RULE}; {problem}.")
+        if not (
+            type(name) is str
+            and 0 < len(name) <= MAX_NAME_BYTES
+            # Without encoding it, as nearly every name is short and ASCII.
+            and (name.isascii() or _problem(name) is None)
+        ):
+            return tuple([_check_room(name) for name in names])
     return names
+
+
+def _check_room(name: Room) -> Room:
+    problem = _problem(name)
+    if problem:
+        raise InvalidRoomName(f"A room name must be {_RULE}; {problem}.")
+    return plain(name)
 
 
 def check_namespace(name: str) -> str:
     """Return `name` with its leading slash, or raise `InvalidNamespace`."""
     problem = _problem(name)
-    if not problem and not name.startswith("/"):
-        name = "/" + name
-        problem = _problem(name)
+    if not problem:
+        name = plain(name)
+        if not name.startswith("/"):
+            name = "/" + name
+            problem = _problem(name)
     if not problem and "#" in name:
         problem = f"{name!r} contains '#', which separates the parts of a channel name"
     if problem:
@@ -68,23 +90,29 @@ def check_namespace(name: str) -> str:
     return name
 
 
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` as a plain string, or raise `ConfigurationError`."""
+    problem = _problem(prefix)
+    if not problem and "#" in prefix:
+        problem = f"{prefix!r} contains '#'"
+    if problem:
+        raise ConfigurationError(f"A prefix must be {_RULE}, without '#'; {problem}.")
+    return plain(prefix)
+
+
 def check_event(event: object) -> str:
     """Return the name of a server-side event, or raise `UsageError` if it is not a string."""
     if not isinstance(event, str):
-        raise UsageError(
-            f"A server-side event is named by a string; {event!r} is a {type(event).__name__}."
-        )
-    return event
+        raise UsageError(f"A server-side event is named by a string; {_what_it_is(event)}.")
+    return plain(event)
 
 
 _RULE = f"a string of 1 to {MAX_NAME_BYTES} UTF-8 bytes"
 
 
 def _problem(name: object) -> str | None:
-    if type(name) is str and 0 < len(name) <= MAX_NAME_BYTES and name.isascii():
-        return None  # without encoding it, as nearly every name is short and ASCII
     if not isinstance(name, str):
-        return f"{name!r} is a {type(name).__name__}"
+        return _what_it_is(name)
     if not name:
         return "this one is empty"
     try:
@@ -92,6 +120,12 @@ def _problem(name: object) -> str | None:
     except UnicodeEncodeError:
         return f"{name!r} contains a lone surrogate"
     return None if size <= MAX_NAME_BYTES else f"{name[:20]!r}… has {size} bytes"
+
+
+def _what_it_is(name: object) -> str:
+    if isinstance(name, Enum) and isinstance(name.value, str):
+        return f"{name} is none, but its value is: give {name}.value, or derive it from StrEnum"
+    return f"{name!r} is a {type(name).__name__}"
 
 
 class Channels:
@@ -105,12 +139,7 @@ class Channels:
     """
 
     def __init__(self, prefix: str) -> None:
-        problem = _problem(prefix)
-        if not problem and "#" in prefix:
-            problem = f"{prefix!r} contains '#'"
-        if problem:
-            raise ConfigurationError(f"A prefix must be {_RULE}, without '#'; {problem}.")
-        self.prefix = prefix
+        self.prefix = check_prefix(prefix)
 
     def of_namespace(self, namespace: str) -> Channel:
         """Carries messages to the whole namespace, or to several of its rooms."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms.core.names import check_room
+from fastapi_rooms.core.names import check_room, plain
 from fastapi_rooms.errors import ClientError, ConfigurationError, InvalidRoomName, JoinRefused
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.socket import Socket
@@ -26,13 +26,23 @@ AuthorizeHandler = TypeVar(
 """A handler: `(socket, room) -> bool`, plain or async."""
 
 
-def check_pattern(pattern: object) -> None:
-    """Raise `ConfigurationError` for a pattern that no room's name can match."""
+def check_pattern(pattern: object) -> str:
+    """Return a pattern, or raise `ConfigurationError` for one that cannot mean what it says."""
+    text = plain(pattern) if isinstance(pattern, str) else ""
+    beginning = text.removesuffix("*")
     try:
-        if pattern != "*":
-            check_room(pattern.removesuffix("*") if isinstance(pattern, str) else "")
+        if text != "*":
+            check_room(beginning)
     except InvalidRoomName as error:
         raise ConfigurationError(f"authorize({pattern!r}) matches no room. {error}") from None
+    start, star, _ = beginning.partition("*")
+    if star:
+        raise ConfigurationError(
+            f"authorize({text!r}) leaves open what it seems to guard: only at the end of a pattern "
+            f"a * stands for any rest of a name. Guard {start + '*'!r} instead, and look at the "
+            "room's name in the handler."
+        )
+    return text
 
 
 def matches(pattern: str, room: Room) -> bool:

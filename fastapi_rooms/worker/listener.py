@@ -41,7 +41,7 @@ class Listener(AsyncIterator[RoomMessage]):
     def offer(
         self, target: Target, payload: Payload, made: dict[Room, RoomMessage] | None = None
     ) -> None:
-        """Take a message that was sent to one of the rooms.
+        """Take a message that was sent to one of the rooms, or to everyone.
 
         `made` is what other listeners have made of it: the first that hears it in a room makes one
         for all of them.
@@ -49,7 +49,7 @@ class Listener(AsyncIterator[RoomMessage]):
         if self._overflowed or self._closed:  # a busy room would never let it end
             return
         names = target.rooms or ()
-        room = names[0] if len(names) == 1 else next(name for name in names if name in self.rooms)
+        room = next((name for name in names if name in self.rooms), "")
         message = made.get(room) if made is not None else None
         if message is None:
             message = message_of(room, payload, self._codec)
@@ -71,9 +71,10 @@ class Listener(AsyncIterator[RoomMessage]):
     async def __anext__(self) -> RoomMessage:
         while not self._waiting:
             if self._overflowed:
+                names = ", ".join(map(repr, self.rooms)) or "everyone"
                 raise ListenerOverflow(
                     f"More than {self._policy.max_bytes} bytes waited for this listener of "
-                    f"{', '.join(map(repr, self.rooms))}. Read faster, or listen with "
+                    f"{names}. Read faster, or listen with "
                     "outbox=OutboxPolicy(overflow='drop_oldest')."
                 )
             if self._closed:
@@ -89,6 +90,7 @@ class Listeners:
     def __init__(self) -> None:
         self._members: Membership[Listener] = Membership()
         self._keys: dict[Listener, str] = {}
+        self._of_everyone: dict[Listener, None] = {}
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
@@ -99,28 +101,38 @@ class Listeners:
         """The rooms that are listened to."""
         return self._members.rooms.keys()
 
-    def add(self, rooms: tuple[Room, ...], policy: OutboxPolicy, codec: JsonCodec) -> Listener:
-        """A new listener of some rooms."""
+    def add(
+        self,
+        rooms: tuple[Room, ...],
+        policy: OutboxPolicy,
+        codec: JsonCodec,
+        *,
+        everyone: bool = False,
+    ) -> Listener:
+        """A new listener of some rooms, and of what is sent to everyone if it is to be."""
         listener, key = Listener(rooms, policy, codec), str(next(self._numbers))
         self._keys[listener] = key
         self._members.add(key, listener)
         self._members.join(key, rooms)
+        if everyone:
+            self._of_everyone[listener] = None
         return listener
 
     def remove(self, listener: Listener) -> bool:
         """End a listener; returns whether it was one."""
         listener.close()
+        self._of_everyone.pop(listener, None)
         key = self._keys.pop(listener, None)
         if key is not None:
             self._members.remove(key)
         return key is not None
 
     def offer(self, target: Target, payload: Payload) -> None:
-        """Give a message to the listeners of the rooms it is sent to; not if it is to everyone."""
-        if target.rooms is not None:
-            made: dict[Room, RoomMessage] = {}
-            for listener in self._members.resolve(target):
-                listener.offer(target, payload, made)
+        """Give a message to the listeners of the rooms it is sent to, or of everyone."""
+        made: dict[Room, RoomMessage] = {}
+        to_everyone = target.rooms is None
+        for listener in self._of_everyone if to_everyone else self._members.resolve(target):
+            listener.offer(target, payload, made)
 
     def drainables(self) -> list[Drainable]:
         """All of them, to be drained."""

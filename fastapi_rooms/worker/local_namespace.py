@@ -140,13 +140,13 @@ class LocalNamespace:
 
     @asynccontextmanager
     async def listen(
-        self, rooms: tuple[Room, ...], outbox: OutboxPolicy | None
+        self, rooms: tuple[Room, ...], outbox: OutboxPolicy | None, *, everyone: bool = False
     ) -> AsyncIterator[Listener]:
         """Have a listener among the members of some rooms, for the time of the block."""
         run = self._runtime.run
         channels = (self._channel, *self._channels_of(rooms))
         await self._runtime.attribute(run.acquire(channels))
-        listener = self._listeners.add(rooms, outbox or self.outbox, self.json)
+        listener = self._listeners.add(rooms, outbox or self.outbox, self.json, everyone=everyone)
         try:
             yield listener
         finally:

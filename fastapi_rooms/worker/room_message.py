@@ -46,7 +46,8 @@ class RoomMessage(_Heard):
     """One message, and the room it was heard in."""
 
     room: Room
-    """The room listened to; the first of them when the message went to several."""
+    """The room listened to; the first of them when the message went to several; empty when it went
+    to everyone in the namespace."""
     text: str
     """The message; one that was sent as bytes in Base64, as text, and JSON, cannot hold any bytes.
     """

@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fastapi_rooms import RedisAdapter, UsageError, __version__
+from fastapi_rooms.cli import app as app_module
 from fastapi_rooms.cli.app import app
 from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cli.session import Session
@@ -229,7 +230,10 @@ async def test_emit_sends_text_json_and_what_it_reads(workers: Cluster, url: str
         (["disconnect", "tea", "--code", "1006"], "close code"),
         (["rooms", "--url", ""], "No Redis URL"),
         (["emit", "tea", "hello", "--url", "memory://"], "another process"),
-        (["rooms", "--url", "http://localhost"], "http://…"),
+        (["rooms", "--url", "http://localhost"], "scheme is not known"),
+        (["rooms", "--url", " Memory://"], "another process"),
+        (["rooms", "--url", "redis://:se/cret@localhost"], "Percent-encode"),
+        (["tail"], "use --everyone"),
         (["doctor", "--url", "redis://localhost:port"], "Redis URL cannot be used"),
         (["brew"], "No such command"),
         (["tail", "tea", "--count", "0"], "Invalid value for '--count'"),
@@ -281,6 +285,90 @@ async def test_disconnect_asks_before_it_closes_several(workers: Cluster, url: s
     assert [await member.wait_closed() for member in members] == [1000, 1000]
 
 
+async def test_disconnect_disconnects_whom_it_has_asked_about_and_no_other(
+    workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = [await workers.member(worker, "tea") for worker in workers]
+    loop, late = asyncio.get_running_loop(), []
+
+    async def change() -> None:
+        await ann.close()
+        late.append(await workers.member(workers[0], "tea"))
+
+    def answer(question: str) -> None:
+        assert question == "Disconnect 2 sockets?"
+        asyncio.run_coroutine_threadsafe(change(), loop).result(10)
+
+    monkeypatch.setattr(app_module, "_confirm", answer)
+    assert (await run("disconnect", "tea", url=url)).json == {"disconnected": 1}
+    assert await bob.wait_closed() == 1000
+    assert late[0].close_code is None
+
+
+async def test_disconnect_takes_no_room_for_the_sid_it_is_called_like(
+    workers: Cluster, url: str
+) -> None:
+    bob = await workers.member(workers[0], sid="bob")
+    in_bob = await workers.member(workers[1], "bob", "tea")
+    assert (await run("disconnect", "tea", url=url)).json == {"disconnected": 1}
+    assert await in_bob.wait_closed() == 1000
+    assert bob.close_code is None
+
+
+async def test_disconnect_of_nobody_says_so(url: str) -> None:
+    assert (await run("disconnect", "tea", url=url)).json == {"disconnected": 0}
+    done = await at_a_terminal("disconnect", "tea", url=url)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("Nobody was disconnected")
+
+
+async def test_disconnect_reports_what_it_did_though_a_worker_does_not_answer(
+    workers: Cluster, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [await workers.member(worker, "tea") for worker in workers]
+    runtime = workers[1]._runtime
+    monkeypatch.setattr(runtime.run.cluster._responder, "requested", lambda request: None)
+    done = await run("disconnect", "tea", "--yes", "--timeout", "1", url=url)
+    assert (done.code, done.json) == (1, {"disconnected": 1})
+    assert f"did not answer: {runtime.run.node}" in done.err
+    assert await members[0].wait_closed() == 1000
+
+
+async def test_tail_shows_what_goes_to_everyone_if_it_is_asked_to(
+    workers: Cluster, own_redis: RedisServer
+) -> None:
+    both = asyncio.ensure_future(
+        run("tail", "tea", "--everyone", "--count", "2", url=own_redis.url)
+    )
+    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
+    person = asyncio.ensure_future(
+        at_a_terminal("tail", "--everyone", "--count", "1", url=own_redis.url)
+    )
+    await eventually(lambda: own_redis.numsub("rooms#/#") == 2)
+    await workers[0].to("tea").send_text("to the room")
+    await workers[0].send_text("to all")
+    assert [json.loads(line) for line in (await both).out.splitlines()] == [
+        {"room": "tea", "text": "to the room"},
+        {"room": None, "text": "to all"},
+    ]
+    done = await person
+    assert done.out == "(everyone)  to all\n"
+    assert "listening to what is sent to everyone" in done.err
+
+
+@pytest.mark.parametrize("command", ["rooms", "sockets", "nodes", "emit", "disconnect", "tail"])
+@pytest.mark.parametrize(("login", "told"), [("", "wants a password"), (":no@", "WRONGPASS")])
+async def test_every_command_tells_the_cure_of_a_login_that_is_refused(
+    locked_redis_server: RedisServer, command: str, login: str, told: str
+) -> None:
+    url = f"redis://{login}{locked_redis_server.host}:{locked_redis_server.port}"
+    arguments = {"emit": ["tea", "hello"], "disconnect": ["tea"], "tail": ["tea"]}
+    done = await run(command, *arguments.get(command, []), url=url)
+    assert (done.code, done.out) == (1, "")
+    assert told in done.err
+    assert "percent-encoded: redis://" in done.err
+
+
 async def test_what_is_no_text_is_not_sent(url: str) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
@@ -307,7 +395,7 @@ async def test_disconnect_can_be_told_not_to_ask(workers: Cluster, url: str) -> 
 async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_with(
     workers: Cluster, url: str
 ) -> None:
-    data = {"user": "ann", "says": "\x1b[2J" + "x" * 60}
+    data = {"user": "ann", "says": "\x1b[2J" + "x" * 160}
     ann = await workers.member(workers[0], "tea", "\x1b[31m[bold]red", data=data)
     for arguments, shown in (
         (["sockets"], ann.sid),
@@ -320,6 +408,7 @@ async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_wit
         assert shown in done.out
         assert "\x1b" not in done.out
         assert max(map(len, done.out.splitlines())) <= 80
+        assert arguments != ["sockets"] or done.out.count("x") == 162
     done = await at_a_terminal("sockets", "--json", url=url)
     assert done.json[0]["data"] == data
 
@@ -384,6 +473,7 @@ async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
         assert (code, list(found)) == (1, ["connection"])
         assert found["connection"]["grade"] == "wrong"
         assert advice in found["connection"]["advice"]
+        assert "resetchannels" not in found["connection"]["advice"]
 
 
 async def test_doctor_says_how_to_trust_a_server(redis_server: RedisServer) -> None:
@@ -417,7 +507,7 @@ async def test_doctor_with_the_rights_of_a_worker_does_not_know_everything(
     own_redis.command("ACL", "SETUSER", "rooms", "on", ">x", "resetchannels", "&rooms#*", *rights)
     code, found = await findings(own_redis.url.replace("//", "//rooms:x@"))
     assert code == 0
-    assert found["output buffer"]["grade"] == "?"
+    assert found["output buffer"]["grade"] == "unknown"
     assert found["server"]["grade"] == found["round trip"]["grade"] == "ok"
 
 
@@ -425,7 +515,7 @@ async def test_doctor_asks_no_single_server_where_there_are_several(
     sentinel_servers: Any,
 ) -> None:
     code, found = await findings(sentinel_servers.url)
-    assert (code, found["server"]["grade"]) == (0, "?")
+    assert (code, found["server"]["grade"]) == (0, "unknown")
     assert found["round trip"]["grade"] == "ok"
 
 

@@ -1,14 +1,15 @@
 """The manager and its namespaces as dependencies of a FastAPI application."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocketException
 from fastapi.testclient import TestClient
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import Namespace, RoomManager
+from fastapi_rooms import ConfigurationError, Namespace, RoomManager
 from tests.unit.applications import chat_in, check_chat, fastapi_app
 
 
@@ -106,3 +107,45 @@ def test_a_cleanup_that_fastapi_runs_late_finds_the_socket_out_of_its_rooms() ->
         assert ann.receive_text() == "in lobby"
         ann.close()
     assert found == [{}]
+
+
+@pytest.mark.parametrize("kind", [RoomManager, Namespace])
+def test_a_parameter_without_depends_is_told_of_it(kind: type[Namespace]) -> None:
+    app = FastAPI()
+
+    async def endpoint(rooms: Any) -> None: ...
+
+    endpoint.__annotations__["rooms"] = kind
+    told = rf"type {kind.__name__} needs Depends: .*Annotated\[{kind.__name__}, Depends\(rooms\)\]"
+    for register in (app.websocket("/ws"), app.get("/")):
+        with pytest.raises(ConfigurationError, match=told):
+            register(endpoint)
+
+
+def test_the_class_in_place_of_the_manager_is_told_of_it() -> None:
+    app = FastAPI()
+
+    async def endpoint(rooms: Annotated[RoomManager, Depends(RoomManager)]) -> None: ...
+
+    async def shorter(rooms: Annotated[RoomManager, Depends()]) -> None: ...
+
+    for wrong in (endpoint, shorter):
+        with pytest.raises(ConfigurationError, match=r"the one that you made.*Depends\(rooms\)"):
+            app.websocket("/ws")(wrong)
+
+
+def test_the_manager_in_place_of_its_lifespan_is_told_of_it() -> None:
+    app = FastAPI(lifespan=RoomManager())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"lifespan=rooms\.lifespan"), TestClient(app):
+        pass
+
+
+def test_a_model_that_takes_any_type_holds_a_manager() -> None:
+    class State(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        rooms: RoomManager
+
+    rooms = RoomManager()
+    assert State(rooms=rooms).rooms is rooms
+    with pytest.raises(ValidationError):
+        State(rooms=3)  # type: ignore[arg-type]

@@ -74,11 +74,14 @@ def test_a_url_says_which_adapter(url: str, kind: type) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("", "''"),
-        ("localhost:6379", "'localhost:6379'"),
-        ("http://me:secret@host", "http://…"),
-        ("redis+x://me:secret@host", "redis+x://…"),
-        ("memory", "'memory'"),
+        ("", "is empty"),
+        ("localhost:6379", "has no ://"),
+        (":secret@localhost:6379", "has no ://"),
+        ("http://me:secret@host", "scheme is not known"),
+        ("secret://host", "scheme is not known"),
+        ("valkeys://me:secret@host", "Write rediss:// for valkeys://"),
+        ("sentinel://me:secret@host/m", "Write redis+sentinel://"),
+        ("memory", "has no ://"),
     ],
 )
 def test_a_url_that_says_none_is_refused_without_showing_a_password(url: str, shown: str) -> None:

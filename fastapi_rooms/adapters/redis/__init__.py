@@ -26,7 +26,10 @@
     ├ source           opens links to the master: at an address, or as sentinels report
     ├ sentinels, role  which node is the master, and whether a node is one
     ├ link             bytes in and out, without a task or an await per message
-    └ urls             URLs, and clients of the user's
+    ├ reasons          why it failed, and what to do (pure)
+    ├ urls, clients    URLs, and clients of the user's
+    ├ canonical        URLs in one spelling
+    └ options          what they may ask for (pure)
 
 A module imports from its own folder and from those drawn below it. `emit_clients` stands beside
 them: it publishes for processes without a manager. What is not Redis' own is in
@@ -35,7 +38,9 @@ them: it publishes for processes without a manager. What is not Redis' own is in
 
 from __future__ import annotations
 
+from fastapi_rooms.adapters.redis.links.canonical import canonical_url
+from fastapi_rooms.adapters.redis.links.clients import refusal
 from fastapi_rooms.adapters.redis.pubsub.adapter import RedisAdapter
 from fastapi_rooms.adapters.redis.sharded import RedisClusterAdapter
 
-__all__ = ["RedisAdapter", "RedisClusterAdapter"]
+__all__ = ["RedisAdapter", "RedisClusterAdapter", "canonical_url", "refusal"]

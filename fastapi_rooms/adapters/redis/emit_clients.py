@@ -33,10 +33,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fastapi_rooms.adapters.redis.links import role
+from fastapi_rooms.adapters.redis.links.canonical import canonical_url
+from fastapi_rooms.adapters.redis.links.clients import refusal
+from fastapi_rooms.adapters.redis.links.reasons import cause_of, reason_of
 from fastapi_rooms.adapters.redis.links.urls import parse_sentinel_url, pool_of
 from fastapi_rooms.adapters.redis.sharded.access import access_of
-from fastapi_rooms.adapters.schemes import EMITTER_FORMS, Carrier, one_of, scheme_of
-from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
+from fastapi_rooms.adapters.schemes import EMITTER_CARRIERS, Carrier, required_scheme
+from fastapi_rooms.adapters.urls import Url, text_of
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.wire.drafts import Draft, Origin
 
 SyncClient: TypeAlias = "redis.Redis | redis.RedisCluster"
@@ -60,6 +64,7 @@ class _Flavour(NamedTuple):
     sentinel: Any
     retry: Any
     name: str
+    emitter: str
 
 
 _SYNC = _Flavour(
@@ -69,6 +74,7 @@ _SYNC = _Flavour(
     redis.sentinel.Sentinel,
     redis.retry.Retry,
     "redis",
+    "Emitter",
 )
 _ASYNC = _Flavour(
     redis.asyncio.Redis,
@@ -77,6 +83,7 @@ _ASYNC = _Flavour(
     redis.asyncio.sentinel.Sentinel,
     redis.asyncio.retry.Retry,
     "redis.asyncio",
+    "AsyncEmitter",
 )
 
 
@@ -93,12 +100,12 @@ class Access(NamedTuple):
     """A client, and the clients to close with it."""
 
 
-def sync_access(where: str | SyncClient, timeout: float) -> Access:
+def sync_access(where: Url | SyncClient, timeout: float) -> Access:
     """For a `SyncSender`. Raises `ConfigurationError`."""
     return _access(where, _SYNC, timeout)
 
 
-def async_access(where: str | AsyncClient, timeout: float) -> Access:
+def async_access(where: Url | AsyncClient, timeout: float) -> Access:
     """For an `AsyncSender`. Raises `ConfigurationError`."""
     return _access(where, _ASYNC, timeout)
 
@@ -107,30 +114,25 @@ def _access(where: object, flavour: _Flavour, timeout: float) -> Access:
     if isinstance(where, flavour.client | flavour.cluster):
         sharded = isinstance(where, flavour.cluster)
         return Access(lambda: where, owned=False, sharded=sharded)
-    if not isinstance(where, str):
-        raise ConfigurationError(
-            f"This emitter takes a URL, a {flavour.name}.Redis or a {flavour.name}.RedisCluster, "
-            f"not a {type(where).__module__}.{type(where).__name__}."
-        )
+    url = text_of(where)
+    if url is None:
+        takes = f"a URL, a {flavour.name}.Redis or a {flavour.name}.RedisCluster"
+        raise refusal(where, flavour.emitter, takes)
+    scheme = required_scheme(url, flavour.emitter, *EMITTER_CARRIERS)
+    url = canonical_url(url)
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     # Redis may have closed a connection that was idle: that is no reason for an error.
     retry_once = {
         "retry": flavour.retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "retry_on_error": [RedisConnectionError],  # redis-py 5 needs both
     }
-    scheme = scheme_of(where)
-    if scheme is None or not scheme.emitters:
-        raise ConfigurationError(
-            "An emitter reaches workers through Redis only: give it a URL such as "
-            f"{one_of(EMITTER_FORMS)}."
-        )
     if scheme.carrier is Carrier.REDIS_CLUSTER:
-        return _cluster(where, flavour, limits)
-    pool_of(where)  # raises for a URL that cannot be used
+        return _cluster(url, flavour, limits)
+    pool_of(url)  # raises for a URL that cannot be used
     if scheme.carrier is Carrier.REDIS_SENTINEL:
-        return _sentinel(where, flavour, limits, retry_once)
+        return _sentinel(url, flavour, limits, retry_once)
     return Access(
-        lambda: flavour.client.from_url(where, **limits, **retry_once), owned=True, sharded=False
+        lambda: flavour.client.from_url(url, **limits, **retry_once), owned=True, sharded=False
     )
 
 
@@ -195,7 +197,7 @@ class _Sender:
 
     def _failure(self, error: BaseException) -> AdapterUnavailable:
         self._ask_role_at = 0.0  # it may be another node the next time
-        why = str(error) or type(error).__name__
+        why = reason_of(error)
         if isinstance(error, ResponseError):
             return AdapterUnavailable(f"Redis refused to publish: {why}")
         return AdapterUnavailable(f"Redis did not accept it: {why}")
@@ -222,7 +224,7 @@ class SyncSender(_Sender):
                 self._client = self._access.open()
             self._run(self._commands(draft))
         except FAILURES as error:
-            raise self._failure(error) from error
+            raise self._failure(error) from cause_of(error)
         finally:
             self._turn.release()
 
@@ -263,9 +265,9 @@ class AsyncSender(_Sender):
         except TimeoutError as error:
             if limit.expired():
                 raise self._timed_out() from None
-            raise self._failure(error) from error
+            raise self._failure(error) from cause_of(error)
         except FAILURES as error:
-            raise self._failure(error) from error
+            raise self._failure(error) from cause_of(error)
 
     async def _run(self, commands: Generator[_Command, Any, None]) -> None:
         command = next(commands, None)

@@ -1,12 +1,18 @@
-"""What the command line makes of rows, without a terminal and without rich."""
+"""What the command line makes of rows, and the tables that fit a terminal."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from typing import Any
 
 import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastapi_rooms.cli.output import duration, print_rows, printable
+from fastapi_rooms.cli import output
+from fastapi_rooms.cli.output import duration, fold, print_rows, printable
 
 
 @pytest.mark.parametrize(
@@ -38,21 +44,52 @@ def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> N
     assert printable(text) == shown
 
 
-def test_without_rich_a_table_is_plain(
+ROWS: list[dict[str, Any]] = [
+    {"room": "tea", "names": ["ann", "b\x1b"], "data": {"a": 1}, "n": 1},
+    {"room": "a long name", "names": [], "data": {}, "n": None},
+]
+COLUMNS = {"room": "room", "names": "names", "data": "data", "n": "n"}
+
+
+def test_a_table_is_as_wide_as_it_has_to_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    rows = [
-        {"room": "tea", "names": ["ann", "b\x1b"], "data": {"a": 1}, "n": 1},
-        {"room": "a long name", "names": [], "data": {}, "n": 20},
-    ]
-    columns = {"room": "room", "names": "names", "data": "data", "n": "n"}
-    print_rows(rows, columns, as_json=False, if_empty="nothing")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_rows(ROWS, COLUMNS, as_json=False, if_empty="nothing")
     assert capsys.readouterr().out.splitlines() == [
-        "room         names       data     n",
-        'tea          ann, b\\x1b  {"a":1}  1',
-        "a long name                       20",
+        "",
+        " room          names        data      n",
+        " ──────────────────────────────────────",
+        ' tea           ann, b\\x1b   {"a":1}   1',
+        " a long name",
+        "",
     ]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=200)
+
+
+@given(st.lists(st.tuples(texts, texts, texts, texts), min_size=1, max_size=3))
+def test_nothing_is_lost_at_80_columns(cells: list[tuple[str, ...]]) -> None:
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(typer, "echo", lines.append)
+        output._table(["one", "two", "three", "four"], [list(row) for row in cells])
+    assert max(output._width(line) for line in lines) <= 80
+    shown = Counter("".join(lines))
+    for character, times in Counter("".join(map("".join, cells))).items():
+        assert character == " " or shown[character] >= times
+
+
+@given(st.text("a \u0301茶", max_size=40), st.integers(2, 12))
+def test_a_fold_keeps_every_character_in_its_place(text: str, width: int) -> None:
+    lines = fold(text, width)
+    assert "".join(lines) == text
+    assert all(output._width(line) <= width for line in lines)
+
+
+def test_a_fold_comes_behind_a_blank_where_that_is_not_too_early() -> None:
+    assert fold("kitchen, tea, x", 9) == ["kitchen, ", "tea, x"]
+    assert fold("a kitchensink", 8) == ["a kitche", "nsink"]

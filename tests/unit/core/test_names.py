@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ from hypothesis import example, given
 from fastapi_rooms.core.names import (
     MAX_NAME_BYTES,
     Channels,
+    check_event,
     check_namespace,
+    check_prefix,
     check_room,
     check_rooms,
     new_node_id,
     new_sid,
     node_of,
 )
-from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName
+from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName, UsageError
+from fastapi_rooms.worker.authorization import check_pattern
 from tests.unit.strategies import namespaces, node_ids, room_names
 
 NODE = "0123456789abcdef"
@@ -143,3 +147,49 @@ def test_what_is_sent_to_a_generated_sid_travels_on_its_workers_channel() -> Non
 def test_a_prefix_that_would_blur_the_channels_is_refused(prefix: Any, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         Channels(prefix)
+
+
+class RoomName(str, Enum):  # noqa: UP042 -- as FastAPI's tutorial has them
+    """Its text is "RoomName.LOBBY", and its value "lobby"."""
+
+    LOBBY = "lobby"
+
+
+class Modern(StrEnum):
+    LOBBY = "lobby"
+
+
+class Own(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "something else"
+
+    def __format__(self, spec: str) -> str:
+        return "something else"
+
+
+class NoString(Enum):
+    LOBBY = "lobby"
+
+
+@pytest.mark.parametrize("name", [RoomName.LOBBY, Modern.LOBBY, Own("lobby")], ids=type)
+def test_a_string_of_any_class_is_the_name_it_holds(name: str) -> None:
+    checked = [
+        check_room(name),
+        *check_rooms(("a", name)),
+        check_namespace(name),
+        check_prefix(name),
+        check_event(name),
+    ]
+    assert checked == ["lobby", "a", "lobby", "/lobby", "lobby", "lobby"]
+    assert {type(each) for each in checked} == {str}
+    assert type(check_pattern(name)) is str
+    assert Channels(name).of_room(check_namespace(name), check_room(name)) == b"lobby#/lobby#lobby#"
+
+
+def test_an_enum_that_is_no_string_is_told_of_its_value() -> None:
+    member: Any = NoString.LOBBY
+    for check in (check_room, check_namespace, check_prefix, check_event):
+        with pytest.raises(UsageError, match=r"give NoString\.LOBBY\.value"):
+            check(member)

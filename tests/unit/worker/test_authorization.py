@@ -44,14 +44,6 @@ from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
         ("private-*", "private-tea\n#", True),
         ("*", "*", True),
         ("*", "anything", True),
-        ("**", "*anything", True),
-        ("**", "anything", False),
-        ("a*b", "a*b", True),
-        ("a*b", "axb", False),
-        ("a*b*", "a*bc", True),
-        ("a*b*", "axbc", False),
-        ("*-private", "*-private", True),
-        ("*-private", "tea-private", False),
         ("[ab]?", "a1", False),
         ("caf\u00e9", "cafe\u0301", False),
     ],
@@ -63,7 +55,7 @@ def test_a_star_at_the_end_stands_for_any_rest_and_everything_else_for_itself(
     assert matches(pattern, room) is expected
 
 
-@given(room_names)
+@given(room_names.filter(lambda name: "*" not in name))
 def test_every_name_is_matched_by_itself_and_by_a_star(room: str) -> None:
     check_pattern(room)
     assert matches(room, room)
@@ -75,6 +67,12 @@ def test_every_name_is_matched_by_itself_and_by_a_star(room: str) -> None:
 @pytest.mark.parametrize("pattern", ["", "x" * 256, "x" * 256 + "*", "\ud800", 3, None, b"tea"])
 def test_a_pattern_that_no_name_matches_is_refused_at_once(pattern: Any) -> None:
     with pytest.raises(ConfigurationError, match="matches no room"):
+        RoomManager().authorize(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a:*:b", "*-private", "**", "a*b*"])
+def test_a_star_before_the_end_would_guard_nothing_and_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Guard '.*\*' instead"):
         RoomManager().authorize(pattern)
 
 

@@ -48,6 +48,28 @@ async def test_a_listener_hears_a_message_to_several_of_its_rooms_once(rooms: Ro
         assert [(await anext(messages)).text for _ in range(2)] == ["once", "end"]
 
 
+async def test_a_listener_hears_what_is_sent_to_everyone_if_it_asks_to(
+    rooms: RoomManager, adapter: FakeAdapter
+) -> None:
+    async with (
+        rooms.listen(everyone=True) as of_all,
+        rooms.listen("lobby", everyone=True) as of_both,
+    ):
+        await rooms.to("lobby").send_text("to the room")
+        await rooms.send_text("to all")
+        assert adapter.receiver is not None
+        elsewhere = broadcast(1, Target(), "elsewhere")
+        adapter.receiver.received(b"rooms#/#", codec.encode(elsewhere))
+        heard = [await anext(of_both) for _ in range(3)]
+        assert [(m.room, m.text) for m in heard] == [
+            ("lobby", "to the room"),
+            ("", "to all"),
+            ("", "elsewhere"),
+        ]
+        assert [(await anext(of_all)).text for _ in range(2)] == ["to all", "elsewhere"]
+    await rooms.send_text("nobody listens any more")
+
+
 async def test_a_listener_hears_neither_everyone_nor_what_leaves_its_room_out(
     rooms: RoomManager,
 ) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import AuthenticationError, AuthorizationError
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -70,16 +69,6 @@ async def abort(connection: AbstractConnection) -> None:
     if connection._writer is not None:
         connection._writer.transport.abort()
     await connection.disconnect(nowait=True)
-
-
-def is_login_refused(error: BaseException) -> bool:
-    """Whether opening a connection failed because Redis rejects the username or password."""
-    return isinstance(error, AuthenticationError | AuthorizationError)
-
-
-def reason_of(error: Exception) -> str:
-    """Why opening a connection failed, for people."""
-    return str(error) or type(error).__name__
 
 
 class Link(asyncio.Protocol):

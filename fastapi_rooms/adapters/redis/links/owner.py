@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fastapi_rooms.adapters.redis.links.link import Link, is_login_refused, reason_of
+from fastapi_rooms.adapters.redis.links.link import Link
+from fastapi_rooms.adapters.redis.links.reasons import is_login_refused, reason_of
 from fastapi_rooms.adapters.redis.links.source import Source
 
 

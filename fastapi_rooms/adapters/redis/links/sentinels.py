@@ -21,10 +21,10 @@ from fastapi_rooms.adapters.redis.links.link import (
     Link,
     abort,
     connect,
-    is_login_refused,
     make_connection,
     pack,
 )
+from fastapi_rooms.adapters.redis.links.reasons import is_login_refused, reason_of
 
 Address = tuple[str, int]
 
@@ -136,7 +136,7 @@ class Sentinels:
                 reports.append(f"{name}: no answer")
             elif (error := task.exception()) is not None:
                 errors.append(error)
-                reports.append(f"{name}: {str(error) or 'no answer'}")
+                reports.append(f"{name}: {reason_of(error)}")
             else:
                 reports.append(f"{name}: it is down")
         refused = len(errors) == len(asked) and all(is_login_refused(e) for e in errors)

@@ -9,7 +9,7 @@ loop and survives a fork. No error message quotes a value: any could be a passwo
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool, parse_url
@@ -18,17 +18,13 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from fastapi_rooms.adapters.schemes import Carrier, names_of
+from fastapi_rooms.adapters.redis.links.canonical import canonical_url
+from fastapi_rooms.adapters.redis.links.clients import check_real, refusal
+from fastapi_rooms.adapters.schemes import Carrier, required_scheme
+from fastapi_rooms.adapters.urls import ENCODING, Url, address_of, split, text_of
 from fastapi_rooms.errors import ConfigurationError
 
 DEFAULT_SENTINEL_PORT = 26379
-_FORM = "redis+sentinel://user:password@sentinel1:26379,sentinel2:26379/mymaster"
-
-ENCODING = "Percent-encode what is special in a URL: a password may have none of / ? # @ [ ]."
-"""What most of the URLs that cannot be parsed have wrong."""
-
-RULES = f"Ports are 1 to 65535. {ENCODING}"
-"""What most of the addresses that cannot be parsed have wrong."""
 
 
 class SentinelUrl(NamedTuple):
@@ -42,84 +38,51 @@ class SentinelUrl(NamedTuple):
     """For connections to the sentinels."""
 
 
-def pool_of(redis: str | Redis) -> ConnectionPool:
+def pool_of(redis: Url | Redis) -> ConnectionPool:
     """The pool that makes the connections. Raises `ConfigurationError`."""
     if isinstance(redis, Redis):
+        check_real(redis)
         return _checked(redis.connection_pool)
-    if not isinstance(redis, str):
-        raise ConfigurationError(
-            f"RedisAdapter takes a URL or a redis.asyncio.Redis, not a {type(redis).__name__}. "
-            "The synchronous redis.Redis cannot be used, its connections would block the loop."
-        )
-    if redis.partition("://")[0] in names_of(Carrier.REDIS_SENTINEL):
-        return _sentinel_pool(parse_sentinel_url(redis))
-    _check_port(redis)
+    url = text_of(redis)
+    if url is None:
+        raise refusal(redis, "RedisAdapter", "a URL or a redis.asyncio.Redis")
+    scheme = required_scheme(url, "RedisAdapter", Carrier.REDIS, Carrier.REDIS_SENTINEL)
+    if scheme.carrier is Carrier.REDIS_SENTINEL:
+        return _sentinel_pool(parse_sentinel_url(url))
+    url = canonical_url(url)
     try:
-        pool = ConnectionPool.from_url(redis, retry=no_retry())
-    except (ValueError, RedisError) as error:
-        raise ConfigurationError(f"The Redis URL cannot be used: {error}") from None
+        pool = ConnectionPool.from_url(url, retry=no_retry())
+    except (ValueError, RedisError):
+        raise ConfigurationError(f"The Redis URL cannot be used. {ENCODING}") from None
     return _checked(pool)
 
 
 def parse_sentinel_url(url: str) -> SentinelUrl:
     """Parse a `redis+sentinel://` URL. Raises `ConfigurationError`."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(
-            f"The Redis Sentinel URL cannot be used, it is not of the form {_FORM}"
-        ) from None
-    login, at, hosts = parts.netloc.rpartition("@")
-    sentinels = [_sentinel(host) for host in hosts.split(",")]
-    master = unquote(parts.path.removeprefix("/"))
-    if not master or "/" in master or parts.fragment:
-        raise ConfigurationError(
-            "A Redis Sentinel URL ends with the name of the master, as its sentinels know it, and "
-            f"nothing else: {_FORM} (a database number is given by ?db=)."
-        )
-    tls = parts.scheme == "rediss+sentinel"
+    parts = split(canonical_url(url))
     plain, for_sentinels, sentinel_tls = [], [], False
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name == "sentinel_ssl":
-            sentinel_tls = value.lower() in ("1", "true", "yes")
+            sentinel_tls = True
         elif name.startswith("sentinel_"):
             for_sentinels.append((name.removeprefix("sentinel_"), value))
         else:
             plain.append((name, value))
+    found = [address_of(host, DEFAULT_SENTINEL_PORT) for host in parts.hosts.split(",")]
     return SentinelUrl(
-        sentinels,
-        master,
-        _options(login + at, plain, tls=tls),
+        [address for address in found if address is not None],
+        unquote(parts.path[1:]),
+        _options(parts.login, plain, tls=parts.scheme.startswith("rediss")),
         _options("", for_sentinels, tls=sentinel_tls),
     )
 
 
-def parse_address(text: str, default_port: int) -> tuple[str, int] | None:
-    """`host`, `host:port` or `[IPv6]:port`; `None` for anything else."""
-    try:
-        parts = SplitResult("", text, "", "", "")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    if not host or "@" in text or port == 0:
-        return None
-    return host, default_port if port is None else port
-
-
-def _sentinel(text: str) -> tuple[str, int]:
-    address = parse_address(text, DEFAULT_SENTINEL_PORT)
-    if address is None:
-        raise ConfigurationError(
-            f"A Redis Sentinel URL names its sentinels as host:port,host:port: {_FORM}. {RULES}"
-        )
-    return address
-
-
 def _options(login: str, query: list[tuple[str, str]], *, tls: bool) -> dict[str, Any]:
     """The connection options that redis-py parses from a login and a query."""
-    scheme = "rediss" if tls else "redis"
+    scheme, at = "rediss" if tls else "redis", "@" if login else ""
     try:
-        options: dict[str, Any] = dict(parse_url(f"{scheme}://{login}localhost?{urlencode(query)}"))
+        url = f"{scheme}://{login}{at}localhost?{urlencode(query)}"
+        options: dict[str, Any] = dict(parse_url(url))
     except ValueError as error:
         raise ConfigurationError(f"The Redis Sentinel URL cannot be used: {error}") from None
     for name in ("host", "connection_class"):
@@ -159,17 +122,6 @@ def _checked(pool: ConnectionPool) -> ConnectionPool:
             "Make the client by Sentinel.master_for."
         )
     return pool
-
-
-def _check_port(url: str) -> None:
-    """Reject a bad port here, as Python's own error quotes it: it may be half of a password."""
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        raise ConfigurationError(
-            "The Redis URL cannot be used: its port is no number from 0 to 65535, or its host is "
-            f"malformed. {ENCODING}"
-        ) from None
 
 
 def no_retry() -> Retry:

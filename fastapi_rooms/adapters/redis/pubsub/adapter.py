@@ -16,6 +16,8 @@ from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
+from fastapi_rooms.adapters.urls import Url
+from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
@@ -44,7 +46,7 @@ class RedisAdapter:
 
     def __init__(
         self,
-        redis: str | Redis,
+        redis: Url | Redis,
         *,
         prefix: str = "rooms",
         publish_timeout: float = 5.0,
@@ -55,12 +57,12 @@ class RedisAdapter:
         self._settings = Settings(
             publish_timeout, connect_timeout, max_buffered_bytes, probe_interval
         ).checked()
-        self.prefix = prefix
+        self.prefix = check_prefix(prefix)
         self._pool = pool_of(redis)
         self._node: NodeConnection | None = None
         self._receiver: Receiver | None = None
         self._probe_channel = b""
-        self._failover_channel = f"{prefix}#moved#".encode()
+        self._failover_channel = f"{self.prefix}#moved#".encode()
         self._failover_gaps = FailoverGaps()
         self._budget = ByteBudget(max_buffered_bytes)
         self._status = ConnectionStatus("Redis")

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.connection import Connection, ConnectionPool, parse_url
 from redis.exceptions import RedisError
 
-from fastapi_rooms.adapters.redis.links.urls import RULES, no_retry, parse_address
+from fastapi_rooms.adapters.redis.links.canonical import canonical_url
+from fastapi_rooms.adapters.redis.links.clients import check_real, refusal
+from fastapi_rooms.adapters.redis.links.urls import no_retry
 from fastapi_rooms.adapters.redis.sharded.slots import Node
-from fastapi_rooms.adapters.schemes import Carrier, names_of
+from fastapi_rooms.adapters.schemes import Carrier, required_scheme
+from fastapi_rooms.adapters.urls import Url, address_of, split, text_of
 from fastapi_rooms.errors import ConfigurationError
 
 DEFAULT_PORT = 6379
-_FORM = "redis+cluster://user:password@host:7000,host:7001"
 _NOT_OURS = (
     "host",
     "port",
@@ -47,17 +48,17 @@ class Access(NamedTuple):
         return ConnectionPool(self.connection_class, host=node.host, port=node.port, **self.options)
 
 
-def access_of(redis: str | RedisCluster) -> Access:
+def access_of(redis: Url | RedisCluster) -> Access:
     """How the nodes are reached. Raises `ConfigurationError`."""
+    url = text_of(redis)
     if isinstance(redis, RedisCluster):
+        check_real(redis)
         access = _of_client(redis)
-    elif isinstance(redis, str):
-        access = _of_url(redis)
+    elif url is not None:
+        required_scheme(url, "RedisClusterAdapter", Carrier.REDIS_CLUSTER)
+        access = _of_url(url)
     else:
-        raise ConfigurationError(
-            "RedisClusterAdapter takes a URL or a redis.asyncio.RedisCluster, not a "
-            f"{type(redis).__name__}. A synchronous client's connections would block the loop."
-        )
+        raise refusal(redis, "RedisClusterAdapter", "a URL or a redis.asyncio.RedisCluster")
     try:
         access.pool(access.seeds[0]).make_connection()  # type: ignore[no-untyped-call]  # opens nothing
     except (TypeError, ValueError, RedisError) as error:
@@ -81,28 +82,19 @@ def _of_client(client: RedisCluster) -> Access:
 
 def _of_url(url: str) -> Access:
     """Parse a URL. No error quotes a part of it: any could belong to a password."""
+    parts = split(canonical_url(url))
+    at = "@" if parts.login else ""
+    scheme = parts.scheme.removesuffix("+cluster")
     try:
-        parts = urlsplit(url)
-        login, at, hosts = parts.netloc.rpartition("@")
-        scheme = parts.scheme.removesuffix("+cluster")
-        one = parts._replace(scheme=scheme, netloc=f"{login}{at}localhost")
-        options: dict[str, Any] = dict(parse_url(one.geturl()))
+        options: dict[str, Any] = dict(
+            parse_url(f"{scheme}://{parts.login}{at}localhost?{parts.query}")
+        )
     except ValueError as error:
         raise ConfigurationError(f"The Redis Cluster URL cannot be used: {error}") from None
-    if parts.scheme not in names_of(Carrier.REDIS_CLUSTER):
-        raise ConfigurationError(f"A Redis Cluster URL is of the form {_FORM}.")
-    if options.pop("db", 0) != 0 or parts.path.strip("/0"):
+    if options.pop("db", 0) != 0:
         raise ConfigurationError("A Redis Cluster has no databases but 0: leave the number out.")
     options.pop("host", None)
     connection_class = options.pop("connection_class", Connection)
-    seeds = tuple(_seed(host) for host in hosts.split(","))
+    found = [address_of(host, DEFAULT_PORT) for host in parts.hosts.split(",")]
+    seeds = tuple(Node(*address) for address in found if address is not None)
     return Access(seeds, {**options, "retry": no_retry()}, connection_class)
-
-
-def _seed(text: str) -> Node:
-    address = parse_address(text, DEFAULT_PORT)
-    if address is None:
-        raise ConfigurationError(
-            f"A Redis Cluster URL names some of its nodes as host:port,host:port: {_FORM}. {RULES}"
-        )
-    return Node(*address)

@@ -13,7 +13,9 @@ from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
+from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
@@ -48,7 +50,7 @@ class RedisClusterAdapter:
 
     def __init__(
         self,
-        redis: str | RedisCluster,
+        redis: Url | RedisCluster,
         *,
         prefix: str = "rooms",
         publish_timeout: float = 5.0,
@@ -62,7 +64,7 @@ class RedisClusterAdapter:
         ).checked()
         check_positive("refresh_interval", refresh_interval)
         self._refresh_interval = refresh_interval
-        self.prefix = prefix
+        self.prefix = check_prefix(prefix)
         self._access = access_of(redis)
         self._status = ConnectionStatus(
             "Redis", outage="A part of the Redis Cluster is out of reach, its rooms are local"

@@ -17,7 +17,8 @@ from typing import Any
 import hiredis
 from redis.asyncio.connection import ConnectionPool
 
-from fastapi_rooms.adapters.redis.links.link import Link, is_login_refused, pack, reason_of
+from fastapi_rooms.adapters.redis.links.link import Link, pack
+from fastapi_rooms.adapters.redis.links.reasons import is_login_refused, reason_of
 from fastapi_rooms.adapters.redis.sharded.slots import Node, Topology, parse_topology
 from fastapi_rooms.adapters.supervisor import complain
 

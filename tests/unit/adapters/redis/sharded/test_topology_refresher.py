@@ -110,7 +110,9 @@ async def test_it_is_said_why_nobody_answers_and_asked_again() -> None:
     nodes.connected = []
     async with refreshing(nodes):
         await eventually(lambda: nodes.failed)
-        assert nodes.failed[0] == ("seed:3: invalid username-password pair", True)
+        why, is_login_refused = nodes.failed[0]
+        assert why.startswith("seed:3: invalid username-password pair (WRONGPASS)")
+        assert is_login_refused
         nodes.answers["seed"] = []
         await eventually(lambda: nodes.failed[-1] == ("seed:3 knows of no slots", False))
         nodes.answers["seed"] = AT_A
