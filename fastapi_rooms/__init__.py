@@ -28,6 +28,7 @@ from fastapi_rooms.adapters import (
     RedisClusterAdapter,
 )
 from fastapi_rooms.cluster.description import Worker
+from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, Emitter
 from fastapi_rooms.errors import (
@@ -55,9 +56,10 @@ from fastapi_rooms.errors import (
     UsageError,
 )
 from fastapi_rooms.manager import ManagerSettings, RoomManager
-from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.namespace import Namespace, SyncNamespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
+from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap
@@ -79,6 +81,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .cluster
     "Worker",
     # .core
+    "JsonCodec",
     "OutboxPolicy",
     # .emitter
     "AsyncEmitter",
@@ -113,10 +116,12 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "RoomManager",
     # .namespace
     "Namespace",
+    "SyncNamespace",
     # .operators
     "BroadcastOperator",
     "RemoteSocket",
     "ServerReply",
+    "SyncOperator",
     # .security
     "AllowedOrigins",
     "RateLimit",

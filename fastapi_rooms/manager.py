@@ -70,7 +70,8 @@ class RoomManager(Namespace):
         Rooms = Annotated[RoomManager, Depends(rooms)]
 
     Making one opens nothing, so it may stand at the top of a module that is imported before a fork.
-    It may be started again after it was closed, in the same event loop or another.
+    It may be started again after it was closed, in the same event loop or another. Without
+    a lifespan, `async with rooms:` runs it, or `await rooms.start()` and `await rooms.stop()`.
 
     Args:
         adapter: what carries messages between workers: a URL (`memory://`, `memory://name` shared

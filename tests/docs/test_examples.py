@@ -5,14 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import logging
-import sys
 import time
-import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -531,45 +527,6 @@ def test_def_routes_and_background_tasks_send(example: ModuleType) -> None:
             assert session.receive_json() == {"report": "ready"}
 
 
-class Scheduler:
-    """As much of APScheduler's as the page uses, where that is not installed."""
-
-    def __init__(self) -> None:
-        self._jobs: list[Callable[[], object]] = []
-        self._pool = ThreadPoolExecutor()
-        self._over = False
-
-    def scheduled_job(self, *_: object, **__: object) -> Callable[[Test], Test]:
-        def register(job: Test) -> Test:
-            self._jobs.append(job)
-            return job
-
-        return register
-
-    def start(self) -> None:
-        self._pool.submit(self._run)
-
-    def _run(self) -> None:
-        while not self._over:
-            for job in self._jobs:
-                job()
-            time.sleep(0.01)
-
-    def shutdown(self) -> None:
-        self._over = True
-        self._pool.shutdown()
-
-
-@pytest.fixture
-def scheduler_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    if find_spec("apscheduler") is None:
-        for name in ("apscheduler", "apscheduler.schedulers", "apscheduler.schedulers.background"):
-            module = types.ModuleType(name)
-            module.BackgroundScheduler = Scheduler  # type: ignore[attr-defined]
-            monkeypatch.setitem(sys.modules, name, module)
-
-
-@pytest.mark.usefixtures("scheduler_module")
 @shows("docs/howto/threads.md", "schedule.py")
 def test_a_scheduled_job_sends(example: ModuleType) -> None:
     with TestClient(example.app) as client, client.websocket_connect("/clock") as ann:
@@ -616,9 +573,6 @@ def test_a_codec_of_the_standard_librarys(example: ModuleType) -> None:
 
 def test_a_codec_of_msgspecs() -> None:
     block = find("docs/howto/json.md", "structs.py")
-    if find_spec("msgspec") is None:
-        compile(block.code, str(block), "exec")
-        return
     names: dict[str, Any] = {}
     exec(compile(block.code, str(block), "exec"), names)
     with (

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
 import struct
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
+from starlette.websockets import WebSocketDisconnect
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed
 
+from fastapi_rooms import RoomManager, Socket
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import TIMEOUT, http
-from tests.integration.servers import Server, Start, granian, gunicorn, hypercorn, uvicorn
+from tests.integration.raw import Endpoint, RawClient, serving
+from tests.integration.servers import (
+    Server,
+    Start,
+    granian,
+    gunicorn,
+    hypercorn,
+    uvicorn,
+    wait_until,
+)
 
 APP = "tests.integration.lost_app:app"
 SERVICE_RESTART = 1012
@@ -241,3 +255,58 @@ async def test_a_change_of_the_source_reloads_though_endpoints_do_not_read(
         await client.close()
     assert await asyncio.to_thread(server.stop, signal.SIGINT) in {0, -signal.SIGINT}
     assert [line for line in server.complaints if "detected changes" not in line] == []
+
+
+# What is left of them.
+
+
+async def is_lost(rooms: RoomManager, socket: Socket) -> None:
+    await asyncio.Event().wait()
+
+
+async def is_lost_in_two(rooms: RoomManager, socket: Socket) -> None:
+    async with rooms.of("/other").connect(socket.websocket):
+        await asyncio.Event().wait()
+
+
+async def is_refused_too_late(rooms: RoomManager, socket: Socket) -> None:
+    async with rooms.of("/other").connect(socket.websocket):
+        with suppress(WebSocketDisconnect):
+            await socket.receive_text()
+        raise HTTPException(404)
+
+
+async def is_answered_too_late(rooms: RoomManager, socket: Socket) -> None:
+    with suppress(WebSocketDisconnect):
+        await socket.receive_text()
+    await socket.send_text("to nobody")
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize(
+    "endpoint", [is_lost, is_lost_in_two, is_refused_too_late, is_answered_too_late]
+)
+def test_a_lost_connection_is_freed_when_its_endpoint_has_ended(
+    endpoint: Endpoint, ws: str, loop: str
+) -> None:
+    connections: list[weakref.ref[Any]] = []
+
+    async def seen(rooms: RoomManager, socket: Socket) -> None:
+        connections.append(weakref.ref(socket.websocket))
+        await endpoint(rooms, socket)
+
+    rooms = RoomManager(drain_timeout=1)
+    gc.disable()
+    try:
+        with serving(seen, rooms, ws=ws, loop=loop) as port:
+            for _ in range(2):
+                client = RawClient(port)
+                wait_until(lambda: bool(rooms.rooms))
+                client.close(reset=True)
+                wait_until(lambda: not rooms.rooms)
+            port.stop()
+            wait_until(lambda: len(connections) == 2 and not any(known() for known in connections))
+            wait_until(port.stopped)
+    finally:
+        gc.enable()
