@@ -93,7 +93,7 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
         return self._send(Payload.of_bytes(data))
 
     def send_json(self, data: Any) -> R:
-        """Send what orjson makes of `data`, as a text message, as `send_text` does."""
+        """Send `data` as JSON, as a text message, as `send_text` does."""
         return self._send(Payload.of_json(data))
 
     def sockets_join(self, *names: Room) -> R:

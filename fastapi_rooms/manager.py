@@ -108,7 +108,7 @@ class RoomManager(Namespace):
 
     def __init__(
         self,
-        adapter: Annotated[AdapterLike, _Made()] = "memory://",
+        adapter: AdapterLike = "memory://",
         *,
         outbox: OutboxPolicy = OutboxPolicy(),  # noqa: B008 -- immutable
         prefix: str | None = None,
@@ -374,3 +374,7 @@ class RoomManager(Namespace):
                 'Redis, RoomManager("redis://localhost:6379"), or run one worker.',
                 workers,
             )
+
+
+# Not as a string: older FastAPI looks up the names of a class's annotations nowhere.
+RoomManager.__init__.__annotations__["adapter"] = Annotated[AdapterLike, _Made()]

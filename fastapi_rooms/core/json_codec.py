@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import orjson
 
+_ANY_KEYS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
 _DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
 """A translation that leaves digits only, all of them zeros."""
 _LONG_NUMBER = b"0" * 19
@@ -74,10 +76,21 @@ def _loads_exactly(data: str | bytes) -> Any:
 
 def _dumps_exactly(value: Any) -> bytes:
     try:
-        text = json.dumps(value, separators=(",", ":"), default=_convert_any)
+        text = _dumps_by_json(value)
     except RecursionError:
         raise ValueError("This value is nested too deeply for JSON.") from None
+    except TypeError as error:  # perhaps only json cannot: keys that are a UUID, a date, an Enum
+        try:
+            return orjson.dumps(value, _convert, _ANY_KEYS)
+        except TypeError:
+            raise error from None
+    if "NaN" in text or "Infinity" in text:  # perhaps as a number, for which JSON has null
+        text = _dumps_by_json(json.loads(text, parse_constant=lambda _: None))
     return text.encode()
+
+
+def _dumps_by_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=_convert_any)
 
 
 def _convert(value: Any) -> Any:

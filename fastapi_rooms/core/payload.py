@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Any
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
+from fastapi_rooms.errors import UsageError
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _HEADER_7, _HEADER_16, _HEADER_64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
@@ -73,8 +74,14 @@ class Payload:
 
     @classmethod
     def of_json(cls, value: Any, codec: JsonCodec = DEFAULT_JSON) -> Payload:
-        """A text message of JSON. Raises what the codec's `dumps` does."""
-        return cls(codec.dumps(value), binary=False)
+        """A text message of JSON. Raises what `dumps` does; `UsageError` if that makes no bytes."""
+        data = codec.dumps(value)
+        if type(data) is not bytes:
+            raise UsageError(
+                f"The manager's JSON codec made a {type(data).__name__} of a value. Its `dumps` "
+                "has to return bytes, such as `json.dumps(value).encode()`."
+            )
+        return cls(data, binary=False)
 
     @property
     def parts(self) -> Sequence[Payload]:

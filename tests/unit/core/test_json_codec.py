@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import OrderedDict, defaultdict, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,6 +90,18 @@ def test_what_applications_have_at_hand_is_sent(value: Any, expected: Any, besid
 
 def test_a_dataclass_may_hold_what_orjson_cannot_write() -> None:
     assert sent(Record({1: 2**70, "s": {Level.HIGH}})) == {"a": {"1": 2**70, "s": [3]}}
+
+
+@pytest.mark.parametrize("beside", [{}, {1: 2}, {"a": 2**70}])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_what_json_has_no_number_for_is_null_whoever_writes_it(number: float, beside: Any) -> None:
+    written = sent([number, "NaN", "Infinity", {"a": [number]}, beside])
+    assert written == [None, "NaN", "Infinity", {"a": [None]}, json.loads(json.dumps(beside))]
+
+
+@pytest.mark.parametrize("key", [UUID(int=1), datetime(2026, 1, 2, tzinfo=UTC), Level.HIGH])
+def test_keys_are_written_as_values_are(key: Any) -> None:
+    assert sent({key: {"a": 1}}) == {str(sent(key)): {"a": 1}}
 
 
 @pytest.mark.parametrize("value", [object(), b"bytes", {"a": object()}, [2**64, object()], Model])

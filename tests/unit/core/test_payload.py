@@ -14,6 +14,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from fastapi_rooms.core.payload import Batch, Payload
+from fastapi_rooms.errors import UsageError
 from tests.unit.strategies import any_text
 
 
@@ -127,3 +128,8 @@ def test_what_json_cannot_say_is_a_type_error() -> None:
 def test_binary_data_that_is_no_utf_8_has_no_text() -> None:
     with pytest.raises(UnicodeDecodeError):
         _ = Payload.of_bytes(b"\xff").text
+
+
+def test_a_codec_that_makes_text_is_refused_with_the_cure() -> None:
+    with pytest.raises(UsageError, match=r"made a str of a value.*\.encode\(\)"):
+        Payload.of_json({}, json)  # type: ignore[arg-type]
