@@ -42,6 +42,7 @@ OTHERS_NAMES = {
     *("TypeError", "ValueError"),
     *("ProcessPoolExecutor", "TimeoutStopSec"),
     # Pydantic's and APScheduler's
+    *("RedisDsn", "SecretStr"),
     *("BackgroundScheduler", "AsyncIOScheduler", "Enum", "Decimal", "NaN"),
     # of the examples
     *("ConnectionManager", "Broadcast", "AsyncServer", "AsyncRedisManager"),

@@ -94,7 +94,7 @@ async def serve(websocket: WebSocket, rooms: Namespace, sid: str | None) -> None
                 async for text in socket.iter_text():
                     number, name, steps = json.loads(text)
                     outcome = await follow(start[name], steps)
-                    await socket.send_text(json.dumps({"reply": number, **outcome}))
+                    await socket.send_json({"reply": number, **outcome})
             finally:
                 for room, goodbye in helpers.goodbyes:
                     await socket.to(room).send_text(goodbye)

@@ -395,7 +395,7 @@ async def test_disconnect_can_be_told_not_to_ask(workers: Cluster, url: str) -> 
 async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_with(
     workers: Cluster, url: str
 ) -> None:
-    data = {"user": "ann", "says": "\x1b[2J" + "x" * 160}
+    data = {"user": "ann", "says": "\x1b[2J" + "é" * 160}
     ann = await workers.member(workers[0], "tea", "\x1b[31m[bold]red", data=data)
     for arguments, shown in (
         (["sockets"], ann.sid),
@@ -408,7 +408,7 @@ async def test_a_person_gets_a_table_that_fits_and_that_no_client_can_tamper_wit
         assert shown in done.out
         assert "\x1b" not in done.out
         assert max(map(len, done.out.splitlines())) <= 80
-        assert arguments != ["sockets"] or done.out.count("x") == 162
+        assert arguments != ["sockets"] or done.out.count("é") == 160
     done = await at_a_terminal("sockets", "--json", url=url)
     assert done.json[0]["data"] == data
 

@@ -54,7 +54,7 @@ async def test_every_verb_answers_the_same_from_any_worker(
         assert len(await client.rooms.nodes()) == 3
         replies = await client.rooms.server_side_emit_with_ack("who", 1)
         others = {other.worker for other in clients if other is not client}
-        assert {(value[0], value[1]) for _, value, _ in replies} == {(pid, 1) for pid in others}
+        assert {tuple(reply["value"]) for reply in replies} == {(pid, 1) for pid in others}
     for number in range(40):
         await ann.rooms.to(cid.sid).sockets_join(f"room {number}")
         await ann.rooms.to(f"room {number}").send_text(str(number))
