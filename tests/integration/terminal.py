@@ -1,4 +1,4 @@
-"""The command line at a terminal, as a person has it."""
+"""The command line: at a terminal, as a person has it, and as a program reads it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from typer.testing import CliRunner
+
+from fastapi_rooms.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +29,27 @@ class Output(NamedTuple):
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+async def run(*arguments: str, url: str = "", given: str = "") -> Output:
+    """Run a command as a program does that reads its output."""
+    environment = {"ROOMS_URL": url} if url else {"ROOMS_URL": None}
+    runner = CliRunner()
+    result = await asyncio.to_thread(
+        lambda: runner.invoke(app, arguments, input=given, env=environment)
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Output(result.exit_code, result.stdout, result.stderr)
+
+
+async def findings(url: str, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """What `doctor` finds: its exit code, and the first finding of each subject."""
+    done = await run("doctor", *arguments, url=url)
+    found: dict[str, dict[str, str]] = {}
+    for finding in done.json:
+        found.setdefault(finding["subject"], finding)
+    return done.code, found
 
 
 async def at_a_terminal(*arguments: str, url: str, typed: str = "") -> Output:

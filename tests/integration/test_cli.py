@@ -17,30 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli import app as app_module
-from fastapi_rooms.cli.app import app
-from fastapi_rooms.cli.doctor import encryption
 from fastapi_rooms.cli.session import Session
 from fastapi_rooms.cluster.commands import COMMANDS
 from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
-from tests.integration.terminal import Output, at_a_terminal
+from tests.integration.terminal import Output, at_a_terminal, findings, run
 
 ROOT = Path(__file__).parents[2]
-
-
-async def run(*arguments: str, url: str = "", given: str = "") -> Output:
-    """Run a command as a program does that reads its output."""
-    environment = {"ROOMS_URL": url} if url else {"ROOMS_URL": None}
-    runner = CliRunner()
-    result = await asyncio.to_thread(
-        lambda: runner.invoke(app, arguments, input=given, env=environment)
-    )
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Output(result.exit_code, result.stdout, result.stderr)
 
 
 @asynccontextmanager
@@ -428,116 +413,6 @@ async def test_a_person_sees_a_message_in_one_line(
     done = await tail
     assert done.out == "tea  one\\x1b[2J\\ntwo\ntea  b'\\xff'\n"
     assert "stop with Ctrl+C" in done.err
-
-
-# doctor
-
-
-async def findings(url: str, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
-    done = await run("doctor", *arguments, url=url)
-    found: dict[str, dict[str, str]] = {}
-    for finding in done.json:
-        found.setdefault(finding["subject"], finding)
-    return done.code, found
-
-
-async def test_doctor_finds_nothing_wrong_where_nothing_is(url: str) -> None:
-    code, found = await findings(url)
-    assert code == 0
-    assert {finding["grade"] for finding in found.values()} == {"ok"}
-    assert list(found) == [
-        *("connection", "encryption", "server", "output buffer"),
-        *("round trip", "workers", "versions"),
-    ]
-
-
-async def test_doctor_says_why_there_is_no_connection_and_what_to_do(
-    own_redis: RedisServer,
-) -> None:
-    own_redis.command("ACL", "SETUSER", "deaf", "on", ">x", "&rooms#*", "+publish")
-    own_redis.command("ACL", "SETUSER", "mute", "on", ">x", "&rooms#*", "+subscribe")
-    own_redis.command("ACL", "SETUSER", "other", "on", ">x", "&other#*", "+@all")
-    own_redis.command("CONFIG", "SET", "requirepass", "secret")
-    for url, advice in (
-        ("redis://127.0.0.1:1", "Check that Redis runs"),
-        ("redis://auth-permissions-ssl.invalid", "Check that Redis runs"),
-        ("redis+sentinel://127.0.0.1:1/ssl", "Check that all servers run"),
-        (own_redis.url, "Put the user and the password"),
-        (own_redis.url.replace("//", "//:wrong@"), "Put the user and the password"),
-        *(
-            (own_redis.url.replace("//", f"//{user}:x@"), "ACL SETUSER")
-            for user in ("deaf", "mute", "other")
-        ),
-    ):
-        code, found = await findings(url, "--timeout", "1")
-        assert (code, list(found)) == (1, ["connection"])
-        assert found["connection"]["grade"] == "wrong"
-        assert advice in found["connection"]["advice"]
-        assert "resetchannels" not in found["connection"]["advice"]
-
-
-async def test_doctor_says_how_to_trust_a_server(redis_server: RedisServer) -> None:
-    code, found = await findings(redis_server.tls_url.partition("?")[0], "--timeout", "1")
-    assert (code, list(found)) == (1, ["connection"])
-    assert "Trust the server's CA" in found["connection"]["advice"]
-
-
-async def test_doctor_sends_from_a_replica_to_its_master(own_redis: RedisServer) -> None:
-    own_redis.command("REPLICAOF", "127.0.0.1", "1")
-    code, found = await findings(own_redis.url, "--timeout", "1")
-    assert (code, list(found)) == (1, ["connection"])
-    assert "Give the address of the master" in found["connection"]["advice"]
-
-
-async def test_doctor_notes_a_small_output_buffer_and_that_there_are_no_workers(
-    own_redis: RedisServer,
-) -> None:
-    own_redis.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
-    code, found = await findings(own_redis.url)
-    assert code == 0
-    assert found["output buffer"]["grade"] == found["workers"]["grade"] == "note"
-    assert "CONFIG SET" in found["output buffer"]["advice"]
-    assert "'rooms'" in found["workers"]["advice"]
-
-
-async def test_doctor_with_the_rights_of_a_worker_does_not_know_everything(
-    own_redis: RedisServer,
-) -> None:
-    rights = ("+publish", "+subscribe", "+unsubscribe")
-    own_redis.command("ACL", "SETUSER", "rooms", "on", ">x", "resetchannels", "&rooms#*", *rights)
-    code, found = await findings(own_redis.url.replace("//", "//rooms:x@"))
-    assert code == 0
-    assert found["output buffer"]["grade"] == "unknown"
-    assert found["server"]["grade"] == found["round trip"]["grade"] == "ok"
-
-
-async def test_doctor_asks_no_single_server_where_there_are_several(
-    sentinel_servers: Any,
-) -> None:
-    code, found = await findings(sentinel_servers.url)
-    assert (code, found["server"]["grade"]) == (0, "unknown")
-    assert found["round trip"]["grade"] == "ok"
-
-
-@pytest.mark.parametrize(
-    ("url", "grade"),
-    [
-        ("rediss://redis.example.com", "ok"),
-        ("rediss+sentinel://a.example.com/name", "ok"),
-        ("rediss://redis.example.com?ssl_cert_reqs=required&ssl_check_hostname=true", "ok"),
-        ("rediss://redis.example.com?ssl_cert_reqs=none", "note"),
-        ("rediss+cluster://a.example.com?ssl_cert_reqs=CERT_NONE", "note"),
-        ("rediss://redis.example.com?ssl_check_hostname=False", "note"),
-        ("unix:///run/redis.sock", "ok"),
-        ("redis://user:p%40ss@localhost:6379/1", "ok"),
-        ("redis://[::1]:6379", "ok"),
-        ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", "ok"),
-        ("redis+cluster://127.0.0.1:7000,redis.example.com:7001", "note"),
-        ("redis://redis.example.com", "note"),
-    ],
-)
-def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:
-    assert encryption(url).grade.value == grade
 
 
 # the program
