@@ -70,9 +70,6 @@ SCHEMES = (
 FORMS = tuple(scheme.form for scheme in SCHEMES)
 """The URLs that a manager takes, as examples."""
 
-EMITTER_FORMS = tuple(scheme.form for scheme in SCHEMES if scheme.emitters)
-"""The URLs that an emitter takes, as examples."""
-
 EMITTER_CARRIERS = tuple(dict.fromkeys(scheme.carrier for scheme in SCHEMES if scheme.emitters))
 """What an emitter reaches."""
 
@@ -116,11 +113,6 @@ def required_scheme(url: str, who: str, *carriers: Carrier) -> Scheme:
 def forms_of(*carriers: Carrier) -> tuple[str, ...]:
     """The URLs that lead to some carriers, as examples."""
     return tuple(scheme.form for scheme in SCHEMES if scheme.carrier in carriers)
-
-
-def names_of(carrier: Carrier) -> tuple[str, ...]:
-    """The schemes that lead to a carrier."""
-    return tuple(scheme.name for scheme in SCHEMES if scheme.carrier is carrier)
 
 
 def one_of(forms: Sequence[str]) -> str:
