@@ -142,10 +142,14 @@ class TooManyRooms(ClientError):
 
 
 class RateLimited(ClientError):
-    """The client sends more messages, or bytes, per second than its `RateLimit` allows."""
+    """The client sends more messages, or bytes, per second than its `RateLimit` allows.
+
+    The close code is 4429, as 429 is HTTP's status for too many requests: a client may come back
+    after a delay.
+    """
 
     def __init__(self, message: str = "too many messages") -> None:
-        super().__init__(message, code=1008)
+        super().__init__(message, code=4429)
 
 
 class ShuttingDown(RoomsError):

@@ -15,7 +15,7 @@ class RateLimit:
         async with rooms.connect(websocket) as socket:
             limit = RateLimit(10, burst=20)
             async for text in socket.iter_text():
-                limit.check(text)  # closes the socket with 1008 if the client is too fast
+                limit.check(text)  # closes the socket with 4429 if the client is too fast
                 await socket.to(room).send_text(text)
 
     A client may send `burst` messages at once, and `rate` messages per second on average (a token
@@ -74,7 +74,7 @@ class RateLimit:
         return True
 
     def check(self, message: str | bytes | None = None) -> None:
-        """Count one more message, or raise an error that closes the socket with 1008.
+        """Count one more message, or raise an error that closes the socket with 4429.
 
         Args:
             message: the message; required with `byte_rate`. Text is counted as UTF-8.

@@ -62,7 +62,7 @@ async def test_whoever_does_what_it_may_not_is_refused_or_closed(
     async with connect(server.url("/bob")) as bob:  # a program, which names no origin
         await too_many_rooms_end_with_1008(bob)
     async with connect(server.url("/cid")) as cid:
-        await too_many_messages_end_with_1008(cid)
+        await too_many_messages_end_with_4429(cid)
     async with connect(server.url("/ann")) as ann:
         assert await says_in(ann, "private-ann")
 
@@ -91,11 +91,11 @@ async def too_many_rooms_end_with_1008(client: ClientConnection) -> None:
     assert "the limit is 3" in str(reason)
 
 
-async def too_many_messages_end_with_1008(client: ClientConnection) -> None:
+async def too_many_messages_end_with_4429(client: ClientConnection) -> None:
     for _ in range(10):
         assert await says_in(client, "a")
     await client.send("a")
-    assert await end_of(client) == (1008, "too many messages")
+    assert await end_of(client) == (4429, "too many messages")
 
 
 @pytest.mark.parametrize("kind", [*WEBSOCKETS, "hypercorn"])

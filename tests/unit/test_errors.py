@@ -75,16 +75,19 @@ def test_a_clients_error_knows_the_code_that_tells_the_client(kind: type[ClientE
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "code", "words"),
     [
-        (JoinRefused("tea"), "'tea'"),
-        (JoinRefused("tea", "banned"), "banned"),
-        (TooManyRooms(11, 10), "max_rooms_per_socket"),
-        (TooManyRooms(11, 10), "Nothing was joined"),
-        (RateLimited(), "too many messages"),
+        (JoinRefused("tea"), 1008, "'tea'"),
+        (JoinRefused("tea", "banned"), 1008, "banned"),
+        (TooManyRooms(11, 10), 1008, "max_rooms_per_socket"),
+        (TooManyRooms(11, 10), 1008, "Nothing was joined"),
+        (RateLimited(), 4429, "too many messages"),
+        (RateLimited("one at a time"), 4429, "one at a time"),
     ],
 )
-def test_what_the_application_forbids_closes_with_1008(error: ClientError, words: str) -> None:
-    assert error.code == 1008
+def test_what_a_client_may_not_do_closes_it_with_a_code_and_words(
+    error: ClientError, code: int, words: str
+) -> None:
+    assert error.code == code
     assert words in str(error)
     assert len(str(error).encode()) <= 123  # what a close frame can carry (RFC 6455, 5.5)

@@ -42,7 +42,7 @@ def test_check_raises_what_closes_the_socket(clock: Clock) -> None:
     limit.check()
     with pytest.raises(RateLimited) as raised:
         limit.check()
-    assert raised.value.code == 1008
+    assert raised.value.code == 4429
     clock.now += 0.1
     limit.check()
 
@@ -118,7 +118,7 @@ async def test_a_client_that_floods_is_closed_and_the_endpoint_ends_quietly(cloc
         async with WebSocketClient(app_of(endpoint)) as client:
             for number in range(4):
                 await client.send_text(str(number))
-            assert await client.wait_closed() == 1008
+            assert await client.wait_closed() == 4429
             assert client.close_reason == "too many messages"
             assert client.unread == ["0", "1"]
             await client.wait_ended()
