@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
+import yaml
 from fastapi import FastAPI
 from playwright.async_api import expect
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
@@ -34,7 +37,7 @@ SHOWN: list[Block] = []
 RUN_ELSEWHERE = {
     "docs/howto/emitting.md": "test_emitting.py",
     "docs/howto/testing.md": "test_test_files.py",
-    "docs/howto/deployment.md-worker.py": "test_commands.py",
+    "docs/howto/deployment/servers.md-worker.py": "test_commands.py",
     "docs/howto/threads.md-render.py": "test_commands.py",
     "docs/howto/json.md-structs.py": "below, if msgspec is installed",
     "docs/tutorial/first-chat.md-two_workers.py": "test_commands.py",
@@ -146,7 +149,17 @@ async def test_tutorial_two_tabs(example: ModuleType, serve: Serve) -> None:
         await expect(ann.locator("input")).to_have_value("")
 
 
-@shows("docs/howto/deployment.md", "app.py")
+@shows("docs/howto/deployment/servers.md", "app.py")
+def test_a_chat_that_reads_its_address_from_the_environment(example: ModuleType) -> None:
+    with (
+        TestClient(example.app) as client,
+        joined(client, example.rooms, "/chat/tea", "/chat/tea") as (ann, bob),
+    ):
+        ann.send_text("hello")
+        assert bob.receive_text() == "hello"
+
+
+@shows("docs/howto/deployment/health.md", "app.py")
 def test_readiness_is_not_liveness(example: ModuleType) -> None:
     with RedisServer() as redis:
         rooms = RoomManager(redis.url)
@@ -162,7 +175,18 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
             wait_until(lambda: client.get("/health/ready").status_code == 200)
 
 
-@shows("docs/howto/deployment.md", "drain.py")
+@shows("docs/howto/deployment/shutdown.md", "drain.py")
+def test_the_hook_of_kubernetes_drains(example: ModuleType, serve: Serve) -> None:
+    (hook,) = (block for block in blocks("yaml") if "preStop" in block.code)
+    python, *arguments = yaml.safe_load(hook.code)["lifecycle"]["preStop"]["exec"]["command"]
+    assert python == "python"
+    address = serve(example.app)
+    arguments = [argument.replace("localhost:8000", address) for argument in arguments]
+    subprocess.run([sys.executable, *arguments], check=True, timeout=60)
+    assert not example.rooms.health.ready
+
+
+@shows("docs/howto/deployment/shutdown.md", "drain.py")
 def test_draining(example: ModuleType) -> None:
     rooms = RoomManager(drain_timeout=0.1)  # the client does not answer while it posts
     example.app.dependency_overrides[example.rooms] = lambda: rooms

@@ -135,7 +135,7 @@ def test_the_sid_shown_carries_its_worker() -> None:
 
 
 def test_the_output_buffer_limit_shown_is_redis_own(redis_server: RedisServer) -> None:
-    shown = text_of("docs/howto/deployment.md", "client-output-buffer-limit")
+    shown = text_of("docs/howto/deployment/redis.md", "client-output-buffer-limit")
     kind, hard, soft, seconds = shown.split()[1:]
     assert kind == "pubsub"
     limits: dict[str, str] = redis_server.admin.config_get("client-output-buffer-limit")  # type: ignore[assignment]
@@ -148,7 +148,7 @@ def megabytes(size: str) -> int:
 
 
 async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
-    rule = shlex.split(text_of("docs/howto/deployment.md", " +publish"))
+    rule = shlex.split(text_of("docs/howto/deployment/redis.md", " +publish"))
     async with RedisServer() as server:
         server.command(*rule)
         url = server.url.replace("redis://", "redis://rooms:a-long-password@")
@@ -169,7 +169,7 @@ async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
 async def test_the_acl_rule_shown_for_a_cluster_is_enough_and_no_more(
     redis_cluster: RedisCluster, allow_on_cluster: AllowOnCluster
 ) -> None:
-    url = allow_on_cluster(shlex.split(text_of("docs/howto/deployment.md", "+spublish")))
+    url = allow_on_cluster(shlex.split(text_of("docs/howto/deployment/failovers.md", "+spublish")))
     async with Cluster(2, adapter=lambda: RedisClusterAdapter(url)) as cluster:
         one, two = cluster
         assert one.health.ready
@@ -218,7 +218,12 @@ async def test_redis_cli_lines_run(redis_server: RedisServer) -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_yaml_blocks_parse(block: Block) -> None:
-    deployment = yaml.safe_load(block.code)
+    assert isinstance(yaml.safe_load(block.code), dict)
+
+
+def test_a_deployments_probes_ask_the_routes_of_the_page_on_health() -> None:
+    shown = [yaml.safe_load(block.code) for block in blocks("yaml")]
+    (deployment,) = [manifest for manifest in shown if manifest.get("kind") == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probes = {probe: container[probe]["httpGet"]["path"] for probe in container if "Probe" in probe}
     assert probes == {"readinessProbe": "/health/ready", "livenessProbe": "/health/live"}
@@ -229,6 +234,15 @@ def test_nginx_blocks_parse(block: Block) -> None:
     directives = dict(nginx_directives(block.code))
     assert directives["Connection"] in ("$connection_upgrade", '""')
     assert directives["Upgrade"] == "$http_upgrade"
+
+
+@pytest.mark.parametrize("block", blocks("nginx"), ids=str)
+def test_nginx_passes_on_the_host_with_its_port_in_every_location(block: Block) -> None:
+    """A location that sets any header inherits none."""
+    locations = re.findall(r"location [^{]*\{([^}]*)\}", block.code)
+    assert locations
+    for location in locations:
+        assert dict(nginx_directives(location))["Host"] == "$http_host"
 
 
 def nginx_directives(code: str) -> Iterator[tuple[str, str]]:
