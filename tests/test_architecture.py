@@ -6,6 +6,7 @@ A module imports from the lines above its own, and from its own folder.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -135,6 +136,16 @@ def test_a_module_imports_from_the_layers_below_and_from_its_own_folder(module: 
     for imported in _imported(module) & MODULES.keys():
         other = _place(imported)
         assert other == place or LAYER[other] < LAYER[place], f"{imported} is not below {place}"
+
+
+@pytest.mark.parametrize("package", ["adapters", "worker"])
+def test_a_package_that_lists_its_modules_lists_them_all(package: str) -> None:
+    folder = ROOT / package
+    docstring = ast.get_docstring(_tree(f"{PACKAGE}.{package}")) or ""
+    lists = re.findall(r"^([\w/]+(?:, [\w/]+)*) {2,}\S", docstring, re.MULTILINE)
+    listed = {name.strip("/") for names in lists for name in names.split(", ")}
+    there = {path.stem for path in folder.iterdir()} - {"__init__", "__pycache__"}
+    assert listed == there
 
 
 def test_there_is_no_import_cycle() -> None:

@@ -5,11 +5,16 @@ runtime          what the namespaces share: adapter, settings, and the present r
 run              one run, from start to close: interest, messages out, messages in, the drain
 local_namespace  a namespace on this worker: everything meets here
 connection       a client, from `rooms.connect` to the end of its block
+refusals         how a client is refused
+causes           what an exception that ends the block consists of
 socket           the client as its endpoint sees it
 listener         a room without a socket
+room_message     the messages it gets
 fanout           from a broadcast to the members of its rooms
+handlers         what the application has registered for one namespace
 authorization    the handlers that are asked before a join
 events           the handlers that are told of joins, leaves and gaps
+gaps             what a namespace may have missed during an outage
 disconnects      sockets that are about to be closed
 drain            closes everyone, spread over a window
 """

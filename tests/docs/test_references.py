@@ -138,6 +138,15 @@ def test_tests_mentioned_exist(page: Path) -> None:
             assert (ROOT / code).exists(), f"there is no {code}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_mentioned_exist(page: Path) -> None:
+    """A path may begin in the project, in the package or beside the page."""
+    starts = (ROOT, Path(fastapi_rooms.__file__).parent, page.parent)
+    for code in code_of(page):
+        if re.fullmatch(r"\w+(/\w+)*/(\w+\.\w+)?", code):
+            assert any((start / code).exists() for start in starts), f"there is no {code}"
+
+
 def test_versions_in_the_readme_are_those_of_the_package() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
