@@ -94,7 +94,7 @@ class RoomManager(Namespace):
         drain_window: seconds over which the clients of a draining worker are closed when there are
             many of them: up to 100 in a second, or faster where the window would not be enough.
         drain_timeout: seconds that each of them has then to take what is left for it, before its
-            connection is cut; and that async event handlers have to finish.
+            connection is aborted; and that async event handlers have to finish.
         direct_writes: write finished frames to the connection itself where that is known to be
             sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
             tells. It also is how the manager learns in time that uvicorn is stopping.
@@ -263,7 +263,7 @@ class RoomManager(Namespace):
         that is done.
 
         uvicorn tells the manager when it stops, and the end of the lifespan drains, too. A drained
-        manager has to be closed and started again before it lets clients in.
+        manager has to be stopped and started again before it accepts clients.
 
         Raises:
             NotStarted: the manager is not running.
@@ -336,7 +336,7 @@ class RoomManager(Namespace):
             elif self._starts:
                 raise UsageError(
                     "This RoomManager was not started by `start`: it stops at the end of its "
-                    "`async with` block, or lifespan. `drain` lets its clients go before that."
+                    "`async with` block, or lifespan. `drain` closes its clients before that."
                 )
 
     async def _start(self) -> None:

@@ -92,7 +92,7 @@ class Namespace(BroadcastOperator):
         subprotocol: str | None = None,
         headers: Iterable[tuple[bytes, bytes]] | None = None,
     ) -> Connection:
-        """Bring a client in for the time of an `async with` block, which gives its `Socket`.
+        """Connect a client for the time of an `async with` block, which gives its `Socket`.
 
         Accepts the connection unless it is accepted already. The socket has left every room at the
         end of the block, whichever way it ends, and as soon as its connection is known to be lost.
@@ -137,7 +137,7 @@ class Namespace(BroadcastOperator):
 
         Raises:
             AdapterUnavailable: the adapter did not confirm the rooms within the join timeout.
-            ShuttingDown: this worker is leaving. A listener that is there already ends by that.
+            ShuttingDown: this worker is draining. A listener that exists already ends then.
         """
         if not (names or everyone):
             raise UsageError("listen() needs the name of at least one room, or everyone=True.")
@@ -149,8 +149,8 @@ class Namespace(BroadcastOperator):
 
         | event | handler gets | when |
         |---|---|---|
-        | `connect`, `disconnect` | the `Socket` | it has come in; it has left every room |
-        | `create-room`, `delete-room` | the room | its first member is in; its last has left |
+        | `connect`, `disconnect` | the `Socket` | it has connected; it has left every room |
+        | `create-room`, `delete-room` | the room | its first member has joined; its last has left |
         | `join-room`, `leave-room` | the room, the `Socket` | it has joined or left |
         | `gap` | a `Gap` | messages from other workers may have been missed |
 

@@ -166,7 +166,7 @@ async def redis_is_frozen_for_a_second(scene: Scene) -> None:
 
 
 @fault(noticed=BOTH, gap=PERHAPS_BOTH, refused=BOTH, settings=SOON)
-async def redis_is_frozen_until_it_is_given_up(scene: Scene) -> None:
+async def redis_is_frozen_until_the_worker_reconnects(scene: Scene) -> None:
     scene.server.freeze()
     await scene.is_red(*scene.workers)
     scene.server.thaw()
