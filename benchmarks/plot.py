@@ -109,7 +109,9 @@ def _panel(title: str, rows: Sequence[Row], axis: Axis, y: int) -> Iterator[str]
         yield _text(label, LABELS - 12, middle + 4, "ours" if group == "ours" else "", "end")
         yield _line("stem", (axis.x(1), middle), (axis.x(ratio), middle))
         yield f'<circle class="{group}" cx="{axis.x(ratio)}" cy="{middle}" r="5"/>'
-        yield _text(_short(ratio), axis.x(ratio) + 10, middle + 4, "faint")
+        # On the side that the stem does not come from.
+        side, anchor = (10, "start") if ratio >= 1 else (-10, "end")
+        yield _text(_short(ratio), axis.x(ratio) + side, middle + 4, "faint", anchor)
 
 
 def _line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:

@@ -40,7 +40,7 @@ OTHERS_NAMES = {
     # Python's, the browser's, Kubernetes', systemd's
     *("CancelledError", "EventSource", "ExceptionGroup", "None", "True", "False"),
     *("TypeError", "ValueError"),
-    *("ProcessPoolExecutor", "TimeoutStopSec"),
+    *("ProcessPoolExecutor", "ThreadPoolExecutor", "TimeoutStopSec"),
     # Pydantic's and APScheduler's
     *("RedisDsn", "SecretStr"),
     *("BackgroundScheduler", "AsyncIOScheduler", "Enum", "Decimal", "NaN"),
