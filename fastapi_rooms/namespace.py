@@ -186,6 +186,10 @@ class Namespace(BroadcastOperator):
         logged. It can choose what the client is told by raising a `ClientError`, such as
         `JoinRefused("room", "banned")`.
 
+        An answer holds until the join is done, unless the socket leaves the room meanwhile, or is
+        taken out of it: to withdraw a right, first have handlers say no, then use `sockets_leave`.
+        A handler, too, can have the socket leave a room that the same join names.
+
         Only `socket.join` asks. The room of a socket's own sid, `rooms.listen`, and joins that the
         application makes by `sockets_join` need no authorization.
 

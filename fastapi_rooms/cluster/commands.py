@@ -57,8 +57,8 @@ class CommandTarget(Protocol[S]):
     def rooms(self) -> Mapping[Room, Any]:
         """Its rooms here."""
 
-    def sockets(self, target: Target) -> list[S]:
-        """The sockets here that a target addresses."""
+    def sockets(self, target: Target, *, joining: bool = False) -> list[S]:
+        """The sockets here that a target addresses; with `joining`, also those on their way in."""
 
     def socket(self, sid: Sid) -> S | None:
         """The socket here that has a sid."""
@@ -87,7 +87,7 @@ class EmptyNamespace:
 
     rooms: Mapping[Room, Any] = {}
 
-    def sockets(self, target: Target) -> list[Any]:  # noqa: ARG002 -- as every command target
+    def sockets(self, target: Target, *, joining: bool = False) -> list[Any]:  # noqa: ARG002 -- as every command target
         """None."""
         return []
 
@@ -187,9 +187,13 @@ async def _join_all(
 
 
 def leave(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> None:
-    """Take the sockets out of rooms."""
+    """Take the sockets out of rooms.
+
+    It is for those on their way into an addressed room as well, as `disconnect` is: they have
+    passed every check, so nothing else would keep them out.
+    """
     rooms = _rooms(arguments)
-    namespace.leave_all(_addressed(namespace, target, arguments), rooms)
+    namespace.leave_all(_addressed(namespace, target, arguments, joining=True), rooms)
 
 
 def disconnect(
@@ -197,7 +201,8 @@ def disconnect(
 ) -> Awaitable[None]:
     """Close the sockets, behind what was sent to them before."""
     code, reason = check_close(arguments.get("code"), arguments.get("reason"))
-    return namespace.disconnect_all(_addressed(namespace, target, arguments), code, reason)
+    sockets = _addressed(namespace, target, arguments, joining=True)
+    return namespace.disconnect_all(sockets, code, reason)
 
 
 def rooms(
@@ -243,11 +248,13 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-def _addressed(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> list[Any]:
+def _addressed(
+    namespace: CommandTarget[Any], target: Target, arguments: Arguments, *, joining: bool = False
+) -> list[Any]:
     """Those that the target addresses, or the one that is named by its sid."""
     sid = arguments.get("sid")
     if sid is None:
-        return namespace.sockets(target)
+        return namespace.sockets(target, joining=joining)
     socket = namespace.socket(check_room(sid))
     return [] if socket is None else [socket]
 

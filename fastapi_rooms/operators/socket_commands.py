@@ -63,7 +63,12 @@ class SocketCommands:
         await self._request(Verb.JOIN, {"rooms": list(check_rooms(names))}, NOTHING, timeout)
 
     async def sockets_leave(self, *names: Room, timeout: float | None = None) -> None:
-        """Take the sockets out of rooms; returns when they are out."""
+        """Take the sockets out of rooms; returns when they are out.
+
+        Those whose `join` of an addressed room is under way are addressed, too; and a room that
+        they are on the way into is left as one that they are in. So nobody comes in by a right that
+        was withdrawn after a handler of `authorize` was asked.
+        """
         await self._request(Verb.LEAVE, {"rooms": list(check_rooms(names))}, NOTHING, timeout)
 
     async def disconnect_sockets(
@@ -72,7 +77,7 @@ class SocketCommands:
         """Close the sockets.
 
         They have left every room when this returns, and are closed once they have what was sent to
-        them before. Raises `UsageError` for a code or reason that cannot be sent.
+        them before. So are those whose `join` of an addressed room is under way. Raises `UsageError` for a code or reason that cannot be sent.
         """
         check_close(code, reason)
         arguments = {"code": code, "reason": reason}

@@ -16,13 +16,12 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.cluster.description import describe
-from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import AdapterUnavailable, SidInUse, SocketClosed, TooManyRooms
+from fastapi_rooms.errors import AdapterUnavailable, SidInUse
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.servers import open_transport
@@ -34,6 +33,7 @@ from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.fanout import Delivery, Fanout
 from fastapi_rooms.worker.gaps import gap_of
 from fastapi_rooms.worker.handlers import Handlers
+from fastapi_rooms.worker.joins import Joins
 from fastapi_rooms.worker.listener import Listener, Listeners
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
@@ -65,6 +65,9 @@ class LocalNamespace:
         self._fanout = Fanout(self._members)
         self._listeners = Listeners()
         self.events = Events(handlers.events)
+        self._joins = Joins(
+            name, runtime, self._members, self.events, handlers.authorization, self._is_in
+        )
         self._handlers = handlers
         self._channel = runtime.channels.of_namespace(name)
         runtime.namespaces[name] = self
@@ -230,18 +233,7 @@ class LocalNamespace:
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
         self._runtime.check_here()
-        new = self._new_rooms(socket, rooms)
-        if not new:
-            return
-        if self._handlers.authorization:
-            await self._handlers.authorization.authorize(socket, new)
-            self._check_in(socket)
-        run, channels = self._runtime.run, self._channels_of(new)
-        await self._runtime.attribute(run.acquire(channels))  # ours; `_add` acquires the socket's
-        try:
-            self._add(socket, new)
-        finally:
-            run.release(channels)
+        await self._joins.join(socket, rooms)
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
@@ -262,11 +254,15 @@ class LocalNamespace:
 
     # What commands call, on whichever worker they were given.
 
-    def sockets(self, target: Target) -> list[Socket]:
-        """The sockets here that a target addresses."""
+    def sockets(self, target: Target, *, joining: bool = False) -> list[Socket]:
+        """The sockets here that a target addresses; with `joining`, also those on their way in."""
         excluded = self._members.excluded(target)
         sids = self._members.select(target.rooms)
-        return [self._clients[sid].socket for sid in sids if sid not in excluded]
+        sockets = [self._clients[sid].socket for sid in sids if sid not in excluded]
+        if not joining or target.rooms is None:
+            return sockets
+        more = self._joins.pending.sockets(target.rooms)
+        return [*dict.fromkeys([*sockets, *(s for s in more if s.sid not in excluded)])]
 
     def socket(self, sid: Sid) -> Socket | None:
         """The socket here that has a sid."""
@@ -275,37 +271,17 @@ class LocalNamespace:
         return self._clients[sid].socket
 
     async def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
-        """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
-
-        Those that would be in too many rooms are passed over as well, and then it raises
-        `TooManyRooms`, after the others are in.
-        """
-        if not sockets:
-            return  # so that nothing is subscribed to here, where nobody is to join
-        run, channels = self._runtime.run, self._channels_of(rooms)
-        full: TooManyRooms | None = None
-        await self._runtime.attribute(run.acquire(channels))
-        try:
-            async for some in in_slices(sockets):
-                for socket in some:
-                    try:
-                        self._add(socket, self._new_rooms(socket, rooms))
-                    except SocketClosed:
-                        pass
-                    except TooManyRooms as error:
-                        full = error
-        finally:
-            run.release(channels)
-        if full is not None:
-            raise full
+        """Put sockets into rooms: see `Joins.join_all`."""
+        await self._joins.join_all(sockets, rooms)
 
     def leave_all(self, sockets: Iterable[Socket], rooms: tuple[Room, ...]) -> None:
-        """Take sockets out of rooms, but not out of their own."""
+        """Take sockets out of rooms, or off their way into them, but not out of their own."""
         channel_of = dict(zip(rooms, self._channels_of(rooms), strict=True))
         released: list[Channel] = []
         for socket in sockets:
             if self._is_in(socket):
                 names = [room for room in rooms if room != socket.sid]
+                self._joins.pending.leave(socket, names)
                 left = self._members.leave(socket.sid, names)
                 released += [channel_of[room] for room in left.rooms]
                 self.events.left(socket, left)
@@ -354,47 +330,17 @@ class LocalNamespace:
         self._open.clear()
         self._disconnects.clear()
         self._members.clear()
+        self._joins.forget()
         self._listeners = Listeners()
         self.events.forget()
 
     # Membership, and the channels it holds.
-
-    def _new_rooms(self, socket: Socket, rooms: tuple[Room, ...]) -> tuple[Room, ...]:
-        """Those that the socket is not in yet; none if it is lost.
-
-        Raises `SocketClosed` or `TooManyRooms`.
-        """
-        self._check_in(socket)
-        if socket.is_lost:
-            return ()
-        mine = self.sids[socket.sid]
-        new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
-        if new:
-            self._runtime.settings.check_rooms(mine, new)
-        return new
-
-    def _add(self, socket: Socket, new: tuple[Room, ...]) -> None:
-        """Put a socket into rooms whose channels are held, once more for each that it joins.
-
-        It may have left, be lost, or have joined some rooms, since `new` was found out.
-        """
-        self._check_in(socket)
-        if socket.is_lost:
-            return
-        self._runtime.settings.check_rooms(self.sids[socket.sid], new)
-        joined = self._members.join(socket.sid, new)
-        self._runtime.run.hold(self._channels_of(joined.rooms))
-        self.events.joined(socket, joined)
 
     def _is_in(self, socket: Socket) -> bool:
         if socket.sid in self._disconnects:
             return False
         client = self._clients.get(socket.sid)
         return client is not None and client.socket is socket
-
-    def _check_in(self, socket: Socket) -> None:
-        if not (self._is_in(socket) or socket.is_lost):
-            raise SocketClosed(f"{socket} has left: its `connect` block is over.", socket)
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]

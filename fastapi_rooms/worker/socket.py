@@ -115,7 +115,9 @@ class Socket:
     async def join(self, *names: Room) -> None:
         """Join rooms: all of them, or none if this raises.
 
-        Returns when this worker is sure to receive what is sent to those rooms from then on.
+        Returns when this worker is sure to receive what is sent to those rooms from then on. A room
+        that the socket leaves meanwhile, or is taken out of by `sockets_leave`, is not joined, as
+        if that had come a moment later.
 
         Raises:
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.

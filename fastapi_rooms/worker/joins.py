@@ -1,0 +1,186 @@
+"""How sockets come into rooms: asked for, authorized, confirmed by the adapter, and put in.
+
+Nothing stands still while handlers and the adapter are waited for. So what was checked before is
+checked again in the turn of the event loop in which a socket is put in: that it is there still, and
+in few enough rooms. And a leave that comes meanwhile counts, as it would a moment later: what the
+socket has left, or was taken out of, since the join was asked for is not joined by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+
+from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.core.membership import Membership
+from fastapi_rooms.errors import SocketClosed, TooManyRooms
+from fastapi_rooms.transports import Transport
+from fastapi_rooms.types import Channel, Room
+from fastapi_rooms.worker.authorization import Authorization
+from fastapi_rooms.worker.events import Events
+from fastapi_rooms.worker.runtime import Runtime
+from fastapi_rooms.worker.socket import Socket
+
+
+class PendingJoin:
+    """A join that is under way, of one socket or of several."""
+
+    __slots__ = ("_left", "_rooms")
+
+    def __init__(self, rooms: tuple[Room, ...]) -> None:
+        self._rooms = rooms
+        self._left: dict[Socket, set[Room]] = {}
+
+    def rooms_of(self, socket: Socket) -> tuple[Room, ...]:
+        """The rooms that a socket is to be in: those it has not left since."""
+        left = self._left.get(socket)
+        if left is None:
+            return self._rooms
+        return tuple(room for room in self._rooms if room not in left)
+
+    def leave(self, socket: Socket, rooms: Collection[Room]) -> None:
+        """A socket leaves rooms."""
+        left = set(self._rooms).intersection(rooms)
+        if left:
+            self._left.setdefault(socket, set()).update(left)
+
+
+class PendingJoins:
+    """The joins of a namespace that are under way."""
+
+    def __init__(self) -> None:
+        self._joins: dict[Socket, list[PendingJoin]] = {}
+
+    @contextmanager
+    def begin(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> Iterator[PendingJoin]:
+        """A join is under way, for the time of the block."""
+        join = PendingJoin(rooms)
+        for socket in sockets:
+            self._joins.setdefault(socket, []).append(join)
+        try:
+            yield join
+        finally:
+            for socket in sockets:
+                joins = self._joins[socket]
+                joins.remove(join)
+                if not joins:
+                    del self._joins[socket]
+
+    def leave(self, socket: Socket, rooms: Collection[Room]) -> None:
+        """A socket leaves rooms, if it is in them or not yet."""
+        for join in self._joins.get(socket, ()):
+            join.leave(socket, rooms)
+
+    def sockets(self, rooms: Iterable[Room]) -> list[Socket]:
+        """The sockets that are on their way into any of these rooms."""
+        names = set(rooms)
+        return [
+            socket
+            for socket, joins in self._joins.items()
+            if any(not names.isdisjoint(join.rooms_of(socket)) for join in joins)
+        ]
+
+
+class Joins:
+    """Puts the sockets of a namespace on this worker into rooms."""
+
+    def __init__(
+        self,
+        namespace: str,
+        runtime: Runtime,
+        members: Membership[Transport],
+        events: Events,
+        authorization: Authorization,
+        is_in: Callable[[Socket], bool],
+    ) -> None:
+        self._namespace = namespace
+        self._runtime = runtime
+        self._members = members
+        self._events = events
+        self._authorization = authorization
+        self._is_in = is_in
+        self.pending = PendingJoins()
+        """Those that are under way."""
+
+    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
+        new = self._new_rooms(socket, rooms)
+        if not new:
+            return
+        with self.pending.begin((socket,), new) as join:
+            if self._authorization:
+                await self._authorization.authorize(socket, new)
+                self._check_in(socket)
+                new = join.rooms_of(socket)
+                if not new:
+                    return
+            run, channels = self._runtime.run, self._channels_of(new)
+            await self._runtime.attribute(run.acquire(channels))
+            try:
+                self._add(socket, join.rooms_of(socket))
+            finally:
+                run.release(channels)  # ours; `_add` has the socket's held
+
+    async def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
+        """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
+
+        Those that would be in too many rooms are passed over as well, and then it raises
+        `TooManyRooms`, after the others are in.
+        """
+        if not sockets:
+            return  # so that nothing is subscribed to here, where nobody is to join
+        run, channels = self._runtime.run, self._channels_of(rooms)
+        full: TooManyRooms | None = None
+        with self.pending.begin(sockets, rooms) as join:
+            await self._runtime.attribute(run.acquire(channels))
+            try:
+                async for some in in_slices(sockets):
+                    for socket in some:
+                        try:
+                            self._add(socket, self._new_rooms(socket, join.rooms_of(socket)))
+                        except SocketClosed:
+                            pass
+                        except TooManyRooms as error:
+                            full = error
+            finally:
+                run.release(channels)
+        if full is not None:
+            raise full
+
+    def forget(self) -> None:
+        """Forget the joins of an event loop that is gone."""
+        self.pending = PendingJoins()
+
+    def _new_rooms(self, socket: Socket, rooms: tuple[Room, ...]) -> tuple[Room, ...]:
+        """Those that the socket is not in yet; none if it is lost.
+
+        Raises `SocketClosed` or `TooManyRooms`.
+        """
+        self._check_in(socket)
+        if socket.is_lost:
+            return ()
+        mine = self._members.sids[socket.sid]
+        new = tuple(room for room in dict.fromkeys(rooms) if room not in mine)
+        if new:
+            self._runtime.settings.check_rooms(mine, new)
+        return new
+
+    def _add(self, socket: Socket, new: tuple[Room, ...]) -> None:
+        """Put a socket into rooms whose channels are held, once more for each that it joins.
+
+        It may have left, be lost, or have joined some rooms, since `new` was found out.
+        """
+        self._check_in(socket)
+        if socket.is_lost:
+            return
+        self._runtime.settings.check_rooms(self._members.sids[socket.sid], new)
+        joined = self._members.join(socket.sid, new)
+        self._runtime.run.hold(self._channels_of(joined.rooms))
+        self._events.joined(socket, joined)
+
+    def _check_in(self, socket: Socket) -> None:
+        if not (self._is_in(socket) or socket.is_lost):
+            raise SocketClosed(f"{socket} has left: its `connect` block is over.", socket)
+
+    def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
+        return [self._runtime.channels.of_room(self._namespace, room) for room in rooms]
