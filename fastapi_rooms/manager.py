@@ -28,7 +28,7 @@ from fastapi_rooms.servers import count_workers_here
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.runtime import Health, Runtime
-from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings
+from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings, WhenUnavailable
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -50,6 +50,7 @@ class ManagerSettings(TypedDict, total=False):
     drain_timeout: float
     direct_writes: bool
     json: JsonCodec
+    when_unavailable: WhenUnavailable
 
 
 class _Made:
@@ -101,6 +102,11 @@ class RoomManager(Namespace):
         json: an object with `dumps(value) -> bytes` and `loads(data) -> value`, by which messages
             are written and read as JSON. The default takes what Starlette's does, and more: see
             `BroadcastOperator.send_json`.
+        when_unavailable: what becomes of clients and listeners that come while the adapter is not
+            connected, and of joins. `refuse`: they wait for it up to `join_timeout`, then raise
+            `AdapterUnavailable`, which closes a client with 1013. `admit`: they are in at once, or,
+            if it looks connected and does not answer, after `join_timeout`; they hear this worker,
+            and the others when it is back, with a `gap` event for the time since they joined.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -124,6 +130,7 @@ class RoomManager(Namespace):
         drain_timeout: float = 3.0,
         direct_writes: bool = True,
         json: JsonCodec = DEFAULT_JSON,
+        when_unavailable: WhenUnavailable = "refuse",
     ) -> None:
         self._set_up(
             adapter,
@@ -142,6 +149,7 @@ class RoomManager(Namespace):
                 drain_timeout=drain_timeout,
                 direct_writes=direct_writes,
                 json=json,
+                when_unavailable=when_unavailable,
             ),
         )
 
@@ -160,6 +168,7 @@ class RoomManager(Namespace):
             drain_schedule=DrainSchedule(given["drain_window"], given["drain_timeout"]),
             direct_writes=given["direct_writes"],
             json=given["json"],
+            when_unavailable=given["when_unavailable"],
         )
         prefix, publish_timeout = given["prefix"], given["publish_timeout"]
         check_positive("publish_timeout", publish_timeout)

@@ -23,7 +23,14 @@ from typing import Any, TypeAlias
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 
-from fastapi_rooms.adapters.base import Adapter, AdapterHealth, Outage, Receiver, SupportsShards
+from fastapi_rooms.adapters.base import (
+    Adapter,
+    AdapterHealth,
+    Outage,
+    Receiver,
+    SupportsIsLive,
+    SupportsShards,
+)
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
@@ -41,6 +48,7 @@ __all__ = [
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
+    "SupportsIsLive",
     "SupportsShards",
     "adapter_of",
     "canonical_url",

@@ -12,7 +12,8 @@ The guarantees, which `fastapi_rooms.testing.suite.AdapterSuite` checks against 
   outage. Envelopes carry a sequence number by which the manager drops those duplicates.
 * **Accepted or raised.** `publish` returns when the carrier has taken the message, and raises
   `AdapterUnavailable` when it did not in time.
-* **Never silent.** When messages may have been missed, the receiver is told by `gap`.
+* **Never silent.** When messages may have been missed, the receiver is told by `gap`: also on
+  channels that came to be wanted, by `want`, while the carrier was away.
 * **Opaque.** Channels and messages are arbitrary bytes; adapters do not interpret them.
 
 A worker that publishes on a channel it subscribes to may or may not receive its own message; the
@@ -33,11 +34,13 @@ class Outage:
     """A span of time in which messages on these channels may have been missed."""
 
     since: float
-    """Everything that the carrier took before has been received; in seconds since the epoch."""
+    """Everything that the carrier took before has been received, on channels that were wanted by
+    then; in seconds since the epoch."""
     until: float
     """When the subscriptions were confirmed again."""
     channels: frozenset[Channel]
-    """Those that were wanted from before the loss until after it."""
+    """Those that were wanted until after it: from before the loss on, or since `want` was called
+    for them in the midst of it. If there are only such, `since` is when that was first done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,14 @@ class Adapter(Protocol):
         Raises `AdapterUnavailable` if the carrier refuses.
         """
 
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Want these channels without waiting: for those who come while the carrier is away.
+
+        They are subscribed to as soon as that is possible. Until a channel is confirmed, messages
+        may be missed on it; so a `gap` follows, whose time includes that of this call. None is
+        owed for channels that are confirmed already.
+        """
+
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Stop wanting these channels, without waiting for the carrier."""
 
@@ -137,7 +148,13 @@ class SupportsIsLive(Protocol):
 
 @runtime_checkable
 class SupportsShards(Protocol):
-    """An adapter that keeps order only among the channels of one shard."""
+    """An adapter that keeps order only among the channels of one shard.
+
+    Shards can be away one by one, while the others serve: then `health` says not connected.
+    """
 
     def shard_of(self, channel: Channel) -> int:
         """The shard that carries a channel: always the same, and the same on every worker."""
+
+    def is_reachable(self, channel: Channel) -> bool:
+        """Whether the shard that carries a channel is connected now."""

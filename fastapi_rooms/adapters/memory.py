@@ -117,6 +117,10 @@ class MemoryAdapter:
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Subscribe; the bus confirms at once."""
+        self.want(channels)
+
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Subscribe: the bus is never away."""
         wanted = set(channels)
         self._channels |= wanted
         self.bus.subscribe(self, wanted)

@@ -3,6 +3,7 @@
 A loss begins at the last moment up to which a probe has proven that nothing was missing. It ends
 when what was wanted then is confirmed on a later link. Where a link is lost before that, only the
 channels that were live on it have a loss that begins anew; for the others the first one goes on.
+Channels that come to be wanted meanwhile, by those who do not wait for them, are lost since then.
 """
 
 from __future__ import annotations

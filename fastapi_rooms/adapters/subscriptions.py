@@ -172,7 +172,7 @@ class Subscriptions:
 
 
 class Losses:
-    """Channels on which messages may have been missed, and since when, until they are live again.
+    """Channels on which messages may have been missed, and since when, until they are live.
 
     Times are seconds since the epoch.
     """

@@ -1,7 +1,8 @@
-"""Validates settings that are numbers; the error names the setting, its unit and the value."""
+"""Validates settings; the error names the setting, what it may be, and the value."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 
 from fastapi_rooms.errors import ConfigurationError
@@ -24,6 +25,14 @@ def check_count(name: str, value: object, unit: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(
             f"{name} must be a whole number of {unit} above zero, not {value!r}."
+        )
+
+
+def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise `ConfigurationError` unless `value` is one of some strings."""
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigurationError(
+            f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}."
         )
 
 

@@ -77,7 +77,8 @@ class SocketCommands:
         """Close the sockets.
 
         They have left every room when this returns, and are closed once they have what was sent to
-        them before. So are those whose `join` of an addressed room is under way. Raises `UsageError` for a code or reason that cannot be sent.
+        them before. So are those whose `join` of an addressed room is under way. Raises
+        `UsageError` for a code or reason that cannot be sent.
         """
         check_close(code, reason)
         arguments = {"code": code, "reason": reason}

@@ -49,7 +49,8 @@ class Gap(_InNamespace):
     until: float
     """When it was sure to receive again."""
     rooms: tuple[Room, ...]
-    """The rooms of this namespace that had a member or listener on this worker all the while.
+    """The rooms of this namespace that had a member or listener on this worker all the while, or
+    that one joined meanwhile, where `when_unavailable="admit"` lets it.
 
     On Redis Cluster: those whose node was lost or whose slot moved. There may be none, if only what
     was sent to single sockets can have been missed.

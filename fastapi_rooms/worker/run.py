@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from fastapi_rooms.adapters.base import (
@@ -170,11 +170,14 @@ class Run:
 
     # Interest: which channels this worker receives.
 
-    async def acquire(self, channels: Iterable[Channel]) -> None:
+    async def acquire(self, channels: Collection[Channel]) -> None:
         """Hold channels, and return when the adapter has confirmed them; else hold none.
 
+        With `when_unavailable="admit"` it also returns, and they are held, when the carrier is
+        away: the adapter reports a gap for them when it is back.
+
         Raises:
-            AdapterUnavailable: they were not confirmed within the join timeout.
+            AdapterUnavailable: they were refused, or not confirmed within the join timeout.
             NotStarted: the manager was closed in the meantime.
             ShuttingDown: this worker is draining.
         """
@@ -183,20 +186,42 @@ class Run:
         if self._is_live is not None and all(map(self._is_live.is_live, channels)):
             return
         try:
-            async with asyncio.timeout(self._settings.join_timeout):
-                await self._adapter.subscribe(channels)
+            await self._confirm(channels)
             self._check_open()
-        except TimeoutError:
-            self.release(channels)
-            health = self._adapter.health
-            down = "" if health.connected or not health.reason else f" It is down: {health.reason}."
-            raise AdapterUnavailable(
-                f"The adapter did not confirm the join in {self._settings.join_timeout} s. "
-                f"Nothing was joined.{down}"
-            ) from None
         except BaseException:
             self.release(channels)
             raise
+
+    async def _confirm(self, channels: Collection[Channel]) -> None:
+        """Wait until channels are confirmed, but not for what is away, if that is to be admitted.
+
+        A carrier that refuses is not away, and one that is slow is when the time is up.
+        """
+        admits, timeout = self._settings.admits, self._settings.join_timeout
+        if admits:
+            away = [channel for channel in channels if self._is_away(channel)]
+            if away:
+                self._adapter.want(away)
+                channels = [channel for channel in channels if channel not in away]
+            if not channels:
+                return
+        try:
+            async with asyncio.timeout(timeout):
+                await self._adapter.subscribe(channels)
+        except TimeoutError:
+            if admits:
+                self._adapter.want(channels)
+                return
+            health = self._adapter.health
+            down = "" if health.connected or not health.reason else f" It is down: {health.reason}."
+            raise AdapterUnavailable(
+                f"The adapter did not confirm the join in {timeout} s. Nothing was joined.{down}"
+            ) from None
+
+    def _is_away(self, channel: Channel) -> bool:
+        if self._adapter.health.connected:
+            return False
+        return self._shards is None or not self._shards.is_reachable(channel)
 
     def hold(self, channels: Iterable[Channel]) -> None:
         """Hold channels once more that are held already."""

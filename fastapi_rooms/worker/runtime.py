@@ -36,7 +36,8 @@ class Health:
     """How a manager is, for a readiness route. Times are seconds since the epoch."""
 
     ready: bool
-    """Whether it runs and is not draining, and messages reach and leave this worker."""
+    """Whether new clients may be sent here: it runs and is not draining, and is connected, unless
+    it is to `admit` clients all the same."""
     connected: bool
     """Whether the adapter is connected and has confirmed every room that it may have."""
     since: float
@@ -179,7 +180,9 @@ class Runtime:
         """How it is now; never raises."""
         run, adapter = self._run, self.adapter.health
         return Health(
-            ready=run is not None and not run.draining and adapter.connected,
+            ready=run is not None
+            and not run.draining
+            and (adapter.connected or self.settings.admits),
             connected=adapter.connected,
             since=adapter.since,
             last_received=adapter.last_received,

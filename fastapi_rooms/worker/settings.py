@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
-from fastapi_rooms.core.checks import check_count, check_not_negative, check_positive
+from fastapi_rooms.core.checks import (
+    check_count,
+    check_not_negative,
+    check_one_of,
+    check_positive,
+)
 from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
@@ -15,6 +21,10 @@ from fastapi_rooms.types import Room
 
 MAX_ROOMS_PER_SOCKET = 1000
 """Far more than a client needs, and few enough that one client cannot do harm by joining."""
+
+
+WhenUnavailable: TypeAlias = Literal["refuse", "admit"]
+"""What becomes of a client that comes while the adapter's carrier is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,7 @@ class Settings:
     drain_schedule: DrainSchedule = field(default_factory=DrainSchedule)
     direct_writes: bool = True
     json: JsonCodec = DEFAULT_JSON
+    when_unavailable: WhenUnavailable = "refuse"
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)
@@ -42,6 +53,12 @@ class Settings:
         check_count("max_message_bytes", self.max_message_bytes, "bytes")
         check_positive("request_timeout", self.request_timeout)
         check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")
+        check_one_of("when_unavailable", self.when_unavailable, get_args(WhenUnavailable))
+
+    @property
+    def admits(self) -> bool:
+        """Whether clients are let in while the carrier is away."""
+        return self.when_unavailable == "admit"
 
     def check_rooms(self, mine: Collection[Room], new: Collection[Room]) -> None:
         """Raise `TooManyRooms` if a socket in some rooms may not be in some more."""

@@ -20,7 +20,7 @@ from fastapi_rooms import (
     RoomManager,
 )
 from fastapi_rooms.adapters import retries
-from fastapi_rooms.testing import Member, RedisServer, eventually
+from fastapi_rooms.testing import Member, Proxy, RedisServer, eventually
 from tests.faults.support import ready
 
 ALLOWED = (
@@ -216,6 +216,25 @@ async def test_one_forbidden_channel_fails_no_other_join(own_redis: RedisServer)
         assert await members[-1].receive() == "last"
         for member in members:
             await member.close()
+
+
+async def test_a_redis_that_forbids_a_room_is_not_away(
+    own_redis: RedisServer, wire: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = url_of_user(own_redis, "some", "resetchannels", *ALLOWED, "+@all")
+    url = url.replace(str(own_redis.port), str(wire.port))
+    near = RoomManager(url, linger=0.01, when_unavailable="admit")
+    async with near, Member(near) as here:
+        with pytest.raises(AdapterUnavailable, match="refused to subscribe"):
+            await here.socket.join("forbidden")
+        wire.refuse()
+        await eventually(lambda: not near.health.connected)
+        await here.socket.join("forbidden too")
+        assert here.socket.rooms == {here.sid, "forbidden too"}
+        await wire.accept()
+        await eventually(lambda: near.health.connected)
+        assert near.health.forbidden == 1
+        assert (logging.ERROR, True) in lines(caplog)
 
 
 @pytest.fixture

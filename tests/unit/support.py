@@ -46,6 +46,8 @@ class FakeAdapter:
         self.published_volatile: list[tuple[bytes, bytes]] = []
         self.hellos: list[bytes] = []
         """What went to all workers, HELLO and BYE: kept apart from what a test publishes."""
+        self.wanted: list[set[bytes]] = []
+        """What was wanted without waiting, by each call."""
         self.starts = 0
         self.closes = 0
         self.waiting = 0
@@ -93,6 +95,10 @@ class FakeAdapter:
         if self.subscribe_error is not None:
             raise self.subscribe_error
 
+    def want(self, channels: Iterable[bytes]) -> None:
+        self.subscribed |= set(channels)
+        self.wanted.append(set(channels))
+
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
         self.subscribed -= set(channels)
 
@@ -113,8 +119,16 @@ class FakeAdapter:
 class ShardedAdapter(FakeAdapter):
     """One whose channels are in two shards: order holds, and messages are lost, within each."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.away: set[int] = set()
+        """The shards that are out of reach."""
+
     def shard_of(self, channel: bytes) -> int:
         return len(channel) % 2
+
+    def is_reachable(self, channel: bytes) -> bool:
+        return self.shard_of(channel) not in self.away
 
 
 class FakeTransport:

@@ -84,11 +84,18 @@ async def test_gaps_say_of_which_manager_they_are() -> None:
 
 
 def test_it_has_the_same_settings_but_for_those_given() -> None:
-    rooms = RoomManager(outbox=OutboxPolicy(7), join_timeout=1, prefix="app", heartbeat=9)
+    rooms = RoomManager(
+        outbox=OutboxPolicy(7),
+        join_timeout=1,
+        prefix="app",
+        heartbeat=9,
+        when_unavailable="admit",
+    )
     clone = rooms.clone(join_timeout=2)
     mine, its = rooms._runtime.settings, clone._runtime.settings
     assert (its.join_timeout, mine.join_timeout) == (2, 1)
     assert its.outbox is mine.outbox
+    assert its.when_unavailable == mine.when_unavailable == "admit"
     assert its.heartbeat == mine.heartbeat
     assert clone._runtime.adapter.prefix == "app"
     assert clone.clone()._runtime.settings == its

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from fastapi_rooms.adapters import SupportsIsLive
 from fastapi_rooms.testing.suite.backplane import (
     Backplane,
     Station,
@@ -202,6 +204,50 @@ class AdapterSuite:
         assert await backplane.subscribers(b"given up") == 1
         two.unsubscribe(b"given up")
         await subscribers_become(0, backplane, b"given up")
+
+    # Wanted without waiting.
+
+    async def test_what_is_wanted_without_waiting_is_received_or_told_to_be_missed(
+        self, pair: Pair
+    ) -> None:
+        one, two = pair
+        two.want(b"news", b"other")
+        called = time.time()
+        is_live = isinstance(two.adapter, SupportsIsLive) and two.adapter.is_live(b"news")
+        await one.publish(b"news", b"at once")
+        await two.subscribe(b"news", b"other")
+        await one.publish(b"news", b"later")
+        await settle(one, [two])
+        if is_live:
+            assert two.heard(b"news") == [b"at once", b"later"]
+            assert two.gaps == []
+        else:
+            assert two.heard(b"news")[-1] == b"later"
+            told = {c for gap in two.gaps if gap.since <= called <= gap.until for c in gap.channels}
+            assert told == {b"news", b"other"}
+
+    async def test_what_was_confirmed_before_it_is_wanted_without_waiting_misses_nothing(
+        self, pair: Pair
+    ) -> None:
+        one, two = pair
+        await two.subscribe(b"news")
+        two.want(b"news")
+        await one.publish(b"news", b"hello")
+        await two.subscribe(b"other")
+        await settle(one, [two])
+        assert two.heard(b"news") == [b"hello"]
+        assert two.gaps == []
+
+    async def test_what_is_wanted_without_waiting_and_no_more_is_in_no_gap(
+        self, backplane: Backplane, pair: Pair
+    ) -> None:
+        one, two = pair
+        two.want(b"news")
+        two.unsubscribe(b"news")
+        await subscribers_become(0, backplane, b"news")
+        await two.subscribe(b"other")
+        await settle(one, [two])
+        assert two.gaps == []
 
     # Order, at most once, opaque.
 

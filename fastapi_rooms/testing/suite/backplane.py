@@ -67,6 +67,11 @@ class Station:
         self.subscribed_to.update(channels)
         await self.adapter.subscribe(channels)
 
+    def want(self, *channels: bytes) -> None:
+        """Want some channels without waiting for them."""
+        self.subscribed_to.update(channels)
+        self.adapter.want(channels)
+
     def unsubscribe(self, *channels: bytes) -> None:
         """Take that back."""
         self.subscribed_to.difference_update(channels)

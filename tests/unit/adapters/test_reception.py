@@ -70,6 +70,23 @@ def test_what_becomes_live_later_is_reported_together_once_nothing_is_in_flight(
     assert reception.confirmed(subscriptions, 6.0) == (False, outage)
 
 
+def test_what_is_wanted_during_a_loss_is_reported_with_it() -> None:
+    losses = Losses()
+    reception, subscriptions = Reception(losses), Subscriptions()
+    for beginning, end in ((2.0, 6.0), (9.0, 16.0)):  # before the first link, and after it
+        for channel, since in ((b"a", beginning), (b"b", beginning + 1)):
+            subscriptions.want([channel])
+            losses.lose([channel], since)
+        _connect(subscriptions)
+        subscriptions.confirm_subscribed(b"a")
+        assert reception.confirmed(subscriptions, end - 1) == (False, None)
+        subscriptions.confirm_subscribed(b"b")
+        outage = Outage(beginning, end, frozenset((b"a", b"b")))
+        assert reception.confirmed(subscriptions, end) == (True, outage)
+        subscriptions.unwant([b"a", b"b"])
+        reception.link_lost(end + 1, subscriptions)
+
+
 def test_a_forbidden_channel_goes_on_being_lost() -> None:
     reception, subscriptions = _live(b"a", b"b")
     reception.link_lost(9.0, subscriptions)

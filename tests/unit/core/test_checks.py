@@ -37,6 +37,16 @@ COUNTS = [
 ]
 
 
+@pytest.mark.parametrize("value", ["", "Admit", "wait", True, None, ["admit"]], ids=repr)
+def test_a_setting_that_is_one_of_some_words_is_no_other(value: Any) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        RoomManager(when_unavailable=value)
+    expected = f"when_unavailable must be 'refuse' or 'admit', not {value!r}."
+    assert str(refused.value) == expected
+    RoomManager(when_unavailable="admit")
+    RoomManager(when_unavailable="refuse")
+
+
 @pytest.mark.parametrize("value", [0, -1, -0.001, *NO_NUMBER], ids=repr)
 @pytest.mark.parametrize(("make", "name"), SECONDS)
 def test_a_timeout_is_a_finite_number_above_zero(

@@ -142,6 +142,10 @@ class RedisAdapter:
         """Return when Redis has confirmed every channel."""
         await self._running().subscriber.subscribe(channels)
 
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Subscribe to the channels when Redis can be reached."""
+        self._running().subscriber.want_meanwhile(channels)
+
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Leave the channels with the next command."""
         self._running().subscriber.unsubscribe(channels)

@@ -140,6 +140,12 @@ class Subscriber(LinkOwner):
         self._subscriptions.want(channels)
         self._schedule_flush()
 
+    def want_meanwhile(self, channels: Iterable[Channel]) -> None:
+        """Want channels, without waiting; what they miss until they are live is a loss."""
+        channels = list(channels)
+        self.want(channels)
+        self._losses.lose((c for c in channels if not self.is_live(c)), time.time())
+
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Want channels, and return when all of them are live."""
         missing = {c for c in channels if not self._subscriptions.is_live(c)}

@@ -82,6 +82,10 @@ class RedisClusterAdapter:
         """The slot of a channel: order holds within it."""
         return slot_of(channel)
 
+    def is_reachable(self, channel: Channel) -> bool:
+        """Whether the node of its slot is known and connected."""
+        return self._pool is not None and self._pool.is_reachable(channel)
+
     async def start(self, receiver: Receiver, channels: Iterable[Channel]) -> None:
         """Find the masters and connect; return when ready, or when the first attempt failed.
 
@@ -122,6 +126,10 @@ class RedisClusterAdapter:
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Return when every channel is confirmed by the node of its slot."""
         await self._running().subscribe(channels)
+
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Subscribe to each channel when the node of its slot can be reached."""
+        self._running().want(channels)
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Leave the channels with the next command."""

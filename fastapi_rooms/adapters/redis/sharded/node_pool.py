@@ -133,6 +133,11 @@ class NodePool:
         """Whether it is wanted, and confirmed by the node it is at."""
         return self._subscribers.is_live(channel)
 
+    def is_reachable(self, channel: Channel) -> bool:
+        """Whether the node of its slot is known and connected."""
+        owner = self._topology.owner(slot_of(channel))
+        return owner in self._nodes and self._nodes[owner].connected
+
     def _changed(self) -> None:
         """A connection or a slot came or went."""
         down = [node for node in self._nodes.values() if not node.connected]
@@ -178,6 +183,10 @@ class NodePool:
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Want channels, and return when all of them are live."""
         await self._subscribers.subscribe(channels)
+
+    def want(self, channels: Iterable[Channel]) -> None:
+        """Want channels, without waiting; what they miss until they are live is a loss."""
+        self._subscribers.want_meanwhile(channels)
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Stop wanting channels."""

@@ -63,16 +63,24 @@ class SlotSubscribers:
 
     async def subscribe(self, channels: Iterable[Channel]) -> None:
         """Want channels, and return when all of them are live."""
+        missing = self._ask_for(channels)
+        if missing:
+            await self.waiters.wait(missing)
+
+    def want_meanwhile(self, channels: Iterable[Channel]) -> None:
+        """Want channels, without waiting; what they miss until they are live is a loss."""
+        self.losses.lose(self._ask_for(channels), time.time())
+
+    def _ask_for(self, channels: Iterable[Channel]) -> set[Channel]:
+        """Want channels. Returns those that are not live; one that was refused is due again."""
         wanted = set(channels)
         self.want(wanted)
         missing = {channel for channel in wanted if not self.is_live(channel)}
-        if not missing:
-            return
-        for channel in missing:  # one that was refused is asked for again
+        for channel in missing:
             node = self._placement.node_of(channel)
             if node is not None:
                 self._subscribers[node].want((channel,))
-        await self.waiters.wait(missing)
+        return missing
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Stop wanting channels."""
