@@ -8,8 +8,7 @@ socket has left, or was taken out of, since the join was asked for is not joined
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
 
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.membership import Membership
@@ -25,9 +24,10 @@ from fastapi_rooms.worker.socket import Socket
 class PendingJoin:
     """A join that is under way, of one socket or of several."""
 
-    __slots__ = ("_left", "_rooms")
+    __slots__ = ("_left", "_rooms", "sockets")
 
-    def __init__(self, rooms: tuple[Room, ...]) -> None:
+    def __init__(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> None:
+        self.sockets = sockets
         self._rooms = rooms
         self._left: dict[Socket, set[Room]] = {}
 
@@ -51,20 +51,20 @@ class PendingJoins:
     def __init__(self) -> None:
         self._joins: dict[Socket, list[PendingJoin]] = {}
 
-    @contextmanager
-    def begin(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> Iterator[PendingJoin]:
-        """A join is under way, for the time of the block."""
-        join = PendingJoin(rooms)
+    def begin(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> PendingJoin:
+        """A join is under way, until `end` is called."""
+        join = PendingJoin(sockets, rooms)
         for socket in sockets:
             self._joins.setdefault(socket, []).append(join)
-        try:
-            yield join
-        finally:
-            for socket in sockets:
-                joins = self._joins[socket]
-                joins.remove(join)
-                if not joins:
-                    del self._joins[socket]
+        return join
+
+    def end(self, join: PendingJoin) -> None:
+        """A join is over."""
+        for socket in join.sockets:
+            joins = self._joins[socket]
+            joins.remove(join)
+            if not joins:
+                del self._joins[socket]
 
     def leave(self, socket: Socket, rooms: Collection[Room]) -> None:
         """A socket leaves rooms, if it is in them or not yet."""
@@ -107,7 +107,9 @@ class Joins:
         new = self._new_rooms(socket, rooms)
         if not new:
             return
-        with self.pending.begin((socket,), new) as join:
+        pending = self.pending
+        join = pending.begin((socket,), new)
+        try:
             if self._authorization:
                 await self._authorization.authorize(socket, new)
                 self._check_in(socket)
@@ -120,6 +122,8 @@ class Joins:
                 self._add(socket, join.rooms_of(socket))
             finally:
                 run.release(channels)  # ours; `_add` has the socket's held
+        finally:
+            pending.end(join)
 
     async def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
         """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
@@ -131,7 +135,9 @@ class Joins:
             return  # so that nothing is subscribed to here, where nobody is to join
         run, channels = self._runtime.run, self._channels_of(rooms)
         full: TooManyRooms | None = None
-        with self.pending.begin(sockets, rooms) as join:
+        pending = self.pending
+        join = pending.begin(sockets, rooms)
+        try:
             await self._runtime.attribute(run.acquire(channels))
             try:
                 async for some in in_slices(sockets):
@@ -144,6 +150,8 @@ class Joins:
                             full = error
             finally:
                 run.release(channels)
+        finally:
+            pending.end(join)
         if full is not None:
             raise full
 

@@ -175,6 +175,24 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
             wait_until(lambda: client.get("/health/ready").status_code == 200)
 
 
+@shows("docs/howto/deployment/outages.md", "admit.py")
+def test_clients_are_admitted(example: ModuleType) -> None:
+    with RedisServer() as redis:
+        rooms = example.rooms = example.rooms.clone(redis.url, publish_timeout=0.2)
+        example.app.router.lifespan_context = rooms.lifespan
+        with TestClient(example.app) as client:
+            redis.kill()
+            wait_until(lambda: not rooms.health.connected)
+            with client.websocket_connect("/chat/tea") as ann:
+                ann.send_text("hello")
+                assert ann.receive_text() == "hello"
+                assert ann.receive_json() == {"only heard": "on this server"}
+                redis.start()
+                assert ann.receive_json().keys() == {"reload since"}
+                ann.send_text("hello again")
+                assert ann.receive_text() == "hello again"
+
+
 @shows("docs/howto/deployment/shutdown.md", "drain.py")
 def test_the_hook_of_kubernetes_drains(example: ModuleType, serve: Serve) -> None:
     (hook,) = (block for block in blocks("yaml") if "preStop" in block.code)
