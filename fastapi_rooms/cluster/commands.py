@@ -63,8 +63,11 @@ class CommandTarget(Protocol[S]):
     def socket(self, sid: Sid) -> S | None:
         """The socket here that has a sid."""
 
-    async def join_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
-        """Put sockets into rooms; those that have left the namespace meanwhile are passed over."""
+    def join_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> Awaitable[None]:
+        """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
+
+        What it returns is done when they are in. What they leave from the call on is not joined.
+        """
 
     def leave_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
         """Take sockets out of rooms."""
@@ -176,14 +179,13 @@ def join(namespace: CommandTarget[Any], target: Target, arguments: Arguments) ->
     addressed by.
     """
     rooms = _rooms(arguments)
-    return _join_all(namespace, _addressed(namespace, target, arguments), rooms)
+    joining = namespace.join_all(_addressed(namespace, target, arguments), rooms)
+    return _unless_draining(joining)
 
 
-async def _join_all(
-    namespace: CommandTarget[Any], sockets: list[Any], rooms: tuple[Room, ...]
-) -> None:
+async def _unless_draining(joining: Awaitable[None]) -> None:
     with suppress(ShuttingDown):  # the sockets of a draining worker are as good as gone
-        await namespace.join_all(sockets, rooms)
+        await joining
 
 
 def leave(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> None:

@@ -8,7 +8,7 @@ socket has left, or was taken out of, since the join was asked for is not joined
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.membership import Membership
@@ -26,8 +26,9 @@ class PendingJoin:
 
     __slots__ = ("_left", "_rooms", "sockets")
 
-    def __init__(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> None:
+    def __init__(self, sockets: Sequence[Socket], rooms: tuple[Room, ...]) -> None:
         self.sockets = sockets
+        """Who joins."""
         self._rooms = rooms
         self._left: dict[Socket, set[Room]] = {}
 
@@ -51,7 +52,7 @@ class PendingJoins:
     def __init__(self) -> None:
         self._joins: dict[Socket, list[PendingJoin]] = {}
 
-    def begin(self, sockets: Collection[Socket], rooms: tuple[Room, ...]) -> PendingJoin:
+    def begin(self, sockets: Sequence[Socket], rooms: tuple[Room, ...]) -> PendingJoin:
         """A join is under way, until `end` is called."""
         join = PendingJoin(sockets, rooms)
         for socket in sockets:
@@ -125,19 +126,24 @@ class Joins:
         finally:
             pending.end(join)
 
-    async def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
-        """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
+    def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
+        """Put sockets into rooms; what it returns is to be awaited, and done when they are in.
 
-        Those that would be in too many rooms are passed over as well, and then it raises
-        `TooManyRooms`, after the others are in.
+        It is under way at once: a leave that comes before anything is awaited counts, too. Those
+        that have left the namespace meanwhile are passed over. Those that would be in too many
+        rooms are passed over as well, and then it raises `TooManyRooms`, after the others are in.
         """
-        if not sockets:
-            return  # so that nothing is subscribed to here, where nobody is to join
-        run, channels = self._runtime.run, self._channels_of(rooms)
+        return self._join_all(self.pending, self.pending.begin(sockets, rooms), rooms)
+
+    async def _join_all(
+        self, pending: PendingJoins, join: PendingJoin, rooms: tuple[Room, ...]
+    ) -> None:
+        sockets = join.sockets
         full: TooManyRooms | None = None
-        pending = self.pending
-        join = pending.begin(sockets, rooms)
         try:
+            if not sockets:
+                return  # so that nothing is subscribed to here, where nobody is to join
+            run, channels = self._runtime.run, self._channels_of(rooms)
             await self._runtime.attribute(run.acquire(channels))
             try:
                 async for some in in_slices(sockets):
@@ -156,7 +162,7 @@ class Joins:
             raise full
 
     def forget(self) -> None:
-        """Forget the joins of an event loop that is gone."""
+        """Forget the joins of a run that is over, or of an event loop that is gone."""
         self.pending = PendingJoins()
 
     def _new_rooms(self, socket: Socket, rooms: tuple[Room, ...]) -> tuple[Room, ...]:

@@ -270,9 +270,9 @@ class LocalNamespace:
             return None
         return self._clients[sid].socket
 
-    async def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> None:
+    def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
         """Put sockets into rooms: see `Joins.join_all`."""
-        await self._joins.join_all(sockets, rooms)
+        return self._joins.join_all(sockets, rooms)
 
     def leave_all(self, sockets: Iterable[Socket], rooms: tuple[Room, ...]) -> None:
         """Take sockets out of rooms, or off their way into them, but not out of their own."""
@@ -319,6 +319,7 @@ class LocalNamespace:
             transport.stop()
         for client in list(self._clients.values()):
             self.exit(client)
+        self._joins.forget()
         self._fanout.close()
         self._listeners.close()
         await self.events.close(self._runtime.settings.drain_schedule.timeout)

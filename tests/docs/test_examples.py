@@ -176,9 +176,10 @@ def test_readiness_is_not_liveness(example: ModuleType) -> None:
 
 
 @shows("docs/howto/deployment/outages.md", "admit.py")
-def test_clients_are_admitted(example: ModuleType) -> None:
+def test_clients_are_admitted(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     with RedisServer() as redis:
-        rooms = example.rooms = example.rooms.clone(redis.url, publish_timeout=0.2)
+        rooms = example.rooms.clone(redis.url, publish_timeout=0.2)
+        monkeypatch.setattr(example, "rooms", rooms)
         example.app.router.lifespan_context = rooms.lifespan
         with TestClient(example.app) as client:
             redis.kill()

@@ -16,9 +16,13 @@ from fastapi_rooms import (
     TooManyRooms,
     concurrency,
 )
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, eventually
+from fastapi_rooms.wire import codec
+from fastapi_rooms.wire.envelope import Request
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.joins import PendingJoins
-from tests.unit.support import FakeAdapter, channel_of
+from tests.unit.support import OTHER_NODE, WORKERS, FakeAdapter, channel_of
 
 
 class Handler:
@@ -304,3 +308,21 @@ async def test_nothing_is_kept_of_joins_that_are_over(
     adapter.release()
     await joins[1]
     assert not pending._joins
+
+
+async def test_a_join_and_a_leave_that_arrive_together_are_done_in_that_order(
+    rooms: RoomManager, adapter: FakeAdapter, ann: Socket
+) -> None:
+    await ann.join("bar")
+    target = Target(("user:ann",))
+    requests = [
+        Request(OTHER_NODE, 1, "/", target, 0, Verb.JOIN, {"rooms": ["tea", "coffee"]}),
+        Request(OTHER_NODE, 2, "/", target, 0, Verb.LEAVE, {"rooms": ["tea", "bar"]}),
+        Request(OTHER_NODE, 3, "/", target, 0, Verb.JOIN, {"rooms": ["bar"]}),
+    ]
+    assert adapter.receiver is not None
+    for request in requests:  # in one turn of the event loop
+        adapter.receiver.received(WORKERS, codec.encode(request))
+    await eventually(lambda: ann.rooms == {"ann", "user:ann", "coffee", "bar"})
+    await eventually(lambda: not rooms._here._joins.pending._joins)
+    assert ann.rooms == {"ann", "user:ann", "coffee", "bar"}
