@@ -3,6 +3,7 @@
 settings         the manager's settings, which its namespaces share
 runtime          what the namespaces share: adapter, settings, and the present run
 run              one run, from start to close: interest, messages out, messages in, the drain
+confirmation     waiting for the adapter to confirm joins, or admitting clients without
 local_namespace  a namespace on this worker: everything meets here
 connection       a client, from `rooms.connect` to the end of its block
 refusals         how a client is refused
@@ -12,6 +13,7 @@ listener         a room without a socket
 room_message     the messages it gets
 fanout           from a broadcast to the members of its rooms
 handlers         what the application has registered for one namespace
+joins            from a `join` to the socket in its rooms, and the leaves that come meanwhile
 authorization    the handlers that are asked before a join
 events           the handlers that are told of joins, leaves and gaps
 gaps             what a namespace may have missed during an outage

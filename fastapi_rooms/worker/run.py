@@ -25,7 +25,6 @@ from fastapi_rooms.core.names import Channels, new_node_id
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import (
-    AdapterUnavailable,
     MalformedEnvelope,
     MessageTooLarge,
     NotStarted,
@@ -35,6 +34,7 @@ from fastapi_rooms.servers import on_server_shutdown
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.worker.confirmation import Confirmation
 from fastapi_rooms.worker.drain import Drain, Drainable
 from fastapi_rooms.worker.settings import Settings
 
@@ -91,6 +91,7 @@ class Run:
         self._origin = bytes.fromhex(self.node)
         self._sequence = itertools.count(1)
         self._interest = Interest(settings.linger)
+        self._confirmation = Confirmation(adapter, settings)
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._duplicates = Duplicates(MAX_SHARDED_SOURCES) if self._shards else Duplicates()
         self._drain: Drain | None = None
@@ -186,42 +187,11 @@ class Run:
         if self._is_live is not None and all(map(self._is_live.is_live, channels)):
             return
         try:
-            await self._confirm(channels)
+            await self._confirmation.wait(channels)
             self._check_open()
         except BaseException:
             self.release(channels)
             raise
-
-    async def _confirm(self, channels: Collection[Channel]) -> None:
-        """Wait until channels are confirmed, but not for what is away, if that is to be admitted.
-
-        A carrier that refuses is not away, and one that is slow is when the time is up.
-        """
-        admits, timeout = self._settings.admits, self._settings.join_timeout
-        if admits:
-            away = [channel for channel in channels if self._is_away(channel)]
-            if away:
-                self._adapter.want(away)
-                channels = [channel for channel in channels if channel not in away]
-            if not channels:
-                return
-        try:
-            async with asyncio.timeout(timeout):
-                await self._adapter.subscribe(channels)
-        except TimeoutError:
-            if admits:
-                self._adapter.want(channels)
-                return
-            health = self._adapter.health
-            down = "" if health.connected or not health.reason else f" It is down: {health.reason}."
-            raise AdapterUnavailable(
-                f"The adapter did not confirm the join in {timeout} s. Nothing was joined.{down}"
-            ) from None
-
-    def _is_away(self, channel: Channel) -> bool:
-        if self._adapter.health.connected:
-            return False
-        return self._shards is None or not self._shards.is_reachable(channel)
 
     def hold(self, channels: Iterable[Channel]) -> None:
         """Hold channels once more that are held already."""
