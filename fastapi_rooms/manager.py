@@ -41,6 +41,7 @@ class ManagerSettings(TypedDict, total=False):
     join_timeout: float
     publish_timeout: float
     linger: float
+    max_lag: float
     max_message_bytes: int
     max_rooms_per_socket: int
     request_timeout: float
@@ -85,6 +86,8 @@ class RoomManager(Namespace):
         join_timeout: seconds that the adapter has to confirm a join.
         publish_timeout: seconds that it has to accept a message; for an adapter made here.
         linger: seconds that a room's channel is kept after its last member has left.
+        max_lag: seconds that messages may wait while this worker writes earlier ones to its
+            clients. What other workers send beyond that is dropped, and a `gap` tells of it.
         max_message_bytes: the longest message that may be sent, in bytes.
         max_rooms_per_socket: how many rooms one socket can be in, besides that of its own sid, as
             every room that someone is in costs memory here and a subscription in the adapter.
@@ -121,6 +124,7 @@ class RoomManager(Namespace):
         join_timeout: float = 5.0,
         publish_timeout: float = 5.0,
         linger: float = 1.0,
+        max_lag: float = 0.5,
         max_message_bytes: int = 16 * 1024 * 1024,
         max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET,
         request_timeout: float = 5.0,
@@ -140,6 +144,7 @@ class RoomManager(Namespace):
                 join_timeout=join_timeout,
                 publish_timeout=publish_timeout,
                 linger=linger,
+                max_lag=max_lag,
                 max_message_bytes=max_message_bytes,
                 max_rooms_per_socket=max_rooms_per_socket,
                 request_timeout=request_timeout,
@@ -161,6 +166,7 @@ class RoomManager(Namespace):
             outbox=given["outbox"],
             join_timeout=given["join_timeout"],
             linger=given["linger"],
+            max_lag=given["max_lag"],
             max_message_bytes=given["max_message_bytes"],
             max_rooms_per_socket=given["max_rooms_per_socket"],
             request_timeout=given["request_timeout"],

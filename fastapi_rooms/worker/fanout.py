@@ -1,186 +1,231 @@
 """From a broadcast to the sockets it is for, on this worker.
 
-A few members are written to at once. For more, the broadcast is queued until the turn of the event
-loop is over, with the members that its rooms had when it was sent. That buys two things:
+A few members are written to at once. For more, the broadcast waits until the turn of the event loop
+is over, with the members that its rooms had when it was sent. That buys two things:
 
-* Messages to the same rooms in one turn leave in one write per member. Under load that is worth
-  more than anything else: a write costs a system call, a longer write hardly more.
+* What a socket is sent in one turn leaves in one write. Under load that is worth more than anything
+  else: a write costs a system call, a longer write hardly more.
 * A fan-out to thousands is written in slices, with the event loop free for others in between.
 
-The queue is first in, first out. While it is not empty, small broadcasts wait in line, too; so
-every socket gets messages in the order in which they were sent.
+While one burst of messages is being written the next one collects, so the later it gets, the more
+leaves in one write. While anything waits, small broadcasts wait in line, too; so every socket gets
+messages in the order in which they were sent.
+
+What waits is bounded, for the whole worker: see [fastapi_rooms.core.backlog][]. Who sends here
+waits for room. What other workers send is dropped when there is none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
+from fastapi_rooms.core.backlog import MEMBER_BYTES, MESSAGE_BYTES, Backlog
 from fastapi_rooms.core.membership import Membership
-from fastapi_rooms.core.payload import Batch, Outgoing, Payload
+from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.transports.write_loop import write
-from fastapi_rooms.types import Room, Sid
-
-logger = logging.getLogger("fastapi_rooms")
+from fastapi_rooms.types import Sid
+from fastapi_rooms.worker.burst import NOBODY, Burst, Delivery, WriteJob
 
 IMMEDIATE_MAX = 16
 """Members that are written to at once: some 50 µs of work."""
 
+IMMEDIATE_IN_A_ROW = 1024
+"""Members that are written to at once before a message waits, as they may all be in one turn."""
+
 SLICE = 1024
-"""Members that are written to in one turn of the event loop: some 5 ms of work."""
+"""Writes in one turn of the event loop: some 5 ms of work on a machine that has time."""
 
-MAX_BATCH_BYTES = 64 * 1024
-"""Messages are not joined past this size; a write of more gains nothing."""
+SLICE_SECONDS = 0.005
+"""Where it has not, the turn ends after so long. So reading, and what is merged or dropped by it,
+comes before writing: what waits in the carrier can be neither."""
 
+_WRITES_PER_LOOK = 128
+"""Writes after which to look at the clock."""
 
-class Delivery:
-    """Messages to the same members, and how far they have got."""
+WRITE_BYTES = 16 * 1024
+"""What can be written in the time that a write takes anyway."""
 
-    __slots__ = (
-        "_done",
-        "_sids",
-        "_transports",
-        "_waiting",
-        "begun",
-        "excluded",
-        "parts",
-        "remaining",
-        "rooms",
-        "size",
-        "version",
-        "volatile",
-    )
-
-    def __init__(
-        self,
-        rooms: tuple[Room, ...] | None,
-        members: Mapping[Sid, Transport],
-        version: int,
-        volatile: bool,
-    ) -> None:
-        self.rooms = rooms
-        self._transports = iter(list(members.values()))
-        self._sids: Iterator[Sid] | None = None  # needed for exclusions only, and dear to touch
-        self.version = version
-        self.volatile = volatile
-        self.parts: list[Payload] = []
-        self.excluded: list[frozenset[Sid]] = []
-        self.size = 0
-        self.remaining = len(members)
-        self.begun = False
-        self._done = False
-        self._waiting: list[asyncio.Future[None]] = []
-
-    def can_append(self, target: Target, payload: Payload, version: int, volatile: bool) -> bool:
-        """Whether one more message is for the same members, and fits into the same write."""
-        return (
-            not self.begun
-            and self.rooms == target.rooms
-            and self.version == version
-            and self.volatile is volatile
-            and self.size + len(payload.data) <= MAX_BATCH_BYTES
-        )
-
-    def add(
-        self, payload: Payload, excluded: frozenset[Sid], members: Membership[Transport]
-    ) -> None:
-        """Add a message. `members` must be of the version that this delivery was made with."""
-        if excluded and self._sids is None:
-            self._sids = iter(list(members.select(self.rooms)))
-        self.parts.append(payload)
-        self.excluded.append(excluded)
-        self.size += len(payload.data)
-
-    def write(self, budget: int) -> int:
-        """Write to at most `budget` more members; returns to how many."""
-        self.begun = True
-        count = min(budget, self.remaining)
-        self.remaining -= count
-        transports = islice(self._transports, count)
-        message: Outgoing = self.parts[0] if len(self.parts) == 1 else Batch(self.parts)
-        if self._sids is None:
-            write(transports, message, volatile=self.volatile)
-            return count
-        excluded = frozenset[Sid]().union(*self.excluded)
-        for sid, transport in zip(islice(self._sids, count), transports, strict=True):
-            own = message if sid not in excluded else self._without(sid)
-            if own is not None:
-                write((transport,), own, volatile=self.volatile)
-        return count
-
-    def _without(self, sid: Sid) -> Batch | None:
-        """The messages that do not exclude this socket."""
-        parts = [p for p, out in zip(self.parts, self.excluded, strict=True) if sid not in out]
-        return Batch(parts) if parts else None
-
-    async def written(self) -> None:
-        """Return when everyone has been written to."""
-        if self._done:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)  # one for each, as cancelling a sender cancels what it awaits
-        await waiter
-
-    def finish(self) -> None:
-        """It is written, or dropped: wake up those who wait."""
-        self._done = True
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    @property
-    def finished(self) -> bool:
-        """Whether everyone has been written to."""
-        return self.remaining == 0
+_MIN_MEASURED = 64
+"""Writes that it takes to measure how long one takes."""
 
 
 class Fanout:
-    """Writes broadcasts to the members of one namespace."""
+    """Writes broadcasts to the members of all namespaces of one worker.
 
-    def __init__(self, members: Membership[Transport]) -> None:
-        self._members = members
-        self._queue: deque[Delivery] = deque()
+    Args:
+        max_lag: the seconds that writing what waits may take.
+    """
 
-    def write(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
-        """Write to the target's members now, or soon: then the delivery says when it is done."""
-        queue = self._queue
-        if not queue:
-            members = self._members.resolve(target)
-            if len(members) <= IMMEDIATE_MAX:
-                write(members, payload, volatile=volatile)
-                return None
-            asyncio.get_running_loop().call_soon(self._write_slice)
-        version = self._members.version
-        if not queue or not queue[-1].can_append(target, payload, version, volatile):
-            selected = self._members.select(target.rooms)
-            queue.append(Delivery(target.rooms, selected, version, volatile))
-        queue[-1].add(payload, self._members.excluded(target), self._members)
-        return queue[-1]
+    def __init__(self, max_lag: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._backlog = Backlog(max_lag)
+        self._collecting: Burst | None = None
+        self._writing: Burst | None = None
+        self._jobs: Iterator[WriteJob] = iter(())
+        self._job: WriteJob | None = None
+        self._next_member = 0
+        self._is_scheduled = False
+        self._slice_from = 0.0
+        self._in_a_row = 0
+        self._room_for_one = asyncio.Lock()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest message came that has not been written to everyone."""
+        oldest = self._writing or self._collecting
+        return 0.0 if oldest is None else max(self._loop.time() - oldest.since, 0.0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever sends here is to wait for `room`."""
+        return self._backlog.is_full
+
+    async def room(self) -> None:
+        """Return when there is room for one more message, in the order of the calls."""
+        async with self._room_for_one:
+            while self._backlog.is_full and (burst := self._writing or self._collecting):
+                await burst.written()
+
+    def send(
+        self, members: Membership[Transport], target: Target, payload: Payload, *, volatile: bool
+    ) -> Delivery | None:
+        """Write a message that is sent here now, or soon: then the delivery says when it is done.
+
+        It is taken whether or not there is room, but a volatile one is skipped if there is little.
+        """
+        if self._write_at_once(members, target, payload, volatile=volatile):
+            return None
+        _, delivery = self._queue(members, target, payload, volatile=volatile, refuse=volatile)
+        return delivery
+
+    def receive(
+        self, members: Membership[Transport], target: Target, payload: Payload, *, volatile: bool
+    ) -> bool:
+        """Write a message of another worker now, or soon; false if there is no room for it."""
+        if self._write_at_once(members, target, payload, volatile=volatile):
+            return True
+        taken, _ = self._queue(members, target, payload, volatile=volatile, refuse=True)
+        return taken
 
     async def written(self) -> None:
-        """Return when all that is queued now has been written."""
-        if self._queue:
-            await self._queue[-1].written()
+        """Return when all that waits now has been written."""
+        last = self._collecting or self._writing
+        if last is not None:
+            await last.written()
 
     def close(self) -> None:
         """Drop what has not been written."""
-        for delivery in self._queue:
-            delivery.finish()
-        self._queue.clear()
+        for burst in (self._writing, self._collecting):
+            if burst is not None:
+                self._finish(burst)
+        self._writing = self._collecting = self._job = None
+        self._jobs = iter(())
+
+    def _write_at_once(
+        self, members: Membership[Transport], target: Target, payload: Payload, *, volatile: bool
+    ) -> bool:
+        if self._is_scheduled:
+            return False
+        found = members.resolve(target)
+        count = len(found)
+        if count > IMMEDIATE_MAX:
+            return False
+        self._in_a_row += count
+        if self._in_a_row > IMMEDIATE_IN_A_ROW:
+            self._in_a_row = 0
+            return False
+        write(found, payload, volatile=volatile)
+        return True
+
+    def _queue(
+        self,
+        members: Membership[Transport],
+        target: Target,
+        payload: Payload,
+        *,
+        volatile: bool,
+        refuse: bool,
+    ) -> tuple[bool, Delivery | None]:
+        """Whether the message was taken, and what became of it if it is for anyone here."""
+        burst = self._collecting or Burst(self._loop.time())
+        flow = (members, target.rooms)
+        key = burst.key(flow, members.version, volatile=volatile)
+        group = burst.group(key)
+        length = len(payload.data)
+        memory, writes = MESSAGE_BYTES + length, length / WRITE_BYTES
+        selected: Mapping[Sid, Transport] = {}
+        if group is None:
+            selected = members.select(target.rooms)
+            if not selected:
+                return True, None
+            writes = len(selected) * (1 + writes)
+            memory += len(selected) * MEMBER_BYTES
+        else:
+            writes *= len(group.members)
+        cost = self._backlog.cost(memory, writes)
+        if refuse and not self._backlog.admits(flow, cost, volatile=volatile):
+            return volatile, None
+        if group is None:
+            group = burst.open_group(key, flow, list(selected.values()))
+        self._backlog.add(flow, cost)
+        self._collecting = burst
+        self._schedule()
+        return True, burst.add(group, payload, _excluded(members, target), cost)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._write_slice)
+            self._slice_from = self._loop.time()
 
     def _write_slice(self) -> None:
-        queue = self._queue
-        budget = SLICE
-        while queue and budget > 0:
-            delivery = queue[0]
-            budget -= delivery.write(budget)
-            if delivery.finished:
-                queue.popleft()
-                delivery.finish()
-        if queue:
-            asyncio.get_running_loop().call_soon(self._write_slice)
+        self._is_scheduled = False
+        self._in_a_row = 0
+        budget, now = SLICE, self._loop.time
+        deadline = now() + SLICE_SECONDS
+        while budget > 0 and (job := self._job or self._next_job()) is not None:
+            start = self._next_member
+            weight = 1 + len(job.message.frame) // WRITE_BYTES
+            affordable = min(budget, _WRITES_PER_LOOK) // weight
+            count = min(max(affordable, 1), len(job.transports) - start)
+            write(job.transports[start : start + count], job.message, volatile=job.volatile)
+            budget -= count * weight
+            self._next_member = start + count
+            if self._next_member == len(job.transports):
+                self._job, self._next_member = None, 0
+            if now() >= deadline:
+                break
+        written = SLICE - budget
+        if written >= _MIN_MEASURED:
+            # From the last slice on: what others have done meanwhile is part of how long it takes.
+            self._backlog.measured(written, now() - self._slice_from)
+        if self._job is not None or self._writing is not None or self._collecting is not None:
+            self._schedule()
+
+    def _next_job(self) -> WriteJob | None:
+        """The next write to make, if there is one; ends the burst before it."""
+        while (job := next(self._jobs, None)) is None:
+            if self._writing is not None:
+                self._finish(self._writing)
+            self._writing, self._collecting = self._collecting, None
+            if self._writing is None:
+                return None
+            self._jobs = self._writing.jobs()
+        self._job = job
+        return job
+
+    def _finish(self, burst: Burst) -> None:
+        for flow, cost in burst.costs():
+            self._backlog.remove(flow, cost)
+        burst.finish()
+
+
+def _excluded(members: Membership[Transport], target: Target) -> frozenset[Transport]:
+    """The members that a message is not for."""
+    if not target.except_:
+        return NOBODY
+    found = (members.get(sid) for sid in members.excluded(target))
+    return frozenset(transport for transport in found if transport is not None)

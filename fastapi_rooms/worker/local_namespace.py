@@ -29,8 +29,7 @@ from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
 from fastapi_rooms.worker.disconnects import Client, Disconnects, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.events import Events
-from fastapi_rooms.worker.fanout import Delivery, Fanout
+from fastapi_rooms.worker.events import Events, Gap
 from fastapi_rooms.worker.gaps import gap_of
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.joins import Joins
@@ -62,7 +61,6 @@ class LocalNamespace:
         self._open: dict[Client, None] = {}  # whose block is not over, though they may have left
         self._disconnects = Disconnects()
         self._members: Membership[Transport] = Membership()
-        self._fanout = Fanout(self._members)
         self._listeners = Listeners()
         self.events = Events(handlers.events)
         self._joins = Joins(
@@ -101,6 +99,8 @@ class LocalNamespace:
         run.check_size(payload)
         if target.rooms == ():
             return
+        if run.fanout.is_full:
+            await run.fanout.room()
         accepted: Awaitable[object] | None = None
         try:
             if not local:
@@ -108,15 +108,22 @@ class LocalNamespace:
         except AdapterUnavailable as error:
             raise self._runtime.own(error) from error.__cause__
         finally:  # the members here get it even if the adapter raises
-            delivery = self.deliver(target, payload, volatile=volatile)
+            if self._listeners:
+                self._listeners.offer(target, payload)
+            delivery = run.fanout.send(self._members, target, payload, volatile=volatile)
         try:
             if accepted is not None:
                 await accepted
+        except asyncio.CancelledError:
+            if delivery is not None:
+                delivery.cancel()
+            raise
         except AdapterUnavailable as error:
-            raise self._runtime.own(error) from error.__cause__
-        finally:
             if delivery is not None:
                 await delivery.written()
+            raise self._runtime.own(error) from error.__cause__
+        if delivery is not None:
+            await delivery.written()
         if run.spend_turn(payload):
             await asyncio.sleep(0)
 
@@ -131,15 +138,17 @@ class LocalNamespace:
 
     # What arrives, from here or from another worker.
 
-    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> Delivery | None:
-        """Deliver to this worker's members and listeners: every broadcast ends here."""
+    def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+        """Deliver a message of another worker to this worker's members and listeners."""
         if self._listeners:
             self._listeners.offer(target, payload)
-        return self._fanout.write(target, payload, volatile=volatile)
+        run = self._runtime.running
+        if not run.fanout.receive(self._members, target, payload, volatile=volatile):
+            run.overload.dropped(self, target)
 
     async def written(self) -> None:
         """Return when all earlier broadcasts are with the sockets they are for."""
-        await self._fanout.written()
+        await self._runtime.running.fanout.written()
 
     @asynccontextmanager
     async def listen(
@@ -162,6 +171,12 @@ class LocalNamespace:
         gap = gap_of(outage, self.name, names, self.sids.keys(), self._runtime)
         if gap is not None:
             self.events.emit("gap", gap._in(self.namespace))
+
+    def missed(self, since: float, until: float, rooms: set[Room] | None) -> None:
+        """Tell the handlers that messages to these rooms, or to everyone, were dropped here."""
+        names = self.rooms.keys() if rooms is None else rooms
+        gap = Gap(since, until, tuple(sorted(names - self.sids.keys())))
+        self.events.emit("gap", gap._in(self.namespace))
 
     # What connections call.
 
@@ -320,13 +335,11 @@ class LocalNamespace:
         for client in list(self._clients.values()):
             self.exit(client)
         self._joins.forget()
-        self._fanout.close()
         self._listeners.close()
         await self.events.close(self._runtime.settings.drain_schedule.timeout)
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
-        self._fanout = Fanout(self._members)
         self._clients.clear()
         self._open.clear()
         self._disconnects.clear()

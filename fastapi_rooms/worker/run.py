@@ -36,6 +36,8 @@ from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.worker.confirmation import Confirmation
 from fastapi_rooms.worker.drain import Drain, Drainable
+from fastapi_rooms.worker.fanout import Fanout
+from fastapi_rooms.worker.overload import Overload
 from fastapi_rooms.worker.settings import Settings
 
 logger = logging.getLogger("fastapi_rooms")
@@ -47,8 +49,8 @@ TURN_BYTES = 64 * 1024
 class ManagedNamespace(CommandTarget[Any], Protocol):
     """A namespace on this worker, as far as the manager runs it."""
 
-    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> object:
-        """Deliver a message to this worker's members and listeners."""
+    def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+        """Deliver a message of another worker to this worker's members and listeners."""
 
     def gap(self, outage: Outage) -> None:
         """Messages from other workers may have been missed."""
@@ -99,6 +101,10 @@ class Run:
         self._turn_share = min(TURN_BYTES, settings.outbox.max_bytes // 4)
         self._turn_bytes = 0
         self._closed = False
+        self.fanout = Fanout(settings.max_lag)
+        """Writes broadcasts to this worker's clients."""
+        self.overload = Overload()
+        """What arrived faster than it could be written."""
         self.malformed = 0
         """How many messages came in that made no sense."""
         self.cluster = Cluster(
@@ -127,6 +133,8 @@ class Run:
                 self._unhook()
             await self.cluster.close(self._settings.drain_schedule.timeout)
         finally:
+            self.overload.close()
+            self.fanout.close()
             await self._adapter.close()
 
     # Draining.
@@ -266,6 +274,11 @@ class Run:
 
     # In: what the adapter calls.
 
+    @property
+    def dropped(self) -> int:
+        """How many messages came in that were dropped."""
+        return self.malformed + self.overload.count
+
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
         if self._closed or codec.is_from(self._origin, data):
@@ -284,7 +297,7 @@ class Run:
             if isinstance(envelope, Broadcast):
                 namespace = self._namespaces.get(envelope.namespace)
                 if namespace is not None:
-                    namespace.deliver(envelope.target, envelope.payload, volatile=envelope.volatile)
+                    namespace.receive(envelope.target, envelope.payload, volatile=envelope.volatile)
             elif not self.cluster.received(envelope):
                 self.malformed += 1
         except Exception:

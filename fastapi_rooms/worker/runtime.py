@@ -49,11 +49,14 @@ class Health:
     buffered: int
     """Bytes that wait to be published."""
     dropped: int
-    """Messages that could not be published, or came in and were not understood."""
+    """Messages that could not be published, or came in and were not understood, or came in faster
+    than they could be written to the clients here."""
     reason: str
     """Why it is not connected, for people; empty when it is, or when nothing is known yet."""
     forbidden: int
     """Rooms with members here that Redis has come to forbid: they hear this worker only."""
+    lag: float
+    """Seconds since the oldest broadcast came that has not been written to all its members here."""
 
 
 _runs: WeakValueDictionary[int, Run] = WeakValueDictionary()
@@ -188,9 +191,10 @@ class Runtime:
             last_received=adapter.last_received,
             reconnects=adapter.reconnects,
             buffered=adapter.buffered,
-            dropped=adapter.dropped + (run.malformed if run is not None else 0),
+            dropped=adapter.dropped + (run.dropped if run is not None else 0),
             reason=adapter.reason,
             forbidden=adapter.forbidden,
+            lag=run.fanout.lag if run is not None else 0.0,
         )
 
     def release(self, channels: Iterable[Channel]) -> None:

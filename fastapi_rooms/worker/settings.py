@@ -38,6 +38,7 @@ class Settings:
     outbox: OutboxPolicy = field(default_factory=OutboxPolicy)
     join_timeout: float = 5.0
     linger: float = 1.0
+    max_lag: float = 0.5
     max_message_bytes: int = 16 * 1024 * 1024
     max_rooms_per_socket: int = MAX_ROOMS_PER_SOCKET
     request_timeout: float = 5.0
@@ -50,6 +51,7 @@ class Settings:
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)
         check_not_negative("linger", self.linger)
+        check_positive("max_lag", self.max_lag)
         check_count("max_message_bytes", self.max_message_bytes, "bytes")
         check_positive("request_timeout", self.request_timeout)
         check_count("max_rooms_per_socket", self.max_rooms_per_socket, "rooms")

@@ -53,6 +53,7 @@ HEALTH = {
     "dropped": 0,
     "reason": "",
     "forbidden": 0,
+    "lag": 0.0,
 }
 WORKER = {"node": "n", "version": "1", "host": "h", "pid": 2, "uptime": 1.5, "sockets": 3}
 SOCKET = {"sid": "ann", "node": "n", "rooms": ["ann", "tea"], "data": {"name": "Ann"}}
@@ -78,7 +79,7 @@ RESULTS = {
     "adapter": Result(
         AdapterHealth(connected=True, since=1.5, last_received=None),
         AdapterHealth,
-        {name: value for name, value in HEALTH.items() if name != "ready"},
+        {name: value for name, value in HEALTH.items() if name not in ("ready", "lag")},
     ),
 }
 OUTAGE = Outage(1.5, 2.5, frozenset({b"a"}))

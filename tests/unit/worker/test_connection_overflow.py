@@ -250,7 +250,7 @@ async def test_a_slow_client_whose_endpoint_ends_at_that_moment_is_not_closed_as
             await socket.join("lobby")
             await may_end.wait()
             for _ in range(5):  # without a pause, so that the block is over before it is told
-                rooms._here.deliver(Target(("lobby",)), Payload.of_text(LARGE), volatile=False)
+                rooms._here.receive(Target(("lobby",)), Payload.of_text(LARGE), volatile=False)
 
     async with rooms:
         async with WebSocketClient(app_of(endpoint)) as client:

@@ -46,7 +46,7 @@ class RecordingNamespace(EmptyNamespace):
         self.outages: list[Outage] = []
         self.broken = False
 
-    def deliver(self, target: Target, payload: Payload, *, volatile: bool) -> None:
+    def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         if self.broken:
             raise ValueError("broken")
         self.messages.append((target, payload.text, volatile))

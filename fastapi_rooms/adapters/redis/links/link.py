@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -32,6 +33,9 @@ def pack(*command: bytes) -> bytes:
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 """The longest reply that is waited for: a longer one aborts the connection."""
+
+REPLIES_PER_TURN = 512
+"""Replies that are handed over in one turn of the event loop: some 5 ms of work for messages."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that the event loop has to close an aborted socket; it usually takes one turn."""
@@ -85,7 +89,7 @@ class Link(asyncio.Protocol):
         self._on_reply = on_reply
         self._reader = hiredis.Reader(notEnoughData=_MORE)
         self._unparsed = 0
-        self._transport: asyncio.WriteTransport = writer.transport
+        self._transport: asyncio.Transport = cast(asyncio.Transport, writer.transport)
         self._streams = writer.transport.get_protocol()
         self.protocol: object = connection.protocol
         """The version of Redis' protocol: 2 or 3."""
@@ -96,6 +100,7 @@ class Link(asyncio.Protocol):
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done when the connection is gone; the result says why."""
         self._gone = asyncio.Event()
+        self._is_behind = False
         self.last_received = time.time()
         """When bytes last came, in seconds since the epoch."""
         self.on_writable: Callable[[], None] | None = None
@@ -151,22 +156,46 @@ class Link(asyncio.Protocol):
     # What asyncio calls.
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, and hand over every complete reply."""
+        """Parse what arrived, and hand over the complete replies, some in each turn of the loop."""
         if self.lost.done():
             return
         self.last_received = time.time()
         self._unparsed += len(data)
+        self._reader.feed(data)
+        if not self._is_behind:
+            self._hand_over(REPLIES_PER_TURN)
+
+    def _hand_over(self, limit: int) -> None:
+        """Hand over replies; if there are more, read on only after those, in later turns."""
+        self._is_behind = True
         try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _MORE:
+            for _ in range(limit):
+                reply = self._reader.gets()
+                if reply is _MORE:
+                    self._is_behind = False
+                    break
                 self._unparsed = 0
                 self._on_reply(reply)
         except Exception as error:  # a ProtocolError, or a TypeError for a list as a key
             logger.debug("A reply of Redis cannot be understood", exc_info=True)
             self.abort(f"what came is not Redis' protocol: {error!r}")
             return
-        if self._unparsed > MAX_REPLY_BYTES:
+        if self._is_behind:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._hand_over_more)
+        elif self._unparsed > MAX_REPLY_BYTES:
             self.abort(f"a reply is longer than {MAX_REPLY_BYTES} bytes")
+
+    def _hand_over_more(self) -> None:
+        if self.lost.done():
+            return
+        self._transport.resume_reading()  # and pause again in the same turn, if need be
+        self._hand_over(REPLIES_PER_TURN)
+
+    def _hand_over_rest(self) -> None:
+        """The connection is over: what has arrived on it counts all the same."""
+        if self._is_behind and not self.lost.done():
+            self._hand_over(sys.maxsize)
 
     def pause_writing(self) -> None:
         """Redis reads more slowly than we write."""
@@ -180,10 +209,12 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Redis has closed its half of the connection, and answers nothing any more."""
+        self._hand_over_rest()
         self.abort("closed by Redis")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report the loss, to redis-py's streams as well."""
+        self._hand_over_rest()
         if not self.lost.done():
             self.lost.set_result(str(exc) if exc else "closed")
         self._streams.connection_lost(exc)
