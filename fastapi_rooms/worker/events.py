@@ -41,13 +41,15 @@ class _InNamespace:
 class Gap(_InNamespace):
     """A span of time in which messages from other workers may have been missed.
 
-    Times are seconds since the epoch. What local members sent to each other is not affected.
+    The worker was cut off from them, or they sent more than it could write to its clients. What
+    local members sent to each other is not affected. Times are seconds since the epoch.
     """
 
     since: float
     """All that was sent before that has arrived."""
     until: float
-    """When it was sure to receive again."""
+    """When it was sure to receive again; where more had come than could be written, when it was
+    told: what is missed after that is in a gap of its own."""
     rooms: tuple[Room, ...]
     """The rooms of this namespace that had a member or listener on this worker all the while, or
     that one joined meanwhile, where `when_unavailable="admit"` lets it.

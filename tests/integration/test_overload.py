@@ -90,9 +90,16 @@ def _told(client: FrameClient) -> list[tuple[float, float]]:
     spans: list[tuple[float, float]] = []
     for since, until in sorted((gap["since"], gap["until"]) for gap in gaps):
         if spans and since <= spans[-1][1]:
-            since, until = spans.pop()[0], max(until, spans[-1][1] if spans else until)
-        spans.append((since, until))
+            spans[-1] = (spans[-1][0], until)
+        else:
+            spans.append((since, until))
     return spans
+
+
+def _is_told_of_all(client: FrameClient, room: str) -> bool:
+    """Whether all that a client misses is in a gap that it heard of."""
+    told = _told(client)
+    return all(any(a <= s and u <= b for a, b in told) for s, u in _missing(client, room))
 
 
 async def _is_current(server: Server, sender: FrameClient, hearer: FrameClient, room: str) -> None:
@@ -114,7 +121,7 @@ async def test_a_flood_takes_little_memory_and_what_is_missed_is_told_and_others
     start: Start, redis: RedisServer, connect: Connect, count: int
 ) -> None:
     flooded = start(uvicorn(app=APP), ROOMS_URL=redis.url)
-    there = start(uvicorn(app=APP), ROOMS_URL=redis.url, MAX_LAG="0.02")
+    there = start(uvicorn(app=APP), ROOMS_URL=redis.url, MAX_LAG="0.005")
     for server in (flooded, there):
         server.wait_for_workers()
     rooms = [f"r{number}" for number in range(count)]
@@ -140,12 +147,10 @@ async def test_a_flood_takes_little_memory_and_what_is_missed_is_told_and_others
     assert _missing(quiet, "quiet") == []
     for client, room in zip(watching, rooms, strict=False):
         client.texts = [text for text in client.texts if " current " not in text]
-        missing = _missing(client, room)
-        told = _told(client)
-        for since, until in missing:
-            assert any(a <= since and until <= b for a, b in told), (since, until, told)
-    if after["dropped"]:
-        assert any("arrive faster" in line for line in there.log.splitlines())
+        await eventually(partial(_is_told_of_all, client, room))
+    if count == 2:  # of many small rooms, all may have been written in time
+        assert after["dropped"] > 0
+        assert "arrive faster" in there.log
 
 
 async def test_a_worker_that_drains_in_the_midst_of_it_tells_its_clients_and_ends(
