@@ -12,6 +12,8 @@ socket           the client as its endpoint sees it
 listener         a room without a socket
 room_message     the messages it gets
 fanout           from a broadcast to the members of its rooms
+burst            messages that are written together, in as few writes as possible
+overload         messages of other workers that were dropped, as too many came
 handlers         what the application has registered for one namespace
 joins            from a `join` to the socket in its rooms, and the leaves that come meanwhile
 authorization    the handlers that are asked before a join

@@ -11,11 +11,18 @@ from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.payload import Payload, frame_of
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.transports import Transport
+from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker.burst import MAX_BATCH_BYTES, Delivery
 from fastapi_rooms.worker.fanout import IMMEDIATE_MAX, SLICE, Fanout
 from tests.unit.support import FakeTransport
 
 LOBBY = Target(("lobby",))
+
+
+@pytest.fixture(autouse=True)
+def a_machine_that_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a slice ends by its size."""
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", 60)
 
 
 class _Room:
@@ -86,6 +93,20 @@ async def test_a_crowd_is_written_to_in_slices_and_others_have_the_loop_in_betwe
         written_at_each_turn.append(sum(bool(t.texts) for t in room.transports))
         await asyncio.sleep(0)
     assert {0, SLICE, 2 * SLICE, 3 * SLICE} <= set(written_at_each_turn)
+
+
+async def test_on_a_machine_that_has_none_a_slice_ends_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout_module, "SLICE_SECONDS", 0)
+    room = _Room(SLICE)
+    done = asyncio.ensure_future(_wait(room.send("a")))
+    written_at_each_turn = []
+    while not done.done():
+        written_at_each_turn.append(sum(bool(t.texts) for t in room.transports))
+        await asyncio.sleep(0)
+    assert len(set(written_at_each_turn)) > 4
+    assert all(transport.texts == ["a"] for transport in room.transports)
 
 
 async def _wait(delivery: Delivery | None) -> None:
