@@ -54,14 +54,16 @@ class DefaultJson:
         Raises:
             ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
         """
-        raw = data.encode(errors="surrogatepass") if isinstance(data, str) else data
-        # orjson makes floats of integers past 64 bits. Those have 19 digits or more in a row.
-        if len(raw) >= len(_LONG_NUMBER) and _LONG_NUMBER in raw.translate(_DIGITS):
-            return _loads_exactly(data)
         try:
-            return orjson.loads(raw)
+            if len(data) < len(_LONG_NUMBER):
+                return orjson.loads(data)
+            # orjson makes floats of integers past 64 bits. `in` on bytes takes longer than `find`.
+            raw = data.encode() if isinstance(data, str) else data
+            if raw.translate(_DIGITS).find(_LONG_NUMBER) < 0:
+                return orjson.loads(data)
         except ValueError:  # perhaps only orjson cannot: half a surrogate pair, say, or NaN
-            return _loads_exactly(data)
+            pass
+        return _loads_exactly(data)
 
 
 DEFAULT_JSON: JsonCodec = DefaultJson()
