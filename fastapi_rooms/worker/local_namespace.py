@@ -27,7 +27,8 @@ from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseRea
 from fastapi_rooms.servers import open_transport
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
-from fastapi_rooms.worker.disconnects import Client, Disconnects, PendingDisconnect
+from fastapi_rooms.worker.clients import Clients
+from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.events import Events, Gap
 from fastapi_rooms.worker.gaps import gap_of
@@ -57,14 +58,12 @@ class LocalNamespace:
         """What it shares with the manager's other namespaces."""
         self.everyone = BroadcastOperator(self)
         """The operator that addresses everyone in the namespace, on all workers."""
-        self._clients: dict[Sid, Client] = {}
-        self._open: dict[Client, None] = {}  # whose block is not over, though they may have left
-        self._disconnects = Disconnects()
+        self._clients = Clients(name)
         self._members: Membership[Transport] = Membership()
         self._listeners = Listeners()
         self.events = Events(handlers.events)
         self._joins = Joins(
-            name, runtime, self._members, self.events, handlers.authorization, self._is_in
+            name, runtime, self._members, self.events, handlers.authorization, self._clients.is_in
         )
         self._handlers = handlers
         self._channel = runtime.channels.of_namespace(name)
@@ -200,15 +199,14 @@ class LocalNamespace:
         """
         run, socket = self._runtime.run, client.socket
         channels = (self._channel, *self._channels_of((socket.sid,)))
-        self.check_free(socket.sid)
+        self._clients.check_free(socket.sid)
         await self._runtime.attribute(run.acquire(channels))
         try:
-            self.check_free(socket.sid)  # another may have taken it while we waited
+            self._clients.check_free(socket.sid)  # another may have taken it while we waited
         except SidInUse:
             run.release(channels)
             raise
-        self._clients[socket.sid] = client
-        self._open[client] = None
+        self._clients.add(client)
         self._members.add(socket.sid, client.transport)
         self._members.join(socket.sid, (socket.sid,))
         self.events.emit("connect", socket)
@@ -216,10 +214,9 @@ class LocalNamespace:
     def exit(self, client: Client) -> bool:
         """Take a client out of every room; returns whether it was in. Does not wait."""
         socket = client.socket
-        if self._clients.get(socket.sid) is not client:
+        if not self._clients.remove(client):
             return False
-        del self._clients[socket.sid]
-        pending = self._disconnects.pop(socket.sid)
+        pending = self._clients.disconnects.pop(socket.sid)
         left = self._members.remove(socket.sid) if pending is None else pending.left
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
         self.events.left(socket, left)
@@ -228,22 +225,21 @@ class LocalNamespace:
 
     def begin_disconnect(self, client: Client) -> None:
         """Begin to close a client that is out of its rooms, and waits for its turn."""
-        self._disconnects.begin(client)
+        self._clients.disconnects.begin(client)
 
     def ended(self, client: Client) -> None:
         """The block of a client is over."""
-        self._open.pop(client, None)
+        self._clients.ended(client)
 
     def check_free(self, sid: Sid) -> None:
         """Raise `SidInUse` if a socket of this worker has the sid."""
-        if sid in self._clients:
-            raise SidInUse(f"A socket of this worker in {self.name} has the sid {sid!r} already.")
+        self._clients.check_free(sid)
 
     # What sockets call.
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""
-        return self.sids[socket.sid] if self._is_in(socket) else frozenset()
+        return self.sids[socket.sid] if self._clients.is_in(socket) else frozenset()
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
@@ -281,9 +277,7 @@ class LocalNamespace:
 
     def socket(self, sid: Sid) -> Socket | None:
         """The socket here that has a sid."""
-        if sid not in self._clients or sid in self._disconnects:
-            return None
-        return self._clients[sid].socket
+        return self._clients.socket(sid)
 
     def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
         """Put sockets into rooms: see `Joins.join_all`."""
@@ -294,7 +288,7 @@ class LocalNamespace:
         channel_of = dict(zip(rooms, self._channels_of(rooms), strict=True))
         released: list[Channel] = []
         for socket in sockets:
-            if self._is_in(socket):
+            if self._clients.is_in(socket):
                 names = [room for room in rooms if room != socket.sid]
                 self._joins.pending.leave(socket, names)
                 left = self._members.leave(socket.sid, names)
@@ -309,11 +303,11 @@ class LocalNamespace:
         """
         pending = []
         for socket in sockets:
-            if self._is_in(socket):
+            if self._clients.is_in(socket):
                 client, left = self._clients[socket.sid], self._members.remove(socket.sid)
                 pending.append(PendingDisconnect(client, left, code, reason))
-                self._disconnects.add(pending[-1])
-        return self._disconnects.close(pending)
+                self._clients.disconnects.add(pending[-1])
+        return self._clients.disconnects.close(pending)
 
     def handle(self, event: str, args: list[Any]) -> Any:
         return self._handlers.server_side_handler(event)(*args)
@@ -325,14 +319,14 @@ class LocalNamespace:
 
     def drainables(self) -> list[Drainable]:
         """Every client and listener, to be drained."""
-        return [*(client.drain for client in self._open), *self._listeners.drainables()]
+        return [*(client.drain for client in self._clients.open), *self._listeners.drainables()]
 
     async def close(self) -> None:
         """Forget those who could not be drained in time; the manager is closing."""
-        self._disconnects.close_now()
+        self._clients.disconnects.close_now()
         for transport in self._members.members():
             transport.stop()
-        for client in list(self._clients.values()):
+        for client in self._clients.connected():
             self.exit(client)
         self._joins.forget()
         self._listeners.close()
@@ -341,20 +335,12 @@ class LocalNamespace:
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
         self._clients.clear()
-        self._open.clear()
-        self._disconnects.clear()
         self._members.clear()
         self._joins.forget()
         self._listeners = Listeners()
         self.events.forget()
 
     # Membership, and the channels it holds.
-
-    def _is_in(self, socket: Socket) -> bool:
-        if socket.sid in self._disconnects:
-            return False
-        client = self._clients.get(socket.sid)
-        return client is not None and client.socket is socket
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]
