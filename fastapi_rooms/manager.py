@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from threading import RLock
 from types import MappingProxyType, TracebackType
 from typing import Annotated, Any, Self, TypedDict, Unpack
-from weakref import WeakSet
 
 from fastapi_rooms.adapters import AdapterLike, adapter_of
 from fastapi_rooms.adapters.memory import MemoryAdapter
@@ -26,7 +26,9 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
 from fastapi_rooms.wire.verbs import Verb
-from fastapi_rooms.worker.handlers import Handlers
+from fastapi_rooms.worker.handlers import HandlerRegistry
+from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.namespaces import Namespaces
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings, WhenUnavailable
 
@@ -191,39 +193,32 @@ class RoomManager(Namespace):
         self._is_started = False  # by `start`, and not stopped
         self._started_in: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._lock = asyncio.Lock()
-        self._registered: dict[str, Handlers] = {} if original is None else original._registered
-        self._family: WeakSet[RoomManager] = WeakSet() if original is None else original._family
-        super().__init__("/", Runtime(adapter, settings), self._handlers_of("/"))
-        self._named: dict[str, Namespace] = {"/": self}
-        self._runtime.manager = self
-        for name in self._registered:
-            self._name(name)
-        self._family.add(self)
+        self._registry: HandlerRegistry = (
+            HandlerRegistry() if original is None else original._registry
+        )
+        runtime = Runtime(adapter, settings)
+        runtime.manager = self
+        here = LocalNamespace("/", runtime, self._registry.of("/"), lambda _: self)
+        here.settle()
+        super().__init__(here)
+        self._namespaces = Namespaces(runtime, self._registry, Namespace)
 
     def of(self, name: str) -> Namespace:
-        """Another namespace, made when first asked for. `of("/")` is the manager itself.
+        """Another namespace. `of("/")` is the manager itself.
+
+        It is the same object as long as anybody holds it. An unused one costs nothing: one that
+        nobody holds, and that has neither clients, listeners nor handlers here, is gone, so that
+        names may be made of what clients ask for.
 
         Raises:
             InvalidNamespace: the name is not a string of 1 to 255 UTF-8 bytes without `#`.
         """
-        name = check_namespace(name)
-        if name not in self._named:
-            self._handlers_of(name)
-            for manager in list(self._family):
-                manager._name(name)
-        return self._named[name]
+        return self._namespaces.public(check_namespace(name))
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:
-        """Those made so far, by their names, itself among them: a live, read-only view."""
-        return MappingProxyType(self._named)
-
-    def _name(self, name: str) -> None:
-        if name not in self._named:
-            self._named[name] = Namespace(name, self._runtime, self._handlers_of(name))
-
-    def _handlers_of(self, namespace: str) -> Handlers:
-        return self._registered.setdefault(namespace, Handlers())
+        """Those that there are now, by their names, itself among them."""
+        return MappingProxyType(self._namespaces.all_public())
 
     def clone(
         self, adapter: AdapterLike = "memory://", **settings: Unpack[ManagerSettings]
@@ -376,6 +371,7 @@ class RoomManager(Namespace):
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
             self._runtime.abandon()
+            self._registry.lock = RLock()  # another thread may have had it at the fork
             self._starts, self._is_started = 0, False
             self._lock = asyncio.Lock()
         self._started_in = here

@@ -23,10 +23,8 @@ from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler, check_pattern
 from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.events import EventName, Handler
-from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.local_namespace import LocalNamespace
-from fastapi_rooms.worker.runtime import Runtime
 
 
 class Namespace(BroadcastOperator):
@@ -36,14 +34,13 @@ class Namespace(BroadcastOperator):
     `Annotated[Namespace, Depends(rooms.of("/chat"))]`.
     """
 
-    def __init__(self, name: str, runtime: Runtime, handlers: Handlers) -> None:
-        self.name = name
+    def __init__(self, here: LocalNamespace) -> None:
+        self.name = here.name
         """Its name, with the leading slash: `/` for the manager itself."""
-        self._runtime = runtime
-        self._handlers = handlers
-        self._here = LocalNamespace(name, runtime, handlers)
-        self._here.namespace = self
-        super().__init__(self._here)
+        self._runtime = here.runtime
+        self._handlers = here.handlers
+        self._here = here
+        super().__init__(here)
 
     async def __call__(self) -> Self:
         """What `Depends` calls: the namespace itself."""
@@ -158,7 +155,7 @@ class Namespace(BroadcastOperator):
         and harms nothing else. `off` takes a handler back. Raises `ConfigurationError` for an event
         that does not exist.
         """
-        return self._handlers.events.on(event)
+        return self._handlers.on(event)
 
     def off(self, event: EventName, handler: Callable[..., Any]) -> None:
         """Take back a handler that `on` has registered.
@@ -166,7 +163,7 @@ class Namespace(BroadcastOperator):
         Raises:
             ConfigurationError: there is no such event, or the handler is not one of it.
         """
-        self._handlers.events.off(event, handler)
+        self._handlers.off(event, handler)
 
     def authorize(self, pattern: str = "*") -> Callable[[AuthorizeHandler], AuthorizeHandler]:
         """Have a handler asked before a socket of this namespace joins certain rooms.
@@ -204,8 +201,7 @@ class Namespace(BroadcastOperator):
         """
 
         def register(handler: AuthorizeHandler) -> AuthorizeHandler:
-            self._handlers.authorization.add(checked, handler)
-            return handler
+            return self._handlers.authorize(checked, handler)
 
         checked = check_pattern(pattern)
         return register
@@ -247,10 +243,7 @@ class Namespace(BroadcastOperator):
         name = check_event(event)
 
         def register(handler: Handler) -> Handler:
-            if name in self._handlers.server_side:
-                raise ConfigurationError(f"There is a handler of {name!r} already.")
-            self._handlers.server_side[name] = handler
-            return handler
+            return self._handlers.on_server_side(name, handler)
 
         return register
 

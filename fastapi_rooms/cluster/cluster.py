@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.cluster.collect import collect
-from fastapi_rooms.cluster.commands import COMMANDS, CommandTarget
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
 from fastapi_rooms.cluster.heartbeat import HeartbeatMonitor, HeartbeatSettings
 from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.cluster.requester import Requester
@@ -125,7 +125,8 @@ class Cluster:
     async def _execute(self, namespace: str, request: ClusterRequest) -> bytes:
         """The response of this worker, through the same command as any other's."""
         command = COMMANDS[request.verb]
-        result = command(self._namespaces[namespace], request.target, request.arguments)
+        found = self._namespaces.get(namespace, EMPTY_NAMESPACE)
+        result = command(found, request.target, request.arguments)
         return DEFAULT_JSON.dumps(await result if isawaitable(result) else result)
 
     async def notify(self, namespace: str, request: ClusterRequest) -> None:

@@ -86,7 +86,7 @@ class CommandTarget(Protocol[S]):
 
 
 class EmptyNamespace:
-    """A namespace that this worker has never made: it has no sockets, rooms or handlers."""
+    """A namespace that has no sockets, rooms or handlers on this worker."""
 
     rooms: Mapping[Room, Any] = {}
 

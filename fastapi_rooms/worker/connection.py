@@ -26,6 +26,7 @@ from fastapi_rooms.errors import (
     SidInUse,
     SocketClosed,
 )
+from fastapi_rooms.servers import open_transport
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
 from fastapi_rooms.worker.local_namespace import LocalNamespace
@@ -100,8 +101,14 @@ class Connection:
         self._cancelling = self._task.cancelling()
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._accept_client()
-        self.transport = self._namespace.open_transport(
-            self._websocket, self._overflowed, self.lost
+        runtime = self._namespace.runtime
+        self.transport = open_transport(
+            self._websocket,
+            self._namespace.outbox,
+            self._overflowed,
+            self.lost,
+            runtime.run.begin_drain,
+            direct_writes=runtime.settings.direct_writes,
         )
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data
@@ -124,7 +131,7 @@ class Connection:
     async def _accept_client(self) -> None:
         """Accept, unless the sid is in use: that is said before, where the server can say it."""
         try:
-            self._namespace.check_free(self._sid)
+            self._namespace.clients.check_free(self._sid)
         except SidInUse as error:
             accepted = not can_answer_by_http(self._websocket)
             if accepted:
@@ -140,7 +147,9 @@ class Connection:
         traceback: TracebackType | None,
     ) -> bool:
         self._over = True
-        self._namespace.begin_disconnect(self)  # if it is to be, with the code that was said
+        self._namespace.clients.disconnects.begin(
+            self
+        )  # if it is to be, with the code that was said
         self._namespace.exit(self)  # before anything that waits, and could be cancelled
         causes, cancelled = list(causes_of(exc)), self._take_cancellation_back()
         quietly = False

@@ -77,6 +77,9 @@ class EventHandlers:
     def __init__(self) -> None:
         self._handlers: dict[str, list[Callable[..., Any]]] = {}
 
+    def __bool__(self) -> bool:
+        return any(self._handlers.values())
+
     def of(self, event: EventName) -> Sequence[Callable[..., Any]]:
         """The handlers of an event, as they are now."""
         handlers = self._handlers.get(event)
@@ -111,9 +114,19 @@ def _check(event: object) -> None:
 class Events:
     """Tells handlers. A plain one is called at once, an async one becomes a task."""
 
-    def __init__(self, handlers: EventHandlers) -> None:
+    def __init__(
+        self,
+        handlers: EventHandlers,
+        when_ended: Callable[[], Callable[[], None] | None] = lambda: None,
+    ) -> None:
         self.handlers = handlers
+        self._when_ended = when_ended
         self._tasks = Tasks()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether an async handler has not ended."""
+        return bool(self._tasks)
 
     def emit(self, event: EventName, *args: Any) -> None:
         """Tell every handler. One that raises is logged, and harms neither others nor us."""
@@ -146,6 +159,8 @@ class Events:
     def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A handler of %r raised", event, exc_info=error)
+        if (tell := self._when_ended()) is not None:
+            tell()
 
     def forget(self) -> None:
         """Forget the handlers that ran in an event loop that is gone."""

@@ -1,19 +1,36 @@
-"""What an application has registered for one namespace."""
+"""What an application has registered, namespace by namespace.
+
+A manager and its clones share it. An object for a namespace is there as long as anybody holds it,
+or there is a handler in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from threading import RLock
+from typing import Any, Protocol
+from weakref import WeakSet, WeakValueDictionary
 
-from fastapi_rooms.errors import UsageError
-from fastapi_rooms.worker.authorization import Authorization
-from fastapi_rooms.worker.events import EventHandlers
+from fastapi_rooms.errors import ConfigurationError, UsageError
+from fastapi_rooms.worker.authorization import Authorization, AuthorizeHandler
+from fastapi_rooms.worker.events import EventHandlers, EventName, Handler
+
+
+class HandlersListener(Protocol):
+    """Who is told which namespaces have handlers: each of the managers that share them."""
+
+    def handlers_changed(self, namespace: str) -> None:
+        """One was registered, or taken back."""
 
 
 class Handlers:
     """The handlers of one namespace. They belong to no run, and clones of a manager share them."""
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_registry", "authorization", "events", "namespace", "server_side")
+
+    def __init__(self, namespace: str, registry: HandlerRegistry) -> None:
+        self.namespace = namespace
+        self._registry = registry
         self.events = EventHandlers()
         """Of what happens on this worker."""
         self.authorization = Authorization()
@@ -21,9 +38,87 @@ class Handlers:
         self.server_side: dict[str, Callable[..., Any]] = {}
         """Of what other workers `server_side_emit`, by the event."""
 
+    def __bool__(self) -> bool:
+        return bool(self.events or self.authorization or self.server_side)
+
+    @property
+    def lock(self) -> RLock:
+        """Held while a namespace is looked up or made: see `HandlerRegistry`."""
+        return self._registry.lock
+
+    def on(self, event: EventName) -> Callable[[Handler], Handler]:
+        """See `Namespace.on`."""
+        register = self.events.on(event)
+
+        def changing(handler: Handler) -> Handler:
+            register(handler)
+            self._registry.changed(self)
+            return handler
+
+        return changing
+
+    def off(self, event: EventName, handler: Callable[..., Any]) -> None:
+        """See `Namespace.off`."""
+        self.events.off(event, handler)
+        self._registry.changed(self)
+
+    def authorize(self, pattern: str, handler: AuthorizeHandler) -> AuthorizeHandler:
+        """See `Namespace.authorize`."""
+        self.authorization.add(pattern, handler)
+        self._registry.changed(self)
+        return handler
+
+    def on_server_side(self, event: str, handler: Handler) -> Handler:
+        """See `Namespace.on_server_side`."""
+        if event in self.server_side:
+            raise ConfigurationError(f"There is a handler of {event!r} already.")
+        self.server_side[event] = handler
+        self._registry.changed(self)
+        return handler
+
     def server_side_handler(self, event: str) -> Callable[..., Any]:
         """The handler of a server-side event. Raises `UsageError` if there is none."""
         handler = self.server_side.get(event)
         if handler is None:
             raise UsageError(f"There is no handler of {event!r} here.")
         return handler
+
+
+class HandlerRegistry:
+    """The handlers of a manager and its clones, by namespace."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        """Held while a namespace is looked up or made, which threads may do as well."""
+        self._living: WeakValueDictionary[str, Handlers] = WeakValueDictionary()
+        self._registered: dict[str, Handlers] = {}
+        self._listeners: WeakSet[HandlersListener] = WeakSet()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the namespaces that have handlers."""
+        return iter(list(self._registered))
+
+    def of(self, namespace: str) -> Handlers:
+        """The handlers of a namespace, made when first asked for."""
+        with self.lock:
+            handlers = self._living.get(namespace)
+            if handlers is None:
+                handlers = self._living[namespace] = Handlers(namespace, self)
+            return handlers
+
+    def tell(self, listener: HandlersListener) -> None:
+        """Tell one more manager which namespaces have handlers, now and later."""
+        with self.lock:
+            self._listeners.add(listener)
+            for namespace in self:
+                listener.handlers_changed(namespace)
+
+    def changed(self, handlers: Handlers) -> None:
+        """One was registered, or taken back."""
+        with self.lock:
+            if handlers:
+                self._registered[handlers.namespace] = handlers
+            else:
+                self._registered.pop(handlers.namespace, None)
+            for listener in list(self._listeners):
+                listener.handlers_changed(handlers.namespace)

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-
-from starlette.websockets import WebSocket
+from weakref import WeakMethod, ref
 
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.cluster.description import describe
@@ -22,9 +21,7 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, SidInUse
-from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
-from fastapi_rooms.servers import open_transport
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room, Sid
 from fastapi_rooms.worker.clients import Clients
@@ -49,25 +46,47 @@ class LocalNamespace:
     other workers ask for, and the `ManagedNamespace` of the manager's runs.
     """
 
-    def __init__(self, name: str, runtime: Runtime, handlers: Handlers) -> None:
+    def __init__(
+        self,
+        name: str,
+        runtime: Runtime,
+        handlers: Handlers,
+        make_public: Callable[[LocalNamespace], Namespace],
+    ) -> None:
         self.name = name
         """Its name, with the leading slash."""
-        self.namespace: Namespace
-        """What users have of it; set by that itself."""
+        self._make_public = make_public
+        self._public: ref[Namespace] | None = None  # it holds us
         self.runtime = self._runtime = runtime
         """What it shares with the manager's other namespaces."""
-        self.everyone = BroadcastOperator(self)
-        """The operator that addresses everyone in the namespace, on all workers."""
-        self._clients = Clients(name)
+        self.clients = self._clients = Clients(name)
+        """Who is connected to it here."""
         self._members: Membership[Transport] = Membership()
         self._listeners = Listeners()
-        self.events = Events(handlers.events)
+        self.events = Events(handlers.events, WeakMethod(self.settle))
         self._joins = Joins(
             name, runtime, self._members, self.events, handlers.authorization, self._clients.is_in
         )
-        self._handlers = handlers
+        self.handlers = self._handlers = handlers
+        """What the application has registered for it."""
         self._channel = runtime.channels.of_namespace(name)
-        runtime.namespaces[name] = self
+        runtime.living[name] = self
+
+    @property
+    def namespace(self) -> Namespace:
+        """What users have of it: one object as long as anybody holds that, else a new one."""
+        with self.handlers.lock:
+            public = None if self._public is None else self._public()
+            if public is None:
+                public = self._make_public(self)
+                self._public = ref(public)
+            return public
+
+    def settle(self) -> None:
+        """Be in reach of the runs while something is here, or can come: see `namespaces`."""
+        self._runtime.keep(
+            self, bool(self._clients or self._listeners or self.events.at_work or self.handlers)
+        )
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
@@ -158,11 +177,13 @@ class LocalNamespace:
         channels = (self._channel, *self._channels_of(rooms))
         await self._runtime.attribute(run.acquire(channels))
         listener = self._listeners.add(rooms, outbox or self.outbox, self.json, everyone=everyone)
+        self.settle()
         try:
             yield listener
         finally:
             if self._listeners.remove(listener):  # else the manager was closed meanwhile
                 run.release(channels)
+            self.settle()
 
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""
@@ -179,19 +200,6 @@ class LocalNamespace:
 
     # What connections call.
 
-    def open_transport(
-        self, websocket: WebSocket, on_overflow: Callable[[], None], on_lost: Callable[[], None]
-    ) -> Transport:
-        """A way to the client of an accepted connection."""
-        return open_transport(
-            websocket,
-            self.outbox,
-            on_overflow,
-            on_lost,
-            self._runtime.run.begin_drain,
-            direct_writes=self._runtime.settings.direct_writes,
-        )
-
     async def enter(self, client: Client) -> None:
         """Bring a client in, in the room of its own sid.
 
@@ -207,6 +215,7 @@ class LocalNamespace:
             run.release(channels)
             raise
         self._clients.add(client)
+        self.settle()
         self._members.add(socket.sid, client.transport)
         self._members.join(socket.sid, (socket.sid,))
         self.events.emit("connect", socket)
@@ -223,17 +232,10 @@ class LocalNamespace:
         self.events.emit("disconnect", socket)
         return True
 
-    def begin_disconnect(self, client: Client) -> None:
-        """Begin to close a client that is out of its rooms, and waits for its turn."""
-        self._clients.disconnects.begin(client)
-
     def ended(self, client: Client) -> None:
         """The block of a client is over."""
         self._clients.ended(client)
-
-    def check_free(self, sid: Sid) -> None:
-        """Raise `SidInUse` if a socket of this worker has the sid."""
-        self._clients.check_free(sid)
+        self.settle()
 
     # What sockets call.
 
@@ -339,6 +341,7 @@ class LocalNamespace:
         self._joins.forget()
         self._listeners = Listeners()
         self.events.forget()
+        self.settle()
 
     # Membership, and the channels it holds.
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import Adapter, SupportsShards
@@ -23,6 +23,9 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi_rooms.worker.local_namespace import LocalNamespace
 
 T = TypeVar("T")
 E = TypeVar("E", bound=AdapterUnavailable | ShuttingDown)
@@ -89,9 +92,23 @@ class Runtime:
         self.sharded = isinstance(adapter, SupportsShards)
         """Whether the adapter's channels are in shards, which can be lost one by one."""
         self.namespaces: dict[str, ManagedNamespace] = {}
+        """Those that have clients, listeners or handlers, and `/`: all that runs have to know."""
+        self.living: WeakValueDictionary[str, LocalNamespace] = WeakValueDictionary()
+        """Those that anybody holds, too: see `worker.namespaces`."""
         self.manager: object = None
         """The `RoomManager` that this is the runtime of; errors say so."""
         self._run: Run | None = None
+
+    def keep(self, namespace: LocalNamespace, needed: bool) -> None:
+        """Have a namespace among those that runs know, or no longer. `/` always is."""
+        if needed or namespace.name == "/":
+            self.namespaces[namespace.name] = namespace
+        else:
+            self.namespaces.pop(namespace.name, None)
+
+    def all_namespaces(self) -> list[LocalNamespace]:
+        """Those that there are now."""
+        return [found for known in self.living.valuerefs() if (found := known()) is not None]
 
     @property
     def run(self) -> Run:
@@ -219,7 +236,7 @@ class Runtime:
             await self.run.drain()
         finally:  # also if the drain was cut short: nobody may leave in the middle of the next run
             try:
-                await asyncio.gather(*(namespace.close() for namespace in self.namespaces.values()))
+                await asyncio.gather(*(namespace.close() for namespace in self._everywhere()))
             finally:
                 await self._close()
 
@@ -234,6 +251,10 @@ class Runtime:
 
     def abandon(self) -> None:
         """Forget a run whose event loop is gone, and with it everything that could be closed."""
-        for namespace in self.namespaces.values():
+        for namespace in self._everywhere():
             namespace.forget()
         self._run = None
+
+    def _everywhere(self) -> Iterable[ManagedNamespace]:
+        """All namespaces: what was sent in one may wait for members that have left since."""
+        return dict.fromkeys([*self.namespaces.values(), *self.all_namespaces()])

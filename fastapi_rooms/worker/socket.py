@@ -20,8 +20,10 @@ from fastapi_rooms.core.close_codes import (
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ClientError, InvalidMessage
 from fastapi_rooms.operators.broadcast import BroadcastOperator
+from fastapi_rooms.operators.dispatcher import Dispatcher
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 
@@ -32,20 +34,18 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 
-class SocketHost(Protocol):
+class SocketHost(Dispatcher, Protocol):
     """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
 
     name: str
 
-    namespace: Namespace
-    """What users have of it."""
+    @property
+    def namespace(self) -> Namespace:
+        """What users have of it."""
 
     @property
     def json(self) -> JsonCodec:
         """How values become JSON, and JSON values."""
-
-    everyone: BroadcastOperator
-    """Addresses everyone in the namespace."""
 
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
@@ -158,7 +158,7 @@ class Socket:
     @property
     def broadcast(self) -> BroadcastOperator:
         """Address everyone in the namespace but this socket."""
-        return self._host.everyone.except_(self.sid)
+        return BroadcastOperator(self._host, Target(except_=(self.sid,)))
 
     async def send_text(self, data: str) -> None:
         """Send text to this client, in order with the broadcasts it gets.

@@ -13,7 +13,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import InvalidMessage, InvalidRoomName
-from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.worker.socket import Socket
 from tests.unit.support import FakeTransport, RecordingDispatcher
 
@@ -38,7 +37,6 @@ class _Host(RecordingDispatcher):
         super().__init__()
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
-        self.everyone = BroadcastOperator(self)
 
     async def join(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("join", rooms))
