@@ -5,6 +5,9 @@ runtime          what the namespaces share: adapter, settings, and the present r
 run              one run, from start to close: interest, messages out, messages in, the drain
 confirmation     waiting for the adapter to confirm joins, or admitting clients without
 local_namespace  a namespace on this worker: everything meets here
+namespaces       which namespaces there are, and how long
+clients          who is connected to one
+handlers         what the application has registered for one
 connection       a client, from `rooms.connect` to the end of its block
 refusals         how a client is refused
 causes           what an exception that ends the block consists of
