@@ -62,7 +62,7 @@ from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
 from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
-from fastapi_rooms.worker.events import Gap
+from fastapi_rooms.worker.events import Gap, WorkerLost
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
@@ -131,6 +131,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Listener",
     "RoomMessage",
     "Socket",
+    "WorkerLost",
 ]
 
 try:

@@ -150,6 +150,7 @@ class Namespace(BroadcastOperator):
         | `create-room`, `delete-room` | the room | its first member has joined; its last has left |
         | `join-room`, `leave-room` | the room, the `Socket` | it has joined or left |
         | `gap` | a `Gap` | messages from other workers may have been missed |
+        | `worker-lost` | a `WorkerLost` | another worker has crashed, was killed, or is cut off |
 
         The room that a socket has by its own sid makes no events. A handler that raises is logged
         and harms nothing else. `off` takes a handler back. Raises `ConfigurationError` for an event

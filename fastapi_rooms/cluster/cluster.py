@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from inspect import isawaitable
-from typing import Any
 
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.cluster.collect import collect
-from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE
 from fastapi_rooms.cluster.heartbeat import HeartbeatMonitor, HeartbeatSettings
+from fastapi_rooms.cluster.known_rooms import KnownRooms, ToldOfLosses
 from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.cluster.requester import Requester
 from fastapi_rooms.cluster.responder import Responder, reason_of
@@ -33,7 +33,7 @@ class Cluster:
         channels: Channels,
         settings: HeartbeatSettings,
         next_sequence: Callable[[], int],
-        namespaces: Mapping[str, CommandTarget[Any]],
+        namespaces: Mapping[str, ToldOfLosses],
     ) -> None:
         self._node = node
         self._observer = settings.observer
@@ -44,6 +44,7 @@ class Cluster:
         self._monitor = HeartbeatMonitor(self._sender, settings, self)
         self._requester = Requester(self._sender, self._monitor)
         self._responder = Responder(self._sender, namespaces)
+        self._known_rooms = KnownRooms(self.request, namespaces, settings.interval)
 
     @property
     def nodes(self) -> frozenset[NodeId]:
@@ -65,6 +66,7 @@ class Cluster:
     async def start(self) -> None:
         """Discover the others: see `HeartbeatMonitor.start`."""
         await self._monitor.start()
+        self._known_rooms.start()
 
     def discover(self) -> None:
         """Find out again who is there, after this worker was cut off."""
@@ -77,6 +79,7 @@ class Cluster:
         """
         self._requester.close()
         self._monitor.discovered.set()
+        await self._known_rooms.close(timeout)
         await self._responder.close(timeout)
         await self._monitor.close(timeout)
 
@@ -159,3 +162,12 @@ class Cluster:
     def gone(self, node: NodeId, *, left: bool) -> None:
         """A worker has stopped, or died."""
         self._requester.gone(node, left=left)
+        if left:
+            self._known_rooms.forget(node)
+
+    def lost(self, node: NodeId) -> None:
+        """A worker has died without saying so."""
+        for name, namespace in list(self._namespaces.items()):
+            if namespace.wants_losses:
+                namespace.worker_lost(node, self._known_rooms.of(node, name))
+        self._known_rooms.forget(node)

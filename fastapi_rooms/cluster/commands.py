@@ -12,9 +12,10 @@ Arguments come from the network: each command checks them, and refuses what it c
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
@@ -25,7 +26,7 @@ from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import check_room, check_rooms
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ShuttingDown, UsageError
-from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 
 logger = logging.getLogger("fastapi_rooms")
@@ -56,6 +57,10 @@ class CommandTarget(Protocol[S]):
     @property
     def rooms(self) -> Mapping[Room, Any]:
         """Its rooms here."""
+
+    @property
+    def sids(self) -> Mapping[Sid, Any]:
+        """The sids here, each of which is the name of a room as well."""
 
     def sockets(self, target: Target, *, joining: bool = False) -> list[S]:
         """The sockets here that a target addresses; with `joining`, also those on their way in."""
@@ -89,6 +94,7 @@ class EmptyNamespace:
     """A namespace that has no sockets, rooms or handlers on this worker."""
 
     rooms: Mapping[Room, Any] = {}
+    sids: Mapping[Sid, Any] = {}
 
     def sockets(self, target: Target, *, joining: bool = False) -> list[Any]:  # noqa: ARG002 -- as every command target
         """None."""
@@ -106,6 +112,11 @@ class EmptyNamespace:
 
     async def disconnect_all(self, sockets: list[Any], code: int, reason: str) -> None:
         """There are none to disconnect."""
+
+    wants_losses = False
+
+    def worker_lost(self, node: NodeId, rooms: tuple[Room, ...]) -> None:
+        """There is nobody to tell."""
 
     def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
         """There is no handler."""
@@ -210,10 +221,16 @@ def disconnect(
 def rooms(
     namespace: CommandTarget[Any],
     target: Target,  # noqa: ARG001 -- all commands are alike
-    arguments: Arguments,  # noqa: ARG001
+    arguments: Arguments,
 ) -> list[Room]:
-    """The names of all rooms."""
-    return list(namespace.rooms)
+    """The names of all rooms; of so many at most, or without those of sids, if that is asked."""
+    sids, limit = arguments.get("sids", True), arguments.get("limit")
+    if not isinstance(sids, bool) or not (limit is None or (type(limit) is int and limit >= 0)):
+        raise UsageError("Which rooms? `sids` has to be true or false, and `limit` a number.")
+    names: Iterable[Room] = namespace.rooms
+    if not sids:
+        names = (name for name in names if name not in namespace.sids)
+    return list(islice(names, limit))
 
 
 def emit(

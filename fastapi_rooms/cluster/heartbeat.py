@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from fastapi_rooms.cluster.missing import Missing
 from fastapi_rooms.cluster.peers import MAX_INTERVAL, MAX_PEERS, Peers, Unidentified
 from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
@@ -75,7 +76,10 @@ class PeerListener(Protocol):
         """A worker that was not known has sent a heartbeat, which says whether it is new."""
 
     def gone(self, node: NodeId, *, left: bool) -> None:
-        """A worker has stopped (`left`), or died without saying so."""
+        """A worker has stopped (`left`), or died without saying so, or is cut off."""
+
+    def lost(self, node: NodeId) -> None:
+        """A worker has died without saying so, or has been cut off for as long."""
 
 
 class HeartbeatMonitor:
@@ -88,6 +92,7 @@ class HeartbeatMonitor:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._unidentified = Unidentified()
+        self._missing = Missing()
         self._dead_unidentified = 0
         self._tasks = Tasks()
         self._discovery: asyncio.Task[None] | None = None
@@ -155,12 +160,18 @@ class HeartbeatMonitor:
             if not new:  # a newcomer was never among the unidentified
                 self._unidentified.introduced()
             self._listener.met(node, new=new)
+        self._missing.remove(node)
         interval = self._interval if interval is None else interval
         self.peers.heard(node, self._loop.time(), interval)
 
     def gone(self, node: NodeId, *, left: bool = False) -> None:
         """A worker has stopped, or died."""
+        until = self.peers.until(node)
         self.peers.left(node)
+        if left:
+            self._missing.remove(node)
+        elif until is not None:
+            self._missing.add(node, until)
         self._listener.gone(node, left=left)
 
     # Discovery.
@@ -277,7 +288,10 @@ class HeartbeatMonitor:
         self._schedule_check()
         if not self._sender.connected or not self.discovered.is_set():
             return  # that nobody is heard says nothing of them, or they are about to answer
-        for node in self.peers.expire(self._loop.time()):
+        now = self._loop.time()
+        for node in self.peers.expire(now):
+            self._missing.add(node, now)
+        for node in self._missing.due(now, self._interval):
             self.check(node, silent=True)
 
     async def _check(self, key: tuple[NodeId, bool]) -> None:
@@ -286,8 +300,12 @@ class HeartbeatMonitor:
             receivers = await self._sender.send(node, self._heartbeat(HeartbeatKind.QUERY))
             if receivers:
                 receivers = max(receivers - await self._pattern_subscribers(), 0)
+            if silent and node not in self._missing:
+                return  # it was heard of meanwhile
             if receivers == 0 or (receivers is None and silent):
                 self.gone(node)
+                if silent and self._missing.remove(node):
+                    self._listener.lost(node)
         except AdapterUnavailable:
             pass
         finally:

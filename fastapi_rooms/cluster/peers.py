@@ -43,6 +43,10 @@ class Peers:
         if node in self._until or len(self._until) < MAX_PEERS:
             self._until[node] = now + MISSED * min(interval, MAX_INTERVAL)
 
+    def until(self, node: NodeId) -> float | None:
+        """Until when a worker is believed to live without being heard; `None` if it is unknown."""
+        return self._until.get(node)
+
     def left(self, node: NodeId) -> None:
         """A worker has gone."""
         self._until.pop(node, None)

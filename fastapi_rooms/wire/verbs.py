@@ -22,7 +22,7 @@ class Verb(StrEnum):
     DISCONNECT = "disconnect"
     """Disconnect the addressed sockets."""
     ROOMS = "rooms"
-    """Return the names of all rooms of a namespace."""
+    """Return the names of rooms of a namespace: all, or `limit` at most, and without `sids`."""
     EMIT = "emit"
     """Call the handler of a server-side event."""
     DESCRIBE = "describe"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.membership import Joined, Left
 from fastapi_rooms.errors import ConfigurationError
-from fastapi_rooms.types import Room
+from fastapi_rooms.types import NodeId, Room
 from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastapi_rooms")
 
 EventName = Literal[
-    "create-room", "delete-room", "join-room", "leave-room", "connect", "disconnect", "gap"
+    "create-room",
+    "delete-room",
+    "join-room",
+    "leave-room",
+    "connect",
+    "disconnect",
+    "gap",
+    "worker-lost",
 ]
 _NAMES = frozenset(get_args(EventName))
 
@@ -35,6 +42,10 @@ class _InNamespace:
     __slots__ = ("_namespace",)
 
     _namespace: Namespace
+
+    def _in(self, namespace: Namespace) -> Self:
+        object.__setattr__(self, "_namespace", namespace)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +77,31 @@ class Gap(_InNamespace):
         """
         return self._namespace
 
-    def _in(self, namespace: Namespace) -> Self:
-        object.__setattr__(self, "_namespace", namespace)
-        return self
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(_InNamespace):
+    """Another worker is gone, and has not said goodbye: it crashed, was killed, or is cut off.
+
+    Its clients are gone with it, or about to come to other workers, and no worker has told of their
+    leaving. One that drains and stops is not lost.
+    """
+
+    node: NodeId
+    """The id that it had."""
+    rooms: tuple[Room, ...]
+    """The rooms of this namespace that had a member there when it was last asked, by name.
+
+    It is asked every five heartbeats, by workers that have a handler of this event, and tells a
+    thousand rooms at most. It may have had more since, or none of these: look at who is there now.
+    """
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace that this is about: `lost.namespace.local.to(*lost.rooms)`.
+
+        It is no field, and one that was copied or made by hand has none.
+        """
+        return self._namespace
 
 
 class EventHandlers:

@@ -23,11 +23,11 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, SidInUse
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.transports import Transport
-from fastapi_rooms.types import Channel, Room, Sid
+from fastapi_rooms.types import Channel, NodeId, Room, Sid
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.events import Events, Gap
+from fastapi_rooms.worker.events import Events, Gap, WorkerLost
 from fastapi_rooms.worker.gaps import gap_of
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.joins import Joins
@@ -197,6 +197,15 @@ class LocalNamespace:
         names = self.rooms.keys() if rooms is None else rooms
         gap = Gap(since, until, tuple(sorted(names - self.sids.keys())))
         self.events.emit("gap", gap._in(self.namespace))
+
+    @property
+    def wants_losses(self) -> bool:
+        """Whether a handler is to be told of workers that are lost."""
+        return bool(self.events.handlers.of("worker-lost"))
+
+    def worker_lost(self, node: NodeId, rooms: tuple[Room, ...]) -> None:
+        """Tell the handlers that a worker is lost, and which rooms it had as far as is known."""
+        self.events.emit("worker-lost", WorkerLost(node, rooms)._in(self.namespace))
 
     # What connections call.
 

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from fastapi_rooms.adapters.base import (
     Adapter,
@@ -18,7 +18,7 @@ from fastapi_rooms.adapters.base import (
     SupportsShards,
 )
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.commands import CommandTarget
+from fastapi_rooms.cluster.known_rooms import ToldOfLosses
 from fastapi_rooms.core.deduplication import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.names import Channels, new_node_id
@@ -46,7 +46,7 @@ TURN_BYTES = 64 * 1024
 """How much may be sent in one turn of the event loop before the sender steps aside for a turn."""
 
 
-class ManagedNamespace(CommandTarget[Any], Protocol):
+class ManagedNamespace(ToldOfLosses, Protocol):
     """A namespace on this worker, as far as the manager runs it."""
 
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:

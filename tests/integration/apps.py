@@ -43,6 +43,7 @@ rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
     outbox=outbox,
     linger=0.1,
+    heartbeat=float(os.environ.get("HEARTBEAT", "3")),
     drain_window=float(os.environ.get("DRAIN_WINDOW", "5")),
     drain_timeout=float(os.environ.get("DRAIN_TIMEOUT", "3")),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import RequestTimeout, RoomManager
-from fastapi_rooms.testing import RedisServer
+from fastapi_rooms import RequestTimeout, RoomManager, WorkerLost
+from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import Client, Refused, heard
 from tests.integration.servers import Start, starter, uvicorn
 from tests.integration.workers import Connect, Workers
@@ -76,6 +77,36 @@ async def test_a_killed_worker_is_not_waited_for(
     assert await bob.rooms.to("lobby").count() == 2
     for client in (ann, bob):
         assert len(await client.rooms.nodes()) == 2
+
+
+async def test_a_killed_worker_is_lost_once_on_every_other_and_one_that_stops_or_comes_back_is_not(
+    own_redis: RedisServer, start: Start, connect: Connect
+) -> None:
+    interval = 0.3
+    servers = [start(uvicorn(), ROOMS_URL=own_redis.url, HEARTBEAT=str(interval)) for _ in "ab"]
+    workers = Workers.each_of(servers)
+    survivors = [RoomManager(own_redis.url, heartbeat=interval) for _ in range(2)]
+    told: list[list[WorkerLost]] = [[], []]
+    for rooms, mine in zip(survivors, told, strict=True):
+        rooms.on("worker-lost")(mine.append)
+        rooms.of("/chat").on("worker-lost")(mine.append)
+    async with survivors[0] as rooms, survivors[1]:
+        ann = await workers.connect(connect, 0)
+        await ann.socket.join("tea", "bar")
+        [node] = [socket.node for socket in await rooms.fetch_sockets()]
+        known = [each._runtime.run.cluster._known_rooms for each in survivors]
+        await eventually(lambda: {of.of(node, "/") for of in known} == {("bar", "tea")})
+
+        assert own_redis.kill_connections() == 8
+        await eventually(lambda: all(each.health.connected for each in survivors))
+        await eventually(lambda: all(len(each.nodes()) == 4 for each in survivors))
+        await asyncio.to_thread(servers[1].stop)
+        await eventually(lambda: all(len(each.nodes()) == 3 for each in survivors))
+        os.kill(ann.worker, signal.SIGKILL)
+        await eventually(lambda: [len(mine) for mine in told] == [2, 2])
+    for rooms, mine in zip(survivors, told, strict=True):
+        assert mine == [WorkerLost(node, ("bar", "tea")), WorkerLost(node, ())]
+        assert [lost.namespace for lost in mine] == [rooms, rooms.of("/chat")]
 
 
 async def test_a_frozen_worker_is_named_with_the_answers_of_the_others(

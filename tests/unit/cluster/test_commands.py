@@ -104,6 +104,16 @@ def test_a_namespace_that_is_not_here_handles_nothing_and_knows_of_no_worker() -
         COMMANDS[Verb.DESCRIBE](EMPTY_NAMESPACE, Target(), {})
 
 
+async def test_rooms_can_be_asked_for_without_those_of_sids_and_so_many_at_most(
+    rooms: RoomManager, people: dict[str, Member]
+) -> None:
+    here = rooms._here
+    assert set(await _run(Verb.ROOMS, here)) == {"ann", "bob", "cid", "lobby", "bar"}
+    assert set(await _run(Verb.ROOMS, here, sids=False, limit=2)) == {"lobby", "bar"}
+    assert len(await _run(Verb.ROOMS, here, sids=False, limit=1)) == 1
+    assert await _run(Verb.ROOMS, here, limit=0) == []
+
+
 async def _run(
     verb: Verb, namespace: CommandTarget[Any], target: Target = EVERYONE, **arguments: Any
 ) -> Any:
@@ -127,6 +137,9 @@ async def _run(
         (Verb.DISCONNECT, {"code": 1005, "reason": ""}),
         (Verb.DISCONNECT, {"code": 1000}),
         (Verb.DISCONNECT, {"code": 1000, "reason": "x" * 124}),
+        (Verb.ROOMS, {"limit": -1}),
+        (Verb.ROOMS, {"limit": True}),
+        (Verb.ROOMS, {"sids": None}),
         (Verb.EMIT, {}),
         (Verb.EMIT, {"event": "reload"}),
         (Verb.EMIT, {"event": 5, "args": []}),
