@@ -41,6 +41,7 @@ from fastapi_rooms import (
     RoomMessage,
     RoomsError,
     Socket,
+    WorkerLost,
 )
 
 rooms = RoomManager("redis://localhost:6379")
@@ -186,6 +187,12 @@ def missed(gap: Gap) -> None:
     assert_type(gap.rooms, tuple[str, ...])
     assert_type(gap.namespace, Namespace)
     assert_type(gap.until - gap.since, float)
+
+
+@rooms.on("worker-lost")
+async def tell(lost: WorkerLost) -> None:
+    assert_type(lost.rooms, tuple[str, ...])
+    assert_type(lost.namespace, Namespace)
 
 
 own_pages = AllowedOrigins("https://chat.example.com", same_host=True)

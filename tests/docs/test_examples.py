@@ -348,6 +348,18 @@ def test_namespaces(example: ModuleType) -> None:
             assert session.receive_text() == "We close in five minutes."
 
 
+@shows("docs/howto/namespaces.md", "tenants.py")
+def test_a_namespace_for_each_tenant(example: ModuleType) -> None:
+    with TestClient(example.app) as client:
+        for tenant in ("acme", "umbrella"):
+            path, namespace = f"/{tenant}/1", example.rooms.of(tenant)
+            with joined(client, namespace, path, path, room="1") as (ann, bob):
+                ann.send_text(tenant)
+                assert bob.receive_text() == tenant
+                assert set(example.rooms._runtime.namespaces) == {"/", f"/{tenant}"}
+        wait_until(lambda: set(example.rooms._runtime.namespaces) == {"/"})
+
+
 @shows("docs/howto/cluster.md", "app.py")
 def test_the_whole_cluster(example: ModuleType, redis_server: RedisServer) -> None:
     other = RoomManager(redis_server.url)
@@ -462,6 +474,18 @@ def test_events(example: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
                 assert bob.receive_json() == ann.receive_json()
         wait_until(lambda: len(caplog.messages) == 2)
         assert caplog.messages[1].endswith("has gone, 0 are here")
+
+
+@shows("docs/reference/events.md", "lost.py")
+def test_lost_workers(example: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        TestClient(example.app) as client,
+        joined(client, example.rooms, "/chat/tea", "/chat/tea") as (ann, bob),
+    ):
+        assert client.portal is not None
+        client.portal.call(example.rooms._here.worker_lost, "0a0657e0d0001936", ("bar", "tea"))
+        assert ann.receive_json() == bob.receive_json() == {"reload": "some of us may be gone"}
+    assert caplog.messages == ["Worker 0a0657e0d0001936 is lost, with members of 2 rooms"]
 
 
 @shows("docs/howto/sse.md", "app.py")

@@ -22,6 +22,7 @@ from fastapi_rooms import (
     RoomMessage,
     ServerReply,
     Worker,
+    WorkerLost,
 )
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.operators.remote import sockets_for
@@ -75,6 +76,9 @@ RESULTS = {
     ),
     "gap": Result(
         Gap(1.5, 2.5, ("cake", "tea")), Gap, {"since": 1.5, "until": 2.5, "rooms": ["cake", "tea"]}
+    ),
+    "lost": Result(
+        WorkerLost("n", ("cake", "tea")), WorkerLost, {"node": "n", "rooms": ["cake", "tea"]}
     ),
     "adapter": Result(
         AdapterHealth(connected=True, since=1.5, last_received=None),
