@@ -286,9 +286,13 @@ class HeartbeatMonitor:
 
     def _check_silent(self) -> None:
         self._schedule_check()
-        if not self._sender.connected or not self.discovered.is_set():
-            return  # that nobody is heard says nothing of them, or they are about to answer
         now = self._loop.time()
+        if not self._sender.connected:
+            # That nobody is heard says nothing of them; and they need as long as we to come back.
+            self._missing.cut_off(now, max(self._interval, RETRY_DELAY))
+            return
+        if not self.discovered.is_set():
+            return  # they are about to answer
         for node in self.peers.expire(now):
             self._missing.add(node, now)
         for node in self._missing.due(now, self._interval):

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fastapi_rooms import AdapterHealth
 from fastapi_rooms.cluster import heartbeat as heartbeat_module
 from fastapi_rooms.cluster import known_rooms as known_rooms_module
 from fastapi_rooms.cluster.cluster import Cluster
@@ -152,6 +153,25 @@ async def test_one_that_is_heard_while_it_is_looked_for_is_not_lost(
     carrier.release()
     await eventually(lambda: not cluster._monitor._checks)
     assert cluster.nodes == {ME, ANN}
+    assert told.lost == []
+    await cluster.close(1)
+
+
+async def test_nobody_is_lost_by_an_outage_of_ones_own(
+    carrier: Carrier, told: _Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat_module, "CHECKS_PER_INTERVAL", 10_000)
+    cluster = await started(carrier, told, interval=60)
+    monitor, health = cluster._monitor, carrier.health
+    carrier.health = AdapterHealth(connected=False, since=0, last_received=None)
+    await eventually(lambda: monitor._missing._earliest > 0, what="the outage is noticed")
+    receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE, SOON)
+    carrier.health = health
+    await eventually(lambda: ANN in monitor._missing)
+    assert cluster.nodes == {ME}
+    assert monitor._checks == {}
+    receive_heartbeat(cluster, ANN, HeartbeatKind.HELLO)
+    assert ANN not in monitor._missing
     assert told.lost == []
     await cluster.close(1)
 

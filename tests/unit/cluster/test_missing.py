@@ -34,6 +34,16 @@ def test_one_that_is_back_or_lost_is_missing_no_more() -> None:
     assert missing.due(9, 3) == []
 
 
+def test_after_an_outage_of_our_own_nobody_is_looked_for_until_all_could_be_heard() -> None:
+    missing = Missing()
+    missing.add(ANN, 9)
+    missing.cut_off(8, 3)
+    missing.cut_off(10, 3)
+    missing.add(BOB, 12)
+    assert missing.due(18, 3) == []
+    assert missing.due(19, 3) == [ANN, BOB]
+
+
 def test_no_more_are_remembered_than_are_believed_in() -> None:
     missing = Missing()
     for number in range(MAX_PEERS + 1):
