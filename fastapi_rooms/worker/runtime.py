@@ -256,5 +256,5 @@ class Runtime:
         self._run = None
 
     def _everywhere(self) -> Iterable[ManagedNamespace]:
-        """All namespaces: what was sent in one may wait for members that have left since."""
+        """All namespaces: a join may be under way in one that nobody is in yet, or any more."""
         return dict.fromkeys([*self.namespaces.values(), *self.all_namespaces()])
