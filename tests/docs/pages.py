@@ -17,6 +17,8 @@ _FENCE = re.compile(
     r"^```(?P<language>\w*)(?P<options>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 _TITLE = re.compile(r'title="([^"]+)"')
+_PART_OF_A_FILE = '--8<-- "'
+"""Such a block shows a file of the project, which has a test of its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,13 @@ def blocks(*languages: str, page: str = "") -> list[Block]:
                     code=match["code"],
                 )
             )
-    return [b for b in found if b.language in languages and page in ("", b.page)]
+    return [
+        b
+        for b in found
+        if b.language in languages
+        and page in ("", b.page)
+        and not b.code.startswith(_PART_OF_A_FILE)
+    ]
 
 
 def find(page: str, title: str, *, version: int = 1) -> Block:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,8 @@ from websockets.sync.client import connect
 from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import write_files
 from tests.docs.pages import ROOT, Block, blocks, files_of, find
-from tests.integration.servers import Server, Start, wait_until
+from tests.docs.programs import run_server
+from tests.integration.servers import Start, wait_until
 
 STARTS = dict.fromkeys(
     (block.page, line)
@@ -25,32 +24,6 @@ STARTS = dict.fromkeys(
     for line in block.code.splitlines()
     if line.startswith(("uvicorn", "gunicorn"))
 )
-
-
-def listens(server: Server) -> bool:
-    """Whether it does; fails if it has ended."""
-    assert server.process.poll() is None, server.log
-    try:
-        socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def run_server(start: Start, line: str, directory: Path) -> Server:
-    """Run a server's command line in a directory, on a port of our own."""
-    program, *arguments = shlex.split(line)
-    if program == "gunicorn":  # whose control socket would be in the home directory
-        arguments += ["--chdir", str(directory), "--no-control-socket", "-b", "127.0.0.1:{}"]
-    else:
-        arguments += ["--app-dir", str(directory), "--port", "{}"]
-    server = start(
-        lambda port: [sys.executable, "-m", program, *(a.format(port) for a in arguments)],
-        PYTHONPATH=f"{directory}:{ROOT}",
-        PYTHONWARNINGS="",  # uvicorn's own, as its user sees them
-    )
-    wait_until(lambda: listens(server), timeout=60)
-    return server
 
 
 @pytest.mark.parametrize(("page", "line"), STARTS, ids=map("-".join, STARTS))

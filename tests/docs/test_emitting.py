@@ -1,9 +1,8 @@
-"""The scripts and the Celery task that send from elsewhere, run beside a worker that delivers."""
+"""The scripts that send from elsewhere, run beside a worker that delivers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shlex
 import subprocess
@@ -17,7 +16,6 @@ from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapt
 from fastapi_rooms.testing import Cluster, RedisCluster, RedisServer
 from tests.docs.conftest import AllowOnCluster, as_user, write_files
 from tests.docs.pages import ROOT, blocks, files_of
-from tests.integration.servers import Start
 
 PAGE = "docs/howto/emitting.md"
 
@@ -98,18 +96,3 @@ async def test_the_acl_rule_shown_for_a_cluster_is_enough(
                 await async_emitter.to(room).send_text(room)
         heard = [await member.receive_text() for _ in range(6)]
         assert sorted(heard) == ["coffee", "coffee", "tea", "tea", "water", "water"]
-
-
-async def test_tasks_of_celerys_forked_workers_reach_the_room(
-    directory: Path, own_redis: RedisServer, start: Start
-) -> None:
-    (line,) = [b.code for b in blocks("sh", page=PAGE) if b.code.startswith("celery")]
-    command = [sys.executable, "-m", *shlex.split(line), "--concurrency", "2"]
-    async with Cluster(1, adapter=lambda: RedisAdapter(own_redis.url)) as cluster:
-        member = await cluster.member(cluster[0], "tea")
-        server = start(lambda _: command, PYTHONPATH=f"{directory}:{ROOT}", PYTHONWARNINGS="")
-        await run(directory, "-c", "import tasks; [tasks.report.delay('tea') for _ in '12345678']")
-        reports = [json.loads(await member.receive_text(60)) for _ in "12345678"]
-        assert reports == [{"report": "ready", "rows": 1234}] * 8
-        assert member.unread == []
-        await asyncio.to_thread(server.stop)

@@ -88,20 +88,6 @@ async def test_a_listener_with_a_policy_of_its_own() -> None:
         await asyncio.wait((running,))
 
 
-async def test_a_quiet_stream_is_kept_open() -> None:
-    async with RoomManager() as rooms:
-        fragment = the_fragment_with("still here")
-        quick = replace(fragment, code=fragment.code.replace("timeout=15", "timeout=0.01"))
-        stream = (await run(quick, rooms=rooms))["stream"]("tea")
-        assert await anext(stream) == ": still here\n\n"
-        await rooms.to("tea").send_text("hello")
-        lines = [await anext(stream)]
-        while lines[-1] == ": still here\n\n":
-            lines.append(await anext(stream))
-        assert lines[-1] == "data: hello\n\n"
-    assert [line async for line in stream if line != ": still here\n\n"] == []  # and ends
-
-
 # What is shown as text.
 
 

@@ -3,36 +3,74 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from starlette.testclient import TestClient
 
-from fastapi_rooms import RoomManager
+from fastapi_rooms import Emitter, RoomManager
 from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.docs.sessions import post
 from tests.integration.servers import wait_until
 
+PAGE = "docs/recipes/server-sent-events.md"
+CHANNEL = "rooms#/#tea#"
 
-@shows("docs/howto/sse.md", "app.py")
+
+@contextmanager
+def answer(address: str, path: str) -> Iterator[http.client.HTTPResponse]:
+    """What comes of a GET; at the end of the block the client goes."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    yield response
+    response.close()
+    connection.close()
+
+
+@contextmanager
+def stream(address: str) -> Iterator[http.client.HTTPResponse]:
+    with answer(address, "/events/tea") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        yield response
+
+
+def event(response: http.client.HTTPResponse) -> list[bytes]:
+    """The lines of the next event."""
+    lines = [response.readline()]
+    while lines[-1] != b"\n":
+        lines.append(response.readline())
+    return lines[:-1]
+
+
+@shows(PAGE, "app.py")
 def test_server_sent_events(example: ModuleType, serve: Serve, redis_server: RedisServer) -> None:
     address = serve(example.app)
-    stream = http.client.HTTPConnection(address, timeout=10)
-    stream.request("GET", "/events/tea")
-    response = stream.getresponse()
-    assert response.headers["Content-Type"].startswith("text/event-stream")
-    assert [response.readline(), response.readline()] == [b": listening\n", b"\n"]
-    post(address, "/events/tea", {"kettle": "on"})
-    assert [response.readline(), response.readline()] == [b'data: {"kettle":"on"}\n', b"\n"]
-    assert redis_server.numsub("rooms#/#tea#") == 1
-    response.close()
-    stream.close()  # the client goes, and with it the listener
-    wait_until(lambda: redis_server.numsub("rooms#/#tea#") == 0)
+    with stream(address) as response:
+        assert event(response) == [b": listening\n"]
+        post(address, "/events/tea", {"kettle": "on"})
+        assert event(response) == [b'data: {"kettle":"on"}\n']
+        assert redis_server.numsub(CHANNEL) == 1
+    wait_until(lambda: redis_server.numsub(CHANNEL) == 0)  # with the client goes the listener
 
 
-@shows("docs/howto/sse.md", "app.py")
-def test_server_sent_events_without_redis(example: ModuleType, serve: Serve) -> None:
+@shows(PAGE, "app.py")
+def test_a_client_that_reads_nothing_and_goes_takes_its_listener_with_it(
+    example: ModuleType, serve: Serve, redis_server: RedisServer
+) -> None:
+    address = serve(example.app)
+    with stream(address) as response:
+        assert event(response) == [b": listening\n"]
+        for _ in range(40):  # more than the server keeps for it, so that the stream has to wait
+            post(address, "/events/tea", "x" * 256 * 1024)
+    wait_until(lambda: redis_server.numsub(CHANNEL) == 0)
+
+
+@contextmanager
+def answer_without_redis(example: ModuleType, serve: Serve) -> Iterator[http.client.HTTPResponse]:
     with RedisServer() as redis:
         rooms = RoomManager(redis.url, join_timeout=0.3)
         example.app.dependency_overrides[example.rooms] = lambda: rooms
@@ -40,13 +78,47 @@ def test_server_sent_events_without_redis(example: ModuleType, serve: Serve) -> 
         address = serve(example.app)
         redis.kill()
         wait_until(lambda: not rooms.health.ready)
-        stream = http.client.HTTPConnection(address, timeout=10)
-        stream.request("GET", "/events/tea")
-        assert stream.getresponse().read() == b"event: unavailable\ndata:\n\n"
-        stream.close()
+        with answer(address, "/events/tea") as response:
+            yield response
 
 
-@shows("docs/howto/sse.md", "watcher.py")
+@shows(PAGE, "app.py")
+def test_server_sent_events_without_redis(example: ModuleType, serve: Serve) -> None:
+    with answer_without_redis(example, serve) as response:
+        assert response.status == 503
+
+
+@shows(PAGE, "by_hand.py")
+def test_events_by_hand_without_redis(example: ModuleType, serve: Serve) -> None:
+    with answer_without_redis(example, serve) as response:
+        assert response.read() == b"event: unavailable\ndata:\n\n"
+
+
+@shows(PAGE, "by_hand.py")
+def test_events_by_hand(example: ModuleType, serve: Serve, redis_server: RedisServer) -> None:
+    address = serve(example.app)
+    with stream(address) as response, Emitter(redis_server.url) as emitter:
+        assert event(response) == [b": listening\n"]
+        emitter.to("tea").send_json({"kettle": "on"})
+        assert event(response) == [b'data: {"kettle":"on"}\n']
+    wait_until(lambda: redis_server.numsub(CHANNEL) == 0)
+
+
+@shows(PAGE, "by_hand.py")
+async def test_a_quiet_stream_is_kept_open(example: ModuleType) -> None:
+    async with RoomManager() as rooms:
+        stream = example.stream(rooms, "tea", silence=0.01)
+        assert await anext(stream) == ": listening\n\n"
+        assert await anext(stream) == ": still here\n\n"
+        await rooms.to("tea").send_text("hello")
+        lines = [await anext(stream)]
+        while lines[-1] == ": still here\n\n":
+            lines.append(await anext(stream))
+        assert lines[-1] == "data: hello\n\n"
+    assert [line async for line in stream if line != ": still here\n\n"] == []  # and ends
+
+
+@shows(PAGE, "watcher.py")
 def test_a_listener_in_the_background(example: ModuleType, redis_server: RedisServer) -> None:
     with TestClient(example.app) as client:
         wait_until(lambda: redis_server.numsub("rooms#/#coffee#") == 1)
