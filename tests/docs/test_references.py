@@ -37,8 +37,18 @@ OTHERS_NAMES = {
     # Starlette's, FastAPI's
     *("FastAPI", "HTTPConnection", "HTTPException", "Request", "TestClient", "WebSocket"),
     *("WebSocketDisconnect", "WebSocketException", "TrustedHostMiddleware"),
+    *("EventSourceResponse", "ServerSentEvent"),
     # Python's, the browser's, Kubernetes', systemd's
-    *("CancelledError", "EventSource", "ExceptionGroup", "None", "True", "False"),
+    *(
+        "CancelledError",
+        "EventSource",
+        "ExceptionGroup",
+        "HttpOnly",
+        "None",
+        "SameSite",
+        "True",
+        "False",
+    ),
     *("TypeError", "ValueError"),
     *("ProcessPoolExecutor", "ThreadPoolExecutor", "TimeoutStopSec"),
     # Pydantic's and APScheduler's

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from redis.asyncio import Redis
 from starlette.testclient import TestClient
 from websockets.sync.client import ClientConnection, connect
 
@@ -53,9 +54,11 @@ def run_heard_by(client: ClientConnection) -> int:
 def test_an_outage_leaves_out_a_run_and_not_the_rest(
     example: ModuleType, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    example.EVERY = 1
-    example.rooms = example.rooms.clone(own_redis.url, publish_timeout=0.2)
-    example.Redis = Redirected(own_redis.url)
+    vars(example).update(
+        EVERY=1,
+        rooms=example.rooms.clone(own_redis.url, publish_timeout=0.2),
+        Redis=Redirected(own_redis.url),
+    )
     with TestClient(example.app) as client, client.websocket_connect("/bar") as ann:
         ann.receive_json()
         own_redis.kill()
@@ -71,8 +74,6 @@ class Redirected:
         self.url = url
 
     def from_url(self, _: str) -> object:
-        from redis.asyncio import Redis
-
         return Redis.from_url(self.url)
 
 

@@ -49,7 +49,7 @@ def heard(client: ClientConnection) -> Any:
 
 @shows("docs/recipes/who-is-online.md", "come_and_go.py")
 def test_a_user_with_two_tabs_comes_and_goes_once(example: ModuleType, serve: Serve) -> None:
-    example.GRACE = 0
+    vars(example)["GRACE"] = 0
     address = f"ws://{serve(example.app)}/chat/tea"
     with connect(f"{address}?user=ann") as ann:
         assert heard(ann) == {"came": "ann"}

@@ -213,7 +213,7 @@ def events(response: http.client.HTTPResponse, count: int) -> list[Any]:
 def test_a_login_that_expires_ends_its_connection(
     start_here: Start, redis_server: RedisServer
 ) -> None:
-    with Desk(start_here, redis_server, workers=1, DESK_LIFETIME="2") as desk:
+    with Desk(start_here, redis_server, workers=1, DESK_LIFETIME="3") as desk:
         ann = desk.join(1, "ann")
         assert end_of(ann) == (4401, "log in")
         assert desk.server.complaints == []
