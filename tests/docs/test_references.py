@@ -37,7 +37,7 @@ OTHERS_NAMES = {
     # Starlette's, FastAPI's
     *("FastAPI", "HTTPConnection", "HTTPException", "Request", "TestClient", "WebSocket"),
     *("WebSocketDisconnect", "WebSocketException", "TrustedHostMiddleware"),
-    *("EventSourceResponse", "ServerSentEvent"),
+    *("BrokenResourceError", "EventSourceResponse", "ServerSentEvent"),
     # Python's, the browser's, Kubernetes', systemd's
     *(
         "CancelledError",

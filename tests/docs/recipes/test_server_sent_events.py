@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import pytest
 from starlette.testclient import TestClient
 
 from fastapi_rooms import Emitter, RoomManager
@@ -15,6 +16,7 @@ from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.docs.sessions import post
 from tests.integration.servers import wait_until
+from tests.integration.uvicorn_thread import uvicorn_thread
 
 PAGE = "docs/recipes/server-sent-events.md"
 CHANNEL = "rooms#/#tea#"
@@ -67,6 +69,28 @@ def test_a_client_that_reads_nothing_and_goes_takes_its_listener_with_it(
         for _ in range(40):  # more than the server keeps for it, so that the stream has to wait
             post(address, "/events/tea", "x" * 256 * 1024)
     wait_until(lambda: redis_server.numsub(CHANNEL) == 0)
+
+
+@shows(PAGE, "app.py")
+def test_a_quiet_response_is_kept_open(
+    example: ModuleType, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.01)
+    with stream(serve(example.app)) as response:
+        assert event(response) == [b": listening\n"]
+        assert event(response) == [b": ping\n"]
+
+
+@shows(PAGE, "app.py")
+def test_a_stream_ends_when_the_server_stops(example: ModuleType) -> None:
+    with (
+        uvicorn_thread(example.app, lifespan="on", log_level="warning") as port,
+        stream(f"127.0.0.1:{port}") as response,
+    ):
+        assert event(response) == [b": listening\n"]
+        port.stop()
+        assert response.read() == b""
+        wait_until(port.stopped)
 
 
 @contextmanager
