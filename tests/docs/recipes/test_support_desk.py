@@ -156,7 +156,7 @@ def test_what_is_not_a_message_is_told(desk: Desk) -> None:
         ann.send(wrong)
         assert heard(ann)["type"] == "wrong"
     ann.send("x" * 20_000)
-    assert end_of(ann) == (1008, "too many messages")
+    assert end_of(ann) == (4429, "too many messages")
 
 
 def test_an_announcement_reaches_everyone(desk: Desk) -> None:
