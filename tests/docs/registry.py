@@ -22,6 +22,7 @@ RUN_ELSEWHERE = {
     "docs/howto/threads.md-render.py": "test_commands.py",
     "docs/howto/json.md-structs.py": "test_sending_pages.py",
     "docs/recipes/celery.md": "recipes/test_celery.py",
+    "docs/recipes/support-desk.md": "recipes/test_support_desk.py",
     "docs/tutorial/first-chat.md-two_workers.py": "test_commands.py",
 }
 

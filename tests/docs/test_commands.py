@@ -16,13 +16,14 @@ from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import write_files
 from tests.docs.pages import ROOT, Block, blocks, files_of, find
 from tests.docs.programs import run_server
+from tests.docs.registry import RUN_ELSEWHERE
 from tests.integration.servers import Start, wait_until
 
 STARTS = dict.fromkeys(
     (block.page, line)
     for block in blocks("sh")
     for line in block.code.splitlines()
-    if line.startswith(("uvicorn", "gunicorn"))
+    if line.startswith(("uvicorn", "gunicorn")) and block.page not in RUN_ELSEWHERE
 )
 
 
