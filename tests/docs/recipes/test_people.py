@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from types import ModuleType
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 from websockets.sync.client import ClientConnection, connect
 
+from fastapi_rooms.testing import RedisServer
 from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.docs.sessions import joined
 from tests.integration.servers import wait_until
+from tests.integration.uvicorn_thread import uvicorn_thread
 
 ANN, BOB = ({"cookie": f"session={session}"} for session in ("s3cret", "pa55"))
 
@@ -64,6 +68,23 @@ def test_a_user_with_two_tabs_comes_and_goes_once(example: ModuleType, serve: Se
         assert heard(ann) == {"gone": "bob"}
         ann.send("alone")
         assert heard(ann) == {"from": "ann", "text": "alone"}
+
+
+@shows("docs/recipes/who-is-online.md", "come_and_go.py")
+def test_who_goes_while_redis_is_away_leaves_no_traceback(
+    example: ModuleType, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    vars(example)["GRACE"] = 0
+    rooms = example.rooms.clone(own_redis.url, publish_timeout=0.3)
+    example.app.dependency_overrides[example.rooms] = lambda: rooms
+    example.app.router.lifespan_context = rooms.lifespan
+    with uvicorn_thread(example.app, lifespan="on", log_level="warning") as port:
+        with connect(f"ws://127.0.0.1:{port}/chat/tea?user=ann") as ann:
+            assert heard(ann) == {"came": "ann"}
+            own_redis.kill()
+            wait_until(lambda: not rooms.health.ready)
+        wait_until(lambda: not rooms.sids)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @shows("docs/recipes/typing.md", "app.py")
