@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from fastapi_rooms.core.checks import check_count
 from fastapi_rooms.core.close_codes import check_close_code
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.errors import ConfigurationError
 
 T = TypeVar("T")
+W = TypeVar("W")
+
+MIN_DISCARDED = 32
+"""So many discarded entries may stay in an outbox, to be passed over, before it is tidied up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,11 @@ class OutboxPolicy:
     """
 
     max_bytes: int = 1024 * 1024
-    """How many bytes may be queued. An empty queue takes any message, whatever its size."""
+    """How many bytes may be queued. An empty queue takes any message, whatever its size.
+
+    Each message counts its length and 256 bytes, about what its place in the queue costs. So there
+    is a limit on empty messages, too: with the default of 1 MiB, 4096 of them.
+    """
 
     overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"
     """What happens to a message that does not fit.
@@ -55,29 +64,50 @@ class Verdict(Enum):
     """Nothing: it did not fit and the policy is `close`, so the caller has to close the reader."""
 
 
-class _Entry(NamedTuple, Generic[T]):
-    item: T
-    size: int
-    awaited: bool
+class Entry(Generic[T, W]):
+    """An item's place in an outbox."""
+
+    __slots__ = ("item", "size", "waiter")
+
+    def __init__(self, item: T, size: int, waiter: W | None) -> None:
+        self.item: T | None = item
+        """The item; `None` once it is discarded."""
+        self.size = size
+        """How many bytes it counts; 0 once it is discarded, or has left the outbox."""
+        self.waiter = waiter
+        """What its sender waits for, if it waits."""
 
 
-class Outbox(Generic[T]):
-    """A first-in, first-out queue of at most `policy.max_bytes` bytes, beside awaited items."""
+class Outbox(Generic[T, W]):
+    """A first-in, first-out queue of at most `policy.max_bytes` bytes, beside awaited items.
 
-    __slots__ = ("_awaited_bytes", "_awaited_count", "_entries", "_policy", "dropped", "size")
+    Every item counts its own size and `ENTRY_BYTES`. Items are `T`; what the sender of an awaited
+    item waits for is a `W`, which the outbox only keeps.
+    """
+
+    __slots__ = (
+        "_awaited_bytes",
+        "_awaited_count",
+        "_discarded",
+        "_entries",
+        "_policy",
+        "dropped",
+        "size",
+    )
 
     def __init__(self, policy: OutboxPolicy) -> None:
         self._policy = policy
-        self._entries: deque[_Entry[T]] = deque()
+        self._entries: deque[Entry[T, W]] = deque()
+        self._discarded = 0  # entries that are still there, and passed over
         self._awaited_count = 0
         self._awaited_bytes = 0
         self.size = 0
-        """How many bytes are queued."""
+        """How many bytes are queued, `ENTRY_BYTES` for each item among them."""
         self.dropped = 0
         """How many items the policy has dropped so far."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - self._discarded
 
     def offer(self, item: T, size: int, *, buffered: int = 0) -> Verdict:
         """Queue an item, or apply the policy if it does not fit.
@@ -85,8 +115,9 @@ class Outbox(Generic[T]):
         `buffered` is how many bytes have left this queue and are still in the transport's own
         buffer; they count towards the limit.
         """
+        size += ENTRY_BYTES
         limit = self._policy.max_bytes - buffered
-        if self._entries and self.size + size > limit:
+        if self.size and self.size + size > limit:
             if self._policy.overflow == "close":
                 return Verdict.OVERFLOW
             can_make_room = self._awaited_count == 0 or self._awaited_bytes + size <= limit
@@ -94,40 +125,76 @@ class Outbox(Generic[T]):
                 self.dropped += 1
                 return Verdict.DROPPED
             self._drop_oldest(limit - size)
-        self._entries.append(_Entry(item, size, awaited=False))
+        self._entries.append(Entry(item, size, None))
         self.size += size
         return Verdict.QUEUED
 
-    def push(self, item: T, size: int) -> None:
-        """Queue an item that a caller awaits. It is never dropped, as its caller is slowed down."""
-        self._entries.append(_Entry(item, size, awaited=True))
+    def push(self, item: T, size: int, waiter: W) -> Entry[T, W]:
+        """Queue an item that a caller awaits. It is never dropped, as its caller is slowed down.
+
+        A caller that stops waiting takes it back: see `discard`.
+        """
+        size += ENTRY_BYTES
+        entry = Entry(item, size, waiter)
+        self._entries.append(entry)
         self._awaited_count += 1
         self._awaited_bytes += size
         self.size += size
+        return entry
 
-    def pop(self) -> T:
-        """Remove and return the oldest item. Raises `IndexError` if the queue is empty."""
-        entry = self._entries.popleft()
+    def discard(self, entry: Entry[T, W]) -> bool:
+        """Take back an item that was pushed; false if it has left the outbox already.
+
+        It does not count as dropped.
+        """
+        if not entry.size:
+            return False
+        self._forget(entry)
+        entry.item = entry.waiter = None
+        self._discarded += 1
+        if self._discarded > max(MIN_DISCARDED, len(self._entries) // 2):
+            self._entries = deque(entry for entry in self._entries if entry.size)
+            self._discarded = 0
+        return True
+
+    def pop(self) -> tuple[T, W | None]:
+        """Remove and return the oldest item, and what its sender waits for.
+
+        Raises `IndexError` if the outbox is empty.
+        """
+        while True:
+            entry = self._entries.popleft()
+            if entry.size:
+                self._forget(entry)
+                return entry.item, entry.waiter  # type: ignore[return-value]  # not discarded
+            self._discarded -= 1
+
+    def clear(self) -> list[tuple[T, W | None]]:
+        """Remove and return all items, oldest first. They do not count as dropped."""
+        items = []
+        while len(self):
+            items.append(self.pop())
+        self._entries.clear()
+        self._discarded = 0
+        return items
+
+    def _forget(self, entry: Entry[T, W]) -> None:
+        """Count an entry no more."""
         self.size -= entry.size
-        if entry.awaited:
+        if entry.waiter is not None:
             self._awaited_count -= 1
             self._awaited_bytes -= entry.size
-        return entry.item
-
-    def clear(self) -> list[T]:
-        """Remove and return all items, oldest first. They do not count as dropped."""
-        items = [entry.item for entry in self._entries]
-        self._entries.clear()
-        self.size = self._awaited_count = self._awaited_bytes = 0
-        return items
+        entry.size = 0
 
     def _drop_oldest(self, down_to: int) -> None:
         awaited = []
         while self._entries and self.size > down_to:
             entry = self._entries.popleft()
-            if entry.awaited:
+            if entry.waiter is not None:
                 awaited.append(entry)
-            else:
-                self.size -= entry.size
+            elif entry.size:
+                self._forget(entry)
                 self.dropped += 1
+            else:
+                self._discarded -= 1
         self._entries.extendleft(reversed(awaited))

@@ -25,8 +25,8 @@ from fastapi_rooms.transports.base import ignore
 
 logger = logging.getLogger("fastapi_rooms")
 
-_Item = tuple[Payload | None, asyncio.Future[None] | None]
-"""A message and, if its sender waits, the future that is done when it is sent.
+_Messages = Outbox[Payload | None, asyncio.Future[None]]
+"""Messages and, where a sender waits, the future that is done when the message is sent.
 
 `flush` queues an item without a message, to learn when all earlier ones are sent.
 """
@@ -53,7 +53,7 @@ class AsgiTransport:
         self.receive: Callable[[], Awaitable[Message]] = websocket.receive
         self._on_overflow = on_overflow
         self._on_lost = on_lost
-        self._outbox: Outbox[_Item] = Outbox(policy)
+        self._outbox: _Messages = Outbox(policy)
         self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Task[None] | None = None
         self._sending = False
@@ -62,7 +62,7 @@ class AsgiTransport:
 
     @property
     def pending(self) -> int:
-        """How many bytes are queued. The server's own buffer is not known."""
+        """How many bytes the outbox counts. The server's own buffer is not known."""
         return self._outbox.size
 
     @property
@@ -75,7 +75,7 @@ class AsgiTransport:
         if self._stopped:
             return
         for payload in message.parts:
-            if self._outbox.offer((payload, None), len(payload.data)) is Verdict.OVERFLOW:
+            if self._outbox.offer(payload, len(payload.data)) is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)
                 self._stop_writing()
                 return
@@ -89,14 +89,16 @@ class AsgiTransport:
             self.write(message)
 
     async def send(self, payload: Payload) -> None:
-        """Send the message from the caller's task, or queue it and wait if others are queued."""
+        """Send the message from the caller's task, or queue it and wait if others are queued.
+
+        One that is cancelled takes the message back if it is still queued. If the server's `send`
+        has it, what becomes of it is the server's to say, where the caller's task sends; and it is
+        sent to its end where it had been queued.
+        """
         if self._stopped:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        if self._sending or self._outbox:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((payload, waiter), len(payload.data))
-            self._start_writer()
-            await waiter
+        if self._sending or self._outbox or self._writer is not None:
+            await self._wait_for(payload, len(payload.data))
             return
         try:
             if not await self._send(payload):
@@ -119,11 +121,8 @@ class AsgiTransport:
             if self._writer is not None:
                 await asyncio.wait((self._writer,))
                 continue
-            reached: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((None, reached), 0)
-            self._start_writer()
             with suppress(WebSocketDisconnect):
-                await reached
+                await self._wait_for(None, 0)
         return not self._stopped
 
     async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- ASGI cannot abort
@@ -137,6 +136,17 @@ class AsgiTransport:
         self._stop_writing()
         if self._writer is not None:
             self._writer.cancel()
+
+    async def _wait_for(self, payload: Payload | None, size: int) -> None:
+        """Queue a message, and return when it is sent; if cancelled before, take it back."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        entry = self._outbox.push(payload, size, waiter)
+        self._start_writer()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._outbox.discard(entry)
+            raise
 
     def _stop_writing(self) -> None:
         """Drop queued and later messages, and fail waiting senders. A running `send` goes on."""
@@ -160,6 +170,8 @@ class AsgiTransport:
     async def _write_queued(self) -> None:
         while self._outbox:
             payload, waiter = self._outbox.pop()
+            if waiter is not None and waiter.done():  # its sender was cancelled in this turn
+                continue
             sent = False
             try:
                 sent = payload is None or await self._send(payload)

@@ -48,7 +48,7 @@ class Transport(Protocol):
 
     @property
     def pending(self) -> int:
-        """How many bytes are queued or buffered for the client."""
+        """How many bytes the outbox counts, and the server is known to buffer for the client."""
 
     @property
     def dropped(self) -> int:
@@ -66,6 +66,7 @@ class Transport(Protocol):
     async def send(self, payload: Payload) -> None:
         """Send a message after all earlier ones; return when the server has accepted it.
 
+        If it is cancelled while the message is queued, the message is not sent.
         Raises `WebSocketDisconnect` if the client is disconnected.
         """
 

@@ -19,6 +19,7 @@ from fastapi_rooms.core.close_codes import (
     TRY_AGAIN_LATER,
     shorten_reason,
 )
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.errors import (
     AdapterUnavailable,
     ClientError,
@@ -311,10 +312,12 @@ class Connection:
         policy = self._namespace.outbox
         if self._begin_closing(policy.close_code, "too slow", flush=False):
             logger.info(
-                "%s was closed (%d): it left more than %d bytes unread",
+                "%s was closed (%d): more than %d bytes waited for it to read, where each message "
+                "counts its length and %d bytes",
                 self.socket,
                 policy.close_code,
                 policy.max_bytes,
+                ENTRY_BYTES,
             )
 
     def _begin_closing(self, code: int, reason: str, *, flush: bool) -> bool:

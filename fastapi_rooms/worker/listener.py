@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
@@ -28,7 +29,7 @@ class Listener(AsyncIterator[RoomMessage]):
         self.rooms = rooms
         """The rooms listened to."""
         self._policy = policy
-        self._waiting: Outbox[RoomMessage] = Outbox(policy)
+        self._waiting: Outbox[RoomMessage, None] = Outbox(policy)
         self._arrived = asyncio.Event()
         self._overflowed = False
         self._closed = False
@@ -74,14 +75,15 @@ class Listener(AsyncIterator[RoomMessage]):
                 names = ", ".join(map(repr, self.rooms)) or "everyone"
                 raise ListenerOverflow(
                     f"More than {self._policy.max_bytes} bytes waited for this listener of "
-                    f"{names}. Read faster, or listen with "
-                    "outbox=OutboxPolicy(overflow='drop_oldest')."
+                    f"{names}, where each message counts its length and {ENTRY_BYTES} bytes. Read "
+                    "faster, or listen with outbox=OutboxPolicy(overflow='drop_oldest')."
                 )
             if self._closed:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        return self._waiting.pop()
+        message, _ = self._waiting.pop()
+        return message
 
 
 class Listeners:

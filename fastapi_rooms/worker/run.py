@@ -19,6 +19,7 @@ from fastapi_rooms.adapters.base import (
 )
 from fastapi_rooms.cluster.cluster import Cluster
 from fastapi_rooms.cluster.known_rooms import ToldOfLosses
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.deduplication import MAX_SHARDED_SOURCES, Duplicates
 from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.names import Channels, new_node_id
@@ -263,7 +264,7 @@ class Run:
         """
         if self._turn_bytes == 0:
             self._loop.call_soon(self._new_turn)
-        self._turn_bytes += len(payload.data) + 64
+        self._turn_bytes += len(payload.data) + ENTRY_BYTES
         return self._turn_bytes > self._turn_share
 
     def _new_turn(self) -> None:

@@ -104,7 +104,11 @@ class Socket:
 
     @property
     def pending(self) -> int:
-        """Bytes that wait for this client to read."""
+        """Bytes that wait for this client to read, as `OutboxPolicy.max_bytes` counts them.
+
+        Each message that is queued counts its length and 256 bytes; what the server's own buffer
+        holds, where that is known, its length.
+        """
         return self._transport.pending
 
     @property
@@ -163,7 +167,8 @@ class Socket:
     async def send_text(self, data: str) -> None:
         """Send text to this client, in order with the broadcasts it gets.
 
-        Waits for a client that is behind. Raises `WebSocketDisconnect` when it is gone.
+        Waits for a client that is behind. Raises `WebSocketDisconnect` when it is gone. If it is
+        cancelled, by a timeout say, the message is not sent any more, unless the server has it.
         """
         await self._send(Payload.of_text(data))
 

@@ -43,6 +43,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.servers.uvicorn.connection import (
@@ -59,11 +60,15 @@ from fastapi_rooms.transports.base import ignore
 _ENCODE_METHODS = {"WebSocketsSansIOProtocol": "data_to_send", "WSProtocol": "send"}
 """The method of `conn` that returns the bytes to write, by the protocol's class."""
 
-_Item = tuple[bytes, asyncio.Future[None] | None]
-"""A frame and, if its sender waits, the future that is done when asyncio has it."""
+_Frames = Outbox[bytes, asyncio.Future[None]]
+"""Frames and, where a sender waits, the future that is done when asyncio has the frame."""
 
 _HIGH_WATER = 64 * 1024
 """asyncio's default high-water mark, in bytes; also about how much is written at once."""
+
+_MAX_WRITES = _HIGH_WATER // ENTRY_BYTES
+"""How many writes asyncio may buffer. It keeps each by itself, however short, and counts them all
+whenever it is asked how many bytes there are."""
 
 
 class UvicornTransport:
@@ -72,6 +77,7 @@ class UvicornTransport:
     name = "uvicorn"
 
     __slots__ = (
+        "_buffered_writes",
         "_buffering",
         "_conn",
         "_deferred_shutdown",
@@ -131,12 +137,13 @@ class UvicornTransport:
         # While the server waits for the drain to close this: the seconds that it then has.
         self._deferred_shutdown: float | None = None
         self._loop = asyncio.get_running_loop()
-        self._outbox: Outbox[_Item] | None = None  # rarely needed
+        self._outbox: _Frames | None = None  # rarely needed
         self._skipped = 0
         self._paused = False
         self._stopped = False
         self._writable = True
         self._buffering = False
+        self._buffered_writes = 0
         self.fd = self._socket_fd = socket_fd_of(transport)
         if self._socket_fd is not None:
             transport.set_write_buffer_limits(high=0)
@@ -157,7 +164,7 @@ class UvicornTransport:
 
     @property
     def pending(self) -> int:
-        """How many bytes are in the outbox and in asyncio's buffer."""
+        """How many bytes the outbox counts, and are in asyncio's buffer."""
         queued = self._outbox.size if self._outbox is not None else 0
         return queued + self._transport.get_write_buffer_size()
 
@@ -181,15 +188,16 @@ class UvicornTransport:
             self._skipped += len(message.parts)
 
     async def send(self, payload: Payload) -> None:
-        """Pass the frame to asyncio, after those that are queued; return when asyncio has it."""
+        """Pass the frame to asyncio, after those that are queued; return when asyncio has it.
+
+        One that is cancelled before asyncio has the frame takes it back.
+        """
         if self._writable:
             self._write(payload.frame)
             return
         if not self._is_open():
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._get_outbox().push((payload.frame, waiter), len(payload.frame))
-        await waiter
+        await self._wait_for(self._get_outbox(), payload.frame)
 
     @property
     def is_flushed(self) -> bool:
@@ -198,10 +206,8 @@ class UvicornTransport:
     async def flush(self) -> bool:
         """Queue an empty item after all others, and wait until it is reached."""
         while self._outbox and self._is_open():
-            reached: asyncio.Future[None] = self._loop.create_future()
-            self._outbox.push((b"", reached), 0)
             try:
-                await reached
+                await self._wait_for(self._outbox, b"")
             except WebSocketDisconnect:
                 return False
         return self._is_open()
@@ -243,7 +249,17 @@ class UvicornTransport:
             and not self._transport.is_closing()
         )
 
-    def _get_outbox(self) -> Outbox[_Item]:
+    async def _wait_for(self, outbox: _Frames, frame: bytes) -> None:
+        """Queue a frame, and return when asyncio has it; if cancelled before, take it back."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        entry = outbox.push(frame, len(frame), waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            outbox.discard(entry)
+            raise
+
+    def _get_outbox(self) -> _Frames:
         if self._outbox is None:
             self._outbox = Outbox(self._policy)
         return self._outbox
@@ -254,7 +270,7 @@ class UvicornTransport:
         outbox = self._get_outbox()
         buffered = self._transport.get_write_buffer_size()
         for payload in message.parts:
-            verdict = outbox.offer((payload.frame, None), len(payload.frame), buffered=buffered)
+            verdict = outbox.offer(payload.frame, len(payload.frame), buffered=buffered)
             if verdict is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)
                 self.stop()
@@ -294,9 +310,12 @@ class UvicornTransport:
             self._check_high_water()
 
     def _check_high_water(self) -> None:
-        """Pause if asyncio would have paused by now with its default high-water mark."""
-        may_pause = self._buffering and not self._paused
-        if may_pause and self._transport.get_write_buffer_size() > _HIGH_WATER:
+        """Called after each write: pause where asyncio would by its default high-water mark."""
+        if not self._buffering or self._paused:
+            return
+        self._buffered_writes += 1
+        is_full = self._buffered_writes > _MAX_WRITES
+        if is_full or self._transport.get_write_buffer_size() > _HIGH_WATER:
             self._pause()
 
     def _pause(self) -> None:
@@ -307,6 +326,7 @@ class UvicornTransport:
 
     def _resume_writing(self) -> None:
         was_paused, self._paused, self._buffering = self._paused, False, False
+        self._buffered_writes = 0
         while self._outbox and not self._paused:  # writing may pause it again
             self._write_batch(self._outbox)
         if self._paused:
@@ -338,13 +358,16 @@ class UvicornTransport:
         else:
             self._transport.close()
 
-    def _write_batch(self, outbox: Outbox[_Item]) -> None:
+    def _write_batch(self, outbox: _Frames) -> None:
         frames = []
         size = 0
         while outbox and size < _HIGH_WATER:
             frame, waiter = outbox.pop()
+            if waiter is not None:
+                if waiter.done():  # its sender was cancelled in this turn
+                    continue
+                waiter.set_result(None)
             frames.append(frame)
             size += len(frame)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-        self._write(b"".join(frames))
+        if frames:
+            self._write(b"".join(frames))

@@ -15,6 +15,9 @@ from fastapi_rooms.testing.waiting import eventually
 EVERY_BYTE = bytes(range(256))
 LAST = "that is all"
 
+FIVE = 5 * (20 + 256)
+"""Room for five messages of 20 bytes, as `OutboxPolicy.max_bytes` counts them."""
+
 
 async def heard(*members: Member, worker: RoomManager) -> list[list[str | bytes]]:
     """What each member has been sent so far: `worker`, the sender, tells them that this is all."""
@@ -281,7 +284,7 @@ class DeliverySuite(ManagerBench):
         one, two, _ = cluster
         member = await cluster.member(two, "news")
         sent = [f"{number:020}" for number in range(20)]
-        async with two.listen("news", outbox=OutboxPolicy(max_bytes=100)) as messages:
+        async with two.listen("news", outbox=OutboxPolicy(max_bytes=FIVE)) as messages:
             for text in sent:
                 await one.to("news").send_text(text)
             assert await heard(member, worker=one) == [sent]
@@ -291,7 +294,7 @@ class DeliverySuite(ManagerBench):
 
     async def test_a_listener_may_rather_miss_the_oldest(self, cluster: Cluster) -> None:
         one, two, _ = cluster
-        policy = OutboxPolicy(max_bytes=100, overflow="drop_oldest")
+        policy = OutboxPolicy(max_bytes=FIVE, overflow="drop_oldest")
         async with two.listen("news", outbox=policy) as messages:
             for number in range(20):
                 await one.to("news").send_text(f"{number:020}")

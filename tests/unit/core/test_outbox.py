@@ -1,28 +1,40 @@
-"""Outboxes: a bound in bytes, and what happens past it."""
+"""Outboxes: a bound in bytes, and what happens past it.
+
+Each item is as many entries' cost "long" as its name: so that the bounds below read as numbers.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
+from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.core.outbox import MIN_DISCARDED, Entry, Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.errors import ConfigurationError
 
 QUEUED, DROPPED, OVERFLOW = Verdict.QUEUED, Verdict.DROPPED, Verdict.OVERFLOW
 
-
-def _drain(outbox: Outbox[str]) -> list[str]:
-    return [outbox.pop() for _ in range(len(outbox))]
+UNIT = ENTRY_BYTES
 
 
-def _filled(overflow: Any, *items: str, max_bytes: int = 4) -> Outbox[str]:
-    """An outbox in which every item is as many bytes long as its name."""
-    outbox: Outbox[str] = Outbox(OutboxPolicy(max_bytes, overflow))
+def _drain(outbox: Outbox[str, str]) -> list[str]:
+    return [outbox.pop()[0] for _ in range(len(outbox))]
+
+
+def _offer(outbox: Outbox[str, str], item: str, *, buffered: int = 0) -> Verdict:
+    """Offer an item that counts as many units as its name is long."""
+    return outbox.offer(item, (len(item) - 1) * UNIT, buffered=buffered * UNIT)
+
+
+def _push(outbox: Outbox[str, str], item: str) -> Entry[str, str]:
+    return outbox.push(item, (len(item) - 1) * UNIT, f"who waits for {item}")
+
+
+def _filled(overflow: Any, *items: str, limit: int = 4) -> Outbox[str, str]:
+    outbox: Outbox[str, str] = Outbox(OutboxPolicy(limit * UNIT, overflow))
     for item in items:
-        assert outbox.offer(item, len(item)) is QUEUED
+        assert _offer(outbox, item) is QUEUED
     return outbox
 
 
@@ -63,7 +75,7 @@ def test_the_smallest_bound_is_one_byte() -> None:
 
 def test_items_leave_in_the_order_they_came() -> None:
     outbox = _filled("close", "a", "bb", "c")
-    assert outbox.size == 4
+    assert outbox.size == 4 * UNIT
     assert _drain(outbox) == ["a", "bb", "c"]
     assert outbox.size == 0
 
@@ -75,8 +87,8 @@ def test_taking_from_an_empty_outbox_is_an_index_error() -> None:
 
 def test_exactly_the_limit_may_wait() -> None:
     outbox = _filled("close", "aaa", "b")
-    assert outbox.size == 4
-    assert outbox.offer("c", 1) is OVERFLOW
+    assert outbox.size == 4 * UNIT
+    assert _offer(outbox, "c") is OVERFLOW
 
 
 @pytest.mark.parametrize("overflow", ["close", "drop_oldest", "drop_newest"])
@@ -86,67 +98,67 @@ def test_one_item_may_always_wait_whatever_its_size(overflow: str) -> None:
 
 def test_close_gives_the_reader_up_and_leaves_the_queue_as_it_was() -> None:
     outbox = _filled("close", "aa", "bb")
-    assert outbox.offer("c", 1) is OVERFLOW
+    assert _offer(outbox, "c") is OVERFLOW
     assert outbox.dropped == 0
     assert _drain(outbox) == ["aa", "bb"]
 
 
 def test_drop_newest_refuses_what_does_not_fit() -> None:
     outbox = _filled("drop_newest", "aa", "b")
-    assert outbox.offer("cc", 2) is DROPPED
-    assert outbox.offer("d", 1) is QUEUED
+    assert _offer(outbox, "cc") is DROPPED
+    assert _offer(outbox, "d") is QUEUED
     assert outbox.dropped == 1
     assert _drain(outbox) == ["aa", "b", "d"]
 
 
 def test_drop_oldest_makes_room_by_dropping_no_more_than_it_must() -> None:
     outbox = _filled("drop_oldest", "a", "b", "c", "d")
-    assert outbox.offer("ee", 2) is QUEUED
+    assert _offer(outbox, "ee") is QUEUED
     assert outbox.dropped == 2
     assert _drain(outbox) == ["c", "d", "ee"]
 
 
 def test_drop_oldest_drops_everything_for_an_item_over_the_limit() -> None:
     outbox = _filled("drop_oldest", "a", "b")
-    assert outbox.offer("c" * 9, 9) is QUEUED
+    assert _offer(outbox, "c" * 9) is QUEUED
     assert outbox.dropped == 2
     assert _drain(outbox) == ["c" * 9]
 
 
 def test_an_item_somebody_waits_for_is_queued_past_the_limit() -> None:
     outbox = _filled("close", "aaaa")
-    outbox.push("bb", 2)
-    assert outbox.size == 6
+    _push(outbox, "bb")
+    assert outbox.size == 6 * UNIT
     assert _drain(outbox) == ["aaaa", "bb"]
 
 
 def test_drop_oldest_never_drops_an_item_somebody_waits_for() -> None:
     outbox = _filled("drop_oldest", "a")
-    outbox.push("P", 1)
-    assert outbox.offer("b", 1) is QUEUED
-    outbox.push("Q", 1)
-    assert outbox.offer("cc", 2) is QUEUED
+    _push(outbox, "P")
+    assert _offer(outbox, "b") is QUEUED
+    _push(outbox, "Q")
+    assert _offer(outbox, "cc") is QUEUED
     assert outbox.dropped == 2
     assert _drain(outbox) == ["P", "Q", "cc"]
 
 
 def test_drop_oldest_refuses_what_only_waited_for_items_leave_no_room_for() -> None:
     outbox = _filled("drop_oldest")
-    outbox.push("PPPP", 4)
-    assert outbox.offer("a", 1) is DROPPED
+    _push(outbox, "PPPP")
+    assert _offer(outbox, "a") is DROPPED
     assert outbox.dropped == 1
     assert _drain(outbox) == ["PPPP"]
 
 
 def test_drop_oldest_drops_nothing_for_an_item_that_would_not_fit_even_so() -> None:
     outbox = _filled("drop_oldest", "a")
-    outbox.push("PPP", 3)
-    assert outbox.offer("bb", 2) is DROPPED
+    _push(outbox, "PPP")
+    assert _offer(outbox, "bb") is DROPPED
     assert outbox.dropped == 1
     assert _drain(outbox) == ["a", "PPP"]
-    outbox.push("PPP", 3)
+    _push(outbox, "PPP")
     outbox.clear()
-    assert outbox.offer("c" * 9, 9) is QUEUED, "nobody waits any more"
+    assert _offer(outbox, "c" * 9) is QUEUED, "nobody waits any more"
 
 
 @pytest.mark.parametrize(
@@ -165,56 +177,98 @@ def test_what_the_transport_holds_counts_against_the_limit(
     overflow: str, buffered: int, verdict: Verdict, left: list[str]
 ) -> None:
     outbox = _filled(overflow, "a", "b")
-    assert outbox.offer("c", 1, buffered=buffered) is verdict
+    assert _offer(outbox, "c", buffered=buffered) is verdict
     assert _drain(outbox) == left
 
 
 def test_one_item_may_wait_however_much_the_transport_holds() -> None:
     outbox = _filled("close")
-    assert outbox.offer("a", 1, buffered=99) is QUEUED
-    assert outbox.offer("b", 1, buffered=99) is OVERFLOW
+    assert _offer(outbox, "a", buffered=99) is QUEUED
+    assert _offer(outbox, "b", buffered=99) is OVERFLOW
 
 
 def test_clear_returns_what_waited_oldest_first() -> None:
     outbox = _filled("close", "a", "b")
-    outbox.push("P", 1)
-    assert outbox.clear() == ["a", "b", "P"]
+    _push(outbox, "P")
+    assert outbox.clear() == [("a", None), ("b", None), ("P", "who waits for P")]
     assert (len(outbox), outbox.size) == (0, 0)
-    assert outbox.offer("aaaa", 4) is QUEUED
+    assert _offer(outbox, "aaaa") is QUEUED
 
 
-@given(
-    st.sampled_from(["close", "drop_oldest", "drop_newest"]),
-    st.lists(st.tuples(st.sampled_from(["offer", "push", "pop"]), st.integers(0, 8))),
-)
-def test_every_item_leaves_in_order_or_is_counted_and_the_bound_holds(
-    overflow: Any, steps: list[tuple[str, int]]
-) -> None:
-    outbox: Outbox[int] = Outbox(OutboxPolicy(10, overflow))
-    sizes = [size for _, size in steps]
-    taken: list[int] = []
-    pushed: list[int] = []
-    offered = 0
-    for number, (step, size) in enumerate(steps):
-        if step == "pop":
-            if len(outbox):
-                taken.append(outbox.pop())
-        elif step == "push":
-            outbox.push(number, size)
-            pushed.append(number)
-        else:
-            was_empty = len(outbox) == 0
-            dropped = outbox.dropped
-            verdict = outbox.offer(number, size)
-            offered += verdict is not OVERFLOW
-            if verdict is QUEUED:
-                assert outbox.size <= 10 or was_empty or len(outbox) == 1
-            if verdict is DROPPED:
-                assert outbox.dropped == dropped + 1
-            assert (verdict is OVERFLOW) <= (overflow == "close")
-    waiting = outbox.size
-    taken += (rest := outbox.clear())
-    assert waiting == sum(sizes[number] for number in rest)
-    assert taken == sorted(taken)
-    assert set(pushed) <= set(taken)
-    assert len(taken) + outbox.dropped == offered + len(pushed)
+# What an item costs.
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("overflow", ["close", "drop_newest"])
+def test_messages_of_next_to_no_bytes_are_bounded_too(overflow: Any, size: int) -> None:
+    outbox: Outbox[int, None] = Outbox(OutboxPolicy(1024 * 1024, overflow))
+    verdicts = [outbox.offer(number, size) for number in range(5000)]
+    assert len(outbox) == verdicts.count(QUEUED) == 1024 * 1024 // (ENTRY_BYTES + size)
+    assert outbox.size <= 1024 * 1024
+
+
+def test_an_awaited_message_of_no_bytes_costs_as_much() -> None:
+    outbox = _filled("drop_oldest", limit=2)
+    for _ in range(2):
+        outbox.push("", 0, "who waits")
+    assert outbox.size == 2 * ENTRY_BYTES
+    assert outbox.offer("", 0) is DROPPED
+
+
+# What is taken back.
+
+
+def test_what_is_taken_back_frees_its_bytes_and_never_leaves() -> None:
+    outbox = _filled("close", "a")
+    entry = _push(outbox, "PPPP")
+    assert _offer(outbox, "b") is OVERFLOW
+    assert outbox.discard(entry)
+    assert (len(outbox), outbox.size) == (1, UNIT)
+    assert entry.item is entry.waiter is None
+    assert _offer(outbox, "b") is QUEUED
+    assert outbox.dropped == 0
+    assert _drain(outbox) == ["a", "b"]
+
+
+def test_what_has_left_or_was_taken_back_cannot_be_taken_back() -> None:
+    outbox = _filled("close", "a")
+    first, second = _push(outbox, "P"), _push(outbox, "Q")
+    assert [outbox.pop()[0] for _ in range(2)] == ["a", "P"]
+    assert not outbox.discard(first)
+    assert outbox.discard(second)
+    assert not outbox.discard(second)
+    assert not outbox
+    with pytest.raises(IndexError):
+        outbox.pop()
+    cleared = _push(outbox, "R")
+    outbox.clear()
+    assert not outbox.discard(cleared)
+    assert (len(outbox), outbox.size) == (0, 0)
+
+
+def test_an_outbox_whose_items_were_all_taken_back_takes_a_message_of_any_size() -> None:
+    outbox = _filled("close")
+    outbox.discard(_push(outbox, "PP"))
+    assert _offer(outbox, "a" * 9) is QUEUED
+
+
+def test_drop_oldest_passes_over_what_was_taken_back() -> None:
+    outbox = _filled("drop_oldest", "a")
+    entry = _push(outbox, "P")
+    assert [_offer(outbox, item) for item in ("b", "c")] == [QUEUED] * 2
+    outbox.discard(entry)
+    assert _offer(outbox, "ddd") is QUEUED
+    assert outbox.dropped == 2
+    assert _drain(outbox) == ["c", "ddd"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_thousands_that_are_taken_back_next_to_nothing_stays(reverse: bool) -> None:
+    outbox = _filled("close", "a")
+    entries = [_push(outbox, "P") for _ in range(10_000)]
+    assert _offer(outbox, "b") is OVERFLOW
+    for entry in reversed(entries) if reverse else entries:
+        outbox.discard(entry)
+        assert len(outbox._entries) <= max(2 * len(outbox), len(outbox) + MIN_DISCARDED)
+    assert (len(outbox), outbox.size) == (1, UNIT)
+    assert _drain(outbox) == ["a"]

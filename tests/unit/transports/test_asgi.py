@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Batch, Payload
 from fastapi_rooms.testing import eventually
@@ -136,7 +137,7 @@ async def test_writing_never_waits_for_a_client_that_does_not_read(client: Clien
     client.reading.clear()
     for number in range(10):
         transport.write(text(str(number)))
-    await eventually(lambda: transport.pending == 9)
+    await eventually(lambda: transport.pending == 9 * (1 + ENTRY_BYTES))
     assert client.received == []
     client.reading.set()
     await transport.flush()
@@ -168,17 +169,129 @@ async def test_a_send_that_is_cancelled_delays_no_other(client: Client) -> None:
     await eventually(lambda: client.received == ["2"])
 
 
-async def test_a_waiting_send_that_is_cancelled_is_sent_all_the_same(client: Client) -> None:
+async def test_a_waiting_send_that_is_cancelled_is_never_sent(client: Client) -> None:
     transport = await transport_to(client)
     client.reading.clear()
     transport.write(text("1"))
     await asyncio.sleep(0)
     sending = asyncio.ensure_future(transport.send(text("2")))
     await asyncio.sleep(0)
+    transport.write(text("3"))
+    assert transport.pending == 2 * (1 + ENTRY_BYTES)
     sending.cancel()
+    await asyncio.wait([sending])
+    assert transport.pending == 1 + ENTRY_BYTES
     client.reading.set()
     await transport.flush()
+    assert client.received == ["1", "3"]
+
+
+async def test_a_send_that_is_cancelled_in_the_turn_of_its_message_is_not_sent(
+    client: Client,
+) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    client.reading.set()
+    sending.cancel()  # it learns of that after the writing task has come to its message
+    await transport.flush()
+    assert client.received == ["1"]
+    assert sending.cancelled()
+
+
+async def test_a_queued_send_that_the_server_has_is_sent_even_if_it_is_cancelled(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver, asked_for = client.send, list[str]()
+    gates = {name: asyncio.Event() for name in "12"}
+
+    async def send(message: Any) -> None:
+        asked_for.append(message["text"])
+        await gates[message["text"]].wait()
+        await deliver(message)
+
+    transport = await transport_to(client)
+    monkeypatch.setattr(transport._websocket, "send", send)
+    transport.write(text("1"))
+    queued = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    gates["1"].set()
+    await eventually(lambda: asked_for == ["1", "2"])
+    queued.cancel()
+    await asyncio.wait([queued])
+    assert queued.cancelled()
+    gates["2"].set()
+    await transport.flush()
     assert client.received == ["1", "2"]
+
+
+async def test_thousands_of_sends_that_are_cancelled_leave_nothing(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    transport.write(text("1"))
+    await asyncio.sleep(0)
+    for _ in range(5):
+        sending = [asyncio.ensure_future(transport.send(text("x" * 1000))) for _ in range(1000)]
+        await asyncio.sleep(0)
+        assert transport.pending == 1000 * (1000 + ENTRY_BYTES)
+        for send in sending:
+            send.cancel()
+        await asyncio.wait(sending)
+        assert transport.pending == 0
+    client.reading.set()
+    await transport.flush()
+    assert client.received == ["1"]
+
+
+async def test_a_flush_that_is_cancelled_leaves_nothing(client: Client) -> None:
+    transport = await transport_to(client)
+    client.reading.clear()
+    sending = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    flushing = [asyncio.ensure_future(transport.flush()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert transport.pending == 3 * ENTRY_BYTES
+    for flush in flushing[:2]:
+        flush.cancel()
+    await asyncio.wait(flushing[:2])
+    assert transport.pending == ENTRY_BYTES
+    client.reading.set()
+    await sending
+    assert await flushing[2]
+    assert client.received == ["1"]
+
+
+async def test_two_sends_never_reach_the_server_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if all that the writing task was made for is taken back before it starts."""
+    deliver, under_way = client.send, list[str]()
+
+    async def send(message: Any) -> None:
+        under_way.append(message["text"])
+        assert len(under_way) == 1
+        await deliver(message)
+        if message["text"] == "3":
+            await asyncio.sleep(0)
+        under_way.clear()
+
+    transport = await transport_to(client)
+    monkeypatch.setattr(transport._websocket, "send", send)
+    client.reading.clear()
+    first = asyncio.ensure_future(transport.send(text("1")))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(transport.send(text("2")))
+    await asyncio.sleep(0)
+    client.reading.set()  # the first ends in the next turn, and starts a task to write the second
+    second.cancel()  # which is gone when that task starts
+    third = asyncio.ensure_future(transport.send(text("3")))
+    asyncio.get_running_loop().call_soon(transport.write, text("4"))
+    await asyncio.gather(first, third)
+    await transport.flush()
+    assert client.received == ["1", "3", "4"]
 
 
 async def test_volatile_messages_skip_a_client_that_does_not_read(client: Client) -> None:

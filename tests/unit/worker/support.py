@@ -9,6 +9,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.worker.settings import Settings
 from tests.unit.support import FakeAdapter, all_is_over
@@ -52,12 +53,15 @@ async def nothing_is_left(rooms: RoomManager, adapter: FakeAdapter) -> None:
 
 LARGE = "x" * 400
 
+BOUND = 2 * (500 + ENTRY_BYTES)
+"""Room for two large messages."""
+
 
 def bounded_manager(
     adapter: FakeAdapter, overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"
 ) -> RoomManager:
     """A manager whose outboxes hold two large messages."""
-    return RoomManager(adapter, linger=0, outbox=OutboxPolicy(1000, overflow))
+    return RoomManager(adapter, linger=0, outbox=OutboxPolicy(BOUND, overflow))
 
 
 async def overfill(rooms: RoomManager, count: int = 5) -> None:

@@ -17,6 +17,7 @@ from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.worker import connection as connection_module
 from tests.unit.support import FakeAdapter, app_of
 from tests.unit.worker.support import (
+    BOUND,
     LARGE,
     bounded_manager,
     echo_endpoint,
@@ -44,7 +45,7 @@ async def test_a_client_that_does_not_read_is_closed_with_1013_and_its_endpoint_
             assert await slow.wait_closed() == 1013
             assert slow.close_reason == "too slow"
             await slow.wait_ended()
-        assert "left more than 1000 bytes unread" in caplog.text
+        assert f"more than {BOUND} bytes waited for it to read" in caplog.text
         await nothing_is_left(rooms, adapter)
 
 

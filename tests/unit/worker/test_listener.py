@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
@@ -14,6 +15,9 @@ from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.room_message import RoomMessage
 
 NEWS = Target(("news",))
+
+TWO = 2 * (1 + ENTRY_BYTES)
+"""Room for two messages of one byte."""
 
 
 def _listener(*rooms: str, policy: OutboxPolicy = OutboxPolicy()) -> Listener:  # noqa: B008
@@ -113,17 +117,19 @@ async def test_a_message_tells_the_first_of_its_rooms_that_is_listened_to(
 
 
 async def test_a_listener_that_does_not_keep_up_ends_with_an_error_after_what_it_has() -> None:
-    listener = _listener(policy=OutboxPolicy(max_bytes=2))
+    listener = _listener(policy=OutboxPolicy(max_bytes=TWO))
     for text in "abcd":
         listener.offer(NEWS, _text(text))
     assert [(await anext(listener)).text for _ in range(2)] == ["a", "b"]
     for _ in range(2):  # and stays ended
-        with pytest.raises(ListenerOverflow, match=r"2 bytes .* 'news'.*drop_oldest"):
+        with pytest.raises(
+            ListenerOverflow, match=rf"{TWO} bytes .* 'news'.* {ENTRY_BYTES} bytes.*drop_oldest"
+        ):
             await anext(listener)
 
 
 async def test_nothing_follows_a_gap_unseen_even_if_there_is_room_again() -> None:
-    listener = _listener(policy=OutboxPolicy(max_bytes=2))
+    listener = _listener(policy=OutboxPolicy(max_bytes=TWO))
     for text in "abc":
         listener.offer(NEWS, _text(text))
     assert (await anext(listener)).text == "a"
@@ -134,10 +140,10 @@ async def test_nothing_follows_a_gap_unseen_even_if_there_is_room_again() -> Non
 
 
 async def test_an_overflow_wakes_a_reader_that_waits_on_a_full_listener() -> None:
-    listener = _listener(policy=OutboxPolicy(max_bytes=2))
+    listener = _listener(policy=OutboxPolicy(max_bytes=TWO))
     waiting = asyncio.ensure_future(anext(listener))
     await asyncio.sleep(0)
-    for text in ("aa", "b"):
+    for text in ("aa", "bb"):
         listener.offer(NEWS, _text(text))
     assert (await waiting).text == "aa"
     with pytest.raises(ListenerOverflow):
@@ -150,7 +156,7 @@ async def test_an_overflow_wakes_a_reader_that_waits_on_a_full_listener() -> Non
 async def test_a_dropping_listener_goes_on_and_counts_what_it_missed(
     overflow: str, kept: list[str]
 ) -> None:
-    policy = OutboxPolicy(max_bytes=2, overflow=overflow)  # type: ignore[arg-type]
+    policy = OutboxPolicy(max_bytes=TWO, overflow=overflow)  # type: ignore[arg-type]
     listener = _listener(policy=policy)
     for text in "abcd":
         listener.offer(NEWS, _text(text))

@@ -16,6 +16,7 @@ from fastapi_rooms import (
     RoomManager,
     UsageError,
 )
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire import codec
@@ -139,9 +140,9 @@ async def test_a_listener_that_does_not_keep_up_ends_by_the_managers_policy(
     adapter: FakeAdapter,
 ) -> None:
     async with (
-        RoomManager(adapter, outbox=OutboxPolicy(max_bytes=3)) as rooms,
+        RoomManager(adapter, outbox=OutboxPolicy(max_bytes=3 + ENTRY_BYTES)) as rooms,
         rooms.listen("lobby") as messages,
-        rooms.listen("lobby", outbox=OutboxPolicy(3, "drop_oldest")) as dropping,
+        rooms.listen("lobby", outbox=OutboxPolicy(3 + ENTRY_BYTES, "drop_oldest")) as dropping,
     ):
         for text in ("aa", "bb", "cc"):
             await rooms.to("lobby").send_text(text)
