@@ -5,7 +5,9 @@ is unanswered when a connection breaks may or may not have reached the carrier; 
 front of the queue, to be written again in the old order and before everything newer. A queue
 without a connection is a buffer: its commands wait for someone to take them, or expire.
 
-Every command counts against a budget of bytes as long as it is in a queue.
+Every command counts its bytes and `ENTRY_BYTES` against a budget, as long as it is in a queue. One
+whose caller is cancelled before it was written leaves the queue, and is never written; what was
+written cannot be taken back, and counts until it is answered.
 """
 
 from __future__ import annotations
@@ -16,10 +18,34 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
 _numbers = itertools.count()
+
+
+MIN_CANCELLED = 32
+"""So many cancelled commands may stay in a queue, to be passed over, before it is tidied up."""
+
+
+class Answer(asyncio.Future[Any]):
+    """The answer to a command; whoever cancels it takes back what was not written yet."""
+
+    __slots__ = ("cost", "queue")
+
+    queue: CommandQueue | None
+    """The queue in which the command waits to be written, while it does."""
+    cost: int
+    """What the command counts against that queue's budget."""
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel it, and have the queue forget the command."""
+        if not super().cancel(msg):
+            return False
+        if self.queue is not None:
+            self.queue._cancelled(self)
+        return True
 
 
 class Command:
@@ -30,7 +56,7 @@ class Command:
     def __init__(
         self,
         data: bytes,
-        accepted: asyncio.Future[Any] | None,
+        accepted: Answer | None,
         deadline: float,
         shard: int | None,
         *,
@@ -48,6 +74,16 @@ class Command:
         """Rises over all queues, so that commands keep their order when they are moved."""
 
     @property
+    def cost(self) -> int:
+        """How many bytes it counts against the budget."""
+        return len(self.data) + ENTRY_BYTES
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its caller was cancelled."""
+        return self.accepted is not None and self.accepted.cancelled()
+
+    @property
     def is_abandoned(self) -> bool:
         """Whether no caller waits for it."""
         return self.accepted is None or self.accepted.done()
@@ -61,7 +97,10 @@ class Command:
 
 
 class ByteBudget:
-    """How many bytes wait to be accepted, and how many may. Queues can share one."""
+    """How many bytes wait to be accepted, and how many may. Queues can share one.
+
+    Each command counts its own bytes and `ENTRY_BYTES`.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -98,6 +137,7 @@ class CommandQueue:
         self._on_overdue = on_overdue
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Command] = deque()
+        self._cancelled_count = 0  # of those that still are in `_waiting`
         self._unanswered: deque[Command] = deque()
         self._expiry: asyncio.TimerHandle | None = None
         self.dropped = 0
@@ -112,14 +152,19 @@ class CommandQueue:
 
         It fails with `AdapterUnavailable` if there is no room, or no answer in time.
         """
-        accepted: asyncio.Future[Any] = self._loop.create_future()
         budget = self._budget
-        if budget.used + len(data) > budget.limit and budget.used:
+        command = self._encode(channel, data)
+        if budget.used + len(command) + ENTRY_BYTES > budget.limit and budget.used:
             self.dropped += 1
-            full = f"{budget.used} bytes wait to be published already, of {budget.limit} allowed"
-            accepted.set_exception(AdapterUnavailable(f"{full} ({self._why_waiting()})."))
-        else:
-            self._add(self._encode(channel, data), accepted, shard)
+            full = (
+                f"What waits to be published takes {budget.used} bytes already, of {budget.limit} "
+                f"allowed, where each message counts its length and {ENTRY_BYTES} bytes"
+            )
+            refused: asyncio.Future[Any] = self._loop.create_future()
+            refused.set_exception(AdapterUnavailable(f"{full} ({self._why_waiting()})."))
+            return refused
+        accepted = Answer(loop=self._loop)
+        self._add(command, accepted, shard)
         return accepted
 
     def publish_volatile(self, channel: Channel, data: bytes, shard: int | None = None) -> None:
@@ -131,32 +176,40 @@ class CommandQueue:
 
     def query(self, data: bytes) -> asyncio.Future[Any]:
         """Add a query about the connection, already encoded; the future is done when answered."""
-        answer: asyncio.Future[Any] = self._loop.create_future()
+        answer = Answer(loop=self._loop)
         self._add(data, answer, None, is_query=True)
         return answer
 
     def _add(
         self,
         data: bytes,
-        accepted: asyncio.Future[Any] | None,
+        accepted: Answer | None,
         shard: int | None,
         *,
         is_query: bool = False,
     ) -> None:
         deadline = self._loop.time() + self._timeout
-        self._waiting.append(Command(data, accepted, deadline, shard, is_query=is_query))
-        self._budget.used += len(data)
+        command = Command(data, accepted, deadline, shard, is_query=is_query)
+        self._waiting.append(command)
+        cost = len(data) + ENTRY_BYTES
+        self._budget.used += cost
+        if accepted is not None:
+            accepted.queue, accepted.cost = self, cost
         if self._expiry is None:
             self._expiry = self._loop.call_at(self._waiting[0].deadline, self._expire)
 
     def put(self, commands: Iterable[Command]) -> None:
         """Add commands taken from another queue: the oldest goes first."""
         commands = list(commands)
-        self._budget.used += sum(len(command.data) for command in commands)
+        self._budget.used += sum(command.cost for command in commands)
         self._merge(commands)
 
     def _merge(self, commands: list[Command]) -> None:
+        self._tidy()
         if commands:
+            for command in commands:
+                if command.accepted is not None:
+                    command.accepted.queue = self
             self._waiting = deque(sorted((*commands, *self._waiting), key=lambda c: c.number))
             if self._expiry is not None:
                 self._expiry.cancel()
@@ -166,8 +219,7 @@ class CommandQueue:
 
     def next_batch(self) -> bytes:
         """Everything that waits, to be written now; from then on it is unanswered."""
-        commands = list(self._waiting)
-        self._waiting.clear()
+        commands = self._take_waiting()
         self._unanswered.extend(commands)
         return b"".join([command.data for command in commands])
 
@@ -176,7 +228,7 @@ class CommandQueue:
         if not self._unanswered:
             return None
         command = self._unanswered.popleft()
-        self._budget.used -= len(command.data)
+        self._budget.used -= command.cost
         return command
 
     def rewind(self) -> None:
@@ -192,32 +244,64 @@ class CommandQueue:
 
     def take_unsent(self, which: Callable[[Command], bool]) -> list[Command]:
         """Remove and return some of what has not been written yet."""
+        self._tidy()
         taken = [command for command in self._waiting if which(command)]
         if taken:
             self._waiting = deque(command for command in self._waiting if not which(command))
-            self._budget.used -= sum(len(command.data) for command in taken)
+            self._left(taken)
+            self._budget.used -= sum(command.cost for command in taken)
         return taken
 
     def take_all(self) -> list[Command]:
         """Remove and return everything, except what was written and is abandoned."""
-        unanswered = self._take_unanswered()
-        commands = [*unanswered, *self._waiting]
-        self._waiting.clear()
-        self._budget.used -= sum(len(command.data) for command in commands)
+        commands = [*self._take_unanswered(), *self._take_waiting()]
+        self._budget.used -= sum(command.cost for command in commands)
         return commands
+
+    def _take_waiting(self) -> list[Command]:
+        """What waits to be written; it still counts against the budget."""
+        self._tidy()
+        commands = list(self._waiting)
+        self._waiting.clear()
+        self._left(commands)
+        return commands
+
+    @staticmethod
+    def _left(commands: Iterable[Command]) -> None:
+        """These do not wait to be written any more: to cancel them changes nothing here."""
+        for command in commands:
+            if command.accepted is not None:
+                command.accepted.queue = None
 
     def _take_unanswered(self) -> list[Command]:
         """What is unanswered and not abandoned; it still counts against the budget."""
         again = [command for command in self._unanswered if not command.is_abandoned]
-        self._budget.used -= sum(len(c.data) for c in self._unanswered if c.is_abandoned)
+        self._budget.used -= sum(c.cost for c in self._unanswered if c.is_abandoned)
         self._unanswered.clear()
         return again
+
+    # Commands are cancelled.
+
+    def _cancelled(self, answer: Answer) -> None:
+        """A command that waits to be written is not wanted any more."""
+        answer.queue = None
+        self._budget.used -= answer.cost
+        self._cancelled_count += 1
+        if self._cancelled_count > max(MIN_CANCELLED, len(self._waiting) // 2):
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the cancelled commands from those that wait."""
+        if self._cancelled_count:
+            self._waiting = deque(c for c in self._waiting if not c.is_cancelled)
+            self._cancelled_count = 0
 
     # Commands fail.
 
     def _expire(self) -> None:
         """Fail what has waited too long. What was written stays, as its answer may still come."""
         self._expiry = None
+        self._tidy()
         now = self._loop.time()
         overdue = [command for command in self._unanswered if command.deadline <= now]
         for command in overdue:
@@ -226,7 +310,8 @@ class CommandQueue:
             self._on_overdue()
         while self._waiting and self._waiting[0].deadline <= now:
             command = self._waiting.popleft()
-            self._budget.used -= len(command.data)
+            self._budget.used -= command.cost
+            self._left((command,))
             self._fail(command)
         deadlines = [c.deadline for c in self._unanswered if c.deadline > now]
         if self._waiting:
@@ -245,8 +330,7 @@ class CommandQueue:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        for command in (*self._unanswered, *self._waiting):
+        for command in (*self._unanswered, *self._take_waiting()):
             command.fail("The manager was closed.")
-            self._budget.used -= len(command.data)
+            self._budget.used -= command.cost
         self._unanswered.clear()
-        self._waiting.clear()

@@ -190,8 +190,15 @@ class SlotPublishers:
             self._resume(slot)
             return
         paused.trial = waiting[0]
+        if paused.trial.accepted is not None:
+            paused.trial.accepted.add_done_callback(self._trial_done)
         paused.queue.put(waiting[1:])
         publisher.put(waiting[:1])
+
+    def _trial_done(self, accepted: Future[int]) -> None:
+        """See to it that another is tried soon, if this one's caller was cancelled meanwhile."""
+        if accepted.cancelled():
+            self._refresh()
 
     def _resume(self, slot: int) -> None:
         paused = self._paused.pop(slot)
