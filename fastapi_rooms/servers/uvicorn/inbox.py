@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 MAX_MESSAGES = 16
@@ -55,7 +56,9 @@ class Inbox:
             try:
                 await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
+                if waiter.cancelled():
+                    self._forget(waiter)
+                else:
                     self._wake_next()
                 raise
         return self._events.popleft()
@@ -68,6 +71,11 @@ class Inbox:
         """Whether too many are queued. Called only if no `get` waits, as counting costs time."""
         events = self._events
         return len(events) >= MAX_MESSAGES or sum(map(_size, events)) >= MAX_BYTES
+
+    def _forget(self, waiter: asyncio.Future[None]) -> None:
+        """Leave nothing of a `get` that was cancelled: a silent client may outlast any number."""
+        with suppress(ValueError):  # an event has come in the same turn
+            self._waiters.remove(waiter)
 
     def _wake_next(self) -> None:
         """Wake another `get`, because the one woken for an event was cancelled before it ran."""

@@ -130,5 +130,17 @@ async def test_a_receive_that_is_cancelled_alone_wakes_nobody(inbox: Inbox) -> N
     assert (await inbox.get())["text"] == "kept"
 
 
+async def test_receives_that_a_silent_client_lets_time_out_leave_nothing(inbox: Inbox) -> None:
+    for _ in range(1000):
+        waiting = [asyncio.ensure_future(inbox.get()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for receive in waiting:
+            receive.cancel()
+        await asyncio.wait(waiting)
+    assert not inbox._waiters
+    inbox.put_nowait(event("kept"))
+    assert (await inbox.get())["text"] == "kept"
+
+
 async def test_the_protocol_is_told_that_it_is_never_empty(inbox: Inbox) -> None:
     assert not inbox.empty()
