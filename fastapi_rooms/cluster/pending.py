@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastapi_rooms.cluster.peers import MAX_PEERS
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire.envelope import Reply
 
@@ -21,7 +22,10 @@ PIECE_BYTES = 256 * 1024
 """The most that one reply carries."""
 
 MAX_RESPONSE_BYTES = 256 * 1024 * 1024
-"""How long the responses to one request may be together; what passes it is refused."""
+"""How long the responses to one request may be together; what passes it is refused.
+
+Each piece counts its length and `ENTRY_BYTES`.
+"""
 
 
 def pieces_of(response: bytes) -> list[bytes]:
@@ -86,7 +90,8 @@ class PendingRequest:
         One that is not new may be one of the unidentified that got the request.
         """
         if new:
-            self._newcomers.add(node)
+            if len(self._newcomers) < MAX_PEERS:
+                self._newcomers.add(node)
         elif self.unidentified and node not in self._finished and node not in self._newcomers:
             self.missing.add(node)
 
@@ -105,7 +110,7 @@ class PendingRequest:
             self._unmark_newcomer(node)
         pieces = self._pieces.setdefault(node, [])
         pieces.append(reply.data)
-        self._size += len(reply.data)
+        self._size += len(reply.data) + ENTRY_BYTES
         if self._size > MAX_RESPONSE_BYTES:
             self._finish(node)
             self._abandoned.add(node)
@@ -133,7 +138,8 @@ class PendingRequest:
         One that has left after the request was accepted got it. One that left before, or died, may
         not have: it must not be counted in place of an unidentified one that did.
         """
-        self._departed.add(node)
+        if len(self._departed) < MAX_PEERS:
+            self._departed.add(node)
         self._newcomers.discard(node)
         if node in self.missing:
             self._abandoned.add(node)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fastapi_rooms.cluster import pending as pending_module
 from fastapi_rooms.cluster.pending import PIECE_BYTES, PendingRequest, pieces_of
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.wire.envelope import Reply
 
 
@@ -72,14 +73,35 @@ def test_replies_of_workers_that_were_not_asked_or_have_answered_are_ignored() -
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pending_module, "MAX_RESPONSE_BYTES", 10)
+    monkeypatch.setattr(pending_module, "MAX_RESPONSE_BYTES", 10 + 2 * ENTRY_BYTES)
     pending = PendingRequest(["ann", "bob"])
     assert pending.take(reply("ann", b"123456", last=False))
     assert pending.take(reply("bob", b"12345", last=False))
     assert pending.missing == {"ann"}
-    assert "longer than 10 bytes" in pending.refusals["bob"]
+    assert f"longer than {10 + 2 * ENTRY_BYTES} bytes" in pending.refusals["bob"]
     assert pending.take(reply("bob", b"6", piece=1))  # the rest of it is no nonsense
     assert not pending.take(reply("ann", b"8", piece=7))
+
+
+def test_an_answer_of_empty_pieces_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_module, "MAX_RESPONSE_BYTES", 10 * ENTRY_BYTES)
+    pending = PendingRequest(["ann"])
+    for piece in range(11):
+        assert pending.take(reply("ann", b"", piece=piece, last=False))
+    assert "longer than" in pending.refusals["ann"]
+    assert not pending.missing
+
+
+def test_invented_workers_that_come_and_go_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending_module, "MAX_PEERS", 10)
+    pending = PendingRequest(["ann"], everyone=True)
+    for number in range(1000):
+        pending.met(f"new {number}", new=True)
+        pending.gone(f"gone {number}", left=True)
+    assert len(pending._newcomers) == len(pending._departed) == 10
+    pending.reached(1)
+    assert pending.take(reply("ann", b"1"))
+    assert pending.responses == {"ann": b"1"}
 
 
 # Unidentified: workers that we do not know, and that have the request.
