@@ -14,7 +14,7 @@ import hiredis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from fastapi_rooms.adapters.command_queue import ByteBudget
+from fastapi_rooms.adapters.command_queue import Answer, ByteBudget
 from fastapi_rooms.adapters.redis.links.link import Link
 from fastapi_rooms.adapters.redis.pubsub.publisher import Publisher
 from fastapi_rooms.adapters.redis.sharded.slot_publishers import SlotPublishers
@@ -90,6 +90,8 @@ class SlotPublishersMachine(RuleBasedStateMachine):
         self.highest = dict.fromkeys(CHANNELS, 0)
         self.heard: set[int] = set()
         self.sent: dict[int, asyncio.Future[int]] = {}
+        self.taken_back: set[int] = set()
+        self.refreshes: list[None] = []
         self.budget = ByteBudget(1 << 30)
         self.in_loop(self.begin)
 
@@ -102,10 +104,13 @@ class SlotPublishersMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(run())
 
     def begin(self) -> None:
-        self.sharded = SlotPublishers(self.budget, timeout=10_000, refresh=lambda: None)
+        self.sharded = SlotPublishers(self.budget, timeout=10_000, refresh=self.refreshed)
         for node in NODES:
             self.add(node)
         self.sharded.update(topology_of(self.owners))
+
+    def refreshed(self) -> None:
+        self.refreshes.append(None)
 
     def add(self, node: Node) -> None:
         self.publishers[node] = Publisher(
@@ -136,6 +141,19 @@ class SlotPublishersMachine(RuleBasedStateMachine):
 
         self.in_loop(some)
 
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def cancel(self, data: st.DataObject, count: int) -> None:
+        """Callers stop waiting. What was not written by then must never be heard."""
+        for _ in range(count):
+            waiting = [number for number, accepted in self.sent.items() if not accepted.done()]
+            if waiting:
+                number = data.draw(st.sampled_from(waiting))
+                accepted = self.sent[number]
+                assert isinstance(accepted, Answer)
+                if accepted.queue is not None:
+                    self.taken_back.add(number)
+                self.in_loop(accepted.cancel)
+
     # The cluster.
 
     @rule(node=st.sampled_from(NODES), count=st.integers(1, 4))
@@ -157,7 +175,7 @@ class SlotPublishersMachine(RuleBasedStateMachine):
                 number = int(message)
                 if number > self.highest[channel]:
                     self.highest[channel] = number
-                    assert number not in self.heard
+                    assert number not in self.heard | self.taken_back
                     self.heard.add(number)
 
     @rule(node=st.sampled_from(NODES), count=st.integers(1, 4))
@@ -217,6 +235,8 @@ class SlotPublishersMachine(RuleBasedStateMachine):
             self.learn()
         assert all(task.done() for task in self.sent.values())
         for number, task in self.sent.items():
+            if task.cancelled():
+                continue
             error = task.exception()
             if error is None:
                 assert number in self.heard
@@ -244,6 +264,24 @@ def test_what_would_come_after_its_successors_is_refused_instead() -> None:
     cluster.teardown()
     assert cluster.heard == {2, 3}
     assert isinstance(cluster.sent[1].exception(), AdapterUnavailable)
+
+
+def test_a_slot_goes_on_when_the_message_that_goes_ahead_is_cancelled() -> None:
+    one, (a, b) = CHANNELS[0], NODES
+    cluster = SlotPublishersMachine()
+    cluster.move(one, b)
+    cluster.publish(one, 3)
+    cluster.work(a, 3)
+    cluster.answer(a, 3)
+    cluster.links.pop(b)
+    cluster.in_loop(cluster.publishers[b].link_down, "cut")  # the trial is not written
+    cluster.learn()
+    refreshes = len(cluster.refreshes)
+    cluster.in_loop(cluster.sent[1].cancel)
+    assert len(cluster.refreshes) == refreshes + 1
+    cluster.in_loop(cluster.connect, b)
+    cluster.teardown()
+    assert cluster.heard == {2, 3}
 
 
 def test_what_is_new_waits_for_what_is_still_on_its_way_to_the_old_node() -> None:
