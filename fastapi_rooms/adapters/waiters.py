@@ -23,7 +23,7 @@ class Waiters:
     """The waiting calls of an adapter, whichever of its connections their channels are on."""
 
     def __init__(self) -> None:
-        self._waiters: dict[Channel, list[_Waiter]] = {}
+        self._waiters: dict[Channel, dict[_Waiter, None]] = {}
 
     async def wait(self, missing: set[Channel]) -> None:
         """Return when every channel has been live. Raises `AdapterUnavailable` if one is refused.
@@ -32,12 +32,12 @@ class Waiters:
         """
         waiter = _Waiter(missing)
         for channel in missing:
-            self._waiters.setdefault(channel, []).append(waiter)
+            self._waiters.setdefault(channel, {})[waiter] = None
         try:
             await waiter.done
         finally:
             for channel in waiter.missing:  # empty unless the call failed or was cancelled
-                self._waiters[channel].remove(waiter)
+                del self._waiters[channel][waiter]
                 if not self._waiters[channel]:
                     del self._waiters[channel]
 
