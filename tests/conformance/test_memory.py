@@ -7,10 +7,24 @@ import threading
 
 import pytest
 
-from fastapi_rooms import MemoryAdapter, MemoryBus, RoomManager
-from fastapi_rooms.testing import Member
+from fastapi_rooms import AdapterUnavailable, MemoryAdapter, MemoryBus, Outage, RoomManager
+from fastapi_rooms.adapters import memory as memory_module
+from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
 from tests.conformance.silence import SilenceSuite
+
+
+class Receiver:
+    """Keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def received(self, channel: bytes, data: bytes) -> None:
+        self.messages.append(data)
+
+    def gap(self, outage: Outage) -> None: ...
 
 
 class MemoryBackplane:
@@ -68,6 +82,28 @@ class TestMemoryItself:
             asyncio.to_thread(asyncio.run, listen()), asyncio.to_thread(asyncio.run, talk())
         )
         assert heard == sent
+
+    @pytest.mark.parametrize("size", [0, 100_000])
+    async def test_what_is_on_its_way_to_a_busy_event_loop_is_bounded(
+        self, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory_module, "MAX_BACKLOG_BYTES", 1_000_000)
+        receiver = Receiver()
+        bus = MemoryBus()
+        one, two = MemoryAdapter(bus), MemoryAdapter(bus)
+        await one.start(Receiver(), ())
+        await two.start(receiver, (b"channel",))
+        sent = 1_000_000 // (size + ENTRY_BYTES)
+        for _ in range(sent):  # in one turn, so that nothing is received
+            await one.publish(b"channel", bytes(size))
+        with pytest.raises(AdapterUnavailable, match=r"1000000 bytes .* event loop is busy"):
+            await one.publish(b"channel", bytes(size))
+        one.publish_volatile(b"channel", bytes(size))
+        await eventually(lambda: len(receiver.messages) == sent)
+        assert await one.publish(b"channel", bytes(2_000_000)) == 1, "one may always wait"
+        await eventually(lambda: len(receiver.messages) == sent + 1)
+        await one.close()
+        await two.close()
 
     async def test_managers_of_one_named_bus_meet_and_those_of_others_do_not(self) -> None:
         one, two = RoomManager("memory://named"), RoomManager("memory://named")
