@@ -9,7 +9,7 @@ import pytest
 from fastapi_rooms import AdapterUnavailable
 from fastapi_rooms.adapters import probe
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
-from tests.faults.support import QUICK, behind, manager, ready, talking
+from tests.faults.support import NEVER, QUICK, behind, manager, ready, talking
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,32 @@ async def test_a_full_buffer_raises_at_once_and_keeps_what_is_in_it(
         await asyncio.gather(*kept)
         await near.to("lobby").send_text("last")
         assert await there.receive_until("last") == [b"x" * 4000] * 2
+        await eventually(lambda: near.health.buffered == 0)
+
+
+async def test_what_is_cancelled_in_an_outage_frees_its_bytes_and_is_never_sent(
+    own_redis: RedisServer, wire: Proxy
+) -> None:
+    near, far = manager(own_redis, wire, publish_timeout=NEVER), manager(own_redis)
+    async with near, far, Member(far, "lobby") as there:
+        wire.refuse()
+        await eventually(lambda: not near.health.connected)
+        kept = asyncio.create_task(near.to("lobby").send_text("kept"))
+        await eventually(lambda: near.health.buffered > 0)
+        buffered = near.health.buffered
+        for _ in range(3):
+            cancelled = [
+                asyncio.create_task(near.to("lobby").send_bytes(b"x" * 1000)) for _ in range(1000)
+            ]
+            await eventually(lambda: near.health.buffered > 1_000_000)
+            for task in cancelled:
+                task.cancel()
+            await asyncio.wait(cancelled)
+            assert near.health.buffered == buffered
+        await wire.accept()
+        await kept
+        await near.to("lobby").send_text("last")
+        assert await there.receive_until("last") == ["kept"]
         await eventually(lambda: near.health.buffered == 0)
 
 

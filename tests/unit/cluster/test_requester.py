@@ -52,6 +52,21 @@ async def test_a_request_that_is_not_accepted_is_an_error_and_leaves_nothing(
     assert cluster.received(late)  # nobody waits for it, and that is no offence
 
 
+@pytest.mark.parametrize("until", ["it is accepted", "it is answered"])
+async def test_a_request_that_is_cancelled_leaves_nothing_and_its_answer_is_ignored(
+    carrier: Carrier, cluster: Cluster, until: str
+) -> None:
+    if until == "it is accepted":
+        carrier.hold()
+    asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
+    request = await request_of(carrier)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert asked.cancelled()
+    assert not cluster._requester._pending
+    assert cluster.received(Reply(ANN, 1, request.id, 0, last=True, refused=False, data=b"1"))
+
+
 async def test_a_reply_that_fits_no_request_is_reported(carrier: Carrier, cluster: Cluster) -> None:
     asked = asyncio.ensure_future(cluster._requester.ask("/", COUNT, 60))
     request = await request_of(carrier)
