@@ -51,7 +51,7 @@ class Answer(asyncio.Future[Any]):
 class Command:
     """One command to the carrier, until it is answered or its caller stops waiting."""
 
-    __slots__ = ("accepted", "data", "deadline", "is_query", "number", "shard")
+    __slots__ = ("accepted", "cost", "data", "deadline", "is_query", "number", "shard")
 
     def __init__(
         self,
@@ -63,6 +63,8 @@ class Command:
         is_query: bool,
     ) -> None:
         self.data = data
+        self.cost = len(data) + ENTRY_BYTES
+        """How many bytes it counts against the budget."""
         self.accepted = accepted
         """The answer; `None` for a volatile message, whose sender does not wait."""
         self.deadline = deadline
@@ -72,11 +74,6 @@ class Command:
         """Whether it asks something of its connection, and an error is an answer like any other."""
         self.number = next(_numbers)
         """Rises over all queues, so that commands keep their order when they are moved."""
-
-    @property
-    def cost(self) -> int:
-        """How many bytes it counts against the budget."""
-        return len(self.data) + ENTRY_BYTES
 
     @property
     def is_cancelled(self) -> bool:
@@ -191,10 +188,9 @@ class CommandQueue:
         deadline = self._loop.time() + self._timeout
         command = Command(data, accepted, deadline, shard, is_query=is_query)
         self._waiting.append(command)
-        cost = len(data) + ENTRY_BYTES
-        self._budget.used += cost
+        self._budget.used += command.cost
         if accepted is not None:
-            accepted.queue, accepted.cost = self, cost
+            accepted.queue, accepted.cost = self, command.cost
         if self._expiry is None:
             self._expiry = self._loop.call_at(self._waiting[0].deadline, self._expire)
 

@@ -1,14 +1,14 @@
 """A fast parser for what clients usually send: unfragmented, uncompressed messages.
 
 It is stateless and reports no errors. Data that consists of such messages (RFC 6455, section 5.2)
-becomes ASGI events. Any other data (a partial frame, a fragment, a ping, a close frame, something
-compressed or invalid) is left entirely to the server's own parser, which also handles the errors.
+is parsed into their text or bytes. Any other data (a partial frame, a fragment, a ping, a close
+frame, something compressed or invalid) is left entirely to the server's own parser, which also
+handles the errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 Unmask = Callable[[bytes, bytes], bytes]
 """Unmasks data, given the four bytes of the masking key."""
@@ -17,13 +17,13 @@ _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _MASKED, _MASKED_16, _MASKED_64 = 0x80, 0xFE, 0xFF
 
 
-def events_in(data: bytes, max_size: int, unmask: Unmask) -> list[dict[str, Any]] | None:
-    """Parse `data` into ASGI events, or return `None` if it contains anything else.
+def messages_in(data: bytes, max_size: int, unmask: Unmask) -> list[str | bytes] | None:
+    """The messages that `data` consists of, or `None` if it contains anything else.
 
     `data` must start at the first byte of a frame, outside of a fragmented message. Frames with a
     64-bit length are left to the server too: for so large a message, parsing costs little.
     """
-    events: list[dict[str, Any]] = []
+    messages: list[str | bytes] = []
     at, end = 0, len(data)
     try:
         while at < end:
@@ -41,14 +41,12 @@ def events_in(data: bytes, max_size: int, unmask: Unmask) -> list[dict[str, Any]
                 return None
             kind = data[at]
             if kind == _FINAL_TEXT:
-                text = unmask(data[start:stop], data[start - 4 : start]).decode()
-                events.append({"type": "websocket.receive", "text": text})
+                messages.append(unmask(data[start:stop], data[start - 4 : start]).decode())
             elif kind == _FINAL_BINARY:
-                content = unmask(data[start:stop], data[start - 4 : start])
-                events.append({"type": "websocket.receive", "bytes": content})
+                messages.append(unmask(data[start:stop], data[start - 4 : start]))
             else:
                 return None
             at = stop
     except (IndexError, UnicodeDecodeError):
         return None
-    return events
+    return messages

@@ -12,7 +12,7 @@ import weakref
 from typing import Any
 
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
-from fastapi_rooms.servers.uvicorn.plain_messages import Unmask, events_in
+from fastapi_rooms.servers.uvicorn.plain_messages import Unmask, messages_in
 from fastapi_rooms.servers.uvicorn.server import is_tested_websockets
 
 
@@ -68,10 +68,10 @@ class Reader:
 
     def data_received(self, data: bytes) -> None:
         if self._between_messages and self._conn.state is self._open_state:
-            events = events_in(data, self._max_size, self._unmask)
-            if events is not None:
-                for event in events:
-                    self._inbox.put_nowait(event)
+            messages = messages_in(data, self._max_size, self._unmask)
+            if messages is not None:
+                for message in messages:
+                    self._inbox.put(message)
                 return
         protocol = self._protocol()
         if protocol is not None:

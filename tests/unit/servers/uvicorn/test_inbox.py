@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from fastapi_rooms.servers.uvicorn.inbox import MAX_BYTES, MAX_MESSAGES, Inbox
-from tests.unit.servers.uvicorn.support import Wire, event
+from tests.unit.servers.uvicorn.support import Wire, event, text
 
 
 class StrictWire(Wire):
@@ -60,6 +61,32 @@ async def test_reading_goes_on_until_too_many_bytes_wait(
     assert not transport.paused
     inbox.put_nowait(message)
     assert transport.paused
+
+
+async def test_events_come_out_as_they_came_in(inbox: Inbox) -> None:
+    events = [
+        event("text"),
+        event(b"bytes"),
+        {"type": "websocket.receive", "text": "text", "bytes": None},
+        {"type": "websocket.disconnect", "code": 1005},
+        {"type": "websocket.disconnect", "code": 1000, "reason": "done"},
+    ]
+    for each in events:
+        inbox.put_nowait(each)
+    assert [await inbox.get() for _ in events] == events
+
+
+async def test_what_waits_takes_little_more_than_it_took_on_the_wire(inbox: Inbox) -> None:
+    wire = 256 * 1024  # what asyncio reads at once
+    count = wire // len(text("xy"))
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            inbox.put_nowait(event(f"{number % 100:02}"))
+        waiting, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert waiting < 10 * wire
 
 
 async def test_reading_is_not_paused_twice(inbox: Inbox, transport: StrictWire) -> None:
