@@ -56,7 +56,7 @@ class AdapterHealth:
     reconnects: int = 0
     """How many times a lost connection was re-established."""
     buffered: int = 0
-    """Bytes that wait to be accepted."""
+    """Bytes that wait to be accepted, with what the queue of them costs."""
     dropped: int = 0
     """Messages that were not accepted in time, or not understood."""
     reason: str = ""

@@ -50,7 +50,8 @@ class BroadcastOperator(Addressing["BroadcastOperator"], SocketCommands):
     async def send_text(self, data: str) -> None:
         """Send text.
 
-        Returns when local sockets have it in their outboxes and the adapter has accepted it.
+        Returns when local sockets have it in their outboxes and the adapter has accepted it. If it
+        is cancelled before the adapter has written it, no other worker gets it.
 
         Raises:
             AdapterUnavailable: the adapter did not accept it in time; local sockets have it.

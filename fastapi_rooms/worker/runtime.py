@@ -50,7 +50,7 @@ class Health:
     reconnects: int
     """How many times it was lost and made whole again."""
     buffered: int
-    """Bytes that wait to be published."""
+    """Bytes that wait to be published; each message counts its length and 256 bytes."""
     dropped: int
     """Messages that could not be published, or came in and were not understood, or came in faster
     than they could be written to the clients here."""

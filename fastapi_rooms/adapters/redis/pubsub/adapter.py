@@ -33,7 +33,8 @@ class RedisAdapter:
         prefix: the first part of every channel, so that applications can share one Redis.
         publish_timeout: seconds a message may take to be accepted, outages included.
         connect_timeout: seconds that opening a connection may take.
-        max_buffered_bytes: how much may wait to be accepted, above all in an outage.
+        max_buffered_bytes: how much may wait to be accepted, above all in an outage; each message
+            counts its length and 256 bytes.
         probe_interval: every so many seconds the adapter asks whether it is still connected to a
             master, and publishes a message to itself. If that does not come back within as many
             seconds again, both connections are made anew, however healthy their sockets look; if

@@ -35,7 +35,8 @@ class RedisClusterAdapter:
         prefix: the first part of every channel, so that applications can share one cluster.
         publish_timeout: seconds a message may take to be accepted, outages included.
         connect_timeout: seconds that opening a connection may take.
-        max_buffered_bytes: how much may wait to be accepted, over all nodes.
+        max_buffered_bytes: how much may wait to be accepted, over all nodes; each message
+            counts its length and 256 bytes.
         probe_interval: every so many seconds the adapter publishes a message to itself at each
             master. If it does not come back within as many seconds again, both connections there
             are made anew, however healthy their sockets look; if other messages do arrive, only
