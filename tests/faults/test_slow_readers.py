@@ -9,6 +9,7 @@ from typing import Literal, NoReturn
 import pytest
 
 from fastapi_rooms import OutboxPolicy
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.testing import Cluster, Member, eventually
 
 CHUNK = b"x" * 16 * 1024
@@ -59,7 +60,7 @@ async def test_a_mute_reader_holds_up_nobody_for_a_moment() -> None:
 async def test_one_that_may_miss_the_oldest_or_the_newest_gets_all_others(
     overflow: Literal["drop_oldest", "drop_newest"],
 ) -> None:
-    policy = OutboxPolicy(max_bytes=10 * len(CHUNK), overflow=overflow)
+    policy = OutboxPolicy(max_bytes=10 * (len(CHUNK) + ENTRY_BYTES), overflow=overflow)
     async with Cluster(workers=2, outbox=policy) as cluster:
         one, two = cluster
         mute, reader = await cluster.member(two, "lobby"), await cluster.member(two, "lobby")
