@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import RoomManager, Socket
-from fastapi_rooms.testing import WebSocketClient, eventually
+from fastapi_rooms import OutboxPolicy, RoomManager, Socket
+from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.testing import Member, WebSocketClient, eventually
 from tests.unit.support import FakeAdapter, app_of
 from tests.unit.worker.support import (
     LARGE,
@@ -113,3 +114,15 @@ async def test_a_send_that_waits_for_a_client_that_goes_is_a_disconnect(
                 await send
         await client.wait_ended()
     await nothing_is_left(rooms, adapter)
+
+
+async def test_a_sender_without_a_pause_closes_nobody_who_reads_however_short_its_messages(
+    adapter: FakeAdapter,
+) -> None:
+    policy = OutboxPolicy(max_bytes=32 * ENTRY_BYTES)
+    async with RoomManager(adapter, outbox=policy) as rooms, Member(rooms, "lobby") as member:
+        for _ in range(500):
+            await rooms.to("lobby").local.send_text("")
+            assert member.socket.pending <= policy.max_bytes // 2
+        assert [await member.receive_text() for _ in range(500)] == [""] * 500
+        assert member.socket.dropped == 0
