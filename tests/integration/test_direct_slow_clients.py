@@ -10,6 +10,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import (
     RawClient,
@@ -52,6 +53,31 @@ def test_a_client_that_is_a_little_behind_is_closed_without_being_waited_for(
         frames = client.read_to_close()
     assert frames[-2].data == b"last"
     assert frames[-1].close_code == 1000
+
+
+def test_short_messages_to_a_client_that_is_a_little_behind_soon_wait_in_the_outbox(
+    ws: str, loop: str
+) -> None:
+    """asyncio and uvloop keep each write by itself, so not even of two bytes may there be many."""
+    waiting: list[int] = []
+    count = 1_000
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        while socket.pending == 0:
+            await rooms.to("room").send_text("x" * 1_000)
+        for _ in range(count):
+            await rooms.to("room").local.send_text("")
+        waiting.append(socket.pending)
+        await socket.send_text("last")
+        await wait_for_client(socket)
+
+    with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
+        wait_until(lambda: bool(waiting))
+        sizes = [len(client.read_frame().data)]
+        while sizes[-1] != len("last"):
+            sizes.append(len(client.read_frame().data))
+    assert sizes.count(0) == count
+    assert waiting[0] > count // 2 * ENTRY_BYTES
 
 
 def test_an_endpoints_own_sends_wait_for_a_client_that_does_not_read(ws: str, loop: str) -> None:
