@@ -85,7 +85,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.tickets)
     @rule(data=st.data(), count=st.sampled_from([1, 1, 2, 40]))
     def cancel(self, data: st.DataObject, count: int) -> None:
-        """Senders give up, some of them twice, or when their items have left already."""
+        """Senders are cancelled, some of them twice, or when their items have left already."""
         index = st.integers(0, len(self.tickets) - 1)
         for _ in range(count):
             item, entry = self.tickets[data.draw(index)]
