@@ -16,9 +16,6 @@ from collections.abc import Hashable
 MAX_BYTES = 32 * 1024 * 1024
 """The memory that waiting messages may take, by our estimate."""
 
-MESSAGE_BYTES = 256
-"""What a waiting message takes beside its payload."""
-
 MEMBER_BYTES = 128
 """What it takes to remember one member of a room that a message waits for."""
 

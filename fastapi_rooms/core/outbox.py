@@ -32,7 +32,8 @@ class OutboxPolicy:
     """How many bytes may be queued. An empty queue takes any message, whatever its size.
 
     Each message counts its length and 256 bytes, about what its place in the queue costs. So there
-    is a limit on empty messages, too: with the default of 1 MiB, 4096 of them.
+    is a limit on empty messages, too: with the default of 1 MiB, 4096 of them. Messages that leave
+    in one write, as a busy worker joins them, have one place.
     """
 
     overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"
@@ -67,11 +68,13 @@ class Verdict(Enum):
 class Entry(Generic[T, W]):
     """An item's place in an outbox."""
 
-    __slots__ = ("item", "size", "waiter")
+    __slots__ = ("item", "messages", "size", "waiter")
 
-    def __init__(self, item: T, size: int, waiter: W | None) -> None:
+    def __init__(self, item: T, size: int, waiter: W | None, messages: int = 1) -> None:
         self.item: T | None = item
         """The item; `None` once it is discarded."""
+        self.messages = messages
+        """How many messages it is."""
         self.size = size
         """How many bytes it counts; 0 once it is discarded, or has left the outbox."""
         self.waiter = waiter
@@ -104,16 +107,21 @@ class Outbox(Generic[T, W]):
         self.size = 0
         """How many bytes are queued, `ENTRY_BYTES` for each item among them."""
         self.dropped = 0
-        """How many items the policy has dropped so far."""
+        """How many messages the policy has dropped so far."""
 
     def __len__(self) -> int:
         return len(self._entries) - self._discarded
 
-    def offer(self, item: T, size: int, *, buffered: int = 0) -> Verdict:
+    def has_room(self, size: int, *, buffered: int = 0) -> bool:
+        """Whether an item of so many bytes fits; `buffered` is as in `offer`."""
+        return self.size + size + ENTRY_BYTES <= self._policy.max_bytes - buffered
+
+    def offer(self, item: T, size: int, *, buffered: int = 0, messages: int = 1) -> Verdict:
         """Queue an item, or apply the policy if it does not fit.
 
         `buffered` is how many bytes have left this queue and are still in the transport's own
-        buffer; they count towards the limit.
+        buffer; they count towards the limit. `messages` is how many messages the item is: they
+        share one place in the queue, and are dropped together.
         """
         size += ENTRY_BYTES
         limit = self._policy.max_bytes - buffered
@@ -122,10 +130,10 @@ class Outbox(Generic[T, W]):
                 return Verdict.OVERFLOW
             can_make_room = self._awaited_count == 0 or self._awaited_bytes + size <= limit
             if self._policy.overflow == "drop_newest" or not can_make_room:
-                self.dropped += 1
+                self.dropped += messages
                 return Verdict.DROPPED
             self._drop_oldest(limit - size)
-        self._entries.append(Entry(item, size, None))
+        self._entries.append(Entry(item, size, None, messages))
         self.size += size
         return Verdict.QUEUED
 
@@ -194,7 +202,7 @@ class Outbox(Generic[T, W]):
                 awaited.append(entry)
             elif entry.size:
                 self._forget(entry)
-                self.dropped += 1
+                self.dropped += entry.messages
             else:
                 self._discarded -= 1
         self._entries.extendleft(reversed(awaited))

@@ -20,7 +20,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from fastapi_rooms.core.backlog import MEMBER_BYTES, MESSAGE_BYTES, Backlog
+from fastapi_rooms.core.backlog import MEMBER_BYTES, Backlog
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
@@ -155,7 +156,7 @@ class Fanout:
         key = burst.key(flow, members.version, volatile=volatile)
         group = burst.group(key)
         length = len(payload.data)
-        memory, writes = MESSAGE_BYTES + length, length / WRITE_BYTES
+        memory, writes = ENTRY_BYTES + length, length / WRITE_BYTES
         selected: Mapping[Sid, Transport] = {}
         if group is None:
             selected = members.select(target.rooms)

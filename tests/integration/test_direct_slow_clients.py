@@ -11,6 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.core.payload import Batch, Payload
 from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import (
     RawClient,
@@ -78,6 +79,31 @@ def test_short_messages_to_a_client_that_is_a_little_behind_soon_wait_in_the_out
             sizes.append(len(client.read_frame().data))
     assert sizes.count(0) == count
     assert waiting[0] > count // 2 * ENTRY_BYTES
+
+
+def test_messages_that_leave_in_one_write_take_one_place_while_they_wait(
+    ws: str, loop: str
+) -> None:
+    """A client that is a little behind is not closed for how many short messages there are."""
+    count = 10_000
+    waited: list[int] = []
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        while socket.pending < 100_000:
+            await rooms.to("room").send_text("x" * 1_000)
+        before = socket.pending
+        socket._transport.write(Batch([Payload.of_text("")] * count))
+        waited.append(socket.pending - before)
+        await socket.send_text("last")
+        await wait_for_client(socket)
+
+    with serving(endpoint, ws=ws, loop=loop) as port, RawClient(port) as client:
+        wait_until(lambda: bool(waited))
+        sizes = [len(client.read_frame().data)]
+        while sizes[-1] != len("last"):
+            sizes.append(len(client.read_frame().data))
+    assert sizes.count(0) == count
+    assert waited == [2 * count + ENTRY_BYTES]
 
 
 def test_an_endpoints_own_sends_wait_for_a_client_that_does_not_read(ws: str, loop: str) -> None:

@@ -269,8 +269,12 @@ class UvicornTransport:
             return
         outbox = self._get_outbox()
         buffered = self._transport.get_write_buffer_size()
-        for payload in message.parts:
-            verdict = outbox.offer(payload.frame, len(payload.frame), buffered=buffered)
+        # Messages that were joined into one frame stay so, and that is shared by all members. Where
+        # there is no room for all of them, each is a matter of the policy.
+        whole = outbox.has_room(len(message.frame), buffered=buffered)
+        for item in (message,) if whole else message.parts:
+            frame, count = item.frame, len(item.parts)
+            verdict = outbox.offer(frame, len(frame), buffered=buffered, messages=count)
             if verdict is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)
                 self.stop()

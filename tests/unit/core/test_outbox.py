@@ -272,3 +272,23 @@ def test_of_thousands_that_are_taken_back_next_to_nothing_stays(reverse: bool) -
         assert len(outbox._entries) <= max(2 * len(outbox), len(outbox) + MIN_DISCARDED)
     assert (len(outbox), outbox.size) == (1, UNIT)
     assert _drain(outbox) == ["a"]
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+def test_messages_that_are_one_item_are_dropped_together_and_each_counted(overflow: Any) -> None:
+    outbox: Outbox[str, str] = Outbox(OutboxPolicy(2 * UNIT, overflow))
+    outbox.offer("ten messages", 0, messages=10)
+    outbox.offer("one", 0)
+    verdict = outbox.offer("five", 0, messages=5)
+    if overflow == "drop_oldest":
+        assert (verdict, outbox.dropped, _drain(outbox)) == (QUEUED, 10, ["one", "five"])
+    else:
+        assert (verdict, outbox.dropped) == (DROPPED, 5)
+        assert _drain(outbox) == ["ten messages", "one"]
+
+
+def test_there_is_room_for_what_would_be_queued_and_nothing_dropped_for() -> None:
+    outbox = _filled("drop_oldest", "aa")
+    assert outbox.has_room(UNIT)
+    assert not outbox.has_room(UNIT + 1)
+    assert not outbox.has_room(UNIT, buffered=1)
