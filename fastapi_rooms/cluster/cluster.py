@@ -15,7 +15,7 @@ from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.cluster.requester import Requester
 from fastapi_rooms.cluster.responder import Responder, reason_of
 from fastapi_rooms.cluster.sender import Sender
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import AdapterUnavailable, ClientError
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
@@ -36,6 +36,7 @@ class Cluster:
         namespaces: Mapping[str, ToldOfLosses],
     ) -> None:
         self._node = node
+        self._channels = channels
         self._observer = settings.observer
         self._namespaces = namespaces
         self._loop = asyncio.get_running_loop()
@@ -52,6 +53,10 @@ class Cluster:
         here = frozenset[NodeId]() if self._observer else {self._node}
         return frozenset(self._monitor.peers) | here
 
+    def knows(self, node: NodeId) -> bool:
+        """Whether it is one of the other live workers."""
+        return node in self._monitor.peers
+
     @property
     def uptime(self) -> float:
         """Seconds since the start of the manager."""
@@ -61,7 +66,9 @@ class Cluster:
     def own_channels(self) -> list[Channel]:
         """The channels that are held from start to close."""
         own = [self._sender.channel_of(self._node)]
-        return own if self._observer else [*own, self._sender.channel_of(None)]
+        if not self._observer:
+            own += [self._sender.channel_of(None), self._channels.of_sids(self._node)]
+        return own
 
     async def start(self) -> None:
         """Discover the others: see `HeartbeatMonitor.start`."""
@@ -130,7 +137,7 @@ class Cluster:
         command = COMMANDS[request.verb]
         found = self._namespaces.get(namespace, EMPTY_NAMESPACE)
         result = command(found, request.target, request.arguments)
-        return DEFAULT_JSON.dumps(await result if isawaitable(result) else result)
+        return WIRE_JSON.dumps(await result if isawaitable(result) else result)
 
     async def notify(self, namespace: str, request: ClusterRequest) -> None:
         """Ask the other workers for something that nobody is to answer.

@@ -9,7 +9,9 @@ when a page is reloaded, and would otherwise cost an unsubscribe and a subscribe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from itertools import islice
 
 from fastapi_rooms.types import Channel
 
@@ -42,10 +44,13 @@ class Interest:
                 del self._counts[channel]
                 self._idle_since[channel] = now
 
-    def expired(self, now: float) -> list[Channel]:
-        """Remove and return the channels that have lingered long enough, to be unsubscribed."""
-        due = []
-        for channel, since in self._idle_since.items():  # in the order of their last release
+    def expired(self, now: float, limit: int = sys.maxsize) -> list[Channel]:
+        """Remove and return channels that have lingered long enough, to be unsubscribed.
+
+        They are at most `limit`; `next_expiry` says when to ask for more.
+        """
+        due: list[Channel] = []
+        for channel, since in islice(self._idle_since.items(), limit):  # by their last release
             if since + self._linger > now:
                 break
             due.append(channel)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Protocol
 
 import orjson
@@ -33,8 +34,23 @@ class JsonCodec(Protocol):
         """The value that JSON text stands for. Raises `ValueError` if it is none."""
 
 
+MAX_DEPTH = 500
+"""Lists and objects within each other that are read from a client: so many can also be written."""
+
+_WIRE_MARGIN = 100
+"""How much deeper is what holds a client's values: the data of its socket in an answer, say."""
+
+
 class DefaultJson:
-    """The codec of a manager that is given none."""
+    """The codec of a manager that is given none.
+
+    Whatever it reads it can write, and with something around it, too: an endpoint that sends what
+    a client has sent cannot be made to fail by that client.
+    """
+
+    def __init__(self, max_depth: int = MAX_DEPTH, *, finite: bool = False) -> None:
+        self._max_depth = max_depth
+        self._finite = finite
 
     def dumps(self, value: Any) -> bytes:
         """The value as JSON.
@@ -54,6 +70,12 @@ class DefaultJson:
         Raises:
             ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
         """
+        value = self._loads(data)
+        if len(data) > self._max_depth:  # else it cannot be that deep
+            _check_depth(data, value, self._max_depth)
+        return value
+
+    def _loads(self, data: str | bytes) -> Any:
         try:
             if len(data) < len(_LONG_NUMBER):
                 return orjson.loads(data)
@@ -63,17 +85,48 @@ class DefaultJson:
                 return orjson.loads(data)
         except ValueError:  # perhaps only orjson cannot: half a surrogate pair, say, or NaN
             pass
-        return _loads_exactly(data)
+        return _loads_exactly(data, finite=self._finite)
 
 
 DEFAULT_JSON: JsonCodec = DefaultJson()
 
+WIRE_JSON: JsonCodec = DefaultJson(MAX_DEPTH + _WIRE_MARGIN, finite=True)
+"""For what workers say to each other: numbers that are none are never among it."""
 
-def _loads_exactly(data: str | bytes) -> Any:
+
+def _check_depth(data: str | bytes, value: Any, limit: int) -> None:
+    """Raise `ValueError` for a value whose lists and objects are nested more deeply."""
+    lists, objects = ("[", "{") if isinstance(data, str) else (b"[", b"{")
+    if data.count(lists) + data.count(objects) <= limit:  # type: ignore[arg-type]
+        return
     try:
-        return json.loads(data)
+        orjson.dumps(value)  # fast, and does not go deep
+    except (TypeError, ValueError):
+        level = [value] if isinstance(value, dict | list) else []
+        while level := [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]:
+            limit -= 1
+            if limit <= 0:
+                raise ValueError("nested too deeply") from None
+
+
+def _loads_exactly(data: str | bytes, *, finite: bool) -> Any:
+    number = _finite if finite else None
+    try:
+        return json.loads(data, parse_float=number, parse_constant=number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text[:20]} is no number of JSON's")
+    return number
 
 
 def _dumps_exactly(value: Any) -> bytes:

@@ -3,11 +3,14 @@
 One pure function, `Channels.of_room`, maps a room to its channel. Senders publish to it, and
 workers with a member of the room subscribe to it, so the two cannot disagree.
 
-A generated sid starts with the node id of its worker, and its channel is the one of that worker,
-which stays subscribed from start to close. So new connections cost no Redis command, although each
-socket is in a room of its own. A worker that puts its sockets into a room named like another
-worker's sid subscribes to that worker's channel: rare, and correct at the price of some traffic. A
-sid that the application chose is a room like any other.
+A generated sid starts with the node id of its worker. All sids of a worker have one channel, which
+stays subscribed from start to close, so new connections cost no Redis command, although each socket
+is in a room of its own. A sid that the application chose is a room like any other.
+
+Clients may choose the names of rooms, and such a name can look like another worker's sid. The
+worker that has a member of it subscribes to the channel of that worker's sids: correct, at the
+price of some traffic. What workers ask each other has a channel of its own for each worker, which
+no room leads to: who receives there answers, and counts as alive.
 
 Names come in as any `str`, a member of a `(str, Enum)` too, and are plain strings from here on: the
 text of such a member is "Class.MEMBER" in an f-string, and its value everywhere else.
@@ -132,8 +135,9 @@ class Channels:
     """The channel names of one prefix.
 
     `{prefix}#{namespace}#` carries messages to a whole namespace or to several rooms,
-    `{prefix}#{namespace}#{room}#` those to one room, `{prefix}#{node}#` those to one worker, and
-    `{prefix}#workers#` those to all workers. They cannot collide, whatever a room is called: a
+    `{prefix}#{namespace}#{room}#` those to one room, `{prefix}#{node}.#` those to the sids of one
+    worker, `{prefix}#{node}#` requests and replies to it, and `{prefix}#workers#` those to all
+    workers. They cannot collide, whatever a room is called: a
     namespace starts with a slash and contains no `#`, and a node id is hexadecimal. Adapters have
     channels of their own for probes and failovers, which look like none of these.
     """
@@ -146,8 +150,12 @@ class Channels:
         return f"{self.prefix}#{namespace}#".encode()
 
     def of_node(self, node: NodeId) -> Channel:
-        """Carries messages to one worker, and to its sockets by their generated sids."""
+        """Carries what is asked of one worker, and answered to it."""
         return f"{self.prefix}#{node}#".encode()
+
+    def of_sids(self, node: NodeId) -> Channel:
+        """Carries messages to the sockets of one worker, by their generated sids."""
+        return f"{self.prefix}#{node}.#".encode()
 
     def of_workers(self) -> Channel:
         """Carries messages to every worker."""
@@ -163,5 +171,5 @@ class Channels:
         """Carries messages to one room, or to one socket by its sid."""
         node = node_of(room)
         if node is not None:
-            return self.of_node(node)
+            return self.of_sids(node)
         return f"{self.prefix}#{namespace}#{room}#".encode()

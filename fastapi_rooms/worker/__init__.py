@@ -17,7 +17,7 @@ room_message     the messages it gets
 fanout           from a broadcast to the members of its rooms
 burst            messages that are written together, in as few writes as possible
 overload         messages of other workers that were dropped, as too many came
-handlers         what the application has registered for one namespace
+doubts           messages that a worker can hardly have sent, though they bear its name
 joins            from a `join` to the socket in its rooms, and the leaves that come meanwhile
 authorization    the handlers that are asked before a join
 events           the handlers that are told of joins, leaves and gaps

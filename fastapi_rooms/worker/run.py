@@ -20,8 +20,9 @@ from fastapi_rooms.adapters.base import (
 from fastapi_rooms.cluster.cluster import Cluster
 from fastapi_rooms.cluster.known_rooms import ToldOfLosses
 from fastapi_rooms.core.costs import ENTRY_BYTES
-from fastapi_rooms.core.deduplication import MAX_SHARDED_SOURCES, Duplicates
+from fastapi_rooms.core.deduplication import Duplicates
 from fastapi_rooms.core.interest import Interest
+from fastapi_rooms.core.late import Late
 from fastapi_rooms.core.names import Channels, new_node_id
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
@@ -36,6 +37,7 @@ from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.worker.confirmation import Confirmation
+from fastapi_rooms.worker.doubts import Doubts
 from fastapi_rooms.worker.drain import Drain, Drainable
 from fastapi_rooms.worker.fanout import Fanout
 from fastapi_rooms.worker.overload import Overload
@@ -48,6 +50,9 @@ TURN_BYTES = 64 * 1024
 
 TURN_ENTRY_BYTES = ENTRY_BYTES // 4
 """What each message counts beside its length: it costs the turn as much time as so many bytes."""
+
+SWEEP = 2000
+"""Channels that are unsubscribed from in one turn of the event loop: some 2 ms of work."""
 
 
 class ManagedNamespace(ToldOfLosses, Protocol):
@@ -99,7 +104,6 @@ class Run:
         self._interest = Interest(settings.linger)
         self._confirmation = Confirmation(adapter, settings)
         self._sweep_timer: asyncio.TimerHandle | None = None
-        self._duplicates = Duplicates(MAX_SHARDED_SOURCES) if self._shards else Duplicates()
         self._drain: Drain | None = None
         self._unhook: Callable[[], None] | None = None
         # In an outbox, what is sent in one turn counts four times that at most: a quarter of it.
@@ -116,6 +120,10 @@ class Run:
             self.node, adapter, channels, settings.heartbeat, self._next_sequence, namespaces
         )
         """This worker among the others."""
+        self._duplicates = Duplicates(
+            is_kept=self.cluster.knows, on_doubt=Doubts(self._loop.time).doubt
+        )
+        self._late = Late()
 
     async def start(self) -> None:
         """Open the adapter, hold this worker's own channels, and discover the other workers."""
@@ -222,7 +230,7 @@ class Run:
         self._sweep_timer = None if due is None else self._loop.call_at(due, self._sweep)
 
     def _sweep(self) -> None:
-        expired = self._interest.expired(self._loop.time())
+        expired = self._interest.expired(self._loop.time(), SWEEP)
         if expired:
             self._adapter.unsubscribe(expired)
         self._schedule_sweep()
@@ -284,6 +292,11 @@ class Run:
         """How many messages came in that were dropped."""
         return self.malformed + self.overload.count
 
+    @property
+    def duplicates(self) -> int:
+        """How many messages came in once more, and were dropped."""
+        return self._duplicates.count
+
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
         if self._closed or codec.is_from(self._origin, data):
@@ -294,10 +307,13 @@ class Run:
             self.malformed += 1
             logger.debug("Dropped a malformed message on %r: %s", channel, error)
             return
-        origin, shards = envelope.origin, self._shards
-        source = origin if shards is None else (origin, shards.shard_of(channel))
-        if not self._duplicates.is_new(source, envelope.sequence):
+        if not self._duplicates.is_new(envelope.origin, envelope.sequence):
             return
+        shards = self._shards
+        if shards is not None:
+            source = (envelope.origin, shards.shard_of(channel))
+            if self._late.is_late(source, envelope.sequence, self._loop.time()):
+                return  # it was told as a gap
         try:
             if isinstance(envelope, Broadcast):
                 namespace = self._namespaces.get(envelope.namespace)
@@ -312,6 +328,7 @@ class Run:
         """Tell every namespace, and find out who is there now."""
         if self._closed:
             return
+        self._late.outage(self._loop.time())
         self.cluster.discover()
         for namespace in list(self._namespaces.values()):
             namespace.gap(outage)

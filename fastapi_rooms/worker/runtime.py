@@ -60,6 +60,8 @@ class Health:
     """Rooms with members here that Redis has come to forbid: they hear this worker only."""
     lag: float
     """Seconds since the oldest broadcast came that has not been written to all its members here."""
+    duplicates: int
+    """Messages that came in once more, and were dropped: their sender had lost its connection."""
 
 
 _runs: WeakValueDictionary[int, Run] = WeakValueDictionary()
@@ -212,6 +214,7 @@ class Runtime:
             reason=adapter.reason,
             forbidden=adapter.forbidden,
             lag=run.fanout.lag if run is not None else 0.0,
+            duplicates=run.duplicates if run is not None else 0,
         )
 
     def release(self, channels: Iterable[Channel]) -> None:

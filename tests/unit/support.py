@@ -42,6 +42,7 @@ class FakeAdapter:
         self.health = AdapterHealth(connected=False, since=0.0, last_received=None)
         self.receiver: Receiver | None = None
         self.subscribed: set[bytes] = set()
+        """Without those that every worker has from its start, but for the one it is asked on."""
         self.published: list[tuple[bytes, bytes]] = []
         self.published_volatile: list[tuple[bytes, bytes]] = []
         self.hellos: list[bytes] = []
@@ -55,6 +56,7 @@ class FakeAdapter:
         self.start_error: Exception | None = None
         self.subscribe_error: Exception | None = None
         self.publish_error: Exception | None = None
+        self._from_the_start: set[bytes] = set()
         self._open = asyncio.Event()
         self._open.set()
 
@@ -71,7 +73,8 @@ class FakeAdapter:
             raise self.start_error
         self.starts += 1
         self.receiver = receiver
-        self.subscribed = set(channels) - {WORKERS}
+        self._from_the_start = {c for c in channels if c == WORKERS or c.endswith(b".#")}
+        self.subscribed = set(channels) - self._from_the_start
         self.health = AdapterHealth(connected=True, since=time.time(), last_received=None)
 
     async def publish(self, channel: bytes, data: bytes) -> int | None:
@@ -90,7 +93,7 @@ class FakeAdapter:
     async def subscribe(self, channels: Iterable[bytes]) -> None:
         if WORKERS in channels:  # of the HELLO, and subscribed to from the start
             return
-        self.subscribed |= set(channels)
+        self.subscribed |= set(channels) - self._from_the_start
         await self._pass()
         if self.subscribe_error is not None:
             raise self.subscribe_error

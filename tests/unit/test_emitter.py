@@ -75,7 +75,7 @@ def test_a_message_goes_to_the_channel_of_its_rooms(emitter: Emitter, notebook: 
         channels.of_room("/", "tea"),
         channels.of_namespace("/"),
         channels.of_namespace("/chat"),
-        channels.of_node("a" * 16),
+        channels.of_sids("a" * 16),
         channels.of_workers(),
     ]
 

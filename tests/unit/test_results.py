@@ -55,6 +55,7 @@ HEALTH = {
     "reason": "",
     "forbidden": 0,
     "lag": 0.0,
+    "duplicates": 0,
 }
 WORKER = {"node": "n", "version": "1", "host": "h", "pid": 2, "uptime": 1.5, "sockets": 3}
 SOCKET = {"sid": "ann", "node": "n", "rooms": ["ann", "tea"], "data": {"name": "Ann"}}
@@ -83,7 +84,7 @@ RESULTS = {
     "adapter": Result(
         AdapterHealth(connected=True, since=1.5, last_received=None),
         AdapterHealth,
-        {name: value for name, value in HEALTH.items() if name not in ("ready", "lag")},
+        {n: value for n, value in HEALTH.items() if n not in ("ready", "lag", "duplicates")},
     ),
 }
 OUTAGE = Outage(1.5, 2.5, frozenset({b"a"}))

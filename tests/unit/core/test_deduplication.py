@@ -1,67 +1,102 @@
-"""What has been seen already: by origin and rising sequence."""
+"""What has been received already: by origin and number, and by nothing else."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms.core.deduplication import MAX_SOURCES, WINDOW, Duplicates
+from fastapi_rooms.core.deduplication import MAX_PAGES, PAGE, Duplicates
+
+WINDOW = PAGE * MAX_PAGES
 
 
-def test_what_comes_again_is_not_new() -> None:
+def new(seen: Duplicates, numbers: Sequence[int], origin: str = "a") -> list[int]:
+    """Those of the numbers that are new."""
+    return [number for number in numbers if seen.is_new(origin, number)]
+
+
+def test_what_comes_again_is_not_new_and_counted() -> None:
     seen = Duplicates()
-    assert [seen.is_new("a", n) for n in (1, 2, 2, 1, 3, 3)] == [
-        True, True, False, False, True, False,
-    ]  # fmt: skip
+    assert new(seen, (1, 2, 2, 1, 3, 3)) == [1, 2, 3]
+    assert seen.count == 3
 
 
 def test_origins_count_apart() -> None:
     seen = Duplicates()
     assert seen.is_new("a", 5)
-    assert seen.is_new("b", 1)
+    assert seen.is_new("b", 5)
     assert not seen.is_new("a", 5)
 
 
-@given(st.lists(st.integers(0, 20)))
-def test_whatever_is_sent_again_each_is_new_at_most_once(sequences: list[int]) -> None:
+@given(st.lists(st.one_of(st.integers(0, 20), st.integers(0, 2**64 - 1))))
+def test_each_number_is_new_once_in_whatever_order_they_come(numbers: list[int]) -> None:
+    far_apart = len({number // PAGE for number in numbers})
+    if far_apart <= MAX_PAGES:
+        assert new(Duplicates(), numbers) == list(dict.fromkeys(numbers))
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(1, 3 * PAGE))
+def test_a_forged_number_costs_at_most_the_message_with_that_number(
+    forged: int, start: int, count: int
+) -> None:
     seen = Duplicates()
-    accepted = [n for n in sequences if seen.is_new("a", n)]
-    assert accepted == sorted(set(accepted))
+    honest = range(start, start + count)
+    half = count // 2
+    assert new(seen, honest[:half]) == list(honest[:half])
+    seen.is_new("a", forged)
+    assert new(seen, honest[half:]) == [n for n in honest[half:] if n != forged]
 
 
-def test_the_source_longest_silent_is_forgotten_first() -> None:
+def test_what_a_publisher_sends_again_after_a_lost_connection_is_not_new() -> None:
     seen = Duplicates()
-    for n in range(MAX_SOURCES):
-        assert seen.is_new(f"origin {n}", 7)
-    assert not seen.is_new("origin 0", 7)  # heard again: now origin 1 is the longest silent
-    assert seen.is_new("one too many", 7)
-    assert seen.is_new("origin 1", 7)
-    assert not seen.is_new("origin 0", 7)
-    assert not seen.is_new("one too many", 7)
+    assert len(new(seen, range(WINDOW))) == WINDOW
+    again = range(WINDOW // 2, WINDOW + 10)  # from the oldest without a reply on, then the next
+    assert new(seen, again) == list(range(WINDOW, WINDOW + 10))
 
 
-def test_a_limit_of_ones_own_is_kept() -> None:
-    seen = Duplicates(2)
-    assert all(seen.is_new(("a", shard), 7) for shard in range(3))
-    assert seen.is_new(("a", 0), 7)  # forgotten
-    assert not seen.is_new(("a", 2), 7)
-
-
-def test_shards_of_one_origin_count_apart() -> None:
+def test_numbers_that_are_far_apart_cost_no_more_memory() -> None:
     seen = Duplicates()
-    assert seen.is_new(("a", 1), 5)
-    assert seen.is_new(("a", 2), 4)
-    assert not seen.is_new(("a", 1), 4)
+    assert len(new(seen, range(0, 10 * MAX_PAGES * PAGE, PAGE))) == 10 * MAX_PAGES
+    assert len(seen._origins["a"]) == MAX_PAGES
 
 
-def test_what_is_sent_again_within_the_window_is_not_new() -> None:
-    seen = Duplicates()
-    assert seen.is_new("a", WINDOW + 1)
-    assert not seen.is_new("a", 1)
+def test_the_origin_that_came_first_is_forgotten_first() -> None:
+    seen = Duplicates(3)
+    for origin in "abcd":
+        assert seen.is_new(origin, 7)
+    assert len(seen._origins) == 3
+    assert not seen.is_new("b", 7)
+    assert seen.is_new("a", 7)
 
 
-def test_a_forged_sequence_does_not_silence_its_origin() -> None:
-    seen = Duplicates()
-    assert seen.is_new("a", 10)
-    assert seen.is_new("a", 2**64 - 1)
-    assert [seen.is_new("a", n) for n in (11, 11, 12)] == [True, False, True]
+def test_invented_origins_do_not_drive_out_those_that_are_known_to_live() -> None:
+    seen = Duplicates(10, is_kept={"honest", "other"}.__contains__)
+    assert seen.is_new("honest", 1)
+    for number in range(1000):
+        assert seen.is_new(f"invented {number}", 1)
+    assert seen.is_new("other", 1)
+    for number in range(1000):
+        assert seen.is_new(f"invented {number}", 2)
+    assert not seen.is_new("honest", 1)
+    assert not seen.is_new("other", 1)
+    assert len(seen._origins) == 10
+
+
+def test_the_limit_holds_even_if_all_are_to_be_kept() -> None:
+    seen = Duplicates(3, is_kept=lambda _: True)
+    for origin in "abcdef":
+        assert seen.is_new(origin, 7)
+    assert len(seen._origins) == 3
+
+
+def test_numbers_that_an_origin_cannot_have_given_in_this_order_are_doubted() -> None:
+    doubted: list[str] = []
+    seen = Duplicates(on_doubt=doubted.append)
+    new(seen, range(5 * PAGE))
+    new(seen, range(2**40, 2**40 + PAGE))  # it may have sent much that is not for this worker
+    new(seen, range(4 * PAGE, 5 * PAGE))  # what it sends again
+    assert not doubted
+    assert new(seen, range(5 * PAGE, 5 * PAGE + 2)) == [5 * PAGE, 5 * PAGE + 1]
+    assert doubted == ["a"]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, MAX_DEPTH, WIRE_JSON
 
 Point = namedtuple("Point", "x y")  # noqa: PYI024 -- what people have
 
@@ -165,3 +165,31 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 )
 def test_what_is_sent_comes_back(value: Any) -> None:
     assert DEFAULT_JSON.loads(DEFAULT_JSON.dumps(value)) == value
+
+
+INNER = ["[]", "1", "1e999", "NaN", str(2**70), r'"\ud800"', '"["', '{"a": 1}']
+
+
+def nested(around: str, inner: str, depth: int) -> str:
+    for _ in range(depth):
+        inner = around % inner
+    return inner
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("around", ["[%s]", '{"a":%s}', "[[], %s, []]"])
+def test_what_can_be_read_can_be_written_with_something_around_it(around: str, inner: str) -> None:
+    for depth in (1, 100, 253, 254, 255, 300, MAX_DEPTH - 1):
+        value = DEFAULT_JSON.loads(nested(around, inner, depth))
+        DEFAULT_JSON.dumps({"from": "ann", "said": [value]})
+        WIRE_JSON.loads(WIRE_JSON.dumps([["sid", ["rooms"], {"data": value}]]))
+    for depth in (MAX_DEPTH + 1, 900, 1024):
+        with pytest.raises(ValueError, match="deep"):
+            DEFAULT_JSON.loads(nested(around, inner, depth))
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", '{"a": 1e999}', "[-2e308, 1]"])
+def test_workers_tell_each_other_no_numbers_that_json_does_not_have(text: str) -> None:
+    with pytest.raises(ValueError, match="no number"):
+        WIRE_JSON.loads(text)
+    assert DEFAULT_JSON.loads(text) is not None

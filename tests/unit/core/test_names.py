@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fastapi_rooms.core.names import (
     MAX_NAME_BYTES,
@@ -126,8 +127,9 @@ def test_a_rooms_channel_is_no_namespaces_and_no_workers(
     ns: str, room: str, ns2: str, node: str
 ) -> None:
     channels = Channels("rooms")
-    kinds = {channels.of_room(ns, room), channels.of_namespace(ns2), channels.of_node(node)}
-    assert len(kinds) == 3
+    kinds = {channels.of_room(ns, room), channels.of_namespace(ns2)}
+    kinds |= {channels.of_node(node), channels.of_sids(node)}
+    assert len(kinds) == 4
 
 
 def test_channels_read_as_documented() -> None:
@@ -135,12 +137,23 @@ def test_channels_read_as_documented() -> None:
     assert channels.of_namespace("/chat") == b"app#/chat#"
     assert channels.of_room("/chat", "café") == "app#/chat#café#".encode()
     assert channels.of_node(NODE) == b"app#0123456789abcdef#"
+    assert channels.of_sids(NODE) == b"app#0123456789abcdef.#"
 
 
 def test_what_is_sent_to_a_generated_sid_travels_on_its_workers_channel() -> None:
     channels = Channels("rooms")
     sid = new_sid(NODE)
-    assert channels.of_room("/", sid) == channels.of_room("/chat", sid) == channels.of_node(NODE)
+    assert channels.of_room("/", sid) == channels.of_room("/chat", sid) == channels.of_sids(NODE)
+
+
+@given(namespaces, st.one_of(room_names, st.builds(new_sid, node_ids)), node_ids)
+@example("/", f"{NODE}.0123456789abcdef", NODE)
+@example("/", NODE, NODE)
+def test_no_room_leads_to_the_channel_that_a_worker_is_asked_on(
+    namespace: str, room: str, node: str
+) -> None:
+    channels = Channels("rooms")
+    assert channels.of_room(namespace, room) not in (channels.of_node(node), channels.of_workers())
 
 
 @pytest.mark.parametrize(("prefix", "reason"), [*INVALID, pytest.param("a#b", "'#'", id="hash")])

@@ -86,7 +86,7 @@ def namespace(runtime: Runtime) -> RecordingNamespace:
         (Target(("lobby",), ("ann",)), LOBBY),
         (Target(("lobby", "bar")), b"rooms#/#"),
         (Target(), b"rooms#/#"),
-        (Target((f"{OTHER_NODE}.{'x' * 16}",)), f"rooms#{OTHER_NODE}#".encode()),
+        (Target((f"{OTHER_NODE}.{'x' * 16}",)), f"rooms#{OTHER_NODE}.#".encode()),
     ],
 )
 async def test_a_message_travels_on_the_one_channel_that_all_it_is_for_listen_to(
