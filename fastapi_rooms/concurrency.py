@@ -64,9 +64,14 @@ SLICE = 1000
 """How many sockets are processed before other tasks get a turn: about 5 ms of work."""
 
 
-async def in_slices(items: Sequence[T], size: int | None = None) -> AsyncIterator[Sequence[T]]:
-    """Yield slices of `size` items (`SLICE` by default), and let other tasks run in between."""
-    size = size or SLICE
+async def in_slices(
+    items: Sequence[T], size: int | None = None, *, weight: int = 1
+) -> AsyncIterator[Sequence[T]]:
+    """Yield slices of `size` items (`SLICE` by default), and let other tasks run in between.
+
+    Of items that are so many times the work of one, a slice has so many times fewer.
+    """
+    size = max(1, (size or SLICE) // max(1, weight))
     for start in range(0, len(items), size):
         if start:
             await asyncio.sleep(0)

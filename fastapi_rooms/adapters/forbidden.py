@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from heapq import nsmallest
 
+from fastapi_rooms.core.printable import printable
 from fastapi_rooms.types import Channel
 
 logger = logging.getLogger("fastapi_rooms")
@@ -34,7 +36,8 @@ class Forbidden:
         before, self.channels = self.channels, channels
         added = channels - before
         if added:
-            names = [channel.decode(errors="backslashreplace") for channel in sorted(added)[:NAMED]]
+            named = nsmallest(NAMED, added)
+            names = [printable(channel.decode(errors="backslashreplace")) for channel in named]
             more = ["…"] if len(added) > NAMED else []
             logger.error(
                 "%s forbids %d channel(s) that have members here, who hear nothing from other "

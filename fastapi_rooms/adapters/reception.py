@@ -42,8 +42,7 @@ class Reception:
         self.last_received = last_received
         since = last_received if self._proven_until is None else self._proven_until
         if self._is_recovering:  # what was not live since the last loss is still lost since then
-            live = filter(subscriptions.is_live, subscriptions.wanted)
-            self._losses.lose(live, since)
+            self._losses.lose(subscriptions.live, since)
         else:
             self._losses.lose(subscriptions.wanted, since)
         self.is_complete, self._is_recovering = False, True
@@ -61,5 +60,5 @@ class Reception:
             self._is_recovering = False
         elif not (self.is_complete and subscriptions.settled):
             return False, None
-        regained = self._losses.regain(subscriptions.is_live)
+        regained = self._losses.regain(subscriptions.live)
         return became_complete, regained and Outage(regained[0], now, regained[1])

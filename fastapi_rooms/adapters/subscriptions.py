@@ -5,6 +5,10 @@ wanted; its confirmation makes the next command due, if one is needed. So joins 
 channel may cross each other and the network in any order, and the last call wins. A lost
 connection invalidates every confirmation, and makes everything that is wanted due again.
 
+There may be hundreds of thousands of channels, and the event loop does not wait for all of them:
+what is due is taken in parts, and what is done to all of them at once takes no step of Python's
+for each.
+
     absent ──subscribe sent──▶ SUBSCRIBING ──confirmed──▶ LIVE
        ▲                                                    │
        └──confirmed── UNSUBSCRIBING ◀──unsubscribe sent─────┘
@@ -12,9 +16,11 @@ connection invalidates every confirmation, and makes everything that is wanted d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import sys
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from itertools import islice
 
 from fastapi_rooms.types import Channel
 
@@ -30,6 +36,8 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self.wanted: set[Channel] = set()
+        self.live: set[Channel] = set()
+        """Those that are confirmed, with no command in flight."""
         self._states: dict[Channel, _State] = {}
         self._due: dict[Channel, None] = {}
         self._refused: set[Channel] = set()
@@ -47,12 +55,13 @@ class Subscriptions:
         """Stop wanting channels; those that are confirmed become due to be unsubscribed."""
         for channel in channels:
             self.wanted.discard(channel)
+            self.live.discard(channel)
             self._unrestored.discard(channel)
             self._consider(channel)
 
     def is_live(self, channel: Channel) -> bool:
         """Whether the channel is wanted and confirmed, with no command in flight."""
-        return channel in self.wanted and self._states.get(channel) is _State.LIVE
+        return channel in self.live
 
     @property
     def settled(self) -> bool:
@@ -77,11 +86,20 @@ class Subscriptions:
         """Whether the carrier has the channel, or a command about it is in flight."""
         return channel in self._states
 
-    def take_due(self) -> tuple[list[Channel], list[Channel]]:
-        """The channels to subscribe to and to unsubscribe from now; they count as in flight."""
-        subscribe = [channel for channel in self._due if channel in self.wanted]
-        unsubscribe = [channel for channel in self._due if channel not in self.wanted]
-        self._due.clear()
+    @property
+    def is_due(self) -> bool:
+        """Whether there are channels to subscribe to or to unsubscribe from."""
+        return bool(self._due)
+
+    def take_due(self, limit: int = sys.maxsize) -> tuple[list[Channel], list[Channel]]:
+        """So many of the channels to subscribe to and to unsubscribe from; they are in flight."""
+        due = list(islice(self._due, limit))
+        if len(due) == len(self._due):
+            self._due.clear()
+        for channel in due if self._due else ():
+            del self._due[channel]
+        subscribe = [channel for channel in due if channel in self.wanted]
+        unsubscribe = [channel for channel in due if channel not in self.wanted]
         for channel in subscribe:
             self._states[channel] = _State.SUBSCRIBING
         for channel in unsubscribe:
@@ -97,11 +115,12 @@ class Subscriptions:
         self._states[channel] = _State.LIVE
         self._unrestored.discard(channel)
         self._consider(channel)
-        return channel in self.wanted
+        return channel in self.live
 
     def confirm_unsubscribed(self, channel: Channel) -> None:
         """The carrier confirms that there is no subscription."""
         state = self._states.pop(channel, None)
+        self.live.discard(channel)
         if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
             self._unconfirmed -= 1
         self._consider(channel)
@@ -124,6 +143,7 @@ class Subscriptions:
                 self._unrestored.discard(channel)
             wanted = channel in self.wanted
             if wanted and state is _State.UNSUBSCRIBING:
+                self.live.add(channel)
                 live.append(channel)
             elif wanted or state is _State.UNSUBSCRIBING:
                 refused.add(channel)
@@ -141,9 +161,10 @@ class Subscriptions:
 
     def drop(self, channels: Collection[Channel]) -> list[Channel]:
         """Forget channels that this carrier no longer serves. Returns those that were live."""
-        live = [channel for channel in channels if self.is_live(channel)]
+        live = [channel for channel in channels if channel in self.live]
         for channel in channels:
             self.wanted.discard(channel)
+            self.live.discard(channel)
             self._unrestored.discard(channel)
             state = self._states.pop(channel, None)
             if state in (_State.SUBSCRIBING, _State.UNSUBSCRIBING):
@@ -152,23 +173,30 @@ class Subscriptions:
         return live
 
     def reset(self) -> None:
-        """The connection is gone: nothing is confirmed, and everything wanted is due."""
-        self._states.clear()
-        self._refused.clear()
-        self._forbidden.clear()
-        self._unrestored = set(self.wanted)
-        self._unconfirmed = 0
+        """There is another connection: nothing is confirmed, and everything wanted is due."""
+        self.lost()
+        self._unrestored = self.wanted.copy()
         self._due = dict.fromkeys(self.wanted)
+
+    def lost(self) -> None:
+        """The connection is gone: nothing is confirmed, and `reset` follows with the next one."""
+        self.live = set()
+        self._states = {}
+        self._refused = set()
+        self._forbidden = set()
+        self._unconfirmed = 0
 
     def _consider(self, channel: Channel) -> None:
         self._refused.discard(channel)
         self._forbidden.discard(channel)
         state = self._states.get(channel)
-        due_from = None if channel in self.wanted else _State.LIVE
-        if state is due_from:
+        wanted = channel in self.wanted
+        if state is (None if wanted else _State.LIVE):
             self._due[channel] = None
         else:
             self._due.pop(channel, None)
+            if wanted and state is _State.LIVE:
+                self.live.add(channel)
 
 
 class Losses:
@@ -185,6 +213,9 @@ class Losses:
 
     def lose(self, channels: Iterable[Channel], since: float) -> None:
         """Messages may be missed from `since` on; an earlier loss is kept."""
+        if not self._since:
+            self._since = dict.fromkeys(channels, since)
+            return
         for channel in channels:
             self._since.setdefault(channel, since)
 
@@ -193,9 +224,13 @@ class Losses:
         for channel in channels:
             self._since.pop(channel, None)
 
-    def regain(self, is_live: Callable[[Channel], bool]) -> tuple[float, frozenset[Channel]] | None:
+    def regain(self, live: AbstractSet[Channel]) -> tuple[float, frozenset[Channel]] | None:
         """End the losses of channels that are live: returns the earliest, and the channels."""
-        regained = frozenset(filter(is_live, self._since))
-        if not regained:
+        since = self._since
+        if not since:
             return None
-        return min(self._since.pop(channel) for channel in regained), regained
+        if since.keys() <= live:  # nearly always: without a look at each
+            self._since = {}
+            return min(since.values()), frozenset(since)
+        regained = frozenset(since.keys() & live)
+        return (min(map(since.pop, regained)), regained) if regained else None

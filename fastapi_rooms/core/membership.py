@@ -35,6 +35,14 @@ class Left(NamedTuple):
     deleted: tuple[Room, ...]
 
 
+class Departure(NamedTuple):
+    """What a leave of many changed in one room: who left it, and whether that deleted it."""
+
+    room: Room
+    sids: list[Sid]
+    deleted: bool
+
+
 class Membership(Generic[M]):
     """Who is in which room on this worker. `M` is the caller's type of a member."""
 
@@ -82,6 +90,29 @@ class Membership(Generic[M]):
         for room in left:
             del joined[room]
         return self._remove_from(sid, left)
+
+    def leave_all(self, sids: Mapping[Sid, object], rooms: Iterable[Room]) -> list[Departure]:
+        """Remove many members from rooms, each as by `leave`, but not from the room of its sid.
+
+        Returns what changed by rooms. It costs as much as there are rooms and departures: of the
+        members of a room and `sids`, the fewer are gone through.
+        """
+        departures = []
+        for room in rooms:
+            members = self._rooms.get(room)
+            if members is None:
+                continue
+            some, others = (members, sids) if len(members) < len(sids) else (sids, members)
+            left = [sid for sid in some if sid in others and sid != room]
+            for sid in left:
+                del members[sid]
+                del self._sids[sid][room]
+            if not members:
+                del self._rooms[room]
+            if left:
+                departures.append(Departure(room, left, deleted=not members))
+        self.version += 1
+        return departures
 
     def remove(self, sid: Sid) -> Left:
         """Remove a member, also from all its rooms. Does nothing for an unknown sid."""

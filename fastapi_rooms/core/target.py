@@ -20,12 +20,15 @@ class Target(NamedTuple):
         """This target with more rooms; a whole namespace is narrowed down to them."""
         if self.rooms is None and len(names) == 1:
             return Target(names, self.except_)
-        known = self.rooms or ()
-        return Target(
-            known + tuple(n for n in dict.fromkeys(names) if n not in known), self.except_
-        )
+        return Target(_with(self.rooms or (), names), self.except_)
 
     def excluding(self, names: tuple[Room, ...]) -> Target:
         """This target with more rooms excluded."""
-        known = self.except_
-        return Target(self.rooms, known + tuple(n for n in dict.fromkeys(names) if n not in known))
+        return Target(self.rooms, _with(self.except_, names))
+
+
+def _with(known: tuple[Room, ...], names: tuple[Room, ...]) -> tuple[Room, ...]:
+    """The known names and the new ones among the others, each once."""
+    if len(names) == 1:  # most often, and known is short then
+        return known if names[0] in known else known + names
+    return tuple(dict.fromkeys(known + names))

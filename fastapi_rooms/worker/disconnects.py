@@ -62,11 +62,13 @@ class Disconnects:
 
     async def close(self, pending: Sequence[PendingDisconnect]) -> None:
         """Begin to close these, and return when all of them are being closed."""
+        begun = 0
         try:
             async for some in in_slices(pending, DISCONNECT_SLICE):
+                begun += len(some)
                 _close(some)
         finally:  # even if cancelled: what is out of its rooms already must be closed
-            _close(pending)
+            _close(pending[begun:])
 
     def begin(self, client: Client) -> None:
         """Begin to close this one, if it is to be closed, as its block is over."""

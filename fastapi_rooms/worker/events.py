@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
@@ -188,6 +188,14 @@ class Events:
         for room in left.deleted:
             if room != socket.sid:
                 self.emit("delete-room", room)
+
+    def departed(self, room: Room, sockets: Iterable[Socket], *, deleted: bool) -> None:
+        """Tell that many sockets have left a room, which may be gone by that; as `left`."""
+        if self.handlers.of("leave-room"):
+            for socket in sockets:
+                self.emit("leave-room", room, socket)
+        if deleted:
+            self.emit("delete-room", room)
 
     def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

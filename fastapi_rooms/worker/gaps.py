@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
+from fastapi_rooms import concurrency
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.events import Gap
@@ -13,19 +17,42 @@ from fastapi_rooms.worker.runtime import Runtime
 def gap_of(
     outage: Outage,
     namespace: str,
-    names: AbstractSet[Room],
+    rooms: Sequence[Collection[Room]],
     sids: AbstractSet[Sid],
     runtime: Runtime,
-) -> Gap | None:
+) -> Iterator[Gap | None]:
     """The gap that an outage is in a namespace, whose members and listeners are in these rooms.
 
-    On shards, the channel of the namespace may be on the one that was lost: any room may then have
+    There is at most one. Where there are many rooms, `None` comes after each part of the work. On
+    shards, the channel of the namespace may be on the one that was lost: any room may then have
     missed what was sent to several.
     """
+    size = concurrency.SLICE
+    if sum(map(len, rooms)) > size:
+        yield None
+    names = list(dict.fromkeys(chain.from_iterable(rooms)))
+
     lost, of_room = outage.channels, runtime.channels.of_room
     everyone = runtime.channels.of_namespace(namespace) in lost
     all_rooms = runtime.sharded and everyone
-    rooms = sorted(n for n in names - sids if all_rooms or of_room(namespace, n) in lost)
-    if rooms or everyone or any(of_room(namespace, sid) in lost for sid in sids):
-        return Gap(outage.since, outage.until, tuple(rooms))
-    return None
+    missed: list[Room] = []
+    any_sid = False
+    for start in range(0, len(names), size):
+        if start:
+            yield None
+        for name in names[start : start + size]:
+            if name in sids:
+                any_sid = any_sid or of_room(namespace, name) in lost
+            elif all_rooms or of_room(namespace, name) in lost:
+                missed.append(name)
+    if missed or everyone or any_sid:
+        yield Gap(outage.since, outage.until, tuple(missed))
+
+
+def tell_gap(steps: Iterator[Gap | None], tell: Callable[[Gap], None]) -> None:
+    """Tell the gap that `gap_of` finds: at once, or after as many turns as it takes."""
+    for gap in steps:
+        if gap is None:
+            asyncio.get_running_loop().call_soon(tell_gap, steps, tell)
+            return
+        tell(gap)

@@ -39,8 +39,8 @@ class PendingJoin:
             return self._rooms
         return tuple(room for room in self._rooms if room not in left)
 
-    def leave(self, socket: Socket, rooms: Collection[Room]) -> None:
-        """A socket leaves rooms."""
+    def leave(self, socket: Socket, rooms: frozenset[Room]) -> None:
+        """A socket leaves rooms; its own, in which it is already, does not matter."""
         left = set(self._rooms).intersection(rooms)
         if left:
             self._left.setdefault(socket, set()).update(left)
@@ -67,10 +67,14 @@ class PendingJoins:
             if not joins:
                 del self._joins[socket]
 
-    def leave(self, socket: Socket, rooms: Collection[Room]) -> None:
-        """A socket leaves rooms, if it is in them or not yet."""
-        for join in self._joins.get(socket, ()):
-            join.leave(socket, rooms)
+    def leave_all(self, sockets: Iterable[Socket], rooms: Collection[Room]) -> None:
+        """Sockets leave rooms, if they are in them or not yet."""
+        if not self._joins:
+            return
+        names = frozenset(rooms)
+        for socket in sockets:
+            for join in self._joins.get(socket, ()):
+                join.leave(socket, names)
 
     def sockets(self, rooms: Iterable[Room]) -> list[Socket]:
         """The sockets that are on their way into any of these rooms."""
@@ -133,6 +137,7 @@ class Joins:
         that have left the namespace meanwhile are passed over. Those that would be in too many
         rooms are passed over as well, and then it raises `TooManyRooms`, after the others are in.
         """
+        rooms = tuple(dict.fromkeys(rooms))
         return self._join_all(self.pending, self.pending.begin(sockets, rooms), rooms)
 
     async def _join_all(
@@ -143,10 +148,11 @@ class Joins:
         try:
             if not sockets:
                 return  # so that nothing is subscribed to here, where nobody is to join
+            self._runtime.settings.check_rooms((), rooms)  # else each would be asked in vain
             run, channels = self._runtime.run, self._channels_of(rooms)
             await self._runtime.attribute(run.acquire(channels))
             try:
-                async for some in in_slices(sockets):
+                async for some in in_slices(sockets, weight=len(rooms)):
                     for socket in some:
                         try:
                             self._add(socket, self._new_rooms(socket, join.rooms_of(socket)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from fastapi_rooms.core.costs import ENTRY_BYTES
@@ -40,17 +40,20 @@ class Listener(AsyncIterator[RoomMessage]):
         return self._waiting.dropped
 
     def offer(
-        self, target: Target, payload: Payload, made: dict[Room, RoomMessage] | None = None
+        self,
+        target: Target,
+        payload: Payload,
+        made: dict[Room, RoomMessage] | None = None,
+        places: Mapping[Room, int] | None = None,
     ) -> None:
         """Take a message that was sent to one of the rooms, or to everyone.
 
         `made` is what other listeners have made of it: the first that hears it in a room makes one
-        for all of them.
+        for all of them. `places` has the place of each of the target's rooms.
         """
         if self._overflowed or self._closed:  # a busy room would never let it end
             return
-        names = target.rooms or ()
-        room = next((name for name in names if name in self.rooms), "")
+        room = self._first_of(target.rooms or (), places)
         message = made.get(room) if made is not None else None
         if message is None:
             message = message_of(room, payload, self._codec)
@@ -59,6 +62,13 @@ class Listener(AsyncIterator[RoomMessage]):
         verdict = self._waiting.offer(message, len(payload.data))
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
+
+    def _first_of(self, names: tuple[Room, ...], places: Mapping[Room, int] | None) -> Room:
+        """The first of a message's rooms that is listened to; empty if it went to everyone."""
+        if len(names) < 2:
+            return names[0] if names else ""
+        places = _places(names) if places is None else places
+        return names[min(places[room] for room in self.rooms if room in places)]
 
     async def drain(self, timeout: float) -> None:  # noqa: ARG002 -- it takes no time
         """End the iteration, as this worker drains."""
@@ -84,6 +94,11 @@ class Listener(AsyncIterator[RoomMessage]):
             await self._arrived.wait()
         message, _ = self._waiting.pop()
         return message
+
+
+def _places(names: tuple[Room, ...]) -> Mapping[Room, int]:
+    """The place of each name: to look for each room in a tuple would take for ever."""
+    return {name: place for place, name in enumerate(names)}
 
 
 class Listeners:
@@ -133,8 +148,9 @@ class Listeners:
         """Give a message to the listeners of the rooms it is sent to, or of everyone."""
         made: dict[Room, RoomMessage] = {}
         to_everyone = target.rooms is None
+        places = _places(target.rooms or ())
         for listener in self._of_everyone if to_everyone else self._members.resolve(target):
-            listener.offer(target, payload, made)
+            listener.offer(target, payload, made, places)
 
     def drainables(self) -> list[Drainable]:
         """All of them, to be drained."""

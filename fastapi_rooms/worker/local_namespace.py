@@ -28,7 +28,7 @@ from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.events import Events, Gap, WorkerLost
-from fastapi_rooms.worker.gaps import gap_of
+from fastapi_rooms.worker.gaps import gap_of, tell_gap
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.joins import Joins
 from fastapi_rooms.worker.listener import Listener, Listeners
@@ -187,10 +187,9 @@ class LocalNamespace:
 
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""
-        names = self.rooms.keys() | self._listeners.rooms
-        gap = gap_of(outage, self.name, names, self.sids.keys(), self._runtime)
-        if gap is not None:
-            self.events.emit("gap", gap._in(self.namespace))
+        rooms = (self.rooms, self._listeners.rooms)
+        steps = gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime)
+        tell_gap(steps, lambda gap: self.events.emit("gap", gap._in(self.namespace)))
 
     def missed(self, since: float, until: float, rooms: set[Room] | None) -> None:
         """Tell the handlers that messages to these rooms, or to everyone, were dropped here."""
@@ -260,7 +259,7 @@ class LocalNamespace:
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
         self._runtime.check_here()
-        self.leave_all((socket,), rooms)
+        self.leave_all([socket], rooms)
 
     async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
         """Take a socket out of every room at once, and close it behind what was sent before."""
@@ -279,12 +278,15 @@ class LocalNamespace:
     def sockets(self, target: Target, *, joining: bool = False) -> list[Socket]:
         """The sockets here that a target addresses; with `joining`, also those on their way in."""
         excluded = self._members.excluded(target)
-        sids = self._members.select(target.rooms)
-        sockets = [self._clients[sid].socket for sid in sids if sid not in excluded]
+        sockets = self._clients.sockets(self._members.select(target.rooms), excluded)
         if not joining or target.rooms is None:
             return sockets
         more = self._joins.pending.sockets(target.rooms)
         return [*dict.fromkeys([*sockets, *(s for s in more if s.sid not in excluded)])]
+
+    def count(self, target: Target) -> int:
+        """How many sockets here a target addresses."""
+        return len(self._members.resolve(target))
 
     def socket(self, sid: Sid) -> Socket | None:
         """The socket here that has a sid."""
@@ -296,16 +298,12 @@ class LocalNamespace:
 
     def leave_all(self, sockets: Iterable[Socket], rooms: tuple[Room, ...]) -> None:
         """Take sockets out of rooms, or off their way into them, but not out of their own."""
-        channel_of = dict(zip(rooms, self._channels_of(rooms), strict=True))
-        released: list[Channel] = []
-        for socket in sockets:
-            if self._clients.is_in(socket):
-                names = [room for room in rooms if room != socket.sid]
-                self._joins.pending.leave(socket, names)
-                left = self._members.leave(socket.sid, names)
-                released += [channel_of[room] for room in left.rooms]
-                self.events.left(socket, left)
-        self._runtime.release(released)
+        by_sid = {socket.sid: socket for socket in sockets if self._clients.is_in(socket)}
+        self._joins.pending.leave_all(by_sid.values(), rooms)
+        for room, sids, deleted in self._members.leave_all(by_sid, rooms):
+            (channel,) = self._channels_of((room,))
+            self._runtime.release([channel] * len(sids))
+            self.events.departed(room, map(by_sid.__getitem__, sids), deleted=deleted)
 
     def disconnect_all(self, sockets: Iterable[Socket], code: int, reason: str) -> Awaitable[None]:
         """Take sockets out of every room at once, and close them behind what was sent before.

@@ -47,3 +47,10 @@ def test_a_line_names_some_of_many(caplog: pytest.LogCaptureFixture) -> None:
     [record] = caplog.records
     assert record.getMessage().count(", ") == NAMED + 1  # one of them in the sentence
     assert "14, … (" in record.getMessage()
+
+
+def test_the_names_of_rooms_cannot_control_a_terminal_or_forge_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Forbidden("Redis").update(frozenset((b"rooms#/#\x1b[2J\nERROR forged#",)), "NOPERM no")
+    assert caplog.messages[0].isprintable()

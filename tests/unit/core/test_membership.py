@@ -6,6 +6,8 @@ from collections.abc import Collection
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastapi_rooms.core.membership import Joined, Left, Membership
 from fastapi_rooms.core.target import Target
@@ -159,3 +161,30 @@ def test_views_cannot_be_written_to(members: Membership[str]) -> None:
 def test_views_show_what_they_hold(members: Membership[str]) -> None:
     members.leave("bob", ["green"])
     assert repr(members.rooms) == "{'red': {'ann'}, 'green': {'ann'}}"
+
+
+def test_many_leave_rooms_as_each_would_but_not_their_own(members: Membership[str]) -> None:
+    members.join("bob", ["bob", "red"])
+    before = members.version
+    departures = members.leave_all(
+        dict.fromkeys(("ann", "bob", "stranger")), ("red", "green", "bob", "nowhere")
+    )
+    assert departures == [("red", ["ann", "bob"], True), ("green", ["ann", "bob"], True)]
+    assert _maps(members) == ({"bob": {"bob"}}, {"ann": set(), "bob": {"bob"}, "cid": set()})
+    assert members.version > before
+
+
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)), st.data())
+def test_whoever_leaves_whatever_it_is_as_if_each_had_left(
+    sids: set[int], rooms: set[int], data: st.DataObject
+) -> None:
+    one, many = Membership[str](), Membership[str]()
+    for sid in map(str, range(10)):
+        joined = data.draw(st.lists(st.integers(0, 9).map(str), max_size=5))
+        for members in (one, many):
+            members.add(sid, sid)
+            members.join(sid, [sid, *joined])
+    for sid in map(str, sids):
+        one.leave(sid, [room for room in map(str, rooms) if room != sid])
+    many.leave_all(dict.fromkeys(map(str, sids)), [*map(str, rooms)])
+    assert _maps(many) == _maps(one)

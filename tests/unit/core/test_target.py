@@ -38,3 +38,20 @@ def test_the_target_that_was_added_to_stays_as_it_was() -> None:
     base.to(("b",))
     base.excluding(("y",))
     assert base == Target(("a",), ("x",))
+
+
+def test_adding_many_names_to_many_looks_for_none_of_them_one_by_one() -> None:
+    class Name(str):
+        __slots__ = ()
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Name.compared += 1
+            return str.__eq__(self, str(other))
+
+        __hash__ = str.__hash__
+
+    known = tuple(Name(f"known {number}") for number in range(1000))
+    more = tuple(Name(f"more {number}") for number in range(1000))
+    assert len(Target(known, known).to(more).excluding(more).except_) == 2000
+    assert Name.compared < 10_000  # of a million

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, MessageTooLarge, RoomManager, UsageError
-from fastapi_rooms.core.names import new_sid
+from fastapi_rooms.core.names import Channels, new_sid
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member
 from fastapi_rooms.wire import codec
@@ -115,7 +115,7 @@ async def test_what_is_sent_to_another_workers_sid_goes_to_that_worker(
     sid = new_sid(OTHER_NODE)
     await rooms.to(sid).send_text("hello")
     [(channel, data)] = adapter.published
-    assert channel == f"rooms#{OTHER_NODE}#".encode()
+    assert channel == f"rooms#{OTHER_NODE}.#".encode()
     assert decoded(data).target == Target((sid,))
 
 
@@ -124,7 +124,7 @@ async def test_another_workers_message_reaches_a_generated_sid(
 ) -> None:
     async with Member(rooms) as member:
         channel = channel_of(member.sid)
-        assert channel in adapter.subscribed
+        assert channel == Channels("rooms").of_sids(rooms.node)
         assert adapter.receiver is not None
         message = broadcast(1, Target((member.sid,)), "hello")
         adapter.receiver.received(channel, codec.encode(message))

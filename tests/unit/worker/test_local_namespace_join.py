@@ -16,8 +16,9 @@ from fastapi_rooms import (
     SocketClosed,
     TooManyRooms,
 )
+from fastapi_rooms.core.names import Channels
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
-from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
+from tests.unit.support import OTHER_NODE, FakeAdapter, all_is_over, app_of, channel_of
 
 LOBBY = channel_of("lobby")
 
@@ -245,3 +246,22 @@ async def test_sockets_with_generated_sids_need_no_channels_of_their_own(
         before = set(adapter.subscribed)
         async with Member(rooms), Member(rooms), Member(rooms, sid="chosen"):
             assert adapter.subscribed == before | {channel_of("chosen")}
+
+
+async def test_a_room_that_is_named_like_another_workers_sid_does_not_make_this_one_answer_for_it(
+    adapter: FakeAdapter,
+) -> None:
+    channels = Channels("rooms")
+    async with RoomManager(adapter) as rooms, Member(rooms, f"{OTHER_NODE}.{'x' * 16}"):
+        assert channels.of_sids(OTHER_NODE) in adapter.subscribed
+        assert channels.of_node(OTHER_NODE) not in adapter.subscribed
+
+
+async def test_more_rooms_than_anyone_may_be_in_are_refused_before_a_socket_is_looked_at(
+    adapter: FakeAdapter,
+) -> None:
+    async with RoomManager(adapter, max_rooms_per_socket=10) as rooms, Member(rooms) as member:
+        with pytest.raises(RequestRefused, match="limit is 10"):
+            await rooms.sockets_join(*map(str, range(12)))
+        assert member.socket.rooms == {member.sid}
+        assert not [c for c in adapter.subscribed if c.startswith(b"rooms#/#") and c[8:]]

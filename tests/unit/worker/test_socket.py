@@ -267,7 +267,7 @@ async def test_a_socket_shows_how_its_client_keeps_up() -> None:
 async def test_a_socket_shows_who_and_where_it_is() -> None:
     socket = await _socket()
     assert (socket.sid, socket.data) == ("ann", {"name": "Ann"})
-    assert repr(socket) == "<Socket ann in /chat>"
+    assert repr(socket) == "<Socket 'ann' in /chat>"
 
 
 async def test_a_socket_has_no_other_attributes_than_its_own() -> None:

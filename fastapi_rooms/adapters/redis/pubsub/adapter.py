@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Iterable
@@ -14,7 +15,7 @@ from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
-from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, decode, encode
+from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix
@@ -65,6 +66,7 @@ class RedisAdapter:
         self._probe_channel = b""
         self._failover_channel = f"{self.prefix}#moved#".encode()
         self._failover_gaps = FailoverGaps()
+        self._failover_timer: asyncio.TimerHandle | None = None
         self._budget = ByteBudget(max_buffered_bytes)
         self._status = ConnectionStatus("Redis")
         self._malformed = 0
@@ -154,6 +156,9 @@ class RedisAdapter:
     async def close(self) -> None:
         """Close both connections."""
         node, self._node, self._receiver = self._node, None, None
+        if self._failover_timer is not None:
+            self._failover_timer.cancel()
+            self._failover_timer = None
         if node is not None:  # else it is closed, or being closed
             self._status.close()
             await node.close()
@@ -195,11 +200,25 @@ class RedisAdapter:
         except ValueError:
             self._malformed += 1
             return
-        if not node.subscriber.connected:
-            return  # this worker's own gap, which is still to be reported, covers the span
-        gap = self._failover_gaps.new_gap(span, node.subscriber.complete_since, now)
+        # Unless it is connected, its own gap, which is still to be reported, covers the span.
+        if node.subscriber.connected:
+            since = node.subscriber.complete_since
+            self._report_failover(node, self._failover_gaps.report(span, since, now))
+
+    def _failover_due(self) -> None:
+        self._failover_timer, node = None, self._node
+        if node is not None:
+            since = node.subscriber.complete_since
+            self._report_failover(node, self._failover_gaps.due(since, time.time()))
+
+    def _report_failover(self, node: NodeConnection, gap: Span | None) -> None:
+        """Report a gap, and wait for the next one that is due."""
         if gap is not None:
             self.gap(Outage(gap.since, gap.until, node.subscriber.wanted))
+        wait = self._failover_gaps.due_in(time.time())
+        if wait is not None and self._failover_timer is None:
+            loop = asyncio.get_running_loop()
+            self._failover_timer = loop.call_later(wait, self._failover_due)
 
     def _running(self) -> NodeConnection:
         if self._node is None:

@@ -14,6 +14,9 @@ from typing import NamedTuple
 MAX_AGE = 86_400.0
 """Seconds; an older span is not believed."""
 
+MIN_INTERVAL = 10.0
+"""Seconds between two gaps of this kind."""
+
 
 class Span(NamedTuple):
     """From when until when, in seconds since the epoch, or as ages in seconds."""
@@ -81,19 +84,42 @@ class NodeChanges:
 
 
 class FailoverGaps:
-    """Which of the spans that others report add to what this worker knows."""
+    """Which of the spans that others report add to what this worker knows.
+
+    Whoever may write to Redis can report spans without end, and each gap concerns every room. So
+    there is one gap at once, and those after it are merged into one after each `MIN_INTERVAL`.
+    """
 
     def __init__(self) -> None:
         self._reported_until = 0.0
+        self._next_at = 0.0
+        self._merged: Span | None = None
 
-    def new_gap(self, span: Span, connected_since: float, now: float) -> Span | None:
-        """The gap to report, if there is one.
+    def report(self, span: Span, connected_since: float, now: float) -> Span | None:
+        """The gap to report now, if there is one; `due_in` says when to look for a later one.
 
         What was before `connected_since` is in this worker's own gap; and workers that left the
         same node report about the same span.
         """
-        known = max(connected_since, self._reported_until)
-        if span.until <= known:
+        if span.until > max(connected_since, self._reported_until):
+            merged = self._merged or span
+            self._merged = Span(min(merged.since, span.since), max(merged.until, span.until))
+        return self.due(connected_since, now)
+
+    def due(self, connected_since: float, now: float) -> Span | None:
+        """The gap that is to be reported by now, if there is one."""
+        known, span = max(connected_since, self._reported_until), self._merged
+        if span is None or self.due_in(now):
             return None
-        self._reported_until = now
+        self._merged = None
+        if span.until <= known:
+            return None  # there was an outage of this worker's own meanwhile
+        self._reported_until, self._next_at = now, now + MIN_INTERVAL
         return Span(max(span.since, known), now)
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until `due` has something to report; `None` if there is nothing."""
+        if self._merged is None:
+            return None
+        wait = self._next_at - now
+        return wait if 0 < wait <= MIN_INTERVAL else 0.0  # longer: the clock was set back

@@ -2,8 +2,8 @@
 
 Strategy: [fastapi_rooms.adapters.subscriptions][] decides, this file writes and listens. What is
 wanted and unwanted in one turn of the event loop becomes one command of many channels. Every link
-starts by asking for everything that is wanted, in bounded batches, and the subscriber counts as
-connected only when all of it is confirmed.
+starts by asking for everything that is wanted, a bounded part of it in each turn, and the
+subscriber counts as connected only when all of it is confirmed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from fastapi_rooms.adapters.retries import Retries
 from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
 from fastapi_rooms.adapters.waiters import Waiters
 from fastapi_rooms.types import Channel
+
+FLUSH = 2048
+"""Channels that are asked for in one turn of the event loop: some 3 ms of work."""
 
 
 class Subscriber(LinkOwner):
@@ -185,7 +188,7 @@ class Subscriber(LinkOwner):
         self._is_flush_scheduled = False
         if self._link is None:
             return
-        subscribe, unsubscribe = self._subscriptions.take_due()
+        subscribe, unsubscribe = self._subscriptions.take_due(FLUSH)
         split, words = self._dialect.split, self._words
         commands = [
             *commands_for(words.subscribe, split(subscribe)),
@@ -193,6 +196,8 @@ class Subscriber(LinkOwner):
         ]
         if commands:
             self._send(self._link, *commands)
+        if self._subscriptions.is_due:
+            self._schedule_flush()
 
     def _send(self, link: Link, *commands: SubscriptionCommand) -> None:
         if not self._pending:
@@ -218,7 +223,7 @@ class Subscriber(LinkOwner):
         if self._link is not None:
             self._reception.link_lost(self._link.last_received, self._subscriptions)
             self._link = None
-            self._subscriptions.reset()
+            self._subscriptions.lost()
             self._dialect.link_lost()
         self._changed()
 

@@ -30,6 +30,7 @@ class Placement:
         self._nodes: dict[Channel, Node] = {}
         self._unplaced: dict[Channel, None] = {}
         self._leaving: dict[Channel, Node] = {}
+        self._may_be_misplaced = False
 
     def __contains__(self, channel: Channel) -> bool:
         return channel in self._nodes or channel in self._unplaced
@@ -68,6 +69,8 @@ class Placement:
 
     def update(self, topology: Topology) -> Placed:
         """The topology is confirmed, or new. Returns the unplaced channels to subscribe to."""
+        # By nothing else: what is placed is where the topology of that moment says.
+        self._may_be_misplaced |= topology != self._topology
         self._topology = topology
         unplaced, self._unplaced = self._unplaced, {}
         return self._place(unplaced)
@@ -75,10 +78,13 @@ class Placement:
     def misplaced(self) -> Placed:
         """The channels at nodes that do not serve them any more, except those being left."""
         misplaced: Placed = {}
+        if not self._may_be_misplaced:  # it is asked after each look at the topology
+            return misplaced
         owner = self._topology.owner
         for channel, node in self._nodes.items():
             if owner(slot_of(channel)) != node and channel not in self._leaving:
                 misplaced.setdefault(node, []).append(channel)
+        self._may_be_misplaced = bool(misplaced)
         return misplaced
 
     def leave(self, channels: Iterable[Channel]) -> None:

@@ -135,7 +135,7 @@ class SlotSubscribers:
         self._report_timers = [t for t in self._report_timers if t.when() > self._loop.time()]
         self.losses.lose((c for c in channels if c in self._placement), since)
         live = {channel for channel in channels if self.is_live(channel)}
-        regained = self.losses.regain(live.__contains__)
+        regained = self.losses.regain(live)
         if regained is not None:  # the others are reported when they are live
             self._gap(Outage(regained[0], time.time(), regained[1]))
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
+from fastapi_rooms.adapters.redis.pubsub.failover_gaps import (
+    MIN_INTERVAL,
+    FailoverGaps,
+    Span,
+    decode,
+    encode,
+)
 
 NOW = 1_000_000.0
 
@@ -44,16 +50,39 @@ def test_what_no_worker_says_is_refused(data: bytes) -> None:
 
 
 def test_what_was_before_ones_own_connection_is_no_news() -> None:
-    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 4, NOW) is None
+    assert FailoverGaps().report(Span(NOW - 9, NOW - 5), NOW - 4, NOW) is None
 
 
 def test_a_gap_begins_where_ones_own_ended() -> None:
-    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 7, NOW) == (NOW - 7, NOW)
-    assert FailoverGaps().new_gap(Span(NOW - 9, NOW - 5), NOW - 99, NOW) == (NOW - 9, NOW)
+    assert FailoverGaps().report(Span(NOW - 9, NOW - 5), NOW - 7, NOW) == (NOW - 7, NOW)
+    assert FailoverGaps().report(Span(NOW - 9, NOW - 5), NOW - 99, NOW) == (NOW - 9, NOW)
 
 
 def test_many_who_say_the_same_are_one_gap() -> None:
     gaps = FailoverGaps()
-    assert gaps.new_gap(Span(NOW - 9, NOW - 5), 0, NOW)
-    assert gaps.new_gap(Span(NOW - 9, NOW - 4), 0, NOW + 1) is None
-    assert gaps.new_gap(Span(NOW - 9, NOW + 1), 0, NOW + 2) == (NOW, NOW + 2)
+    assert gaps.report(Span(NOW - 9, NOW - 5), 0, NOW)
+    assert gaps.report(Span(NOW - 9, NOW - 4), 0, NOW + 1) is None
+    assert gaps.due_in(NOW + 1) is None
+
+
+def test_a_flood_of_spans_is_one_gap_at_once_and_one_after_each_interval() -> None:
+    gaps = FailoverGaps()
+    moments = [NOW + number * MIN_INTERVAL / 100 for number in range(250)]
+    reported = [gaps.report(Span(now, now), 0, now) for now in moments]
+    assert [gap for gap in reported if gap] == [
+        (NOW, NOW),
+        (NOW + MIN_INTERVAL / 100, NOW + MIN_INTERVAL),
+        (NOW + MIN_INTERVAL * 1.01, NOW + MIN_INTERVAL * 2),
+    ]
+    end = NOW + MIN_INTERVAL * 3
+    assert gaps.due_in(moments[-1]) == pytest.approx(end - moments[-1])
+    assert gaps.due(0, end) == (NOW + MIN_INTERVAL * 2.01, end)
+    assert gaps.due_in(end) is None
+
+
+def test_a_merged_gap_is_none_if_this_workers_own_covers_it() -> None:
+    gaps = FailoverGaps()
+    assert gaps.report(Span(NOW - 1, NOW), 0, NOW)
+    assert gaps.report(Span(NOW, NOW + 1), 0, NOW + 1) is None
+    assert gaps.due(NOW + 5, NOW + MIN_INTERVAL) is None
+    assert gaps.due_in(NOW + MIN_INTERVAL) is None

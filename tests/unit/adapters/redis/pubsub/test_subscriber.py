@@ -9,7 +9,8 @@ from redis.asyncio.connection import ConnectionPool
 
 from fastapi_rooms import Outage
 from fastapi_rooms.adapters.redis.links.source import NodeSource
-from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
+from fastapi_rooms.adapters.redis.pubsub.subscriber import FLUSH, Subscriber
+from fastapi_rooms.testing import eventually
 
 
 class Receiver:
@@ -51,4 +52,28 @@ async def test_what_was_live_between_two_losses_is_in_the_gap_and_what_was_asked
     assert subscriber.connected
     assert [gap.channels for gap in receiver.gaps] == [{b"old", b"new"}]
     assert receiver.gaps[0].since == 1.0
+    subscriber.close()
+
+
+async def test_no_turn_of_the_event_loop_asks_for_more_than_a_part_of_many_channels() -> None:
+    receiver = Receiver()
+    source = NodeSource(ConnectionPool.from_url("redis://nowhere.invalid"))
+    subscriber = Subscriber(source, receiver, lambda: None, connect_timeout=1)
+    channels = [b"channel %d" % number for number in range(3 * FLUSH + 1)]
+    subscriber.want(channels)
+    written: list[int] = []
+
+    def write(data: bytes) -> None:
+        written.append(data.count(b"channel "))
+
+    subscriber.link_up(SimpleNamespace(write=write, last_received=1.0))  # type: ignore[arg-type]
+    await eventually(lambda: sum(written) == len(channels))
+    assert written == [FLUSH] * 3 + [1]
+    for channel in channels:
+        assert not subscriber.connected
+        subscriber.reply([b"subscribe", channel, 1])
+    assert subscriber.connected
+    subscriber.unsubscribe(channels)
+    await eventually(lambda: sum(written) == 2 * len(channels))
+    assert max(written) == FLUSH
     subscriber.close()
