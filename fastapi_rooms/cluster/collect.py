@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.concurrency import in_slices
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import WIRE_JSON
+from fastapi_rooms.core.printable import printable
 from fastapi_rooms.errors import RequestRefused, RequestTimeout
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import NodeId
@@ -29,9 +30,9 @@ async def collect(
     refusals = dict(pending.refusals)
     for node, data in pending.responses.items():
         try:
-            parts += [part async for part in _read(reader, node, DEFAULT_JSON.loads(data))]
+            parts += [part async for part in _read(reader, node, data)]
         except Exception as error:  # noqa: BLE001 -- the caller is told
-            refusals[node] = f"its answer makes no sense: {error}"
+            refusals[node] = f"its answer makes no sense: {printable(str(error))}"
     result = reader.merge(parts)
     verb, unsupported = str(request.verb), frozenset(pending.unsupported)
     if pending.missing or pending.unidentified:
@@ -44,9 +45,21 @@ async def collect(
     return result
 
 
-async def _read(
-    reader: ResponseReader[Part, T], node: NodeId, response: Any
+async def _read(reader: ResponseReader[Part, T], node: NodeId, data: bytes) -> AsyncIterator[Part]:
+    start, end = 0, data.find(b"\n") if reader.in_parts else -1
+    while end >= 0:  # a long list comes in lines, each of which is a list
+        async for part in _read_one(reader, node, data[start:end]):
+            yield part
+        await asyncio.sleep(0)
+        start, end = end + 1, data.find(b"\n", end + 1)
+    async for part in _read_one(reader, node, data[start:]):
+        yield part
+
+
+async def _read_one(
+    reader: ResponseReader[Part, T], node: NodeId, data: bytes
 ) -> AsyncIterator[Part]:
+    response = WIRE_JSON.loads(data)
     if reader.in_parts and isinstance(response, list):
         async for some in in_slices(response):
             yield reader.read(node, some)

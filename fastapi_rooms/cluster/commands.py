@@ -11,8 +11,17 @@ Arguments come from the network: each command checks them, and refuses what it c
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from itertools import islice
@@ -20,10 +29,12 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import orjson
 
+from fastapi_rooms import concurrency
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.close_codes import check_close
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import check_room, check_rooms
+from fastapi_rooms.core.printable import printable
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ShuttingDown, UsageError
 from fastapi_rooms.types import NodeId, Room, Sid
@@ -65,6 +76,9 @@ class CommandTarget(Protocol[S]):
     def sockets(self, target: Target, *, joining: bool = False) -> list[S]:
         """The sockets here that a target addresses; with `joining`, also those on their way in."""
 
+    def count(self, target: Target) -> int:
+        """How many sockets here a target addresses."""
+
     def socket(self, sid: Sid) -> S | None:
         """The socket here that has a sid."""
 
@@ -100,6 +114,10 @@ class EmptyNamespace:
         """None."""
         return []
 
+    def count(self, target: Target) -> int:  # noqa: ARG002
+        """None."""
+        return 0
+
     def socket(self, sid: Sid) -> None:  # noqa: ARG002
         """None."""
         return
@@ -132,6 +150,21 @@ EMPTY_NAMESPACE: CommandTarget[Any] = EmptyNamespace()
 Row: TypeAlias = tuple[Sid, list[Room], dict[str, Any]]
 """What is told of a socket."""
 
+
+class LongList(Awaitable[orjson.Fragment]):
+    """An answer that takes many turns, and much memory while it is made."""
+
+    def __init__(self, work: Coroutine[Any, Any, orjson.Fragment]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, orjson.Fragment]:
+        return self._work.__await__()
+
+    def close(self) -> None:
+        """Never begin it."""
+        self._work.close()
+
+
 Command: TypeAlias = Callable[[CommandTarget[Any], Target, Arguments], Any | Awaitable[Any]]
 
 
@@ -140,30 +173,47 @@ def fetch(
 ) -> Awaitable[orjson.Fragment]:
     """The sid, rooms and data of each socket.
 
-    Which sockets, and in which rooms, is found out at once. Data that is not JSON is left out.
+    Which sockets is found out at once; the rooms of the first thousand, too, and those of the
+    others as their turn comes, without those that have left meanwhile. Data that is not JSON is
+    left out.
     """
     sockets = _addressed(namespace, target, arguments)
-    return _to_json([(s.sid, list(s.rooms), s.data) for s in sockets])
+    size = concurrency.SLICE
+    first, others = _rows_of(sockets[:size]), sockets[size:]
+    return LongList(_to_json(first, others)) if others else _to_json(first, others)
 
 
-async def _to_json(rows: list[Row]) -> orjson.Fragment:
+def _rows_of(sockets: Sequence[Any]) -> list[Row]:
+    return [(s.sid, list(rooms), s.data) for s in sockets if (rooms := s.rooms)]
+
+
+async def _to_json(rows: list[Row], others: list[Any]) -> orjson.Fragment:
     no_json: list[tuple[Sid, Exception]] = []
-    lists = [_list_of(some, no_json) async for some in in_slices(rows)]
+    lists = [_list_of(rows, no_json)] if rows else []
+    async for some in in_slices(others):
+        await asyncio.sleep(0)
+        if rows := _rows_of(some):
+            lists.append(_list_of(rows, no_json))
     if no_json:
         sid, error = no_json[0]
         logger.error(
             "The data of %d sockets is no JSON, and was left out of an answer: %s: %s",
             len(no_json),
-            sid,
-            error,
+            printable(sid),
+            printable(str(error)),
         )
-    return orjson.Fragment(b"[%b]" % b",".join(lists))
+    return _lines(lists)
+
+
+def _lines(lists: list[bytes]) -> orjson.Fragment:
+    """Parts of a list as lists of their own, in lines, so that nobody has to read all at once."""
+    return orjson.Fragment(b"\n".join([b"[%b]" % some for some in lists]) or b"[]")
 
 
 def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, Exception]]) -> bytes:
     """The rows as JSON, without brackets around them."""
     try:
-        return DEFAULT_JSON.dumps(rows)[1:-1]
+        return WIRE_JSON.dumps(rows)[1:-1]
     except (TypeError, ValueError):
         return b",".join([_row(row, no_json) for row in rows])
 
@@ -171,16 +221,18 @@ def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, Exception]]) -> bytes
 def _row(row: Row, no_json: list[tuple[Sid, Exception]]) -> bytes:
     """A row as JSON, without its data if that is not JSON."""
     try:
-        return DEFAULT_JSON.dumps(row)
+        return WIRE_JSON.dumps(row)
     except (TypeError, ValueError) as error:
         sid, rooms, _ = row
         no_json.append((sid, error))
-        return DEFAULT_JSON.dumps((sid, rooms, {}))
+        return WIRE_JSON.dumps((sid, rooms, {}))
 
 
 def count(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> int:
     """How many sockets there are."""
-    return len(_addressed(namespace, target, arguments))
+    if "sid" in arguments:
+        return len(_addressed(namespace, target, arguments))
+    return namespace.count(target)
 
 
 def join(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> Awaitable[None]:
@@ -222,7 +274,7 @@ def rooms(
     namespace: CommandTarget[Any],
     target: Target,  # noqa: ARG001 -- all commands are alike
     arguments: Arguments,
-) -> list[Room]:
+) -> Awaitable[orjson.Fragment]:
     """The names of all rooms; of so many at most, or without those of sids, if that is asked."""
     sids, limit = arguments.get("sids", True), arguments.get("limit")
     if not isinstance(sids, bool) or not (limit is None or (type(limit) is int and limit >= 0)):
@@ -230,7 +282,12 @@ def rooms(
     names: Iterable[Room] = namespace.rooms
     if not sids:
         names = (name for name in names if name not in namespace.sids)
-    return list(islice(names, limit))
+    found = list(islice(names, limit))
+    return LongList(_names(found)) if len(found) > concurrency.SLICE else _names(found)
+
+
+async def _names(names: list[Room]) -> orjson.Fragment:
+    return _lines([WIRE_JSON.dumps(some)[1:-1] async for some in in_slices(names)])
 
 
 def emit(

@@ -51,7 +51,7 @@ def describe(uptime: float, namespaces: Iterable[CommandTarget[Any]]) -> dict[st
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "uptime": uptime,
-        "sockets": sum(len(namespace.sockets(Target())) for namespace in namespaces),
+        "sockets": sum(namespace.count(Target()) for namespace in namespaces),
     }
 
 

@@ -297,6 +297,9 @@ class HeartbeatMonitor:
             self._missing.add(node, now)
         for node in self._missing.due(now, self._interval):
             self.check(node, silent=True)
+        if self.peers.is_full:  # invented ones keep out those that start: nobody receives for these
+            for node in self.peers:
+                self.check(node)
 
     async def _check(self, key: tuple[NodeId, bool]) -> None:
         node, silent = key

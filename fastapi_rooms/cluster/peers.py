@@ -38,6 +38,11 @@ class Peers:
     def __contains__(self, node: object) -> bool:
         return node in self._until
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a newcomer is not believed in, so that one of these has to go first."""
+        return len(self._until) >= MAX_PEERS
+
     def heard(self, node: NodeId, now: float, interval: float) -> None:
         """A worker lives, and promises another heartbeat within `interval` seconds."""
         if node in self._until or len(self._until) < MAX_PEERS:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from fastapi_rooms.cluster.peers import MAX_PEERS
 from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.core.printable import printable
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire.envelope import Reply
 
@@ -26,6 +27,9 @@ MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 
 Each piece counts its length and `ENTRY_BYTES`.
 """
+
+MAX_REASON_BYTES = 4096
+"""How much is kept of the reason of a refusal, which becomes part of an error."""
 
 
 def pieces_of(response: bytes) -> list[bytes]:
@@ -118,7 +122,8 @@ class PendingRequest:
         elif reply.last:
             whole = b"".join(self._finish(node))
             if reply.refused:
-                self.refusals[node] = whole.decode(errors="replace")
+                reason = whole[:MAX_REASON_BYTES].decode(errors="replace")
+                self.refusals[node] = printable(reason)
             else:
                 self.responses[node] = whole
             if reply.unsupported:

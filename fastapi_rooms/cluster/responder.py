@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, NamedTuple
 
-from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget, LongList
 from fastapi_rooms.cluster.pending import pieces_of
 from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
 from fastapi_rooms.wire.envelope import Reply, Request
 from fastapi_rooms.wire.verbs import Verb
@@ -21,6 +22,11 @@ logger = logging.getLogger("fastapi_rooms")
 
 MAX_RUNNING = 1024
 """Requests of others that may be under way here at a time; more are refused."""
+
+
+MAX_LONG_LISTS = 16
+"""How many of those may be answers with thousands of sockets or rooms. They are made one after the
+other: each may take megabytes, and whoever asks has sent a few bytes."""
 
 
 class UnsupportedVerb(Exception):
@@ -40,6 +46,8 @@ class Responder:
         self._sender = sender
         self._namespaces = namespaces
         self._tasks = Tasks()
+        self._long_lists = 0
+        self._turn = asyncio.Lock()
         self._closed = False
 
     def requested(self, request: Request) -> None:
@@ -66,13 +74,32 @@ class Responder:
         if len(self._tasks) >= MAX_RUNNING:
             raise UsageError(f"{MAX_RUNNING} requests are under way here already.")
         namespace = self._namespaces.get(request.namespace, EMPTY_NAMESPACE)
-        return command(namespace, request.target, request.arguments)
+        result = command(namespace, request.target, request.arguments)
+        if isinstance(result, LongList):
+            if self._long_lists >= MAX_LONG_LISTS:
+                result.close()
+                raise UsageError(f"{MAX_LONG_LISTS} long answers are being made here already.")
+            self._long_lists += 1
+        return result
 
     async def _answer(self, request: Request, result: Any, refusal: _Response | None) -> None:
+        if not isinstance(result, LongList):
+            await self._await_and_send(request, result, refusal)
+            return
+        try:
+            async with self._turn:
+                await self._await_and_send(request, result, refusal)
+        finally:
+            self._long_lists -= 1
+            result.close()  # harmless once it has run
+
+    async def _await_and_send(
+        self, request: Request, result: Any, refusal: _Response | None
+    ) -> None:
         try:
             if isawaitable(result):
                 result = await result
-            response = refusal or _Response(DEFAULT_JSON.dumps(result))
+            response = refusal or _Response(WIRE_JSON.dumps(result))
         except Exception as error:  # noqa: BLE001 -- as above
             response = _refusal(request, error)
         if not request.id or self._closed:
@@ -96,7 +123,7 @@ def reason_of(error: Exception) -> str:
 def _refusal(request: Request, error: Exception) -> _Response:
     """The refusal, for whoever asks; also for our own log, if it is not their fault."""
     if isinstance(error, UnsupportedVerb):
-        reason = f"The verb {request.verb!r} is unknown to this worker's version."
+        reason = f"The verb {request.verb[:80]!r} is unknown to this worker's version."
         return _Response(_text(reason), refused=True, unsupported=True)
     if not isinstance(error, RoomsError):
         logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)

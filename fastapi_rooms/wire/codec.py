@@ -26,8 +26,8 @@ carries the reason, as text. "Unsupported" is set together with "refused": its s
 the verb of the request. Replies and heartbeats have no namespace and name no rooms.
 
 Anyone who may publish to Redis can put anything on a channel, so `decode` validates everything:
-lengths must match the data, and text must be UTF-8, because clients have to fail the connection
-over text that is not (RFC 6455, section 8.1).
+lengths must match the data, no room may be named twice, and text must be UTF-8, because clients
+have to fail the connection over text that is not (RFC 6455, section 8.1).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any
 
-from fastapi_rooms.core.json_codec import DEFAULT_JSON
+from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MalformedEnvelope, UsageError
@@ -80,7 +80,7 @@ def encode(envelope: Envelope) -> bytes:
             flags = (_BINARY if payload.binary else 0) | (_VOLATILE if volatile else 0)
             return _assemble(_BROADCAST, flags, origin, sequence, namespace, target, payload.data)
         case Request(_, _, namespace, target, number, verb, arguments):
-            body = _REQUEST_ID.pack(number) + DEFAULT_JSON.dumps([verb, arguments])
+            body = _REQUEST_ID.pack(number) + WIRE_JSON.dumps([verb, arguments])
             return _assemble(_REQUEST, 0, origin, sequence, namespace, target, body)
         case Reply(_, _, number, piece, last, refused, data, unsupported):
             flags = (_LAST if last else 0) | (_REFUSED if refused else 0)
@@ -208,12 +208,14 @@ def _decode_names(data: bytes, offset: int, count: int) -> tuple[tuple[Room, ...
             raise MalformedEnvelope("a name is cut off or empty")
         names.append(data[offset + 1 : end].decode())
         offset = end
+    if count > 1 and len(set(names)) < count:  # each member would be counted once for each
+        raise MalformedEnvelope("a name is given twice")
     return tuple(names), offset
 
 
 def _decode_request(data: bytes, offset: int) -> tuple[int, str, dict[str, Any]]:
     (number,) = _REQUEST_ID.unpack_from(data, offset)
-    match DEFAULT_JSON.loads(data[offset + _REQUEST_ID.size :]):
+    match WIRE_JSON.loads(data[offset + _REQUEST_ID.size :]):
         case [str(verb), dict(arguments)]:
             return number, verb, arguments
         case _:

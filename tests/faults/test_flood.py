@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from fastapi_rooms import Gap, MalformedEnvelope
+from fastapi_rooms.adapters.redis.pubsub.failover_gaps import MIN_INTERVAL
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, RedisServer, eventually
@@ -126,3 +127,39 @@ async def test_forged_envelopes_of_a_worker_do_not_silence_it(own_redis: RedisSe
         await far.to("lobby").send_text("second")
         assert await here.receive() == "second"
         await ready(near, far)
+
+
+async def test_forged_failovers_are_few_gaps_and_nothing_is_missed(own_redis: RedisServer) -> None:
+    near = manager(own_redis)
+    gaps: list[Gap] = []
+    near.on("gap")(gaps.append)
+    async with near, Member(near, "lobby") as here:
+        async with Redis.from_url(own_redis.url) as client:
+            for _ in range(20):
+                pipeline = client.pipeline(transaction=False)
+                for _ in range(100):
+                    pipeline.execute_command("PUBLISH", "rooms#moved#", b"0.000001 0")
+                await pipeline.execute()
+        await near.to("lobby").send_text("still here")
+        assert await here.receive() == "still here"
+        await eventually(lambda: gaps)
+        assert near.health.ready
+        assert near.health.reconnects == 0
+    assert len(gaps) <= 1 + (gaps[-1].until - gaps[0].since) // MIN_INTERVAL
+    assert {gap.rooms for gap in gaps} == {("lobby",)}
+
+
+async def test_a_room_that_a_message_names_again_and_again_is_no_work(
+    own_redis: RedisServer,
+) -> None:
+    near = manager(own_redis)
+    async with near, Member(near, "lobby") as here:
+        names = ("lobby", "other")
+        sample = Broadcast("0123456789abcdef", 1, "/", Target(names), Payload.of_text("forged"))
+        named = b"\x05lobby\x05other"
+        before, _, after = codec.encode(sample).partition(named)
+        forged = before[:20] + b"\xff\xff" + before[22:] + b"\x05lobby" * 0xFFFF + after
+        own_redis.command("PUBLISH", "rooms#/#", forged)
+        await eventually(lambda: near.health.dropped == 1)
+        await near.to("lobby").send_text("hello")
+        assert await here.receive() == "hello"

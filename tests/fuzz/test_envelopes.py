@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_rooms import MalformedEnvelope, RoomManager
+from fastapi_rooms import MalformedEnvelope, OutboxPolicy, RoomManager
 from fastapi_rooms.cluster.peers import MAX_PEERS
 from fastapi_rooms.cluster.responder import MAX_RUNNING
 from fastapi_rooms.core.target import Target
@@ -19,7 +19,7 @@ from fastapi_rooms.testing import Member
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Heartbeat, HeartbeatKind, Request
 from tests.fuzz.strategies import between_workers, envelopes
-from tests.unit.support import FakeAdapter, broadcast, channel_of
+from tests.unit.support import OTHER_NODE, FakeAdapter, broadcast, channel_of
 
 
 def is_envelope(data: bytes) -> bool:
@@ -147,3 +147,33 @@ def test_what_is_dropped_does_not_fill_the_log(caplog: pytest.LogCaptureFixture)
     dropped = [r for r in caplog.records if "malformed" in r.getMessage()]
     assert [record.levelno for record in dropped] == [logging.DEBUG] * 2
     assert all(len(record.getMessage()) < 500 for record in dropped)
+
+
+@given(st.lists(st.one_of(envelopes, between_workers, st.binary(max_size=60)), max_size=10))
+def test_whatever_is_forged_in_a_workers_name_all_that_it_says_is_heard(
+    forged: list[bytes],
+) -> None:
+    asyncio.run(all_is_heard(forged))
+
+
+async def all_is_heard(forged: list[bytes]) -> None:
+    adapter = FakeAdapter()
+    rooms = RoomManager(adapter)
+    honest = bytes.fromhex(OTHER_NODE)
+    unbounded = OutboxPolicy(max_bytes=2**30)
+    async with rooms, rooms.listen("tea", outbox=unbounded) as messages:
+        assert adapter.receiver is not None
+        told: list[str] = []
+        taken = set()
+        for number, data in enumerate(forged, 1):
+            forgery = data[:3] + honest + data[11:]
+            adapter.receiver.received(channel_of("tea"), forgery)
+            taken.add(forgery[11:19])
+            if number.to_bytes(8, "big") in taken:
+                continue  # it may have cost this one message, and no other
+            told.append(f"honest {number} {id(told)}")
+            message = broadcast(number, Target(("tea",)), told[-1], origin=OTHER_NODE)
+            adapter.receiver.received(channel_of("tea"), codec.encode(message))
+        messages.close()
+        heard = [message.text async for message in messages if not message.binary]
+        assert [text for text in heard if text in set(told)] == told

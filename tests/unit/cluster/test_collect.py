@@ -12,6 +12,7 @@ from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.operators.dispatcher import ClusterRequest, ResponseReader
 from fastapi_rooms.operators.remote import COUNT, ROOMS
+from fastapi_rooms.wire.envelope import Reply
 from fastapi_rooms.wire.verbs import Verb
 
 REQUEST = ClusterRequest(Verb.COUNT, Target(), {})
@@ -68,3 +69,25 @@ async def test_what_should_be_a_list_and_is_none_is_a_refusal() -> None:
     with pytest.raises(RequestRefused, match="expected a list") as raised:
         await collect(REQUEST, ROOMS, _pending(ann=b"3", bob=b'["tea"]'), 5)
     assert raised.value.partial == {"tea"}
+
+
+async def test_a_list_that_comes_in_lines_is_one_list() -> None:
+    request = ClusterRequest(Verb.ROOMS, Target(), {})
+    pending = _pending(ann=b'["a","b"]\n["c"]', bob=b"[]")
+    assert await collect(request, ROOMS, pending, 5) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("response", [b'["a"]\n', b'["a"]\n{}', b"\n" * 1000])
+async def test_lines_that_are_no_lists_are_a_refusal(response: bytes) -> None:
+    with pytest.raises(RequestRefused):
+        await collect(ClusterRequest(Verb.ROOMS, Target(), {}), ROOMS, _pending(ann=response), 5)
+
+
+async def test_what_a_refusal_says_is_short_and_cannot_control_a_terminal() -> None:
+    pending = PendingRequest(("ann",))
+    reason = ("\x1b[2J\nERROR forged" + "x" * 100_000).encode()
+    assert pending.take(Reply("ann", 1, 7, 0, last=True, refused=True, data=reason))
+    with pytest.raises(RequestRefused) as raised:
+        await collect(REQUEST, COUNT, pending, 5)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 5000

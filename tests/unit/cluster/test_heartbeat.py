@@ -9,6 +9,7 @@ import pytest
 
 from fastapi_rooms import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.cluster import heartbeat as heartbeat_module
+from fastapi_rooms.cluster import peers as peers_module
 from fastapi_rooms.cluster import requester as requester_module
 from fastapi_rooms.cluster.cluster import Cluster
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
@@ -254,3 +255,22 @@ async def test_a_heartbeat_is_counted_as_long_as_there_are_unidentified_workers(
 def test_an_interval_that_others_cannot_be_told_is_refused(interval: float) -> None:
     with pytest.raises(ConfigurationError, match="heartbeat"):
         HeartbeatSettings(interval)
+
+
+async def test_invented_workers_do_not_keep_out_one_that_starts(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "MAX_PEERS", 50)
+    cluster = make_cluster(carrier, interval=0.05)
+    await cluster.start()
+    for number in range(1, 101):
+        receive_heartbeat(cluster, f"{number:016x}", HeartbeatKind.ALIVE)
+    assert len(cluster.nodes) == 51
+    carrier.receivers[CHANNELS.of_node(ANN)] = 1
+
+    def is_known() -> bool:
+        receive_heartbeat(cluster, ANN, HeartbeatKind.ALIVE)
+        return ANN in cluster.nodes
+
+    await eventually(is_known, what="a worker that lives")
+    await cluster.close(1)

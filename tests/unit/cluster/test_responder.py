@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from fastapi_rooms import UsageError
+from fastapi_rooms import UsageError, concurrency
 from fastapi_rooms.cluster import responder
 from fastapi_rooms.cluster.cluster import Cluster
 from fastapi_rooms.cluster.pending import PIECE_BYTES
@@ -202,3 +204,29 @@ async def test_answers_that_cannot_be_sent_harm_nothing(
     receive_request(cluster, "count", number=8)
     await eventually(lambda: len(carrier.replies()) == 2, what="an answer")
     assert not caplog.records
+
+
+class Crowd(HandlerNamespace):
+    """A namespace of many rooms."""
+
+    rooms: Mapping[str, Any] = {f"room {number}": None for number in range(50)}
+
+
+async def test_long_answers_are_made_one_after_the_other_and_no_more_than_some_wait(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "SLICE", 10)
+    monkeypatch.setattr(responder, "MAX_LONG_LISTS", 2)
+    cluster = make_cluster(carrier, Crowd())
+    for number in range(1, 5):
+        receive_request(cluster, "rooms", number)
+    await eventually(lambda: len(carrier.replies()) == 4, what="four answers")
+    answers = {answer.request: answer for answer in carrier.replies()}
+    assert [answers[number].refused for number in range(1, 5)] == [False, False, True, True]
+    assert b"2 long answers" in answers[4].data
+    lines = [json.loads(line) for line in answers[1].data.split(b"\n")]
+    assert [len(line) for line in lines] == [10] * 5
+    receive_request(cluster, "rooms", 5)
+    await eventually(lambda: len(carrier.replies()) == 5, what="one more")
+    assert not carrier.replies()[-1].refused
+    await cluster.close(1)

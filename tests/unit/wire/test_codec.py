@@ -30,7 +30,7 @@ def decode(data: bytes) -> Broadcast:
 
 
 payloads = st.one_of(any_text.map(Payload.of_text), st.binary().map(Payload.of_bytes))
-name_lists = st.lists(room_names, max_size=5).map(tuple)
+name_lists = st.lists(room_names, max_size=5, unique=True).map(tuple)
 targets = st.builds(Target, st.one_of(st.none(), name_lists), name_lists)
 sequences = st.integers(0, 2**64 - 1)
 broadcasts = st.builds(Broadcast, node_ids, sequences, namespaces, targets, payloads, st.booleans())
@@ -306,6 +306,8 @@ def _header(flags: int = 0, *, namespace: int = 1, rooms: int = 0, except_: int 
         pytest.param(_header(rooms=1) + b"/\x05ab", "cut off or empty", id="a room cut off"),
         pytest.param(_header(rooms=1) + b"/\x00", "cut off or empty", id="an empty room"),
         pytest.param(_header(except_=1) + b"/\x01\xff", "decode", id="a room not UTF-8"),
+        pytest.param(_header(rooms=2) + b"/\x01a\x01a", "twice", id="a room named twice"),
+        pytest.param(_header(except_=2) + b"/\x01a\x01a", "twice", id="one excluded twice"),
         pytest.param(_header() + b"/\xff", "decode", id="text not UTF-8"),
         pytest.param(_header() + b"/\xed\xa0\x80", "decode", id="text with a lone surrogate"),
     ],
@@ -336,7 +338,7 @@ def test_binary_payloads_may_hold_every_byte() -> None:
 
 
 def test_more_names_than_the_header_can_count_are_refused() -> None:
-    most = ("a",) * 0xFFFF
+    most = tuple(map(str, range(0xFFFF)))
     assert decode(encode(EXAMPLE._replace(target=Target(most, most)))).target == Target(most, most)
     for target in (Target((*most, "b")), Target(None, (*most, "b"))):
         with pytest.raises(UsageError, match="65535"):
