@@ -6,6 +6,7 @@ cannot control the terminal.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -13,7 +14,6 @@ from shutil import get_terminal_size
 from typing import Any
 from unicodedata import combining, east_asian_width
 
-import orjson
 import typer
 
 SID_WIDTH = 33
@@ -35,7 +35,14 @@ def printable(text: str) -> str:
 
 def json_line(value: Any) -> str:
     """Encode a value as one line of JSON."""
-    return orjson.dumps(value, default=repr).decode()
+    return _json(value)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, whatever clients have put into it: depth, numbers, half characters."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, default=repr)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_rows(
@@ -43,7 +50,7 @@ def print_rows(
 ) -> None:
     """Print rows as JSON, or those `columns` (key → heading) of them as a table."""
     if not for_terminal(as_json):
-        typer.echo(orjson.dumps(rows, default=repr, option=orjson.OPT_INDENT_2).decode())
+        typer.echo(_json(rows, indent=2))
     elif not rows:
         typer.echo(if_empty)
     else:

@@ -209,10 +209,10 @@ class Connection:
                 return False
         for cause in turned_away[:1]:
             if isinstance(cause, HTTPException):
-                logger.debug("%s was closed (%d): %s", self.socket, cause.status_code, cause.detail)
+                logger.debug("%s was closed (%d): %r", self.socket, cause.status_code, cause.detail)
                 await self._close(HTTP_STATUS_BASE + cause.status_code, str(cause.detail))
             elif isinstance(cause, ClientError):
-                logger.debug("%s was closed (%d): %s", self.socket, cause.code, cause)
+                logger.debug("%s was closed (%d): %r", self.socket, cause.code, str(cause))
                 await self._close(cause.code, str(cause))
             elif isinstance(cause, ShuttingDown):
                 await self._close(SERVICE_RESTART, "service restart")
@@ -334,7 +334,7 @@ class Connection:
                 async with asyncio.timeout(CLOSE_TIMEOUT):
                     await self._namespace.written()
                     await self.transport.flush()
-            logger.debug("%s was disconnected (%d): %s", self.socket, code, reason)
+            logger.debug("%s was disconnected (%d): %r", self.socket, code, reason)
         told = await self._close(code, reason) or self.transport.abort()
         if not told:
             # The server waits for the client to read before it closes the connection, so the

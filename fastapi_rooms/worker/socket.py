@@ -270,7 +270,7 @@ class Socket:
         return message
 
     def __repr__(self) -> str:
-        return f"<Socket {self.sid} in {self._host.name}>"
+        return f"<Socket {self.sid!r} in {self._host.name}>"
 
 
 class _Messages(AsyncIterator[T]):

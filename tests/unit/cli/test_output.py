@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from typing import Any
@@ -93,3 +94,20 @@ def test_a_fold_keeps_every_character_in_its_place(text: str, width: int) -> Non
 def test_a_fold_comes_behind_a_blank_where_that_is_not_too_early() -> None:
     assert fold("kitchen, tea, x", 9) == ["kitchen, ", "tea, x"]
     assert fold("a kitchensink", 8) == ["a kitche", "nsink"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_whatever_clients_have_put_into_their_data_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    deep: list[object] = []
+    for _ in range(499):
+        deep = [deep]
+    data = {"deep": deep, "big": 2**70, "half": "\ud800", "c1": "\x9b2J\x7f"}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_rows([{"data": data}], {"data": "data"}, as_json=as_json, if_empty="")
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.splitlines())
+    if as_json:
+        [row] = json.loads(out)
+        assert row["data"] == data
