@@ -193,8 +193,8 @@ class LocalNamespace:
 
     def missed(self, since: float, until: float, rooms: set[Room] | None) -> None:
         """Tell the handlers that messages to these rooms, or to everyone, were dropped here."""
-        names = self.rooms.keys() if rooms is None else rooms
-        gap = Gap(since, until, tuple(sorted(names - self.sids.keys())))
+        names = self.rooms if rooms is None else rooms
+        gap = Gap(since, until, tuple(name for name in names if name not in self.sids))
         self.events.emit("gap", gap._in(self.namespace))
 
     @property
