@@ -130,11 +130,12 @@ Start = Callable[..., Server]
 
 
 @contextmanager
-def starter(directory: Path) -> Iterator[Start]:
+def starter(directory: Path, *, shows_logs: bool = True) -> Iterator[Start]:
     """Give a function that starts servers, and end all of them at the end of the block.
 
     It takes a command as `uvicorn(…)` makes it, a function of the port, and more environment
-    variables. It does not wait for the server.
+    variables. It does not wait for the server. What they have logged is written to stdout in the
+    end, if it `shows_logs`.
     """
     started: list[Server] = []
 
@@ -152,7 +153,8 @@ def starter(directory: Path) -> Iterator[Start]:
             server.send(signal.SIGTERM)  # does nothing if it has ended
         for server in started:
             server.destroy()
-            sys.stdout.write(f"--- {server.log_file.name}\n{server.log}")  # shown if the test fails
+            if shows_logs:  # if the test fails
+                sys.stdout.write(f"--- {server.log_file.name}\n{server.log}")
 
 
 def uvicorn(*options: str, app: str = APP) -> Callable[[int], list[str]]:
