@@ -9,6 +9,9 @@ PYTEST_ARGS ?=
 # of tests takes some of another's. Empty: all in one process.
 PYTEST_WORKERS ?= 4
 SPREAD := $(if $(PYTEST_WORKERS),-n $(PYTEST_WORKERS) --dist worksteal)
+# How long the soak goes on.
+SECONDS ?= 600
+SOAK_ARGS ?=
 PYTEST := -m pytest $(SPREAD)
 # The folders whose tests start no server, and the tests beside them; tests/conftest.py holds them to it.
 FAST := tests/unit tests/stateful tests/fuzz $(wildcard tests/test_*.py)
@@ -31,6 +34,7 @@ help: ## List the targets and what they take
 	@echo "  PYTEST_ARGS=…      passed on to pytest, as in: make test PYTEST_ARGS='--no-cov -k redis'"
 	@echo "  PYTEST_WORKERS=    run the tests in one process, not in four; or in so many"
 	@echo "  BENCH=fanout-1000,node-ws  measure some scenarios, some servers, or both"
+	@echo "  SOAK_ARGS=…        passed on to the soak, as in: make soak SOAK_ARGS='--scale 4 --trace'"
 	@echo "  PYTHON=python3.13  the Python to use; give it an environment of its own: VENV=.venv-3.13"
 
 # --- Run it ---------------------------------------------------------------------------------------
@@ -56,6 +60,11 @@ test: $(READY)-dev ## Run the tests, with coverage; installs redis-server and ch
 .PHONY: test-fast
 test-fast: $(READY)-dev ## Run the tests that need no server, without coverage: less than a minute
 	$(BIN)/python $(PYTEST) $(FAST) $(PYTEST_ARGS)
+
+.PHONY: soak
+soak: $(READY)-dev ## Soak two workers in clients and faults for ten minutes; SECONDS=60: for one
+	@command -v redis-server >/dev/null || scripts/ensure-tools
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK_ARGS)
 
 # In an environment of its own, $(VENV)-oldest, and only the tests that meet a dependency's insides.
 .PHONY: test-oldest

@@ -37,10 +37,17 @@ class Memory:
     """What the system counts as its memory."""
     used: int
     """What is allocated: by Python's objects, and through `malloc` by all else."""
-    free: int
-    """What the allocators have from the system and nobody uses."""
+    free_python: int
+    """What Python's own allocator has from the system in its arenas, and nobody uses."""
+    free_malloc: int
+    """What glibc has from the system in its heaps, and nobody uses."""
     peak: int
     """The most that ever was resident."""
+
+    @property
+    def free(self) -> int:
+        """What both allocators keep, and nobody uses."""
+        return self.free_python + self.free_malloc
 
     @classmethod
     def now(cls, *, trim: bool = False) -> Memory:
@@ -56,7 +63,7 @@ class Memory:
         malloc_used, malloc_free = _malloc()
         python_used, python_free = _pymalloc()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return cls(_resident(), malloc_used + python_used, malloc_free + python_free, peak)
+        return cls(_resident(), malloc_used + python_used, python_free, malloc_free, peak)
 
 
 _libc = ctypes.CDLL(None)

@@ -63,7 +63,9 @@ class Worker:
             f"(at the peak {megabytes(last.peak - first.resident)}): "
             f"in use {megabytes(last.used - first.used)} "
             f"(since the first cycle {megabytes(last.used - warm.used)}), "
-            f"free in the allocators {megabytes(last.free - first.free)}; "
+            f"free in the allocators {megabytes(last.free - first.free)} "
+            f"(Python's {megabytes(last.free_python - first.free_python)}, "
+            f"glibc's {megabytes(last.free_malloc - first.free_malloc)}); "
             f"after malloc_trim: resident {megabytes(self.trimmed.resident - first.resident)}"
         )
 
