@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -150,6 +151,7 @@ class Soak:
 
 
 async def main(seconds: float, cycles: int, size: Size, seed: int, *, trace: bool) -> list[str]:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 1)  # and clean up
     with tempfile.TemporaryDirectory(prefix="rooms-soak-") as directory:
         async with RedisServer() as redis, RedisProxy(redis) as wire:
             with starter(Path(directory), shows_logs=False) as start:
