@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from fastapi_rooms.testing import RedisProxy, RedisServer
+from fastapi_rooms.testing import Direction, RedisProxy, RedisServer
 
 
 class Faults:
@@ -57,7 +57,11 @@ class Faults:
         await asyncio.to_thread(self._redis.restart)
 
     async def wire_cut(self) -> None:
+        """Cut it while answers are on their way, so that nobody knows what Redis has taken."""
+        self._wire.slow(0.1, Direction.TO_CLIENT)
+        await asyncio.sleep(0.3)
         self._wire.cut()
+        self._wire.slow(0)
 
     async def wire_stalled(self) -> None:
         self._wire.stall()
