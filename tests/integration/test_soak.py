@@ -9,7 +9,7 @@ from tests.integration.servers import ROOT
 
 
 def test_a_short_soak_finds_nothing_wrong_and_tells_where_the_memory_is() -> None:
-    options = ["--seconds", "3", "--cycles", "2", "--scale", "0.3", "--seed", "1"]
+    options = ["--seconds", "2", "--cycles", "2", "--scale", "0.3", "--seed", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", *options],
         cwd=ROOT,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi_rooms.testing import RedisProxy, RedisServer, eventually
+from tests.integration.clients import http
 from tests.integration.servers import Server, starter, uvicorn
 from tests.soak.crowd import Crowd, Size
 from tests.soak.faults import Faults
@@ -36,13 +37,6 @@ _COMPLAINT = re.compile(
 def say(line: str = "") -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-async def ask(server: Server, path: str) -> Any:
-    """The JSON that a worker answers with."""
-    from tests.integration.clients import http
-
-    return await http(server, path)
 
 
 class Soak:
@@ -95,7 +89,7 @@ class Soak:
         for number, (server, worker) in enumerate(zip(self._servers, self._workers, strict=True)):
             worker.trimmed = await self._memory(server, "?trim=true")
             say(f"worker {number}: {worker.where_the_memory_is()}")
-            for line in await ask(server, "/traced"):
+            for line in await http(server, "/traced"):
                 say(f"    {line}")
             problems += [f"worker {number}: {problem}" for problem in worker.problems()]
             problems += [
@@ -131,15 +125,15 @@ class Soak:
 
     async def _is_ready(self, server: Server) -> None:
         async def ready() -> bool:
-            return bool((await ask(server, "/health"))["ready"])
+            return bool((await http(server, "/health"))["ready"])
 
         await eventually(ready, 60, what=f"the worker at {server.port} is ready")
 
     async def _state(self, server: Server) -> State:
-        return State(**await ask(server, "/state"))
+        return State(**await http(server, "/state"))
 
     async def _memory(self, server: Server, how: str = "") -> Memory:
-        return Memory(**await ask(server, f"/memory{how}"))
+        return Memory(**await http(server, f"/memory{how}"))
 
     async def _state_at_rest(self, server: Server, worker: Worker) -> State:
         deadline = time.monotonic() + QUIET_TIMEOUT

@@ -17,6 +17,7 @@ class Faults:
         self._redis = redis
         self._wire = wire
         self._chance = chance
+        self._longest = 0.0
         self.counts: Counter[str] = Counter()
         self._kinds: list[Callable[[], Awaitable[object]]] = [
             self.subscribers_killed,
@@ -31,6 +32,7 @@ class Faults:
 
     async def run(self, pause: float, over: asyncio.Event) -> None:
         """Go on until it is over, with about so many seconds between two of them."""
+        self._longest = min(pause, 3.0)
         while not await _is_set_within(over, self._chance.uniform(0.5, 1.5) * pause):
             if not self._next:
                 self._next = self._chance.sample(self._kinds, len(self._kinds))
@@ -50,7 +52,7 @@ class Faults:
 
     async def frozen(self) -> None:
         self._redis.freeze()
-        await asyncio.sleep(self._chance.uniform(0.2, 3.0))
+        await asyncio.sleep(self._chance.uniform(0.1, self._longest))
         self._redis.thaw()
 
     async def restarted_empty(self) -> None:
@@ -65,7 +67,7 @@ class Faults:
 
     async def wire_stalled(self) -> None:
         self._wire.stall()
-        await asyncio.sleep(self._chance.uniform(0.2, 3.0))
+        await asyncio.sleep(self._chance.uniform(0.1, self._longest))
         self._wire.resume()
 
 
