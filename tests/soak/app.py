@@ -20,6 +20,7 @@ from fastapi_rooms import (
     Gap,
     Namespace,
     OutboxPolicy,
+    RedisAdapter,
     RequestError,
     RoomManager,
     RoomsError,
@@ -29,9 +30,8 @@ from tests.soak import NAMESPACES
 from tests.soak.memory import Memory
 from tests.soak.state import State, Tracing
 
-rooms = RoomManager(
-    os.environ["ROOMS_URL"], linger=0.2, outbox=OutboxPolicy(max_bytes=256 * 1024), heartbeat=1
-)
+adapter = RedisAdapter(os.environ["ROOMS_URL"], probe_interval=0.5)  # a freeze is noticed
+rooms = RoomManager(adapter, linger=0.2, outbox=OutboxPolicy(max_bytes=256 * 1024), heartbeat=1)
 app = FastAPI(lifespan=rooms.lifespan)
 tracing = Tracing()
 
