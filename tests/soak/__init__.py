@@ -13,6 +13,3 @@ crowd       the clients, and what they do
 faults      what happens to Redis and to the wires
 verdict     what a run has found, and whether that is well
 """
-
-NAMESPACES = ("/", "/a", "/b")
-"""Those that the application has."""

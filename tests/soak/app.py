@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
@@ -26,7 +28,6 @@ from fastapi_rooms import (
     RoomsError,
     Socket,
 )
-from tests.soak import NAMESPACES
 from tests.soak.memory import Memory
 from tests.soak.state import State, Tracing
 
@@ -45,8 +46,23 @@ async def tell(gap: Gap) -> None:
     await gap.namespace.local.to(*gap.rooms).send_text(f"gap {gap.since} {gap.until} {names}")
 
 
-for name in NAMESPACES:
-    rooms.of(name).on("gap")(tell)
+_clients_in: Counter[str] = Counter()
+
+
+@contextmanager
+def telling_of_gaps(name: str) -> Iterator[Namespace]:
+    """A namespace whose clients are told of gaps; it is gone with the last of them."""
+    namespace = rooms.of("/" + name.strip("-"))
+    if not _clients_in[name]:
+        namespace.on("gap")(tell)
+    _clients_in[name] += 1
+    try:
+        yield namespace
+    finally:
+        _clients_in[name] -= 1
+        if not _clients_in[name]:
+            del _clients_in[name]
+            namespace.off("gap", tell)
 
 
 class Endpoint:
@@ -100,36 +116,44 @@ class Endpoint:
 
 @app.websocket("/ws/{namespace}")
 async def endpoint(websocket: WebSocket, namespace: str, sid: str | None = None) -> None:
-    where = rooms.of("/" + namespace.strip("-"))
-    async with where.connect(websocket, sid=sid, data={"since": time.time()}) as socket:
-        here = Endpoint(socket)
-        await socket.send_text(f"in {socket.sid}")
-        async for text in socket.iter_text():
-            if answer := await here.obey(text):
-                await socket.send_text(answer)
+    with telling_of_gaps(namespace) as where:
+        async with where.connect(websocket, sid=sid, data={"since": time.time()}) as socket:
+            await obey(socket)
+
+
+async def obey(socket: Socket) -> None:
+    here = Endpoint(socket)
+    await socket.send_text(f"in {socket.sid}")
+    async for text in socket.iter_text():
+        if answer := await here.obey(text):
+            await socket.send_text(answer)
 
 
 @app.websocket("/listen/{namespace}/{room}")
 async def listens(websocket: WebSocket, namespace: str, room: str) -> None:
     """What a listener hears, as a member of the room would; its gaps come to the socket's room."""
-    where = rooms.of("/" + namespace.strip("-"))
-    async with where.connect(websocket) as socket:
-        await socket.send_text(f"in {socket.sid}")
+    with telling_of_gaps(namespace) as where:
+        async with where.connect(websocket) as socket:
+            await relay(socket, room)
 
-        async def relay() -> None:
-            async with where.listen(room) as messages:
-                await socket.send_text("joined")
-                async for message in messages:
-                    await socket.send_text(message.text)
 
-        relaying = asyncio.create_task(relay())
-        try:
-            async for _ in socket.iter_text():
-                await socket.send_text("bye")
-        finally:
-            relaying.cancel()
-            with suppress(asyncio.CancelledError, RoomsError, WebSocketDisconnect):
-                await relaying
+async def relay(socket: Socket, room: str) -> None:
+    await socket.send_text(f"in {socket.sid}")
+
+    async def pass_on() -> None:
+        async with socket.namespace.listen(room) as messages:
+            await socket.send_text("joined")
+            async for message in messages:
+                await socket.send_text(message.text)
+
+    passing_on = asyncio.create_task(pass_on())
+    try:
+        async for _ in socket.iter_text():
+            await socket.send_text("bye")
+    finally:
+        passing_on.cancel()
+        with suppress(asyncio.CancelledError, RoomsError, WebSocketDisconnect):
+            await passing_on
 
 
 @app.get("/health")

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from tests.soak import NAMESPACES
 from tests.soak.client import TIMEOUT, Client, Refused
 from tests.soak.ledger import Hearer, Ledger, Sender
 
+NAMESPACES = ("/", "/a", "/b")
+"""Those that somebody stays in for a whole cycle."""
 CHOSEN_SIDS = [f"chosen-{number}" for number in range(20)]
 FLOODED = ("flood-1", "flood-2")
 
@@ -220,9 +221,13 @@ class Crowd:
             self._staying.append(guest)
 
     async def _passer(self, number: int) -> None:
-        """Comes for a moment, often with a sid of its choice, to rooms that come and go."""
+        """Comes for a moment, often with a sid of its choice, to rooms that come and go.
+
+        So do some of their namespaces.
+        """
         sid = self._chance.choice(CHOSEN_SIDS) if self._chance.random() < 0.3 else ""
-        async with self._guest("passer", number, sid=sid) as guest:
+        namespace = self._chance.choice((*NAMESPACES, f"/passing-{self._chance.randrange(100)}"))
+        async with self._guest("passer", number, namespace=namespace, sid=sid) as guest:
             if guest is None:
                 return
             rooms = [f"room-{self._chance.randrange(100)}" for _ in range(3)]
