@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import re
 import signal
@@ -171,6 +172,7 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     if not is_supported():
         sys.exit("The soak needs Linux with glibc 2.33 or newer, to tell where memory is.")
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of writes to who has vanished
     given = _arguments()
     cycles = given.cycles or min(max(int(given.seconds // 20), 3), 10)
     size = Size(*(max(round(count * given.scale), 1) for count in Size()))

@@ -124,6 +124,7 @@ class Crowd:
         self._cycle = cycle
         self._numbers = itertools.count()
         self._staying: list[Guest] = []
+        self._flood = 0  # how many messages it has at most
         self.over = asyncio.Event()
         """Set when all have said what they had to say, but for what they are in the midst of."""
 
@@ -132,6 +133,7 @@ class Crowd:
 
         Those who stay are there still: see `leave`.
         """
+        self._flood = int(min(10_000, 1_000 * seconds))
         kinds: list[tuple[Callable[[int], Awaitable[None]], int]] = [
             (self._stayer, size.stayers),
             (self._passer, size.passers),
@@ -305,7 +307,7 @@ class Crowd:
         async with self._guest("flooder", worker, namespace="/") as guest:
             if guest is None:
                 return
-            for _ in range(self._chance.randrange(1_000, 10_000)):
+            for _ in range(self._chance.randrange(self._flood // 10, self._flood)):
                 guest.say(self._chance.choice(FLOODED))
                 await guest.client.writable()
             self._ledger.counts["floods"] += 1
