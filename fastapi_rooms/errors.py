@@ -8,7 +8,7 @@
     │   ├── InvalidNamespace          … passed an invalid namespace           (ValueError)
     │   ├── MessageTooLarge           … sent a message over the size limit    (ValueError)
     │   ├── SidInUse                  … chose a sid that is taken on this worker
-    │   └── SocketClosed              … used a socket that has left its namespace
+    │   └── SocketClosed              … had a socket join after it has left
     ├── ClientError                 the client at the other end
     │   ├── InvalidMessage            … sent a message of the wrong kind      (ValueError)
     │   ├── JoinRefused               … may not join the room
@@ -88,7 +88,10 @@ class SidInUse(UsageError):
 
 
 class SocketClosed(UsageError):
-    """The socket has left its namespace: its client is gone, or its `connect` block is over."""
+    """A socket was to join a room after it had left: disconnected, or its `connect` block over.
+
+    Sending to such a socket raises Starlette's `WebSocketDisconnect`, as when its client is gone.
+    """
 
     def __init__(self, message: str, socket: Any = None) -> None:
         super().__init__(message)

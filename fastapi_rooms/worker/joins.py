@@ -18,7 +18,7 @@ from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.worker.authorization import Authorization
 from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.runtime import Runtime
-from fastapi_rooms.worker.socket import Socket
+from fastapi_rooms.worker.socket import Socket, has_left
 
 
 class PendingJoin:
@@ -200,7 +200,7 @@ class Joins:
 
     def _check_in(self, socket: Socket) -> None:
         if not (self._is_in(socket) or socket.is_lost):
-            raise SocketClosed(f"{socket} has left: its `connect` block is over.", socket)
+            raise SocketClosed(has_left(socket), socket)
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self._namespace, room) for room in rooms]

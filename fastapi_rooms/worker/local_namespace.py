@@ -247,6 +247,10 @@ class LocalNamespace:
 
     # What sockets call.
 
+    def is_in(self, socket: Socket) -> bool:
+        """Whether a socket has not left, and is not about to be closed."""
+        return self._clients.is_in(socket)
+
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""
         return self.sids[socket.sid] if self._clients.is_in(socket) else frozenset()

@@ -47,6 +47,9 @@ class SocketHost(Dispatcher, Protocol):
     def json(self) -> JsonCodec:
         """How values become JSON, and JSON values."""
 
+    def is_in(self, socket: Socket) -> bool:
+        """Whether the socket has not left, and is not about to be closed."""
+
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
 
@@ -146,8 +149,9 @@ class Socket:
     async def disconnect(self, code: int = 1000, reason: str = "") -> None:
         """Close this client, once it has what was sent to it before.
 
-        The socket has left every room when this returns; its endpoint ends as when the client
-        goes. Harmless when it has left already.
+        The socket has left every room when this returns, and takes nothing more: sending to it
+        raises `WebSocketDisconnect`. Its endpoint ends as when the client goes. Harmless when it
+        has left already.
 
         Raises:
             UsageError: this code or reason cannot be sent.
@@ -167,8 +171,13 @@ class Socket:
     async def send_text(self, data: str) -> None:
         """Send text to this client, in order with the broadcasts it gets.
 
-        Waits for a client that is behind. Raises `WebSocketDisconnect` when it is gone. If it is
-        cancelled, by a timeout say, the message is not sent any more, unless the server has it.
+        Waits for a client that is behind. If it is cancelled, by a timeout say, the message is not
+        sent any more, unless the server has it.
+
+        Raises:
+            WebSocketDisconnect: the client is gone, the socket was disconnected, or its `connect`
+                block is over; `rooms.connect` ends quietly by it.
+            TypeError: it is no `str`.
         """
         await self._send(Payload.of_text(data))
 
@@ -225,7 +234,9 @@ class Socket:
 
     async def _send(self, payload: Payload) -> None:
         if self.is_lost:  # there are servers that would take it all the same
-            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE))
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, "the client is gone"))
+        if not self._host.is_in(self):  # it may be open until the client has taken what waits
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, has_left(self)))
         try:
             await self._transport.send(payload)
         except WebSocketDisconnect as error:
@@ -271,6 +282,11 @@ class Socket:
 
     def __repr__(self) -> str:
         return f"<Socket {self.sid!r} in {self._host.name}>"
+
+
+def has_left(socket: Socket) -> str:
+    """What an error says about a socket that is not in its namespace any more."""
+    return f"{socket} has left: it was disconnected, or its `connect` block is over."
 
 
 class _Messages(AsyncIterator[T]):

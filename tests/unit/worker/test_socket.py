@@ -44,6 +44,9 @@ class _Host(RecordingDispatcher):
     def leave(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("leave", rooms))
 
+    def is_in(self, socket: Socket) -> bool:
+        return socket.sid in self.sids
+
     def rooms_of(self, socket: Socket) -> frozenset[str]:
         return self.sids.get(socket.sid, frozenset())
 

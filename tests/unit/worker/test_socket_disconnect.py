@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import ConfigurationError, RoomManager, Socket, UsageError
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
@@ -213,3 +213,63 @@ async def test_a_code_or_reason_that_cannot_be_sent_is_refused_and_nothing_happe
     await ann.wait_ended()
     with pytest.raises(error):  # as there is nothing that would make it right later
         await ann.socket.disconnect(code, reason)
+
+
+# What is sent to it from then on.
+
+
+@pytest.mark.parametrize("verb", ["send_text", "send_bytes", "send_json"])
+async def test_what_is_sent_to_a_socket_that_is_being_closed_raises_and_does_not_arrive(
+    rooms: RoomManager, ann: Member, verb: str
+) -> None:
+    ann.stall()
+    await rooms.to("lobby").send_text("before")
+    await ann.socket.disconnect(4001)
+    data = b"too late" if verb == "send_bytes" else "too late"
+    with pytest.raises(WebSocketDisconnect, match="has left") as gone:
+        await getattr(ann.socket, verb)(data)
+    assert getattr(gone.value, "socket", None) is ann.socket
+    ann.resume()
+    assert await ann.wait_closed() == 4001
+    assert ann.unread == ["before"]
+
+
+async def test_a_socket_that_is_about_to_be_closed_by_a_request_takes_no_more(
+    rooms: RoomManager, ann: Member
+) -> None:
+    closing = asyncio.create_task(rooms.to("lobby").disconnect_sockets(4001))
+    await eventually(lambda: not ann.socket.rooms)
+    with pytest.raises(WebSocketDisconnect):
+        await ann.socket.send_text("too late")
+    await closing
+    assert await ann.wait_closed() == 4001
+    assert ann.unread == []
+
+
+async def test_an_endpoint_that_sends_after_it_has_disconnected_ends_quietly(
+    rooms: RoomManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    after: list[str] = []
+
+    async def endpoint(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.send_text("before")
+            await socket.disconnect(4001)
+            await socket.send_text("too late")
+            after.append("the send")
+        after.append("the block")
+
+    async with WebSocketClient(app_of(endpoint)) as client:
+        assert await client.wait_closed() == 4001
+        assert client.unread == ["before"]
+        await client.wait_ended()
+    assert after == ["the block"]
+    assert not caplog.records
+
+
+async def test_a_task_that_sends_when_the_block_is_over_is_told_so(rooms: RoomManager) -> None:
+    async with Member(rooms, sid="ann") as ann:
+        pass
+    await ann.wait_ended()
+    with pytest.raises(WebSocketDisconnect, match=r"ann.*has left"):
+        await ann.socket.send_text("too late")
