@@ -45,14 +45,16 @@ class Listener(AsyncIterator[RoomMessage]):
         payload: Payload,
         made: dict[Room, RoomMessage] | None = None,
         places: Mapping[Room, int] | None = None,
-    ) -> None:
+    ) -> bool:
         """Take a message that was sent to one of the rooms, or to everyone.
+
+        Returns whether the listener has ended by it, as more would wait than it may have.
 
         `made` is what other listeners have made of it: the first that hears it in a room makes one
         for all of them. `places` has the place of each of the target's rooms.
         """
         if self._overflowed or self._closed:  # a busy room would never let it end
-            return
+            return False
         room = self._first_of(target.rooms or (), places)
         message = made.get(room) if made is not None else None
         if message is None:
@@ -62,6 +64,7 @@ class Listener(AsyncIterator[RoomMessage]):
         verdict = self._waiting.offer(message, len(payload.data))
         self._overflowed = verdict is Verdict.OVERFLOW
         self._arrived.set()
+        return self._overflowed
 
     def _first_of(self, names: tuple[Room, ...], places: Mapping[Room, int] | None) -> Room:
         """The first of a message's rooms that is listened to; empty if it went to everyone."""
@@ -144,13 +147,15 @@ class Listeners:
             self._members.remove(key)
         return key is not None
 
-    def offer(self, target: Target, payload: Payload) -> None:
-        """Give a message to the listeners of the rooms it is sent to, or of everyone."""
+    def offer(self, target: Target, payload: Payload) -> list[Listener]:
+        """Give a message to the listeners of the rooms it is sent to, or of everyone.
+
+        Returns those that have ended by it. They are still here: `remove` them.
+        """
         made: dict[Room, RoomMessage] = {}
-        to_everyone = target.rooms is None
         places = _places(target.rooms or ())
-        for listener in self._of_everyone if to_everyone else self._members.resolve(target):
-            listener.offer(target, payload, made, places)
+        listeners = self._of_everyone if target.rooms is None else self._members.resolve(target)
+        return [one for one in listeners if one.offer(target, payload, made, places)]
 
     def drainables(self) -> list[Drainable]:
         """All of them, to be drained."""

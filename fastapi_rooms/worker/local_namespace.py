@@ -127,7 +127,7 @@ class LocalNamespace:
             raise self._runtime.own(error) from error.__cause__
         finally:  # the members here get it even if the adapter raises
             if self._listeners:
-                self._listeners.offer(target, payload)
+                self._offer(target, payload)
             delivery = run.fanout.send(self._members, target, payload, volatile=volatile)
         try:
             if accepted is not None:
@@ -159,7 +159,7 @@ class LocalNamespace:
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         """Deliver a message of another worker to this worker's members and listeners."""
         if self._listeners:
-            self._listeners.offer(target, payload)
+            self._offer(target, payload)
         run = self._runtime.running
         if not run.fanout.receive(self._members, target, payload, volatile=volatile):
             run.overload.dropped(self, target)
@@ -181,9 +181,18 @@ class LocalNamespace:
         try:
             yield listener
         finally:
-            if self._listeners.remove(listener):  # else the manager was closed meanwhile
-                run.release(channels)
-            self.settle()
+            self._end(listener)
+
+    def _offer(self, target: Target, payload: Payload) -> None:
+        """Give a message to the listeners, and end those that it is too much for."""
+        for listener in self._listeners.offer(target, payload):
+            self._end(listener)
+
+    def _end(self, listener: Listener) -> None:
+        """End a listener, unless it has ended: by an overflow, or as the manager was closed."""
+        if self._listeners.remove(listener):
+            self._runtime.release((self._channel, *self._channels_of(listener.rooms)))
+        self.settle()
 
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""

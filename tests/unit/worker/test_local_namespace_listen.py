@@ -153,6 +153,41 @@ async def test_a_listener_that_does_not_keep_up_ends_by_the_managers_policy(
         assert dropping.dropped == 2
 
 
+async def test_a_listener_that_has_overflowed_holds_its_rooms_no_longer(
+    rooms: RoomManager, adapter: FakeAdapter
+) -> None:
+    async with (
+        rooms.listen("lobby", "bar", outbox=OutboxPolicy(max_bytes=3)) as messages,
+        rooms.listen("bar"),
+    ):
+        assert {LOBBY, channel_of("bar")} <= adapter.subscribed
+        for text in ("aa", "bb"):
+            await rooms.to("lobby").send_text(text)
+        await eventually(lambda: LOBBY not in adapter.subscribed)
+        assert channel_of("bar") in adapter.subscribed  # by the other
+        assert (await anext(messages)).text == "aa"
+        with pytest.raises(ListenerOverflow):
+            await anext(messages)
+    await eventually(lambda: len(adapter.subscribed) == 1)
+
+
+async def test_one_of_several_listeners_that_overflows_takes_nothing_from_the_others(
+    rooms: RoomManager,
+) -> None:
+    async with (
+        rooms.listen("lobby", everyone=True, outbox=OutboxPolicy(max_bytes=3)) as behind,
+        rooms.listen("lobby", everyone=True) as messages,
+    ):
+        for text in ("aa", "bb", "cc"):
+            await rooms.to("lobby").send_text(text)
+            await rooms.send_text(text)
+        heard = [(await anext(messages)).text for _ in range(6)]
+        assert heard == ["aa", "aa", "bb", "bb", "cc", "cc"]
+        assert (await anext(behind)).text == "aa"
+        with pytest.raises(ListenerOverflow):
+            await anext(behind)
+
+
 async def test_a_block_that_raises_ends_the_listening(
     rooms: RoomManager, adapter: FakeAdapter
 ) -> None:
