@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from threading import RLock
 from types import MappingProxyType, TracebackType
 from typing import Annotated, Any, Self, TypedDict, Unpack
@@ -26,6 +26,7 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
 from fastapi_rooms.wire.verbs import Verb
+from fastapi_rooms.worker.blocks import Lifespan
 from fastapi_rooms.worker.handlers import HandlerRegistry
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.namespaces import Namespaces
@@ -280,11 +281,9 @@ class RoomManager(Namespace):
         """
         await self._runtime.run.drain()
 
-    @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:  # noqa: ARG002 -- Starlette passes it
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 -- Starlette passes it
         """The application's lifespan: `FastAPI(lifespan=rooms.lifespan)`."""
-        async with self:
-            yield
+        return Lifespan(self)
 
     async def __aenter__(self) -> Self:
         """Start, in a lifespan of your own.

@@ -9,6 +9,7 @@ namespaces       which namespaces there are, and how long
 clients          who is connected to one
 handlers         what the application has registered for one
 connection       a client, from `rooms.connect` to the end of its block
+blocks           what is entered by `async with`, and says so
 refusals         how a client is refused
 causes           what an exception that ends the block consists of
 socket           the client as its endpoint sees it

@@ -29,6 +29,7 @@ from fastapi_rooms.errors import (
 )
 from fastapi_rooms.servers import open_transport
 from fastapi_rooms.types import Sid
+from fastapi_rooms.worker.blocks import AsyncBlock
 from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.refusals import (
@@ -52,8 +53,10 @@ _CONNECTIONS = "fastapi_rooms.connections"
 """Where an ASGI scope has the blocks that its WebSocket is in: one for each of its namespaces."""
 
 
-class Connection:
+class Connection(AsyncBlock):
     """The async context manager that a `Socket` lives in."""
+
+    usage = "A client is connected for a block: `async with rooms.connect(websocket) as socket:`."
 
     __slots__ = (
         "_accept",

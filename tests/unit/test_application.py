@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Mount
 
-from fastapi_rooms import Health, MemoryAdapter, MemoryBus, NotStarted, RoomManager
+from fastapi_rooms import Health, MemoryAdapter, MemoryBus, NotStarted, RoomManager, UsageError
 from tests.unit.applications import check_chat, fastapi_app, join, starlette_app
 from tests.unit.support import FakeAdapter
 
@@ -164,3 +164,20 @@ def test_health_serves_a_readiness_route() -> None:
         answer = client.get("/ready")
         assert answer.status_code == 503
         assert answer.json()["connected"] is False
+
+
+@pytest.mark.parametrize("make", [FastAPI, Starlette])
+def test_a_lifespan_that_was_called_already_says_how_it_is_given(make: Callable[..., Any]) -> None:
+    lifespan: Any = RoomManager().lifespan()
+    with (
+        pytest.raises(UsageError, match=r"without calling it: .*lifespan=rooms\.lifespan\)"),
+        TestClient(make(lifespan=lifespan)),
+    ):
+        pass
+
+
+async def test_a_lifespan_may_be_entered_in_one_of_ones_own() -> None:
+    rooms = RoomManager()
+    async with rooms.lifespan():
+        assert rooms.health.ready
+    assert not rooms.health.ready
