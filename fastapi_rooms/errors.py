@@ -52,7 +52,8 @@ class NotStarted(UsageError, RuntimeError):
         super().__init__(
             "This RoomManager is not running. Start it with the application: "
             "`app = FastAPI(lifespan=rooms.lifespan)`, or `async with rooms:` inside a lifespan "
-            "of your own. In tests use `with TestClient(app) as client:`, which runs the lifespan. "
+            "of your own. In tests use `with TestClient(app) as client:`, which runs the lifespan; "
+            "where a test runs a clone instead, the endpoint has to get it by `Depends(rooms)`. "
             "A mounted sub-application's own lifespan never runs: start the manager in the parent."
         )
 

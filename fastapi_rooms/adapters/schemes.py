@@ -37,7 +37,7 @@ class Scheme(NamedTuple):
 
 
 SCHEMES = (
-    Scheme("memory", Carrier.MEMORY, "memory://", "this process", emitters=False),
+    Scheme("memory", Carrier.MEMORY, "memory://", "this process only", emitters=False),
     Scheme("redis", Carrier.REDIS, "redis://host:6379", "Redis"),
     Scheme("rediss", Carrier.REDIS, "rediss://host:6379", "Redis, with TLS"),
     Scheme("unix", Carrier.REDIS, "unix:///path/to/redis.sock", "Redis, on a Unix socket"),
@@ -101,7 +101,7 @@ def required_scheme(url: str, who: str, *carriers: Carrier) -> Scheme:
         return scheme
     name, separator, _ = url.partition("://")
     if scheme is not None:
-        why = f"{name}:// leads to {scheme.meaning}: {scheme.carrier.value}."
+        why = f"{name}:// leads to {scheme.meaning} ({scheme.carrier.value})."
     elif not separator:
         why = "The URL has no ://." if url else "The URL is empty."
     else:

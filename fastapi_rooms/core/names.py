@@ -128,7 +128,7 @@ def _problem(name: object) -> str | None:
 def _what_it_is(name: object) -> str:
     if isinstance(name, Enum) and isinstance(name.value, str):
         return f"{name} is none, but its value is: give {name}.value, or derive it from StrEnum"
-    return f"{name!r} is a {type(name).__name__}"
+    return f"{name!r} is of type {type(name).__name__}"
 
 
 class Channels:

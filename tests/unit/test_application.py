@@ -55,6 +55,13 @@ def test_an_application_can_be_run_by_one_test_client_after_the_other(
             check_chat(client, rooms)
 
 
+async def test_who_uses_the_manager_where_a_clone_runs_is_told_how_to_get_that() -> None:
+    rooms = RoomManager()
+    async with rooms.clone():
+        with pytest.raises(NotStarted, match=r"a clone .* by `Depends\(rooms\)`"):
+            await rooms.send_text("hello")
+
+
 @pytest.mark.parametrize("make", [fastapi_app, starlette_app])
 def test_a_client_that_does_not_run_the_lifespan_is_told_how(make: Callable[..., Any]) -> None:
     rooms = RoomManager()

@@ -256,7 +256,7 @@ class ClusterSuite(ManagerBench):
                 await one.disconnect_sockets(code, reason)
         with pytest.raises(UsageError, match="empty"):
             await one.sockets_join("")
-        with pytest.raises(UsageError, match="is a int"):
+        with pytest.raises(UsageError, match="is of type int"):
             await one.sockets_leave(5)  # type: ignore[arg-type]
         assert member.socket.rooms == {member.sid}
 
@@ -306,7 +306,7 @@ class ClusterSuite(ManagerBench):
         for emit in (one.server_side_emit, one.server_side_emit_with_ack):
             with pytest.raises(TypeError):
                 await emit("once", object())
-            with pytest.raises(UsageError, match="named by a string; 123 is a int"):
+            with pytest.raises(UsageError, match="named by a string; 123 is of type int"):
                 await emit(123)  # type: ignore[arg-type]
         with pytest.raises(UsageError, match="named by a string"):
             one.on_server_side(print)  # type: ignore[arg-type]

@@ -53,6 +53,11 @@ def test_an_unknown_url_is_refused_with_every_form(url: str) -> None:
     assert "memory://" not in str(raised.value)
 
 
+def test_an_emitter_is_told_that_memory_leads_nowhere_else() -> None:
+    with pytest.raises(ConfigurationError, match="memory:// leads to this process only"):
+        Emitter("memory://")
+
+
 def test_forms_are_listed_as_in_a_sentence() -> None:
     assert one_of(["a"]) == "a"
     assert one_of(["a", "b", "c"]) == "a, b or c"

@@ -33,7 +33,7 @@ INVALID = [
     pytest.param("é" * 128, "25[67] bytes", id="bytes are counted, not characters"),
     pytest.param("\ud800", "lone surrogate", id="lone surrogate"),
     pytest.param(b"room", "bytes", id="bytes"),
-    pytest.param(7, "int", id="number"),
+    pytest.param(7, "7 is of type int", id="number"),
     pytest.param(None, "NoneType", id="None"),
 ]
 
