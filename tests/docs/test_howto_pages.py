@@ -70,6 +70,21 @@ def test_clients_are_admitted(example: ModuleType, monkeypatch: pytest.MonkeyPat
                 assert ann.receive_text() == "hello again"
 
 
+@shows("docs/howto/deployment/outages.md", "routes.py")
+def test_routes_say_that_redis_is_away(example: ModuleType) -> None:
+    with RedisServer() as redis:
+        rooms = example.rooms.clone(redis.url, publish_timeout=0.2)
+        example.app.dependency_overrides[example.rooms] = lambda: rooms
+        example.app.router.lifespan_context = rooms.lifespan
+        with TestClient(example.app) as client:
+            assert client.post("/announce/tea?text=hello").status_code == 200
+            redis.kill()
+            wait_until(lambda: not rooms.health.connected)
+            answer = client.post("/announce/tea?text=hello")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert client.post("/hint/tea?text=hello").status_code == 200
+
+
 @shows("docs/howto/deployment/shutdown.md", "drain.py")
 def test_the_hook_of_kubernetes_drains(example: ModuleType, serve: Serve) -> None:
     (hook,) = (block for block in blocks("yaml") if "preStop" in block.code)
