@@ -192,7 +192,8 @@ class Socket:
     async def wait_closed(self) -> None:
         """Return when the client is gone; what it sends meanwhile is read and ignored.
 
-        For endpoints that only push: a task of theirs sends, and this tells when to end.
+        For endpoints that only push: a task of theirs sends, and this tells when to end. Nothing
+        else may read meanwhile, as it would miss what this has read.
         """
         with suppress(WebSocketDisconnect):
             while True:

@@ -11,6 +11,9 @@ from tests.docs.pages import ROOT, prose_of
 ANSWERS = {
     "apscheduler": "recipes/scheduled-jobs.md",
     "celery": "recipes/celery.md",
+    "looking at": "recipes/who-is-online.md",
+    "logging": "howto/deployment/health.md",
+    "emitters": "howto/testing.md",
     "cookie": "recipes/jwt.md",
     "history": "recipes/chat-history.md",
     "jwt": "recipes/jwt.md",
