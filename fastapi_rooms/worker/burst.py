@@ -25,7 +25,7 @@ NOBODY: frozenset[Transport] = frozenset()
 class Delivery:
     """One message on its way to the members that its rooms had when it was sent."""
 
-    __slots__ = ("_burst", "excluded", "is_cancelled", "number", "payload", "volatile")
+    __slots__ = ("_burst", "excluded", "has_begun", "is_cancelled", "number", "payload", "volatile")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class Delivery:
         self.excluded = excluded
         """The members that do not get it."""
         self.volatile = volatile
+        self.has_begun = False
+        """Whether its writing has begun: then all of its members get it, of whatever kind."""
         self.is_cancelled = False
         """Whether its sender was cancelled before its writing began."""
 
@@ -58,7 +60,7 @@ class Delivery:
 
     def cancel(self) -> None:
         """Write it to nobody, unless that has begun."""
-        self.is_cancelled = True
+        self.is_cancelled = not self.has_begun
 
 
 class Group:
@@ -215,6 +217,7 @@ def _joined(deliveries: list[Delivery]) -> Iterator[list[Delivery]]:
     for delivery in deliveries:
         if delivery.is_cancelled:
             continue
+        delivery.has_begun = True
         length = len(delivery.payload.data)
         if some and (size + length > MAX_BATCH_BYTES or delivery.volatile != some[0].volatile):
             yield some

@@ -172,6 +172,23 @@ async def test_a_message_whose_sender_is_cancelled_before_its_turn_is_not_writte
     assert all(transport.texts == ["begun", "kept"] for transport in house.members["a"])
 
 
+async def test_a_message_whose_sender_is_cancelled_when_some_have_it_is_written_to_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fanout_module, "SLICE", CROWD)
+    house = _House(a=CROWD)
+    both = [house.enter(f"both{number}", "a", "b") for number in range(CROWD)]
+    delivery = house.send("begun", "a")
+    assert delivery is not None
+    house.send("other", "b")
+    await asyncio.sleep(0)
+    assert all(transport.texts == ["begun"] for transport in house.members["a"])
+    assert all(transport.texts == [] for transport in both)
+    delivery.cancel()
+    await house.fanout.written()
+    assert all(transport.texts == ["begun", "other"] for transport in both)
+
+
 async def test_lag_is_the_age_of_the_oldest_message_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
