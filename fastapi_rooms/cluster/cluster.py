@@ -45,7 +45,9 @@ class Cluster:
         self._monitor = HeartbeatMonitor(self._sender, settings, self)
         self._requester = Requester(self._sender, self._monitor)
         self._responder = Responder(self._sender, namespaces)
-        self._known_rooms = KnownRooms(self.request, namespaces, settings.interval)
+        self._known_rooms = KnownRooms(
+            self.request, namespaces, settings.interval, self._monitor.may_live
+        )
 
     @property
     def nodes(self) -> frozenset[NodeId]:

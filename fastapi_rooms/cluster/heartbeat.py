@@ -164,6 +164,10 @@ class HeartbeatMonitor:
         interval = self._interval if interval is None else interval
         self.peers.heard(node, self._loop.time(), interval)
 
+    def may_live(self, node: NodeId) -> bool:
+        """Whether a worker is known to live, or missing and not lost yet."""
+        return node in self.peers or node in self._missing
+
     def gone(self, node: NodeId, *, left: bool = False) -> None:
         """A worker has stopped, or died."""
         until = self.peers.until(node)

@@ -65,11 +65,23 @@ Ask: TypeAlias = Callable[
 
 
 class KnownRooms:
-    """The rooms of the other workers; asks for them from start to close."""
+    """The rooms of the other workers; asks for them from start to close.
 
-    def __init__(self, ask: Ask, namespaces: Mapping[str, ToldOfLosses], interval: float) -> None:
+    Args:
+        may_live: whether a worker has not left, and is not lost. Others are not remembered: they
+            may have gone after they answered, while somebody else was waited for.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        namespaces: Mapping[str, ToldOfLosses],
+        interval: float,
+        may_live: Callable[[NodeId], bool],
+    ) -> None:
         self._ask = ask
         self._namespaces = namespaces
+        self._may_live = may_live
         self._interval = ASK_EVERY * interval
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -118,6 +130,7 @@ class KnownRooms:
     def _remember(self, namespace: str, answers: Iterable[Answer]) -> None:
         """Remember what was answered; of workers that did not, what they said before."""
         known = self._known.get(namespace, {}) | dict(answers)
+        known = {node: rooms for node, rooms in known.items() if self._may_live(node)}
         left = MAX_ROOMS_IN_ALL
         for node, rooms in known.items():
             known[node] = tuple(sorted(islice(rooms, left)))

@@ -205,6 +205,28 @@ async def test_what_is_known_is_renewed_and_of_a_silent_worker_stays(
     await cluster.close(1)
 
 
+@pytest.mark.parametrize("left", [True, False])
+async def test_of_a_worker_that_goes_after_it_has_answered_nothing_stays(
+    carrier: Carrier, told: _Told, left: bool
+) -> None:
+    cluster = make_cluster(carrier, told)
+    for node in (ANN, BOB):
+        receive_heartbeat(cluster, node, HeartbeatKind.ALIVE)
+        carrier.receivers[CHANNELS.of_node(node)] = 1
+    await cluster.start()
+    request = await request_of(carrier)
+    assert reply(cluster, ANN, request, orjson.dumps(["tea"]))
+    if left:
+        receive_heartbeat(cluster, ANN, HeartbeatKind.BYE)
+    else:
+        cluster._monitor.peers.left(ANN)
+        cluster.lost(ANN)
+    assert reply(cluster, BOB, request, orjson.dumps(["bar"]))
+    await eventually(lambda: not cluster._known_rooms._tasks)
+    assert cluster._known_rooms._known == {"/": {BOB: ("bar",)}}
+    await cluster.close(1)
+
+
 async def test_what_makes_no_sense_or_is_too_much_is_not_remembered(
     carrier: Carrier, told: _Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
