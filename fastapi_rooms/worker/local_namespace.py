@@ -84,9 +84,10 @@ class LocalNamespace:
 
     def settle(self) -> None:
         """Be in reach of the runs while something is here, or can come: see `namespaces`."""
-        self._runtime.keep(
-            self, bool(self._clients or self._listeners or self.events.at_work or self.handlers)
-        )
+        with self.handlers.lock:  # a thread may register a handler at this very moment
+            self._runtime.keep(
+                self, bool(self._clients or self._listeners or self.events.at_work or self.handlers)
+            )
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
@@ -335,7 +336,7 @@ class LocalNamespace:
         return self._handlers.server_side_handler(event)(*args)
 
     def describe(self) -> dict[str, Any]:
-        return describe(self._runtime.run.cluster.uptime, self._runtime.namespaces.values())
+        return describe(self._runtime.run.cluster.uptime, list(self._runtime.namespaces.values()))
 
     # What the manager calls.
 

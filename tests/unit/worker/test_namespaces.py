@@ -257,3 +257,24 @@ def test_threads_that_ask_for_one_name_get_one_object() -> None:
     for thread in threads:
         thread.join()
     assert all(len(set(same)) == 1 for same in zip(*found, strict=True))
+
+
+def test_no_thread_registers_a_handler_between_the_look_at_them_and_what_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rooms = RoomManager()
+    namespace = rooms.of("/a")
+    here, lock = namespace._here, namespace._handlers.lock
+    free: list[bool] = []
+
+    def look() -> None:
+        free.append(lock.acquire(blocking=False))
+
+    def keep(*_: object) -> None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(here._runtime, "keep", keep)
+    here.settle()
+    assert free == [False]
