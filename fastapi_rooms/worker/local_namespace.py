@@ -118,7 +118,7 @@ class LocalNamespace:
         run.check_size(payload)
         if target.rooms == ():
             return
-        if run.fanout.is_full:
+        if run.fanout.is_full and not volatile:  # that is skipped instead
             await run.fanout.room()
         accepted: Awaitable[object] | None = None
         try:

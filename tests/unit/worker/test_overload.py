@@ -15,8 +15,9 @@ from fastapi_rooms import Gap, RoomManager
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire import codec
+from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker import overload as overload_module
-from fastapi_rooms.worker.fanout import IMMEDIATE_MAX
+from fastapi_rooms.worker.fanout import IMMEDIATE_MAX, WRITE_BYTES
 from fastapi_rooms.worker.overload import IN_TRANSIT
 from tests.unit.support import FakeAdapter, broadcast, channel_of
 
@@ -153,3 +154,26 @@ async def test_closing_the_manager_in_the_midst_of_it_tells_nobody(
     async with RoomManager(adapter, linger=0) as rooms, Member(rooms, "lobby"):
         rooms._runtime.run.overload.dropped(rooms._here, Target(("lobby",)))
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def test_what_is_volatile_does_not_wait_for_room_but_is_skipped(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout_module, "SLICE", 1)
+    async with (
+        RoomManager(adapter, linger=0, max_lag=0.001) as rooms,
+        AsyncExitStack() as stack,
+    ):
+        crowd = await _crowd(stack, rooms, "lobby")
+        lobby, word = rooms.to("lobby"), "x" * WRITE_BYTES
+        sends = []
+        while not rooms._runtime.run.fanout.is_full:
+            sends.append(asyncio.create_task(lobby.send_text(word)))
+            await asyncio.sleep(0)
+        await lobby.volatile.send_text("typing")
+        assert not any(send.done() for send in sends)
+        assert len(adapter.published_volatile) == 1
+        await asyncio.gather(*sends)
+        await lobby.send_text("end")
+        for member in crowd:
+            assert await member.receive_until("end") == [word] * len(sends)
