@@ -198,8 +198,13 @@ class LocalNamespace:
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""
         rooms = (self.rooms, self._listeners.rooms)
-        steps = gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime)
-        tell_gap(steps, lambda gap: self.events.emit("gap", gap._in(self.namespace)))
+        run = self._runtime.running
+
+        def tell(gap: Gap) -> None:
+            if not run.closed:  # it was found many turns later
+                self.events.emit("gap", gap._in(self.namespace))
+
+        tell_gap(gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime), tell)
 
     def missed(self, since: float, until: float, rooms: set[Room] | None) -> None:
         """Tell the handlers that messages to these rooms, or to everyone, were dropped here."""

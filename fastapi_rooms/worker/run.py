@@ -134,6 +134,11 @@ class Run:
         if self._settings.direct_writes:
             self._unhook = on_server_shutdown(self.begin_drain)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is over, or about to be."""
+        return self._closed
+
     async def close(self) -> None:
         """Stop sending and receiving, and close the adapter."""
         self._closed = True

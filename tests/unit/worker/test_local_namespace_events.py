@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, Gap, Outage, RoomManager, Socket, concurrency
 from fastapi_rooms.testing import Member, eventually
+from fastapi_rooms.worker import local_namespace
 from tests.unit.support import FakeAdapter, ShardedAdapter, all_is_over, channel_of
 
 
@@ -181,3 +183,27 @@ async def test_a_gap_in_many_rooms_takes_many_turns_and_is_told_once(
             turns += 1
         assert turns >= 10
     assert [sorted(gap.rooms) for gap in told] == [sorted(names)]
+
+
+async def test_a_gap_whose_rooms_are_looked_for_until_the_manager_is_closed_is_told_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter = FakeAdapter()
+    rooms = RoomManager(adapter)
+    told: list[Gap] = []
+    rooms.on("gap")(told.append)
+    closed, found = asyncio.Event(), asyncio.Event()
+
+    def look(*_: object) -> Iterator[Gap | None]:
+        while not closed.is_set():
+            yield None
+        yield Gap(10.0, 20.0, ("lobby",))
+        found.set()
+
+    monkeypatch.setattr(local_namespace, "gap_of", look)
+    async with rooms:
+        assert adapter.receiver is not None
+        adapter.receiver.gap(Outage(10.0, 20.0, frozenset()))
+    closed.set()
+    await found.wait()
+    assert told == []
