@@ -72,6 +72,7 @@ class Fanout:
         self._slice_from = 0.0
         self._in_a_row = 0
         self._room_for_one = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def lag(self) -> float:
@@ -81,14 +82,18 @@ class Fanout:
 
     @property
     def is_full(self) -> bool:
-        """Whether whoever sends here is to wait for `room`."""
-        return self._backlog.is_full
+        """Whether whoever sends here is to wait for `room`, maybe only behind others who wait."""
+        return self._waiting > 0 or self._backlog.is_full
 
     async def room(self) -> None:
         """Return when there is room for one more message, in the order of the calls."""
-        async with self._room_for_one:
-            while self._backlog.is_full and (burst := self._writing or self._collecting):
-                await burst.written()
+        self._waiting += 1
+        try:
+            async with self._room_for_one:
+                while self._backlog.is_full and (burst := self._writing or self._collecting):
+                    await burst.written()
+        finally:
+            self._waiting -= 1
 
     def send(
         self, members: Membership[Transport], target: Target, payload: Payload, *, volatile: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.worker import fanout as fanout_module
 from fastapi_rooms.worker.burst import Delivery
-from fastapi_rooms.worker.fanout import IMMEDIATE_IN_A_ROW, IMMEDIATE_MAX, Fanout
+from fastapi_rooms.worker.fanout import IMMEDIATE_IN_A_ROW, IMMEDIATE_MAX, WRITE_BYTES, Fanout
 from tests.unit.support import FakeTransport
 
 CROWD = IMMEDIATE_MAX + 1
@@ -303,3 +304,29 @@ async def test_close_wakes_who_waits_for_room(monkeypatch: pytest.MonkeyPatch) -
     house.fanout.close()
     await waiting
     assert house.members["a"][-1].texts == []
+
+
+async def test_who_comes_when_there_is_room_again_goes_behind_those_who_wait_for_it() -> None:
+    house = _House(a=CROWD)
+    house.fanout = Fanout(max_lag=0.001)
+    member, order = house.members["a"][0], list[int]()
+
+    async def send(number: int) -> None:
+        if house.fanout.is_full:
+            await house.fanout.room()
+        order.append(number)
+        done = house.send(str(number).ljust(WRITE_BYTES), "a")
+        assert done is not None
+        await done.written()
+
+    numbers = itertools.count()
+    first = [asyncio.create_task(send(next(numbers))) for _ in range(30)]
+    others = []
+    while not all(send.done() for send in first):
+        others.append(asyncio.create_task(send(next(numbers))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*first, *others)
+    assert order == sorted(order)
+    assert [int(text) for text in member.texts] == order
+    assert len(order) > len(first)
+    assert not house.fanout.is_full
