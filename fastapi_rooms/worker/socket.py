@@ -169,10 +169,11 @@ class Socket:
         return BroadcastOperator(self._host, Target(except_=(self.sid,)))
 
     async def send_text(self, data: str) -> None:
-        """Send text to this client, in order with the broadcasts it gets.
+        """Send text to this client, behind the broadcasts whose sends have returned.
 
-        Waits for a client that is behind. If it is cancelled, by a timeout say, the message is not
-        sent any more, unless the server has it.
+        It waits for a client that is behind, but not for broadcasts that this worker has still to
+        write: see `Health.lag`. If it is cancelled, by a timeout say, the message is not sent any
+        more, unless the server has it.
 
         Raises:
             WebSocketDisconnect: the client is gone, the socket was disconnected, or its `connect`
