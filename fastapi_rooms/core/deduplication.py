@@ -24,7 +24,8 @@ MAX_PAGES = 32
 for 131,072 numbers, or 5 seconds at 26,000 messages a second."""
 
 MAX_ORIGINS = 8192
-"""Twice as many as there can be workers; about 5 MiB of memory if each has sent a little."""
+"""Twice as many as there can be workers; about 7 MiB of memory if each has sent a little, and 150
+if each has sent as much as is remembered, which takes 260,000 messages that somebody invents."""
 
 
 class Duplicates:
