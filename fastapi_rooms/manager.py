@@ -369,8 +369,8 @@ class RoomManager(Namespace):
                     "This RoomManager is running in another event loop. Make one for each; "
                     "`memory://name` or a shared MemoryBus lets them hear each other."
                 )
-            self._runtime.abandon()
             self._registry.lock = RLock()  # another thread may have had it at the fork
+            self._runtime.abandon()
             self._starts, self._is_started = 0, False
             self._lock = asyncio.Lock()
         self._started_in = here

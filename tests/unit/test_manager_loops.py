@@ -198,3 +198,35 @@ def test_a_running_manager_runs_on_in_the_parent_and_anew_in_every_forked_child(
     print("ok")
     """
     )
+
+
+def test_a_lock_that_another_thread_has_at_a_fork_keeps_no_child_waiting() -> None:
+    _run(
+        FORK
+        + """
+    import signal, threading, warnings
+
+    asyncio.run(roundtrip())
+    locked, forked = threading.Event(), threading.Event()
+
+    def have_the_lock():
+        with rooms._registry.lock:
+            locked.set()
+            forked.wait()
+
+    thread = threading.Thread(target=have_the_lock, daemon=True)
+    thread.start()
+    locked.wait()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it is what is tried here
+        child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # ends it if it waits for ever
+        asyncio.run(roundtrip())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    forked.set()
+    thread.join()
+    print("ok")
+    """
+    )
