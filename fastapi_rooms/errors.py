@@ -181,17 +181,21 @@ class AdapterError(RoomsError):
 class AdapterUnavailable(AdapterError):
     """The adapter did not confirm a join, or did not accept a message, within its timeout.
 
-    The members on this worker still receive the message; those on other workers may miss it.
+    The members on this worker still receive the message; those on other workers may miss it. In a
+    room with a history nobody receives one that was not accepted: see `uncertain`.
 
     Raised out of an `async with rooms.connect(…)` block of its manager, it closes the socket with
     1013 ("try again later") and is suppressed there. That of another manager, or of an emitter, is
     an exception like any other.
     """
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, uncertain: bool = False) -> None:
         super().__init__(*args)
         self.manager: Any = None
         """The `RoomManager` whose adapter it is; `None` if it is an emitter's."""
+        self.uncertain = uncertain
+        """Whether a message to a recoverable room may be in its history, once, all the same: it was
+        written and not answered. One that was not yet written is never sent."""
 
 
 class RequestError(RoomsError):

@@ -162,6 +162,14 @@ def decode(data: bytes) -> Envelope:
         raise MalformedEnvelope(str(error)) from error
 
 
+def decode_broadcast(data: bytes) -> Broadcast:
+    """Decode a broadcast. Raises `MalformedEnvelope` for everything else."""
+    envelope = decode(data)
+    if not isinstance(envelope, Broadcast):
+        raise MalformedEnvelope("it is not a message to sockets")
+    return envelope
+
+
 def _decode_rest(
     data: bytes,
     kind: int,
