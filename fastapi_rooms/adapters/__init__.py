@@ -1,8 +1,9 @@
 """Adapters carry bytes between workers; [fastapi_rooms.adapters.base][] is their whole contract.
 
 base                 the contract
+history              what an adapter can do for rooms that remember
 schemes, urls        URLs, their parts, and the carriers they lead to
-memory               the adapter within one process
+memory/              the adapter within one process
 redis/               the adapters for Redis and Redis Cluster
 
 What adapters over a network are made of, whatever the carrier:
@@ -31,8 +32,10 @@ from fastapi_rooms.adapters.base import (
     SupportsIsLive,
     SupportsShards,
 )
+from fastapi_rooms.adapters.history import Declaration, SupportsDeclarations, SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
+from fastapi_rooms.adapters.redis.declarations import read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
 from fastapi_rooms.adapters.urls import Url, text_of
 
@@ -42,16 +45,20 @@ __all__ = [
     "Adapter",
     "AdapterHealth",
     "Carrier",
+    "Declaration",
     "MemoryAdapter",
     "MemoryBus",
     "Outage",
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
+    "SupportsDeclarations",
+    "SupportsHistory",
     "SupportsIsLive",
     "SupportsShards",
     "adapter_of",
     "canonical_url",
+    "read_declarations",
 ]
 
 AdapterLike: TypeAlias = Adapter | Url | Redis | RedisCluster

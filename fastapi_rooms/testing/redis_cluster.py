@@ -20,6 +20,8 @@ from fastapi_rooms.testing.redis import Certificates, RedisServer, free_port
 
 SLOTS = 16_384
 _TIMEOUT = 30.0
+_MIGRATE_TIMEOUT = 10_000
+"""Milliseconds."""
 
 
 class RedisClusterNode(RedisServer):
@@ -50,6 +52,12 @@ class RedisClusterNode(RedisServer):
             self.thaw()
         elif self._process is None:
             self.start()
+
+    def migrate(self, keys: Sequence[bytes], target: RedisClusterNode) -> None:
+        """Hand keys over to another node (`MIGRATE`)."""
+        login = ("AUTH", self._password) if self._password else ()
+        to = (target.host, str(target.client_port), "", "0", str(_MIGRATE_TIMEOUT))
+        self.command("MIGRATE", *to, *login, "KEYS", *keys)
 
     def shard_numsub(self, channel: bytes | str) -> int:
         """How many connections are subscribed to a channel here (`PUBSUB SHARDNUMSUB`)."""
@@ -198,11 +206,13 @@ class RedisCluster(Lifetime):
         return int(running.command("CLUSTER", "KEYSLOT", channel))
 
     def move(self, slot: int, target: RedisClusterNode) -> RedisClusterNode:
-        """Move a slot to another master, as `redis-cli` does; returns who had it."""
+        """Move a slot and its keys to another master, as `redis-cli` does; returns who had it."""
         source = self._owner(slot)
         word = ("CLUSTER", "SETSLOT", str(slot))
         target.command(*word, "IMPORTING", source.id)
         source.command(*word, "MIGRATING", target.id)
+        while keys := source.command("CLUSTER", "GETKEYSINSLOT", str(slot), "100"):
+            source.migrate(keys, target)
         for node in (target, source):
             node.command(*word, "NODE", target.id)
         for node in self.nodes:

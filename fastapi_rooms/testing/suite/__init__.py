@@ -14,6 +14,13 @@ Bind it to an adapter by a fixture `backplane` and two empty classes:
     class TestRabbitAdapter(AdapterSuite): ...
     class TestRabbitManager(ManagerSuite): ...
 
+Where the carrier keeps messages, so that the adapter is `SupportsHistory`, one more of each:
+
+    class RabbitBackplane:
+        async def break_connections(self) -> None: ...              # all workers', now
+
+    class TestRabbitHistory(HistorySuite): ...
+
 Every test gets a new backplane with nobody on it; prefixes or databases keep apart what shares a
 server. Needs pytest and pytest-asyncio, in either of its modes.
 """
@@ -23,17 +30,38 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{part}" for part in ("adapter", "cluster", "delivery", "interest", "strictness"))
+    *(
+        f"{__name__}.{part}"
+        for part in (
+            "adapter",
+            "cluster",
+            "delivery",
+            "history",
+            "interest",
+            "kept_messages",
+            "positions",
+            "strictness",
+        )
+    )
 )
 
 from fastapi_rooms.testing.suite.adapter import AdapterSuite  # noqa: E402 -- after the rewriting
 from fastapi_rooms.testing.suite.backplane import Backplane, Station  # noqa: E402
 from fastapi_rooms.testing.suite.cluster import ClusterSuite  # noqa: E402
 from fastapi_rooms.testing.suite.delivery import DeliverySuite  # noqa: E402
+from fastapi_rooms.testing.suite.history import HistorySuite  # noqa: E402
 from fastapi_rooms.testing.suite.interest import InterestSuite  # noqa: E402
+from fastapi_rooms.testing.suite.kept_messages import HistoryBackplane  # noqa: E402
 from fastapi_rooms.testing.suite.strictness import StrictnessSuite  # noqa: E402
 
-__all__ = ["AdapterSuite", "Backplane", "ManagerSuite", "Station"]
+__all__ = [
+    "AdapterSuite",
+    "Backplane",
+    "HistoryBackplane",
+    "HistorySuite",
+    "ManagerSuite",
+    "Station",
+]
 
 
 class ManagerSuite(DeliverySuite, InterestSuite, StrictnessSuite, ClusterSuite):

@@ -162,8 +162,11 @@ class ManagerBench:
 
 def channel_of(backplane: Backplane, room: str = "", namespace: str = "/") -> bytes:
     """The channel a room's messages travel on; without a room, that of the whole namespace."""
-    prefix = backplane.adapter().prefix
-    return f"{prefix}#{namespace}#{room}{'#' if room else ''}".encode()
+    adapter = backplane.adapter()
+    name = f"{namespace}#{room}"
+    if room:
+        name = f"{{{name}}}#" if isinstance(adapter, SupportsShards) else f"{name}#"
+    return f"{adapter.prefix}#{name}".encode()
 
 
 async def subscribers_become(count: int, backplane: Backplane, channel: bytes) -> None:
