@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 
 from redis.asyncio import Redis
@@ -13,18 +13,26 @@ from redis.asyncio import Redis
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
+from fastapi_rooms.adapters.probe import PATIENCE
+from fastapi_rooms.adapters.redis.history.history import History
+from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix
+from fastapi_rooms.core.position import Position
+from fastapi_rooms.core.room_log import Stretch
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
 
 class RedisAdapter:
     """Carries bytes between workers by Redis' pub/sub, over two connections for each worker.
+
+    A third one is for rooms whose messages are kept; it is opened when the first is used.
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
@@ -62,6 +70,7 @@ class RedisAdapter:
         self.prefix = check_prefix(prefix)
         self._pool = pool_of(redis)
         self._node: NodeConnection | None = None
+        self._history: History | None = None
         self._receiver: Receiver | None = None
         self._probe_channel = b""
         self._failover_channel = f"{self.prefix}#moved#".encode()
@@ -73,9 +82,9 @@ class RedisAdapter:
 
     @property
     def health(self) -> AdapterHealth:
-        """The state of both connections."""
-        node, status = self._node, self._status
-        if node is None:
+        """The state of the connections."""
+        node, history, status = self._node, self._history, self._status
+        if node is None or history is None:
             return AdapterHealth(False, status.since, None)
         return AdapterHealth(
             status.connected,
@@ -83,7 +92,7 @@ class RedisAdapter:
             node.subscriber.last_received,
             node.subscriber.reconnects,
             self._budget.used,
-            node.publisher.dropped + self._malformed,
+            node.publisher.dropped + history.lane.dropped + self._malformed,
             status.reason,
             len(node.subscriber.forbidden),
         )
@@ -101,8 +110,18 @@ class RedisAdapter:
         self._budget = ByteBudget(self._settings.max_buffered_bytes)
         self._malformed = 0
         required = frozenset((self._probe_channel, self._failover_channel, *channels))
+        source = source_of(self._pool, ping_interval=self._settings.probe_interval)
+        lane = Lane(
+            source,
+            self.prefix,
+            connect_timeout=self._settings.connect_timeout,
+            timeout=self._settings.publish_timeout,
+            patience=max(PATIENCE, self._settings.probe_interval),
+            budget=self._budget,
+        )
+        self._history = History(lane, self.prefix)
         node = self._node = NodeConnection(
-            source_of(self._pool, ping_interval=self._settings.probe_interval),
+            source,
             self,
             self._changed,
             self._settings,
@@ -153,15 +172,42 @@ class RedisAdapter:
         """Leave the channels with the next command."""
         self._running().subscriber.unsubscribe(channels)
 
+    def append(
+        self, room: RoomKey, data: bytes, tag: int, retention: Retention
+    ) -> Awaitable[Position]:
+        """Number, keep and publish it by one script, with what else comes in this turn."""
+        return self._running_history().append(room, data, tag, retention)
+
+    async def read(self, room: RoomKey) -> Stretch[bytes]:
+        """Read all that is kept of a room, and its top."""
+        return await self._running_history().read(room)
+
+    async def read_since(self, room: RoomKey, position: Position) -> Stretch[bytes]:
+        """Read the top of a room, and what is kept from that of `position` on."""
+        return await self._running_history().read(room, position.offset)
+
+    async def tops(self, rooms: Sequence[RoomKey]) -> list[Position | None]:
+        """The top of each room. To ask for none opens the connection, and tries what it may."""
+        return await self._running_history().tops(rooms)
+
+    async def forget(self, room: RoomKey) -> None:
+        """Delete the messages of a room, and keep the numbering."""
+        await self._running_history().forget(room)
+
+    async def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Tell emitters and the command line which rooms remember."""
+        await self._running_history().declare(declarations)
+
     async def close(self) -> None:
-        """Close both connections."""
+        """Close every connection."""
         node, self._node, self._receiver = self._node, None, None
         if self._failover_timer is not None:
             self._failover_timer.cancel()
             self._failover_timer = None
-        if node is not None:  # else it is closed, or being closed
+        history, self._history = self._history, None
+        if node is not None and history is not None:  # else it is closed, or being closed
             self._status.close()
-            await node.close()
+            await asyncio.gather(node.close(), history.lane.close())
 
     # What the node's connection calls.
 
@@ -219,6 +265,11 @@ class RedisAdapter:
         if wait is not None and self._failover_timer is None:
             loop = asyncio.get_running_loop()
             self._failover_timer = loop.call_later(wait, self._failover_due)
+
+    def _running_history(self) -> History:
+        if self._history is None:
+            raise NotStarted
+        return self._history
 
     def _running(self) -> NodeConnection:
         if self._node is None:

@@ -1,0 +1,81 @@
+"""How rooms are read and forgotten, whoever is asked: one Redis, or the node of their slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import hiredis
+
+from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.adapters.redis.history import reading
+from fastapi_rooms.adapters.redis.history.keys import keys_of
+from fastapi_rooms.adapters.redis.history.lane import new_epoch
+from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
+from fastapi_rooms.core.position import Position
+from fastapi_rooms.core.room_log import Stretch
+from fastapi_rooms.errors import AdapterUnavailable
+
+ROOMS_PER_QUESTION = 256
+"""Rooms whose ends are asked for at once, so that nothing waits for long behind them."""
+
+
+class RoomReader:
+    """What is asked about rooms. Subclasses say whom, by `_ask`.
+
+    Args:
+        prefix: the first part of every key.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.encode()
+
+    async def read(self, room: RoomKey, first: int = 0) -> Stretch[bytes]:
+        """What is kept of a room from an offset on; begins a numbering where there is none."""
+        keys = keys_of(self._prefix, room.name)
+        replies = await self._ask(room, partial(reading.read, keys, first), reading.READ_REPLIES)
+        found = _stretch_in(replies[1:])
+        if found is None:
+            replies = await self._ask(
+                room, lambda: reading.begin(keys, new_epoch()), reading.BEGIN_REPLIES
+            )
+            if refusal := reading.refusal_in(replies[:1]):
+                raise AdapterUnavailable(f"Redis refused to begin a room: {explain(refusal)}")
+            found = _stretch_in(replies[2:])
+        if found is None:
+            raise AdapterUnavailable(
+                f"Redis has something else in {keys.meta.decode(errors='backslashreplace')!r} than "
+                "a room. Give this application a prefix of its own."
+            )
+        return found
+
+    async def forget(self, room: RoomKey) -> None:
+        """Forget the messages of a room, and go on counting."""
+        keys = keys_of(self._prefix, room.name)
+        (reply,) = await self._ask(room, partial(reading.forget, keys), 1)
+        if isinstance(reply, hiredis.ReplyError):
+            raise AdapterUnavailable(f"Redis refused to forget: {explain(str(reply))}")
+
+    def _ask_for_tops(self, rooms: Sequence[RoomKey]) -> Callable[[], bytes]:
+        """The question where rooms end; `_top_in` reads each of its answers."""
+        return partial(reading.tops, [keys_of(self._prefix, room.name) for room in rooms])
+
+    @staticmethod
+    def _top_in(reply: Any) -> Position | None:
+        refusal = reading.refusal_in((reply,))
+        if refusal and code_of(refusal) != "WRONGTYPE":
+            raise AdapterUnavailable(f"Redis refused to read: {explain(refusal)}")
+        return reading.parse_top(reply)
+
+    async def _ask(self, room: RoomKey, encode: Callable[[], bytes], count: int) -> list[Any]:
+        """The replies of the master that has a room. Raises `AdapterUnavailable` for none."""
+        raise NotImplementedError
+
+
+def _stretch_in(replies: Sequence[Any]) -> Stretch[bytes] | None:
+    """What has been read. Raises `AdapterUnavailable` if Redis refused."""
+    if refusal := reading.refusal_in(replies):
+        raise AdapterUnavailable(f"Redis refused to read: {explain(refusal)}")
+    meta, entries = replies
+    return reading.parse_stretch(meta, entries)

@@ -1,0 +1,76 @@
+"""What a user of Redis has to be allowed for history: tried on every link before its use. Pure.
+
+A script that is refused half way rolls nothing back. So each command is tried before, on keys and a
+channel that are for nothing else. All of them travel together, and the last deletes the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hiredis
+
+from fastapi_rooms.adapters.redis.history.keys import keys_of
+from fastapi_rooms.adapters.redis.history.script import FIELD, PLAIN, SHARDED, Calls, encode
+from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, pack
+
+TRIAL = b"trial"
+"""Stands where a room's name does, whose own begins with that of a namespace: with a slash."""
+
+
+def trial(prefix: bytes, calls: Calls = PLAIN) -> tuple[bytes, Sequence[str]]:
+    """Every command that is used, from the script or without, and their names.
+
+    A node of a cluster looks at the rights first, and then whether it serves the slot.
+    """
+    meta, stream = keys_of(prefix, TRIAL)
+    channel = b"%b#{%b}#" if calls is SHARDED else b"%b#%b#"
+    commands = [
+        encode(calls.eval, prefix, (), "", again=False),
+        encode(calls.evalsha, prefix, (), "", again=False),
+        pack(b"HMGET", meta, b"epoch"),
+        pack(b"HSET", meta, b"epoch", b""),
+        pack(b"HSETNX", meta, b"epoch", b""),
+        pack(b"PEXPIRE", meta, b"1000"),
+        pack(b"XADD", stream, b"MAXLEN", b"=", b"1", b"1-1", FIELD, b""),
+        pack(b"PEXPIRE", stream, b"1000"),
+        pack(b"XRANGE", stream, b"1", b"+"),
+        pack(b"XREVRANGE", stream, b"+", b"-", b"COUNT", b"1"),
+        pack(calls.publish, channel % (prefix, TRIAL), b""),
+    ]
+    if calls is PLAIN:  # where it is declared which rooms have a history
+        commands += [pack(b"HGETALL", meta), pack(b"HDEL", meta, b"none")]
+    commands.append(pack(b"DEL", meta, stream))
+    names = [command.split(b"\r\n", 3)[2].decode() for command in commands]
+    return b"".join(commands), names
+
+
+def missing(prefix: str, names: Sequence[str], replies: Sequence[Any]) -> str:
+    """What the user may not do, and the cure; empty if nothing is missing."""
+    return cure(
+        prefix,
+        {
+            name: str(reply)
+            for name, reply in zip(names, replies, strict=True)
+            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(FORBIDDEN)
+        },
+    )
+
+
+def cure(prefix: str, refusals: Mapping[str, str]) -> str:
+    """What the user may not do, by the refusals of commands, and the cure; empty if all is well."""
+    if not refusals:
+        return ""
+    rules: dict[str, None] = {}
+    for name, refusal in refusals.items():
+        if "keys" in refusal or "a key" in refusal:
+            rules[f"~{prefix}:*"] = None
+        elif "channel" in refusal:
+            rules[f"&{prefix}#*"] = None
+        else:
+            rules[f"+{name.lower()}"] = None
+    return (
+        f"the user of Redis may not do what history needs: {', '.join(refusals)} "
+        f"({next(iter(refusals.values()))}). Allow it: ACL SETUSER <user> {' '.join(rules)}"
+    )
