@@ -103,6 +103,22 @@ def check_prefix(prefix: str) -> str:
     return plain(prefix)
 
 
+def check_sharded_prefix(prefix: str) -> str:
+    """The same, for carriers that place what they carry by the part of its name in braces.
+
+    A brace in the prefix comes before that around the room. It has to close, around something.
+    """
+    prefix = check_prefix(prefix)
+    _, brace, rest = prefix.partition("{")
+    if (brace and not rest.partition("}")[1]) or rest.startswith("}"):
+        raise ConfigurationError(
+            f"With the prefix {prefix!r} the messages of a room and its channel would be at "
+            "different nodes of a Redis Cluster: close its first brace, around at least one "
+            'character, as in "{shop}", or leave braces out.'
+        )
+    return prefix
+
+
 def check_event(event: object) -> str:
     """Return the name of a server-side event, or raise `UsageError` if it is not a string."""
     if not isinstance(event, str):
@@ -140,10 +156,22 @@ class Channels:
     workers. They cannot collide, whatever a room is called: a
     namespace starts with a slash and contains no `#`, and a node id is hexadecimal. Adapters have
     channels of their own for probes and failovers, which look like none of these.
+
+    Where channels are in shards there are braces, to be taken literally, around a room's namespace
+    and name. They decide on the shard, and stand around the same in the names of what is kept of
+    the room: so its messages are kept where they are published.
+
+    Args:
+        prefix: the first part of every channel.
+        sharded: whether the carrier has shards.
+
+    Raises:
+        ConfigurationError: the prefix cannot be one.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = check_prefix(prefix)
+    def __init__(self, prefix: str, *, sharded: bool = False) -> None:
+        self.prefix = check_sharded_prefix(prefix) if sharded else check_prefix(prefix)
+        self._before, self._after = ("{", "}#") if sharded else ("", "#")
 
     def of_namespace(self, namespace: str) -> Channel:
         """Carries messages to the whole namespace, or to several of its rooms."""
@@ -172,4 +200,4 @@ class Channels:
         node = node_of(room)
         if node is not None:
             return self.of_sids(node)
-        return f"{self.prefix}#{namespace}#{room}#".encode()
+        return f"{self.prefix}#{self._before}{namespace}#{room}{self._after}".encode()

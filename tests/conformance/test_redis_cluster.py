@@ -14,9 +14,12 @@ import pytest
 from redis.asyncio.cluster import RedisCluster as Client
 
 from fastapi_rooms import RedisClusterAdapter, RoomManager
+from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.sharded import node_pool
+from fastapi_rooms.adapters.redis.sharded.slots import slot_of
+from fastapi_rooms.core.names import Channels
 from fastapi_rooms.testing import Certificates, Cluster, Member, RedisCluster
-from fastapi_rooms.testing.suite import AdapterSuite, Backplane, ManagerSuite
+from fastapi_rooms.testing.suite import AdapterSuite, Backplane, HistorySuite, ManagerSuite
 from tests.conformance.backplanes import ServerBackplane, left_clean, slots_are_at_rest
 from tests.conformance.silence import SilenceSuite, mute_worker
 
@@ -52,6 +55,29 @@ class TestRedisClusterAdapter(AdapterSuite):
         await left_clean(redis_cluster)
 
 
+class KeepingBackplane(ServerBackplane[RedisCluster]):
+    """Three nodes that keep messages, whose connections can be broken."""
+
+    async def break_connections(self) -> None:
+        for node in self._servers.nodes:
+            node.kill_connections("normal")
+            node.kill_connections("pubsub")
+
+
+@pytest.mark.usefixtures("at_rest")
+class TestRedisClusterHistory(HistorySuite):
+    """The messages that three nodes keep."""
+
+    @pytest.fixture(params=["RESP2", "RESP3"])
+    async def backplane(
+        self, request: pytest.FixtureRequest, redis_cluster: RedisCluster
+    ) -> AsyncIterator[Backplane]:
+        yield KeepingBackplane(redis_cluster, VARIANTS[request.param])
+        for node in redis_cluster.nodes:
+            node.command("FLUSHALL")
+        await left_clean(redis_cluster)
+
+
 @pytest.mark.usefixtures("at_rest")
 class TestRedisClusterManager(ManagerSuite):
     """Managers, all of whose rooms are in one slot."""
@@ -82,7 +108,7 @@ class TestRedisClusterItself:
         self, redis_cluster: RedisCluster
     ) -> None:
         names = [f"room {number}" for number in range(60)]
-        at = {redis_cluster.master_of(f"rooms#/#{name}#").port for name in names}
+        at = {redis_cluster.master_of(f"rooms#{{/#{name}}}#").port for name in names}
         assert len(at) == 3
         async with Cluster(3, adapter=lambda: RedisClusterAdapter(redis_cluster.url)) as workers:
             members = [await workers.member(w, name) for w in workers for name in names]
@@ -118,11 +144,11 @@ class TestRedisClusterItself:
             assert rooms.health.ready
             assert len(redis_cluster.connections("normal")) == 3
             assert len(redis_cluster.connections("pubsub")) == 3
-            assert redis_cluster.numsub("rooms#/#lobby#") == 1
+            assert redis_cluster.numsub("rooms#{/#lobby}#") == 1
 
     async def test_a_message_goes_to_one_node_only(self, redis_cluster: RedisCluster) -> None:
         async with RoomManager(redis_cluster.url) as rooms:
-            home = redis_cluster.master_of("rooms#/#lobby#")
+            home = redis_cluster.master_of("rooms#{/#lobby}#")
             before = [node.calls("spublish") for node in redis_cluster.nodes]
             for _ in range(100):
                 await rooms.to("lobby").send_text("hello")
@@ -131,6 +157,17 @@ class TestRedisClusterItself:
                 # A worker's own heartbeats and probes are few.
                 assert is_ - was >= 100 if node is home else is_ - was < 50
             assert not any(node.calls("publish") for node in redis_cluster.nodes)
+
+    @pytest.mark.parametrize("prefix", ["rooms", "{shop}", "}{shop}{"])
+    async def test_a_rooms_channel_and_what_is_kept_of_it_are_in_one_slot(
+        self, redis_cluster: RedisCluster, prefix: str
+    ) -> None:
+        channels = Channels(prefix, sharded=True)
+        for name in ("a", "{", "}", "{}", "}{", "{a}{b}", "#", "}#", " ", "\0", "{Grüße} 🎉"):
+            channel = channels.of_room("/", name)
+            keys = keys_of(prefix.encode(), f"/#{name}".encode())
+            slots = {redis_cluster.slot_of(text) for text in (channel, *keys)}
+            assert slots == {slot_of(channel)}
 
     async def test_any_one_node_is_enough_to_find_the_others(
         self, redis_cluster: RedisCluster

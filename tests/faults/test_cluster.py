@@ -51,7 +51,7 @@ def manager(cluster: RedisCluster, **options: Any) -> RoomManager:
 
 
 def channel(room: str) -> str:
-    return f"rooms#/#{room}#"
+    return f"rooms#{{/#{room}}}#"
 
 
 def rooms_by_node(cluster: RedisCluster) -> list[tuple[RedisClusterNode, str]]:
@@ -360,7 +360,7 @@ async def test_a_forbidden_room_follows_its_slot_and_comes_back_with_a_gap(
     plain: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "FORBIDDEN_DELAY", 0.05)
-    allowed = [f"&rooms#{kind}" for kind in ("[0-9a-f]*", "workers#", "probe*", "/#", "/#a*")]
+    allowed = [f"&rooms#{kind}" for kind in ("[0-9a-f]*", "workers#", "probe*", "/#", "{/#a*")]
     some = ("ACL", "SETUSER", "some")
 
     def rule(*rules: str) -> None:

@@ -1,16 +1,19 @@
-"""Redis between the workers: its pub/sub, over redis-py's connections. Keeps no key.
+"""Redis between the workers: its pub/sub, over redis-py's connections.
+
+It keeps keys of rooms with a history only.
 
     RedisAdapter  (pubsub/adapter)          RedisClusterAdapter  (sharded/adapter)
           │                                             │
-          │                                 sharded/    many nodes, whose slots move
-          │                                 ├ node_pool           a connection for each master
-          │                                 ├ topology_refresher  which node serves which slots
-          │                                 ├ slot_publishers     messages in order while slots move
-          │                                 ├ slot_subscribers    channels at the node of their slot
-          │                                 ├ placement           which node that is now (pure)
-          │                                 ├ slots               slots and topologies (pure)
-          │                                 ├ dialect             sharded commands, redirections
-          │                                 └ access              how the nodes are reached
+    history/   rooms that remember          sharded/    many nodes, whose slots move
+    ├ history     what is asked for         ├ node_pool           a connection for each master
+    ├ lane        a connection of its own   ├ topology_refresher  which node serves which slots
+    ├ appends     batches of messages       ├ slot_publishers     messages in order while slots move
+    ├ exchanges   commands and replies      ├ slot_subscribers    channels at the node of their slot
+    ├ script      appends (pure)            ├ placement           which node that is now (pure)
+    ├ reading     reads (pure)              ├ slots               slots and topologies (pure)
+    ├ rights      what is allowed (pure)    ├ dialect             sharded commands, redirections
+    ├ refusals    what to do then (pure)    └ access              how the nodes are reached
+    └ keys        their names (pure)                    │
           │ one                                         │ one for each master
           └──────────────────────┬──────────────────────┘
     pubsub/                      │         one node
@@ -32,7 +35,8 @@
     └ options          what they may ask for (pure)
 
 A module imports from its own folder and from those drawn below it. `emit_clients` stands beside
-them: it publishes for processes without a manager. What is not Redis' own is in
+them: it publishes for processes without a manager, with the modules of `history/` that are for
+them; `declarations` reads for tools which rooms have a history. What is not Redis' own is in
 [fastapi_rooms.adapters][], for adapters to other carriers to use as well.
 """
 

@@ -8,6 +8,8 @@ A sender publishes one message at a time, and signs the next one only when the l
 two messages in flight on two connections of a pool could overtake each other, and receivers drop a
 message with a lower number as a duplicate. What redis-py sends again has the same number, so that
 receivers drop it.
+
+What goes to a room that remembers is appended by the commands of `history.emitted`, in its turn.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from fastapi_rooms.adapters.redis.history.emitted import Command, EmittedHistory
 from fastapi_rooms.adapters.redis.links import role
 from fastapi_rooms.adapters.redis.links.canonical import canonical_url
 from fastapi_rooms.adapters.redis.links.clients import refusal
@@ -41,12 +44,12 @@ from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.schemes import EMITTER_CARRIERS, Carrier, required_scheme
 from fastapi_rooms.adapters.urls import Url, text_of
 from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.drafts import Draft, Origin
+from fastapi_rooms.wire.envelope import Broadcast
 
 SyncClient: TypeAlias = "redis.Redis | redis.RedisCluster"
 AsyncClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
-
-_Command: TypeAlias = tuple[bytes | str, ...]
 
 ROLE_INTERVAL: Final = 10.0
 """Seconds until a node is asked again whether it is a master; workers ask as often."""
@@ -165,24 +168,35 @@ def _sentinel(
     return Access(connect, owned=True, sharded=False, all_of=all_of)
 
 
+class _Attempt:
+    """To send one draft."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.uncertain = False
+        """Whether it may be in a history already, although nothing has said so."""
+
+
 class _Sender:
     """What both senders have: a client, and an origin of their own."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
+    def __init__(self, access: Access, prefix: str, timeout: float) -> None:
         self._access = access
         self._timeout = timeout
         self._origin = Origin()
+        self._history = EmittedHistory(prefix, timeout, sharded=access.sharded)
         self._client: Any = None
         self._ask_role_at = 0.0
         """When the node is asked again whether it is a master, by `monotonic`."""
 
-    def _commands(self, draft: Draft) -> Generator[_Command, Any, None]:
-        """The commands that publish a draft on a node that is no replica.
+    def _commands(self, attempt: _Attempt) -> Generator[Command, Any, None]:
+        """The commands that send a draft, to a node that is no replica.
 
         The node may be demoted, or redis-py may silently reconnect to another one; so the node is
         asked from time to time.
         """
-        if not self._access.sharded and monotonic() >= self._ask_role_at:
+        draft, sharded = attempt.draft, self._access.sharded
+        if not sharded and monotonic() >= self._ask_role_at:
             for command in (("HELLO",), ("ROLE",)):  # without a number HELLO changes nothing
                 try:
                     reply = yield command
@@ -192,43 +206,62 @@ class _Sender:
                     raise AdapterUnavailable(f"Redis cannot be used: {problem}")
                 break
             self._ask_role_at = monotonic() + ROLE_INTERVAL
-        verb = "SPUBLISH" if self._access.sharded else "PUBLISH"
-        yield verb, draft.channel, self._origin.encode(draft)
+        if isinstance(draft.message, Broadcast):
+            retention = yield from self._history.retention(draft.message)
+            if retention is not None:
+                yield from self._history.ensure_rights()
+                message = self._origin.number(draft)
+                assert isinstance(message, Broadcast)
+                attempt.uncertain = True
+                yield from self._history.append(draft.channel, message, retention)
+                return
+        verb = "SPUBLISH" if sharded else "PUBLISH"
+        yield verb, draft.channel, codec.encode(self._origin.number(draft))
 
-    def _failure(self, error: BaseException) -> AdapterUnavailable:
-        self._ask_role_at = 0.0  # it may be another node the next time
+    def _failure(self, error: BaseException, attempt: _Attempt) -> AdapterUnavailable:
         why = reason_of(error)
         if isinstance(error, ResponseError):
             return AdapterUnavailable(f"Redis refused to publish: {why}")
-        return AdapterUnavailable(f"Redis did not accept it: {why}")
+        return AdapterUnavailable(f"Redis did not accept it: {why}", uncertain=attempt.uncertain)
 
-    def _timed_out(self) -> AdapterUnavailable:
-        return AdapterUnavailable(f"Redis did not accept it in {self._timeout:g} s.")
+    def _failed(self) -> None:
+        """It may be another node the next time, or other rights."""
+        self._ask_role_at = 0.0
+        self._history.doubt()
+
+    def _timed_out(self, *, uncertain: bool) -> AdapterUnavailable:
+        late = f"Redis did not accept it in {self._timeout:g} s."
+        return AdapterUnavailable(late, uncertain=uncertain)
 
 
 class SyncSender(_Sender):
     """Blocks. Threads of one process may share it; after a fork, make another."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
-        super().__init__(access, timeout)
+    def __init__(self, access: Access, prefix: str, timeout: float) -> None:
+        super().__init__(access, prefix, timeout)
         self.owner = os.getpid()
         """The process it belongs to."""
         self._turn = threading.Lock()
 
     def send(self, draft: Draft) -> None:
-        """Publish. Raises `AdapterUnavailable`."""
+        """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
         if not self._turn.acquire(timeout=self._timeout):
-            raise self._timed_out()
+            raise self._timed_out(uncertain=False)
+        attempt = _Attempt(draft)
         try:
             if self._client is None:
                 self._client = self._access.open()
-            self._run(self._commands(draft))
+            self._run(self._commands(attempt))
         except FAILURES as error:
-            raise self._failure(error) from cause_of(error)
+            self._failed()
+            raise self._failure(error, attempt) from cause_of(error)
+        except AdapterUnavailable:
+            self._failed()
+            raise
         finally:
             self._turn.release()
 
-    def _run(self, commands: Generator[_Command, Any, None]) -> None:
+    def _run(self, commands: Generator[Command, Any, None]) -> None:
         command = next(commands, None)
         while command is not None:
             try:
@@ -250,26 +283,28 @@ class SyncSender(_Sender):
 class AsyncSender(_Sender):
     """Awaits. Belongs to one event loop of one process."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
-        super().__init__(access, timeout)
+    def __init__(self, access: Access, prefix: str, timeout: float) -> None:
+        super().__init__(access, prefix, timeout)
         self._turn = asyncio.Lock()
 
     async def send(self, draft: Draft) -> None:
-        """Publish. Raises `AdapterUnavailable`."""
-        limit = asyncio.timeout(self._timeout)
+        """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
+        limit, attempt = asyncio.timeout(self._timeout), _Attempt(draft)
         try:
             async with limit, self._turn:
                 if self._client is None:
                     self._client = self._access.open()
-                await self._run(self._commands(draft))
-        except TimeoutError as error:
-            if limit.expired():
-                raise self._timed_out() from None
-            raise self._failure(error) from cause_of(error)
-        except FAILURES as error:
-            raise self._failure(error) from cause_of(error)
+                await self._run(self._commands(attempt))
+        except FAILURES as error:  # the limit's `TimeoutError` is one, too
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise self._timed_out(uncertain=attempt.uncertain) from None
+            self._failed()
+            raise self._failure(error, attempt) from cause_of(error)
+        except AdapterUnavailable:
+            self._failed()
+            raise
 
-    async def _run(self, commands: Generator[_Command, Any, None]) -> None:
+    async def _run(self, commands: Generator[Command, Any, None]) -> None:
         command = next(commands, None)
         while command is not None:
             try:
@@ -288,7 +323,7 @@ class AsyncSender(_Sender):
                     await each.aclose()
 
 
-def _send_reply(commands: Generator[_Command, Any, None], reply: Any) -> _Command | None:
+def _send_reply(commands: Generator[Command, Any, None], reply: Any) -> Command | None:
     """Continue with a reply: the next command, `None` at the end."""
     try:
         return commands.send(reply)
@@ -296,7 +331,7 @@ def _send_reply(commands: Generator[_Command, Any, None], reply: Any) -> _Comman
         return None
 
 
-def _raise_error(commands: Generator[_Command, Any, None], error: ResponseError) -> _Command | None:
+def _raise_error(commands: Generator[Command, Any, None], error: ResponseError) -> Command | None:
     """Continue with an error reply, which is raised here unless the generator handles it."""
     try:
         return commands.throw(error)

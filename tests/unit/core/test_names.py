@@ -21,8 +21,8 @@ from fastapi_rooms.core.names import (
     new_sid,
     node_of,
 )
+from fastapi_rooms.core.patterns import check_pattern
 from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName, UsageError
-from fastapi_rooms.worker.authorization import check_pattern
 from tests.unit.strategies import namespaces, node_ids, room_names
 
 NODE = "0123456789abcdef"
@@ -113,20 +113,25 @@ def test_a_name_of_another_form_carries_no_worker(name: str) -> None:
     assert node_of(name) is None
 
 
-@given(namespaces, room_names, namespaces, room_names)
-@example("/a", "b#c", "/a", "b")
-@example("/", "/#", "/", "#")
-def test_two_rooms_never_share_a_channel(ns: str, room: str, ns2: str, room2: str) -> None:
-    channels = Channels("rooms")
+@pytest.mark.parametrize("sharded", [False, True])
+@given(ns=namespaces, room=room_names, ns2=namespaces, room2=room_names)
+@example(ns="/a", room="b#c", ns2="/a", room2="b")
+@example(ns="/", room="/#", ns2="/", room2="#")
+@example(ns="/", room="a", ns2="/", room2="a}#")
+def test_two_rooms_never_share_a_channel(
+    ns: str, room: str, ns2: str, room2: str, sharded: bool
+) -> None:
+    channels = Channels("rooms", sharded=sharded)
     same = channels.of_room(ns, room) == channels.of_room(ns2, room2)
     assert same == ((ns, room) == (ns2, room2))
 
 
-@given(namespaces, room_names, namespaces, node_ids)
+@pytest.mark.parametrize("sharded", [False, True])
+@given(ns=namespaces, room=room_names, ns2=namespaces, node=node_ids)
 def test_a_rooms_channel_is_no_namespaces_and_no_workers(
-    ns: str, room: str, ns2: str, node: str
+    ns: str, room: str, ns2: str, node: str, sharded: bool
 ) -> None:
-    channels = Channels("rooms")
+    channels = Channels("rooms", sharded=sharded)
     kinds = {channels.of_room(ns, room), channels.of_namespace(ns2)}
     kinds |= {channels.of_node(node), channels.of_sids(node)}
     assert len(kinds) == 4
@@ -138,6 +143,25 @@ def test_channels_read_as_documented() -> None:
     assert channels.of_room("/chat", "café") == "app#/chat#café#".encode()
     assert channels.of_node(NODE) == b"app#0123456789abcdef#"
     assert channels.of_sids(NODE) == b"app#0123456789abcdef.#"
+
+
+def test_where_there_are_shards_a_rooms_channel_has_braces_and_no_other_has() -> None:
+    channels = Channels("app", sharded=True)
+    assert channels.of_room("/chat", "café") == "app#{/chat#café}#".encode()
+    assert channels.of_room("/", new_sid(NODE)) == channels.of_sids(NODE)
+    plain = Channels("app")
+    assert channels.of_namespace("/chat") == plain.of_namespace("/chat")
+    assert channels.of_node(NODE) == plain.of_node(NODE)
+    assert channels.of_sids(NODE) == plain.of_sids(NODE)
+
+
+@pytest.mark.parametrize("prefix", ["{", "{}", "a{}b", "a{b", "}{", "{}{a}"])
+def test_a_brace_in_a_prefix_has_to_close_where_there_are_shards(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="close its first brace"):
+        Channels(prefix, sharded=True)
+    assert Channels(prefix).prefix == prefix
+    for well in ("{shop}", "a}", "}{a}", "a{b}{"):
+        assert Channels(well, sharded=True).prefix == well
 
 
 def test_what_is_sent_to_a_generated_sid_travels_on_its_workers_channel() -> None:
@@ -197,7 +221,7 @@ def test_a_string_of_any_class_is_the_name_it_holds(name: str) -> None:
     ]
     assert checked == ["lobby", "a", "lobby", "/lobby", "lobby", "lobby"]
     assert {type(each) for each in checked} == {str}
-    assert type(check_pattern(name)) is str
+    assert type(check_pattern(name, "authorize", "")) is str
     assert Channels(name).of_room(check_namespace(name), check_room(name)) == b"lobby#/lobby#lobby#"
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 
 from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
+from fastapi_rooms.adapters.redis.sharded.history import ClusterHistory
 from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_positive
-from fastapi_rooms.core.names import check_prefix
+from fastapi_rooms.core.names import check_sharded_prefix
+from fastapi_rooms.core.position import Position
+from fastapi_rooms.core.room_log import Stretch
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
@@ -23,10 +26,11 @@ from fastapi_rooms.types import Channel
 class RedisClusterAdapter:
     """Carries bytes between workers by a Redis Cluster's sharded pub/sub: Redis 7.0 or newer.
 
-    Each worker has two connections to every master. Rooms are spread over the masters by their
-    names. The messages of one sender to one room arrive in order, also while slots move or a
-    replica takes over; those to different rooms may overtake each other. A prefix with a part in
-    braces, such as `{shop}`, puts all rooms on one node, where order holds across them.
+    Each worker has two connections to every master, and a third one for rooms whose messages are
+    kept; that is opened when the first of them at the node is used. Rooms are spread over the
+    masters by their names. The messages of one sender to one room arrive in order, also while slots
+    move or a replica takes over; those to different rooms may overtake each other. A prefix with a
+    part in braces, such as `{shop}`, puts all rooms on one node, where order holds across them.
 
     Args:
         redis: a URL (`redis+cluster://host:7000,host:7001`, with TLS `rediss+cluster://`, with
@@ -65,12 +69,13 @@ class RedisClusterAdapter:
         ).checked()
         check_positive("refresh_interval", refresh_interval)
         self._refresh_interval = refresh_interval
-        self.prefix = check_prefix(prefix)
+        self.prefix = check_sharded_prefix(prefix)
         self._access = access_of(redis)
         self._status = ConnectionStatus(
             "Redis", outage="A part of the Redis Cluster is out of reach, its rooms are local"
         )
         self._pool: NodePool | None = None
+        self._history: ClusterHistory | None = None
 
     @property
     def health(self) -> AdapterHealth:
@@ -94,10 +99,15 @@ class RedisClusterAdapter:
             AdapterUnavailable: the cluster rejects the username or password.
         """
         self._status.start()
-        stem = f"{self.prefix}#probe.{secrets.token_hex(8)}"
         pool = self._pool = NodePool(
-            self._access, self._settings, self._refresh_interval, receiver, self._status, stem
+            self._access,
+            self._settings,
+            self._refresh_interval,
+            receiver,
+            self._status,
+            self.prefix,
         )
+        self._history = ClusterHistory(pool.lanes, self.prefix)
         try:
             pool.require(channels)
             await self._status.first_attempt(self._settings.connect_timeout)
@@ -136,12 +146,40 @@ class RedisClusterAdapter:
         """Leave the channels with the next command."""
         self._running().unsubscribe(channels)
 
+    def append(
+        self, room: RoomKey, data: bytes, tag: int, retention: Retention
+    ) -> Awaitable[Position]:
+        """Number, keep and publish it by one script, at the node of its slot."""
+        return self._running_history().append(room, data, tag, retention)
+
+    async def read(self, room: RoomKey) -> Stretch[bytes]:
+        """Read all that is kept of a room, and its top, from the master of its slot."""
+        return await self._running_history().read(room)
+
+    async def read_since(self, room: RoomKey, position: Position) -> Stretch[bytes]:
+        """Read the top of a room, and what is kept from that of `position` on."""
+        return await self._running_history().read(room, position.offset)
+
+    async def tops(self, rooms: Sequence[RoomKey]) -> list[Position | None]:
+        """The top of each room. To ask for none connects to every master, and tries the rights."""
+        return await self._running_history().tops(rooms)
+
+    async def forget(self, room: RoomKey) -> None:
+        """Delete the messages of a room, and keep the numbering."""
+        await self._running_history().forget(room)
+
     async def close(self) -> None:
         """Close every connection."""
         pool, self._pool = self._pool, None
+        self._history = None
         if pool is not None:
             await pool.close()
             self._status.close()
+
+    def _running_history(self) -> ClusterHistory:
+        if self._history is None:
+            raise NotStarted
+        return self._history
 
     def _running(self) -> NodePool:
         if self._pool is None:

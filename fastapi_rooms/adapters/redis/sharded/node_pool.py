@@ -1,22 +1,26 @@
 """The connections to a cluster, from a start to a close: a `NodeConnection` for each master.
 
 Strategy: the [refresher][] says which nodes are masters and which slots they serve; this file
-keeps a connection to each. The [publishers][] keep every slot's messages in order, and the
-[subscribers][] keep every channel subscribed, while slots move between the nodes.
+keeps a connection to each. The [publishers][] keep every slot's messages in order, and so do the
+[lanes][] of those that are kept; the [subscribers][] keep every channel subscribed, while slots
+move between the nodes.
 
 [refresher]: fastapi_rooms.adapters.redis.sharded.topology_refresher
 [publishers]: fastapi_rooms.adapters.redis.sharded.slot_publishers
+[lanes]: fastapi_rooms.adapters.redis.sharded.slot_lanes
 [subscribers]: fastapi_rooms.adapters.redis.sharded.slot_subscribers
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from fastapi_rooms.adapters import probe
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
@@ -24,6 +28,7 @@ from fastapi_rooms.adapters.redis.links.source import NodeSource
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
 from fastapi_rooms.adapters.redis.sharded.access import Access
 from fastapi_rooms.adapters.redis.sharded.dialect import ShardedDialect
+from fastapi_rooms.adapters.redis.sharded.slot_lanes import NodeLane, SlotLanes
 from fastapi_rooms.adapters.redis.sharded.slot_publishers import SlotPublishers
 from fastapi_rooms.adapters.redis.sharded.slot_subscribers import SlotSubscribers
 from fastapi_rooms.adapters.redis.sharded.slots import Node, Topology, channel_at, slot_of
@@ -50,7 +55,7 @@ class NodePool:
         refresh_interval: seconds between two refreshes of the topology, at most.
         receiver: gets the messages and gaps.
         status: is told whether the whole cluster is connected.
-        probe_stem: what the channels of probes begin with.
+        prefix: the first part of every channel and key.
     """
 
     def __init__(
@@ -60,13 +65,14 @@ class NodePool:
         refresh_interval: float,
         receiver: Receiver,
         status: ConnectionStatus,
-        probe_stem: str,
+        prefix: str,
     ) -> None:
         self._access = access
         self._settings = settings
         self._receiver = receiver
         self._status = status
-        self._probe_stem = probe_stem
+        self._prefix = prefix
+        self._probe_stem = f"{prefix}#probe.{secrets.token_hex(8)}"
         self._loop = asyncio.get_running_loop()
         self._nodes: dict[Node, NodeConnection] = {}
         self._probed: dict[Channel, NodeConnection] = {}
@@ -95,6 +101,12 @@ class NodePool:
             timeout=settings.publish_timeout,
             refresh=self._refresher.refresh_soon,
         )
+        self.lanes = SlotLanes(
+            self._budget,
+            timeout=settings.publish_timeout,
+            refresh=self._refresher.refresh_soon,
+        )
+        """The connections for messages that are kept."""
         self._subscribers = SlotSubscribers(self.gap, report_delay=2 * refresh_interval)
         refreshing = asyncio.create_task(
             self._refresher.run(), name="fastapi_rooms topology refresher"
@@ -124,7 +136,7 @@ class NodePool:
             max(received, default=None),
             self._reconnects,
             self._budget.used,
-            self._publishers.dropped,
+            self._publishers.dropped + self.lanes.dropped,
             self._status.reason,
             sum(len(subscriber.forbidden) for subscriber in subscribers),
         )
@@ -200,6 +212,7 @@ class NodePool:
             task.cancel()
         await asyncio.gather(
             *(node.close() for node in self._nodes.values()),
+            self.lanes.close(),
             *self._tasks,
             return_exceptions=True,
         )
@@ -220,6 +233,7 @@ class NodePool:
         for node in self._nodes.keys() - topology.masters:
             self._remove(node)
         self._publishers.update(topology)
+        self.lanes.update(topology)
         for node, connection in self._nodes.items():
             self._place_probe(node, connection)
         self._subscribers.leave_later()
@@ -234,8 +248,9 @@ class NodePool:
         return await ask_topology(self._access.pool(node), self._settings.connect_timeout)
 
     def _add(self, node: Node) -> None:
+        source = NodeSource(self._access.pool(node))  # which raises if `address_remap` does
         connection = NodeConnection(
-            NodeSource(self._access.pool(node)),  # which raises if `address_remap` does
+            source,
             self,
             self._changed,
             self._settings,
@@ -248,6 +263,17 @@ class NodePool:
             required=self._required,
         )
         self._nodes[node] = connection
+        lane = NodeLane(
+            node,
+            self.lanes,
+            source,
+            self._prefix,
+            connect_timeout=self._settings.connect_timeout,
+            timeout=self._settings.publish_timeout,
+            patience=max(probe.PATIENCE, self._settings.probe_interval),
+            budget=self._budget,
+        )
+        self.lanes.add(lane)
         self._publishers.add(node, connection.publisher)
         self._subscribers.add(node, connection.subscriber)
         connection.start()
@@ -257,7 +283,9 @@ class NodePool:
         self._is_recovering = True
         connection = self._nodes.pop(node)
         self._forget_probe(connection.probe_channel)
-        for task in connection.abort(f"{node} is no master any more"):
+        ending = connection.abort(f"{node} is no master any more")
+        ending.append(asyncio.create_task(self.lanes.remove(node).close()))
+        for task in ending:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._publishers.remove(node)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.sharded.slots import (
     MAX_NODES,
     SLOTS,
@@ -23,6 +24,8 @@ from fastapi_rooms.adapters.redis.sharded.slots import (
     slot_in,
     slot_of,
 )
+from fastapi_rooms.core.names import Channels, check_sharded_prefix
+from fastapi_rooms.errors import ConfigurationError
 
 A, B, C = Node("10.0.0.1", 7000), Node("10.0.0.2", 7000), Node("10.0.0.3", 7000)
 HALVES = Topology([Range(0, 8191, A), Range(8192, SLOTS - 1, B)])
@@ -31,6 +34,28 @@ HALVES = Topology([Range(0, 8191, A), Range(8192, SLOTS - 1, B)])
 @given(st.binary(max_size=40) | st.text("{}ab", max_size=12).map(str.encode))
 def test_the_slot_is_the_one_that_redis_py_reckons(channel: bytes) -> None:
     assert slot_of(channel) == key_slot(channel)
+
+
+hostile = st.text("{}#/aé🎉\0 ", min_size=1, max_size=12) | st.text(min_size=1, max_size=12)
+
+
+@given(hostile.filter(lambda text: "#" not in text), hostile, hostile)
+@example("{shop}", "/", "tea")
+@example("rooms", "/", "}")
+@example("rooms", "/{", "}{")
+@example("}", "/}", "{a}{b}")
+@example("rooms", "/", "#")
+def test_a_rooms_channel_and_what_is_kept_of_it_are_in_one_slot(
+    prefix: str, namespace: str, room: str
+) -> None:
+    try:
+        check_sharded_prefix(prefix)
+    except ConfigurationError:
+        assume(False)
+    namespace = "/" + namespace.replace("#", "").removeprefix("/")
+    channel = Channels(prefix, sharded=True).of_room(namespace, room)
+    keys = keys_of(prefix.encode(), f"{namespace}#{room}".encode())
+    assert {slot_of(name) for name in keys} == {slot_of(channel)}
 
 
 @given(st.lists(st.binary(max_size=4)))
