@@ -55,13 +55,17 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
         emitter.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
 
     A socket in several of the rooms gets the message once. Without `to`, everyone in the
-    namespace gets it. Each verb returns when Redis has accepted it; that of an `AsyncEmitter` has
-    to be awaited. Nobody answers: what workers make of it, and whether there are any, is not known.
+    namespace gets it. What is sent to a room with a history is numbered and kept there, as far as
+    workers have told Redis of it; such a room is addressed alone. Each verb returns when Redis has
+    accepted it; that of an `AsyncEmitter` has to be awaited. Nobody answers: what workers make of
+    it, and whether there are any, is not known.
 
     All verbs raise:
 
-    * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not accept it in time.
-    * `UsageError`, or one of its kinds, for what cannot be sent.
+    * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not accept it in time. If
+      `uncertain`, a message to a room with a history may be in it all the same, once.
+    * `UsageError`, or one of its kinds, for what cannot be sent, and for a room with a history
+      among several.
     """
 
     __slots__ = ("_namespace", "_outlet", "_volatile")
@@ -81,7 +85,10 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
 
     @property
     def volatile(self) -> EmitOperator[R]:
-        """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`."""
+        """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`.
+
+        Such a message is not kept, whether or not the room has a history.
+        """
         return EmitOperator(self._outlet, self._namespace, self._target, volatile=True)
 
     def send_text(self, data: str) -> R:
@@ -158,20 +165,23 @@ class EmitNamespace(EmitOperator[R]):
 class _Emitter(EmitNamespace[R]):
     """What both emitters have."""
 
-    __slots__ = ("_timeout",)
+    __slots__ = ("_prefix", "_timeout")
 
     def __init__(
         self,
         send: Callable[[Draft | None], R],
         *,
         prefix: str,
+        sharded: bool,
         timeout: float,
         max_message_bytes: int,
     ) -> None:
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
-        super().__init__(Outlet(Drafts(Channels(prefix), max_message_bytes), send), "/")
+        channels = Channels(prefix, sharded=sharded)
+        self._prefix = channels.prefix
+        super().__init__(Outlet(Drafts(channels, max_message_bytes), send), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
         """Another namespace. `of("/")` is the emitter's own.
@@ -216,18 +226,22 @@ class Emitter(_Emitter[None]):
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        super().__init__(
-            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
-        )
         self._access = sync_access(redis, timeout)
-        self._sender: SyncSender = SyncSender(self._access, timeout)
+        super().__init__(
+            self._publish,
+            prefix=prefix,
+            sharded=self._access.sharded,
+            timeout=timeout,
+            max_message_bytes=max_message_bytes,
+        )
+        self._sender: SyncSender = SyncSender(self._access, self._prefix, timeout)
 
     def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
         sender = self._sender
         if sender.owner != os.getpid():
-            sender = self._sender = SyncSender(self._access, self._timeout)
+            sender = self._sender = SyncSender(self._access, self._prefix, self._timeout)
         with suppress(*[AdapterUnavailable] * draft.volatile):
             sender.send(draft)
 
@@ -282,10 +296,14 @@ class AsyncEmitter(_Emitter[Sent]):
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        super().__init__(
-            self._publish, prefix=prefix, timeout=timeout, max_message_bytes=max_message_bytes
-        )
         self._access = async_access(redis, timeout)
+        super().__init__(
+            self._publish,
+            prefix=prefix,
+            sharded=self._access.sharded,
+            timeout=timeout,
+            max_message_bytes=max_message_bytes,
+        )
         self._senders: dict[Owner, AsyncSender] = {}
 
     async def _publish(self, draft: Draft | None) -> None:
@@ -295,7 +313,8 @@ class AsyncEmitter(_Emitter[Sent]):
         sender = self._senders.get(owner)
         if sender is None:
             self._forget_dead_owners()
-            sender = self._senders[owner] = AsyncSender(self._access, self._timeout)
+            sender = AsyncSender(self._access, self._prefix, self._timeout)
+            self._senders[owner] = sender
         with suppress(*[AdapterUnavailable] * draft.volatile):
             await sender.send(draft)
 

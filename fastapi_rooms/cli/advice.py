@@ -62,6 +62,18 @@ async def hello(client: Any) -> dict[bytes, Any]:
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
+async def settings_of(client: Any, pattern: str) -> dict[str, str]:
+    """The server's settings whose names match. Raises `RedisError` or `ValueError`."""
+    reply: Any = await client.execute_command("CONFIG", "GET", pattern, NEVER_DECODE=True)
+    if not isinstance(reply, dict):
+        reply = dict(zip(reply[::2], reply[1::2], strict=True))
+    return {_text(name): _text(value) for name, value in reply.items()}
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections import Counter
 from dataclasses import asdict, fields
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from fastapi_rooms import (
-    Gap,
-    RequestError,
-    RequestTimeout,
-    RoomMessage,
-    UsageError,
-    Worker,
-    __version__,
-)
+from fastapi_rooms import RequestError, RequestTimeout, Worker, __version__
 from fastapi_rooms.cli.disconnecting import Disconnection
 from fastapi_rooms.cli.doctor import examine
+from fastapi_rooms.cli.messages import emit, history, tail
 from fastapi_rooms.cli.output import (
+    AsJson,
     duration,
     for_terminal,
     json_line,
@@ -49,8 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, even to a terminal.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -85,59 +75,7 @@ def common(
     ctx.obj = Session(url, prefix, namespace, timeout)
 
 
-@app.command()
-def emit(
-    ctx: typer.Context,
-    *,
-    to: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ROOM", help="The rooms or sids to send to."),
-    ] = None,
-    text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="The message; - reads it from standard input.")
-    ],
-    except_: Annotated[
-        list[str] | None, typer.Option("--except", help="A room or sid to leave out.")
-    ] = None,
-    everyone: Annotated[
-        bool, typer.Option("--everyone", help="Send to everyone in the namespace.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Refuse a message that is not JSON.")
-    ] = False,
-) -> None:
-    """Send a message to rooms.
-
-    \b
-    fastapi-rooms emit tea "The kettle is on"
-    fastapi-rooms emit tea coffee '{"degrees": 90}' --json --except muted
-    date | fastapi-rooms emit --everyone - --namespace /clock
-    """
-    session: Session = ctx.obj
-
-    async def work() -> None:
-        if bool(to) == everyone:
-            raise UsageError("Name rooms before the message, or use --everyone instead.")
-        async with session.emitter() as emitter:
-            message = _message(text, as_json=as_json)
-            target = emitter.of(session.namespace).except_(*except_ or ())
-            await (target.to(*to) if to else target).send_text(message)
-
-    run(work())
-
-
-def _message(text: str, *, as_json: bool) -> str:
-    """The message, unchanged. Raises `UsageError` if it cannot be sent."""
-    try:
-        message = sys.stdin.buffer.read().decode().removesuffix("\n") if text == "-" else text
-        message.encode()
-        if as_json:
-            orjson.loads(message)
-    except UnicodeError:
-        raise UsageError("The message is not UTF-8 text.") from None
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"The message is not JSON: {error}") from None
-    return message
+app.command()(emit)
 
 
 @app.command()
@@ -254,58 +192,8 @@ def _row_without_details(node: str, version: str) -> dict[str, Any]:
     return {**dict.fromkeys(_WORKER_COLUMNS), "node": node, "version": version}
 
 
-@app.command()
-def tail(
-    ctx: typer.Context,
-    room: Annotated[
-        list[str] | None, typer.Argument(metavar="ROOM", help="The rooms to listen to.")
-    ] = None,
-    everyone: Annotated[
-        bool, typer.Option("--everyone", help="Show what is sent to everyone in the namespace.")
-    ] = False,
-    count: Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show messages as they are sent, until Ctrl+C.
-
-    \b
-    fastapi-rooms tail tea
-    fastapi-rooms tail tea coffee --json | jq .text
-    fastapi-rooms tail --everyone
-    """
-    session: Session = ctx.obj
-
-    async def work() -> None:
-        if not (room or everyone):
-            raise UsageError("Name rooms, or use --everyone.")
-        async with session.rooms() as rooms:
-
-            @rooms.on("gap")
-            def gap(gap: Gap) -> None:
-                print_stderr(f"messages of {gap.until - gap.since:.1f} s may be missing here")
-
-            async with rooms.listen(*room or (), everyone=everyone) as messages:
-                if for_terminal(as_json):
-                    heard = [*(room or ()), *["what is sent to everyone"] * everyone]
-                    print_stderr(f"listening to {', '.join(heard)}; stop with Ctrl+C")
-                received = 0
-                async for message in messages:
-                    typer.echo(_line(message, as_json=as_json))
-                    received += 1
-                    if received == count:
-                        return
-
-    run(work(), endless=True)
-
-
-def _line(message: RoomMessage, *, as_json: bool) -> str:
-    if for_terminal(as_json):
-        content = repr(message.bytes) if message.binary else message.text
-        return f"{printable(message.room) or '(everyone)'}  {printable(content)}"
-    room = message.room or None
-    if message.binary:
-        return json_line({"room": room, "bytes": base64.b64encode(message.bytes).decode()})
-    return json_line({"room": room, "text": message.text})
+app.command()(tail)
+app.command()(history)
 
 
 @app.command()

@@ -10,9 +10,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from enum import Enum
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
@@ -26,7 +25,9 @@ from fastapi_rooms import (
     Worker,
     __version__,
 )
-from fastapi_rooms.cli.advice import TRUST, advice_for, hello
+from fastapi_rooms.cli.advice import TRUST, advice_for, hello, settings_of
+from fastapi_rooms.cli.findings import Finding, Grade
+from fastapi_rooms.cli.history_checks import history_findings
 from fastapi_rooms.cli.output import plural
 from fastapi_rooms.cli.session import Session, check_connected
 
@@ -36,33 +37,6 @@ SLOW = 0.05
 SMALL_BUFFER = 8 * 1024 * 1024
 """In bytes: Redis' default soft limit, which a few large messages reach."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class Grade(Enum):
-    """The result of a check, as a person sees it; in JSON it is the name."""
-
-    OK = "ok"
-    UNKNOWN = "?"
-    NOTE = "note"
-    WRONG = "WRONG"
-
-
-class Finding(NamedTuple):
-    """What a check found."""
-
-    subject: str
-    grade: Grade
-    text: str
-    advice: str = ""
-    """What to do about it; empty if nothing."""
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether the application cannot work like this."""
-        return self.grade is Grade.WRONG
-
-    def as_row(self) -> dict[str, str]:
-        return {**self._asdict(), "grade": self.grade.name.lower()}
 
 
 async def examine(session: Session) -> AsyncIterator[Finding]:
@@ -81,6 +55,8 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
             for finding in await _server(session):
                 yield finding
             yield await _round_trip(session, manager)
+            for finding in await history_findings(session):
+                yield finding
             for finding in await _workers(session, manager):
                 yield finding
     except AdapterUnavailable as error:
@@ -137,10 +113,8 @@ async def _version(client: Any) -> Finding:
 async def _output_buffer(client: Any) -> Finding:
     subject, setting = "output buffer", "client-output-buffer-limit"
     try:
-        reply: Any = await client.execute_command("CONFIG", "GET", setting, NEVER_DECODE=True)
-        values = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
-        hard, soft, seconds = pubsub_limit(values[0].decode("ascii"))
-    except (RedisError, ValueError, IndexError, AttributeError):
+        hard, soft, seconds = pubsub_limit((await settings_of(client, setting))[setting])
+    except (RedisError, ValueError, LookupError):
         advice = f"Ask the administrator of Redis for {setting}."
         return Finding(subject, Grade.UNKNOWN, "this user may not read the setting", advice)
     text = f"{setting} pubsub {hard} {soft} {seconds}"
@@ -163,7 +137,7 @@ def pubsub_limit(setting: str) -> tuple[int, int, int]:
 
 async def _round_trip(session: Session, manager: RoomManager) -> Finding:
     """Measure how long a message takes from an emitter to a listener."""
-    room = f"doctor {secrets.token_hex(8)}"
+    room = f"{secrets.token_hex(8)}.{secrets.token_urlsafe(12)}"  # as a sid: it has no history
     durations = []
     try:
         async with (

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from shutil import get_terminal_size
-from typing import Any
+from typing import Annotated, Any
 from unicodedata import combining, east_asian_width
 
 import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, even to a terminal.")]
+"""The option of every command that shows something."""
 
 SID_WIDTH = 33
 """The length of a generated sid, which is not broken into lines, so that it can be copied."""

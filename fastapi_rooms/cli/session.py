@@ -21,7 +21,7 @@ from fastapi_rooms import (
     RoomsError,
     UsageError,
 )
-from fastapi_rooms.adapters import SCHEMES, Carrier, canonical_url
+from fastapi_rooms.adapters import SCHEMES, Carrier, Declaration, canonical_url, read_declarations
 from fastapi_rooms.cli.output import plural, print_stderr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -93,18 +93,38 @@ class Session(NamedTuple):
         return AsyncEmitter(self.url, prefix=self.prefix, timeout=self.timeout)
 
     @asynccontextmanager
-    async def rooms(self) -> AsyncIterator[Namespace]:
+    async def rooms(self, remembers: str | None = None) -> AsyncIterator[Namespace]:
         """Connect, and yield the namespace.
 
+        Args:
+            remembers: the name of a room whose history is wanted, as its workers have declared it.
+
         Raises:
-            UsageError: the options are invalid.
-            AdapterUnavailable: Redis could not be reached in time.
+            UsageError: the options are invalid, or the room has no history.
+            AdapterUnavailable: Redis could not be reached in time, or refuses.
         """
         manager = self.manager()
         rooms = manager.of(self.namespace)
+        if remembers is not None:
+            for declared in await self._declarations_for(rooms.name, remembers):
+                rooms.history(declared.pattern, **declared.retention._asdict())
         async with manager:
             check_connected(manager)
             yield rooms
+
+    async def declarations(self) -> list[Declaration]:
+        """Which rooms remember, as the workers have declared it. Raises `AdapterUnavailable`."""
+        self.check_url()
+        return await read_declarations(self.url, self.prefix, self.timeout)
+
+    async def _declarations_for(self, namespace: str, room: str) -> list[Declaration]:
+        of_namespace = [d for d in await self.declarations() if d.namespace == namespace]
+        if not any(_matches(room, d.pattern) for d in of_namespace):
+            raise UsageError(
+                f"{room!r} has no history: no worker with the prefix {self.prefix!r} has declared "
+                f"one for it in the namespace {namespace!r}."
+            )
+        return of_namespace
 
     def check_url(self) -> None:
         """Raise `UsageError` if there is no URL, or if it is `memory://`."""
@@ -128,6 +148,12 @@ class Session(NamedTuple):
         """Whether the URL is that of one server, which a plain client can ask."""
         scheme = self.redis_url.partition("://")[0]
         return any(s.name == scheme and s.carrier is Carrier.REDIS for s in SCHEMES)
+
+
+def _matches(room: str, pattern: str) -> bool:
+    if pattern.endswith("*"):
+        return room.startswith(pattern[:-1])
+    return room == pattern
 
 
 async def with_partial(answer: Awaitable[T]) -> tuple[T, RequestError | None]:

@@ -2,7 +2,7 @@
 
 Receivers recognize repetitions by the sequence numbers of an origin, so these must be published in
 ascending order. A message is therefore a draft, without a number, until it is its turn to be
-published; only then an `Origin` numbers and encodes it.
+published; only then an `Origin` numbers it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import MessageTooLarge
 from fastapi_rooms.types import Channel
-from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Request
 from fastapi_rooms.wire.verbs import Verb
 
@@ -83,14 +82,13 @@ class Drafts:
 class Origin:
     """A node id and its sequence numbers: emitters have them as workers do.
 
-    A message must have been published before the next one is encoded.
+    A message must have been published before the next one is numbered.
     """
 
     def __init__(self) -> None:
         self._node = new_node_id()
         self._sequence = itertools.count(1)
 
-    def encode(self, draft: Draft) -> bytes:
-        """Number and encode a draft, to be published. Raises what `codec.encode` raises."""
-        message = draft.message
-        return codec.encode(message._replace(origin=self._node, sequence=next(self._sequence)))
+    def number(self, draft: Draft) -> Broadcast | Request:
+        """The message of a draft, as it is to be encoded and published."""
+        return draft.message._replace(origin=self._node, sequence=next(self._sequence))
