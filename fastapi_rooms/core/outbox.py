@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Generic, Literal, TypeVar
 
 from fastapi_rooms.core.checks import check_count
-from fastapi_rooms.core.close_codes import check_close_code
+from fastapi_rooms.core.close_codes import TRY_AGAIN_LATER, check_close_code
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.errors import ConfigurationError
 
@@ -22,6 +22,9 @@ MIN_DISCARDED = 32
 @dataclass(frozen=True, slots=True)
 class OutboxPolicy:
     """What happens when a socket, or a listener, reads more slowly than messages arrive for it.
+
+    A socket that has joined a room with a history is closed with 1013 whatever the policy, and
+    nothing is dropped: it misses nothing when it comes again.
 
     Raises:
         ConfigurationError: a limit below one byte, an unknown policy, or a close code that a server
@@ -54,6 +57,10 @@ class OutboxPolicy:
                 f"not {self.overflow!r}."
             )
         check_close_code(self.close_code)
+
+    def without_drops(self) -> OutboxPolicy:
+        """The policy of a reader that must miss nothing: it is closed, and comes again."""
+        return OutboxPolicy(self.max_bytes, "close", TRY_AGAIN_LATER)
 
 
 class Verdict(Enum):
@@ -93,13 +100,14 @@ class Outbox(Generic[T, W]):
         "_awaited_count",
         "_discarded",
         "_entries",
-        "_policy",
         "dropped",
+        "policy",
         "size",
     )
 
     def __init__(self, policy: OutboxPolicy) -> None:
-        self._policy = policy
+        self.policy = policy
+        """What happens to what does not fit; it may be changed at any time."""
         self._entries: deque[Entry[T, W]] = deque()
         self._discarded = 0  # entries that are still there, and passed over
         self._awaited_count = 0
@@ -114,7 +122,7 @@ class Outbox(Generic[T, W]):
 
     def has_room(self, size: int, *, buffered: int = 0) -> bool:
         """Whether an item of so many bytes fits; `buffered` is as in `offer`."""
-        return self.size + size + ENTRY_BYTES <= self._policy.max_bytes - buffered
+        return self.size + size + ENTRY_BYTES <= self.policy.max_bytes - buffered
 
     def offer(self, item: T, size: int, *, buffered: int = 0, messages: int = 1) -> Verdict:
         """Queue an item, or apply the policy if it does not fit.
@@ -124,12 +132,12 @@ class Outbox(Generic[T, W]):
         share one place in the queue, and are dropped together.
         """
         size += ENTRY_BYTES
-        limit = self._policy.max_bytes - buffered
+        limit = self.policy.max_bytes - buffered
         if self.size and self.size + size > limit:
-            if self._policy.overflow == "close":
+            if self.policy.overflow == "close":
                 return Verdict.OVERFLOW
             can_make_room = self._awaited_count == 0 or self._awaited_bytes + size <= limit
-            if self._policy.overflow == "drop_newest" or not can_make_room:
+            if self.policy.overflow == "drop_newest" or not can_make_room:
                 self.dropped += messages
                 return Verdict.DROPPED
             self._drop_oldest(limit - size)

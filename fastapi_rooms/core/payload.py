@@ -34,13 +34,15 @@ def frame_of(data: bytes, *, binary: bool) -> bytes:
 class Payload:
     """One WebSocket message, text or binary. Immutable, and shared by all its receivers."""
 
-    __slots__ = ("_frame", "_text", "binary", "data")
+    __slots__ = ("_frame", "_text", "binary", "data", "framed")
 
     def __init__(self, data: bytes, *, binary: bool, text: str | None = None) -> None:
         self.data = data
         self.binary = binary
         self._text = text
         self._frame: bytes | None = None
+        self.framed: Payload | None = None
+        """The message as framed clients get it, if it is another and has been made."""
 
     @property
     def frame(self) -> bytes:
@@ -98,11 +100,13 @@ class Payload:
 class Batch:
     """Successive messages to the same members, whose frames are written at once."""
 
-    __slots__ = ("frame", "parts")
+    __slots__ = ("frame", "framed", "parts")
 
-    def __init__(self, parts: Sequence[Payload]) -> None:
+    def __init__(self, parts: Sequence[Payload], frame: bytes | None = None) -> None:
         self.parts = parts
-        self.frame = b"".join([part.frame for part in parts])
+        self.frame = b"".join([part.frame for part in parts]) if frame is None else frame
+        self.framed: Batch | None = None
+        """The messages as framed clients get them, once that has been made."""
 
 
 Outgoing = Payload | Batch

@@ -61,6 +61,15 @@ class AsgiTransport:
         self._stopped = False
 
     @property
+    def policy(self) -> OutboxPolicy:
+        """What happens when the client does not keep up."""
+        return self._outbox.policy
+
+    def never_drop(self) -> None:
+        """Close the client with 1013 where the policy would drop a message."""
+        self._outbox.policy = self._outbox.policy.without_drops()
+
+    @property
     def pending(self) -> int:
         """How many bytes the outbox counts. The server's own buffer is not known."""
         return self._outbox.size

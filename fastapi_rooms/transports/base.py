@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import Message
 
+from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Outgoing, Payload
 
 
@@ -30,8 +31,9 @@ class Transport(Protocol):
     block nor raise.
     """
 
-    name: str
-    """The kind of transport: `asgi` or `uvicorn`."""
+    @property
+    def name(self) -> str:
+        """The kind of transport: `asgi` or `uvicorn`."""
 
     fd: int | None
     """The file descriptor of the client's TCP socket, if a frame may be written to it right now.
@@ -40,11 +42,19 @@ class Transport(Protocol):
     only must pass the rest to `write` before anything else is written.
     """
 
-    receive: Callable[[], Awaitable[Message]]
-    """Returns the client's next ASGI event: `websocket.receive`, or a faster equivalent.
+    @property
+    def receive(self) -> Callable[[], Awaitable[Message]]:
+        """Returns the client's next ASGI event: `websocket.receive`, or a faster equivalent.
 
-    The faster one does not update `websocket.client_state`; its caller has to.
-    """
+        The faster one does not update `websocket.client_state`; its caller has to.
+        """
+
+    @property
+    def policy(self) -> OutboxPolicy:
+        """What happens when the client does not keep up."""
+
+    def never_drop(self) -> None:
+        """From now on, close the client with 1013 where its policy would drop a message."""
 
     @property
     def pending(self) -> int:

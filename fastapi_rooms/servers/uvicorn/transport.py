@@ -88,7 +88,6 @@ class UvicornTransport:
         "_open_state",
         "_outbox",
         "_paused",
-        "_policy",
         "_protocol",
         "_skipped",
         "_socket_fd",
@@ -97,6 +96,7 @@ class UvicornTransport:
         "_transport_write",
         "_writable",
         "fd",
+        "policy",
         "receive",
     )
 
@@ -130,7 +130,7 @@ class UvicornTransport:
         self._transport_write = transport.write
         self._conn = conn
         self._open_state = open_state
-        self._policy = policy
+        self.policy = policy
         self._on_overflow = on_overflow
         self._on_shutdown = on_shutdown
         self._on_lost = on_lost
@@ -161,6 +161,12 @@ class UvicornTransport:
             protocol.queue.get if has_starlettes_receive(websocket) else websocket.receive
         )
         setattr(conn, _ENCODE_METHODS[type(protocol).__name__], self._encode)
+
+    def never_drop(self) -> None:
+        """Close the client with 1013 where the policy would drop a message."""
+        self.policy = self.policy.without_drops()
+        if self._outbox is not None:
+            self._outbox.policy = self.policy
 
     @property
     def pending(self) -> int:
@@ -261,7 +267,7 @@ class UvicornTransport:
 
     def _get_outbox(self) -> _Frames:
         if self._outbox is None:
-            self._outbox = Outbox(self._policy)
+            self._outbox = Outbox(self.policy)
         return self._outbox
 
     def _enqueue(self, message: Outgoing) -> None:

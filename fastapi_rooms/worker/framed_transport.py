@@ -1,0 +1,127 @@
+"""The transport to a client that speaks the framing: another one, with the framing in front.
+
+A message is framed once for all of these clients, and what has no place in a room is not framed at
+all: they get the frame that all others get.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import Message
+
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.payload import Outgoing, Payload
+from fastapi_rooms.transports import Transport
+from fastapi_rooms.transports.write_loop import write
+from fastapi_rooms.types import Room
+from fastapi_rooms.wire import client_framing
+from fastapi_rooms.wire.client_framing import ClientResume, framed, framed_payload
+
+
+class FramedTransport:
+    """Writes to one client by another transport."""
+
+    fd: int | None = None  # so that every write comes here
+
+    __slots__ = (
+        "_inner",
+        "_resume_is_due",
+        "_unread",
+        "alias",
+        "joining",
+        "positions",
+        "replaying",
+    )
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+        self._resume_is_due = True
+        self._unread: Message | None = None
+        self.alias: Room = ""
+        """The name by which messages leave this client out, also when it comes again."""
+        self.positions: dict[Room, str] = {}
+        """The positions that it has brought, in the rooms that it has not joined again yet."""
+        self.joining = asyncio.Lock()
+        """Held by a join of rooms with a history: a second one of the same would double them."""
+        self.replaying: set[Room] = set()
+        """The rooms that are being replayed, and joined in the end."""
+
+    # The beginning.
+
+    def begin(self, token: str, first: Message | None) -> None:
+        """The client was given a token, and this is its first message, unless that is late."""
+        resume = None
+        if first is not None:
+            self._resume_is_due = False
+            text = first.get("text")
+            resume = client_framing.parse_resume(text)
+            if not client_framing.is_resume(text):
+                self._unread = first
+        resume = resume or ClientResume()
+        self.alias = client_framing.alias_of(resume.token or token)
+        self.positions = dict(resume.positions)
+
+    async def receive(self) -> Message:
+        """The client's next ASGI event. A resume frame that comes too late is passed over."""
+        message, self._unread = self._unread, None
+        if message is not None:
+            return message
+        message = await self._inner.receive()
+        if self._resume_is_due:
+            self._resume_is_due = False
+            if client_framing.is_resume(message.get("text")):
+                return await self._inner.receive()
+        return message
+
+    async def receive_first(self) -> Message:
+        """The client's first ASGI event, whatever it is."""
+        return await self._inner.receive()
+
+    # Writing.
+
+    def write(self, message: Outgoing, sent: int = 0) -> None:  # noqa: ARG002 -- there is no `fd`
+        write((self._inner,), framed(message), volatile=False)
+
+    def write_volatile(self, message: Outgoing) -> None:
+        write((self._inner,), framed(message), volatile=True)
+
+    async def send(self, payload: Payload) -> None:
+        await self._inner.send(framed_payload(payload))
+
+    # All else is the other's.
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    @property
+    def policy(self) -> OutboxPolicy:
+        return self._inner.policy
+
+    def never_drop(self) -> None:
+        self._inner.never_drop()
+
+    @property
+    def pending(self) -> int:
+        return self._inner.pending
+
+    @property
+    def dropped(self) -> int:
+        return self._inner.dropped
+
+    @property
+    def is_flushed(self) -> bool:
+        return self._inner.is_flushed
+
+    async def flush(self) -> bool:
+        return await self._inner.flush()
+
+    async def drain(self, timeout: float) -> None:
+        await self._inner.drain(timeout)
+
+    def stop(self) -> None:
+        self._inner.stop()
+
+    def abort(self) -> bool:
+        return self._inner.abort()
