@@ -64,6 +64,7 @@ from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap, WorkerLost
 from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
 from fastapi_rooms.worker.socket import Socket
@@ -128,6 +129,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .worker
     "Gap",
     "Health",
+    "Joined",
     "Listener",
     "RoomMessage",
     "Socket",

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.core.names import check_event, check_room, check_rooms, new_sid
 from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.patterns import check_pattern
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ConfigurationError, RequestError, RequestTimeout, UsageError
@@ -20,14 +21,17 @@ from fastapi_rooms.operators.remote import REPLIES, ROOMS, ServerReply
 from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
-from fastapi_rooms.worker.authorization import AuthorizeHandler, check_pattern
+from fastapi_rooms.worker.authorization import AuthorizeHandler
 from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.events import EventName, Handler
+from fastapi_rooms.worker.history_verbs import HistoryVerbs
 from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.listening import listening
 from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.resume import Resume
 
 
-class Namespace(BroadcastOperator):
+class Namespace(BroadcastOperator, HistoryVerbs):
     """Sockets and rooms that know nothing of those in other namespaces.
 
     It is the operator that addresses everyone in it, and a dependency too:
@@ -119,7 +123,12 @@ class Namespace(BroadcastOperator):
         )
 
     def listen(
-        self, *names: Room, everyone: bool = False, outbox: OutboxPolicy | None = None
+        self,
+        *names: Room,
+        everyone: bool = False,
+        outbox: OutboxPolicy | None = None,
+        since: str | None = None,
+        recent: int | None = None,
     ) -> AbstractAsyncContextManager[Listener]:
         """Hear what is sent to some rooms, without a socket, for the time of an `async with` block.
 
@@ -131,6 +140,9 @@ class Namespace(BroadcastOperator):
                 only that.
             outbox: how much may wait for this listener and what happens past that; the manager's
                 policy when left out. `close` ends the iteration with `ListenerOverflow`.
+            since: a position in one room with a history, as of `socket.join`; such as a
+                `Last-Event-ID`. `Listener.recovered` tells whether all since then is heard.
+            recent: how many of its last messages are heard first.
 
         Raises:
             AdapterUnavailable: the adapter did not confirm the rooms within the join timeout.
@@ -139,7 +151,7 @@ class Namespace(BroadcastOperator):
         if not (names or everyone):
             raise UsageError("listen() needs the name of at least one room, or everyone=True.")
         rooms = tuple(dict.fromkeys(check_rooms(names)))
-        return self._here.listen(rooms, outbox, everyone=everyone)
+        return listening(self._here, rooms, outbox, Resume(since, recent), everyone=everyone)
 
     def on(self, event: EventName) -> Callable[[Handler], Handler]:
         """Decorate a handler, plain or async, of what happens on this worker.
@@ -204,7 +216,7 @@ class Namespace(BroadcastOperator):
         def register(handler: AuthorizeHandler) -> AuthorizeHandler:
             return self._handlers.authorize(checked, handler)
 
-        checked = check_pattern(pattern)
+        checked = check_pattern(pattern, "authorize", "Look at the room's name in the handler.")
         return register
 
     @property

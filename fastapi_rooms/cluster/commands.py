@@ -100,6 +100,9 @@ class CommandTarget(Protocol[S]):
     def handle(self, event: str, args: list[Any]) -> Any:
         """Call the handler of a server-side event; returns what it does, or an awaitable."""
 
+    def forget_history(self, room: Room) -> None:
+        """Forget what was said in a room with a history."""
+
     def describe(self) -> dict[str, Any]:
         """What there is to know of this worker, as JSON values."""
 
@@ -139,6 +142,9 @@ class EmptyNamespace:
     def handle(self, event: str, args: list[Any]) -> Any:  # noqa: ARG002
         """There is no handler."""
         raise UsageError(f"There is no handler of {event!r} here.")
+
+    def forget_history(self, room: Room) -> None:
+        """Nothing is known of it here."""
 
     def describe(self) -> dict[str, Any]:
         """It knows of no worker."""
@@ -303,6 +309,16 @@ def emit(
             raise UsageError("A server-side event needs a name and a list of arguments.")
 
 
+def forget(
+    namespace: CommandTarget[Any],
+    target: Target,  # noqa: ARG001
+    arguments: Arguments,
+) -> None:
+    """Forget what was said in rooms with a history."""
+    for room in _rooms(arguments):
+        namespace.forget_history(room)
+
+
 def describe(
     namespace: CommandTarget[Any],
     target: Target,  # noqa: ARG001
@@ -320,6 +336,7 @@ COMMANDS: Mapping[str, Command] = {
     Verb.DISCONNECT: disconnect,
     Verb.ROOMS: rooms,
     Verb.EMIT: emit,
+    Verb.FORGET: forget,
     Verb.DESCRIBE: describe,
 }
 

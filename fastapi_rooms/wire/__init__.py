@@ -1,1 +1,5 @@
-"""What workers send each other: envelopes, their binary encoding, and an emitter's drafts."""
+"""What travels, as bytes.
+
+Between workers: envelopes, their binary encoding, and an emitter's drafts. To clients that ask for
+it: the framing by which they resume.
+"""

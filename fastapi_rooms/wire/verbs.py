@@ -25,5 +25,7 @@ class Verb(StrEnum):
     """Return the names of rooms of a namespace: all, or `limit` at most, and without `sids`."""
     EMIT = "emit"
     """Call the handler of a server-side event."""
+    FORGET = "forget"
+    """Forget the messages of rooms with a history, as the carrier has."""
     DESCRIBE = "describe"
     """Return the version, host, uptime and so on of the worker; see `Worker`."""

@@ -1,28 +1,37 @@
 """This worker: its sockets, their rooms, and what reaches them.
 
-settings         the manager's settings, which its namespaces share
-runtime          what the namespaces share: adapter, settings, and the present run
-run              one run, from start to close: interest, messages out, messages in, the drain
-confirmation     waiting for the adapter to confirm joins, or admitting clients without
-local_namespace  a namespace on this worker: everything meets here
-namespaces       which namespaces there are, and how long
-clients          who is connected to one
-handlers         what the application has registered for one
-connection       a client, from `rooms.connect` to the end of its block
-blocks           what is entered by `async with`, and says so
-refusals         how a client is refused
-causes           what an exception that ends the block consists of
-socket           the client as its endpoint sees it
-listener         a room without a socket
-room_message     the messages it gets
-fanout           from a broadcast to the members of its rooms
-burst            messages that are written together, in as few writes as possible
-overload         messages of other workers that were dropped, as too many came
-doubts           messages that a worker can hardly have sent, though they bear its name
-joins            from a `join` to the socket in its rooms, and the leaves that come meanwhile
-authorization    the handlers that are asked before a join
-events           the handlers that are told of joins, leaves and gaps
-gaps             what a namespace may have missed during an outage
-disconnects      sockets that are about to be closed
-drain            closes everyone, spread over a window
+settings          the manager's settings, which its namespaces share
+runtime           what the namespaces share: adapter, settings, and the present run
+run               one run, from start to close: interest, messages out, messages in, the drain
+confirmation      waiting for the adapter to confirm joins, or admitting clients without
+local_namespace   a namespace on this worker: everything meets here
+namespaces        which namespaces there are, and how long
+clients           who is connected to one
+handlers          what the application has registered for one
+connection        a client, from `rooms.connect` to the end of its block
+blocks            what is entered by `async with`, and says so
+refusals          how a client is refused
+causes            what an exception that ends the block consists of
+socket            the client as its endpoint sees it
+listener          a room without a socket
+listening         the block in which one listens
+room_message      the messages it gets
+fanout            from a broadcast to the members of its rooms
+burst             messages that are written together, in as few writes as possible
+overload          messages of other workers that were dropped, as too many came
+doubts            messages that a worker can hardly have sent, though they bear its name
+joins             from a `join` to the socket in its rooms, and the leaves that come meanwhile
+recovery          what is different for rooms with a history
+resume            what somebody who joins one asks for, and gets
+framing           all of them in a namespace, and what they are told beside messages
+framed_transport  the transport to one
+hello             the beginning of a connection with a client that speaks the framing
+replay            what a socket is sent of what was said before it is in
+declaring         tells those who are no workers which rooms have one
+history_verbs     what a namespace offers for them
+authorization     the handlers that are asked before a join
+events            the handlers that are told of joins, leaves and gaps
+gaps              what a namespace may have missed during an outage
+disconnects       sockets that are about to be closed
+drain             closes everyone, spread over a window
 """

@@ -13,8 +13,7 @@ from typing import TypeVar
 
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms.core.names import check_room, plain
-from fastapi_rooms.errors import ClientError, ConfigurationError, InvalidRoomName, JoinRefused
+from fastapi_rooms.errors import ClientError, JoinRefused
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.socket import Socket
 
@@ -24,25 +23,6 @@ AuthorizeHandler = TypeVar(
     "AuthorizeHandler", bound=Callable[[Socket, Room], bool | Awaitable[bool]]
 )
 """A handler: `(socket, room) -> bool`, plain or async."""
-
-
-def check_pattern(pattern: object) -> str:
-    """Return a pattern, or raise `ConfigurationError` for one that cannot mean what it says."""
-    text = plain(pattern) if isinstance(pattern, str) else ""
-    beginning = text.removesuffix("*")
-    try:
-        if text != "*":
-            check_room(beginning)
-    except InvalidRoomName as error:
-        raise ConfigurationError(f"authorize({pattern!r}) matches no room. {error}") from None
-    start, star, _ = beginning.partition("*")
-    if star:
-        raise ConfigurationError(
-            f"authorize({text!r}) leaves open what it seems to guard: only at the end of a pattern "
-            f"a * stands for any rest of a name. Guard {start + '*'!r} instead, and look at the "
-            "room's name in the handler."
-        )
-    return text
 
 
 def matches(pattern: str, room: Room) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import chain
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi_rooms.core.payload import Batch, Outgoing, Payload
 from fastapi_rooms.transports.base import Transport
@@ -96,6 +96,8 @@ class Burst:
         self._segment = 0
         self._finished = False
         self._waiting: list[asyncio.Future[None]] = []
+        self.marks: dict[Hashable, Any] = {}
+        """What has been noted of it, by whoever sent the messages."""
 
     def key(self, flow: Hashable, version: int, *, volatile: bool) -> Hashable:
         """What a group is found by.

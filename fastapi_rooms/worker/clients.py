@@ -56,6 +56,13 @@ class Clients:
         # No step of Python's for each: it may be everyone, in one turn of the event loop.
         return list(map(_SOCKET, map(self._by_sid.__getitem__, sids)))
 
+    def lost(self, socket: Socket) -> None:
+        """The client of a socket is gone: its connection sees to that it leaves."""
+        socket.is_lost = True
+        client = self.get(socket.sid)
+        if client is not None and client.socket is socket:
+            client.lost()
+
     def is_in(self, socket: Socket) -> bool:
         """Whether a socket is in, and not about to be closed."""
         if socket.sid in self.disconnects:

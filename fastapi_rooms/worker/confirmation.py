@@ -24,8 +24,10 @@ class Confirmation:
         self._timeout = settings.join_timeout
         self._admits = settings.admits
 
-    async def wait(self, channels: Collection[Channel]) -> None:
+    async def wait(self, channels: Collection[Channel], *, surely: bool = False) -> None:
         """Return when channels are confirmed, or, to admit, wanted while the carrier is away.
+
+        `surely`: nobody is admitted without, as these are rooms in which nothing may be missed.
 
         It is away when its health says so; else, where it does not answer, when the time is up. One
         that refuses is not away.
@@ -33,7 +35,8 @@ class Confirmation:
         Raises:
             AdapterUnavailable: they were refused, or not confirmed in time.
         """
-        if self._admits:
+        admits = self._admits and not surely
+        if admits:
             away = {channel for channel in channels if self._is_away(channel)}
             if away:
                 self._adapter.want(away)
@@ -44,7 +47,7 @@ class Confirmation:
             async with asyncio.timeout(self._timeout):
                 await self._adapter.subscribe(channels)
         except TimeoutError:
-            if not self._admits:
+            if not admits:
                 raise self._too_late() from None
             self._adapter.want(channels)
 

@@ -28,9 +28,11 @@ from fastapi_rooms.errors import (
     SocketClosed,
 )
 from fastapi_rooms.servers import open_transport
+from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.blocks import AsyncBlock
 from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
+from fastapi_rooms.worker.hello import framed_for, say_hello
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.refusals import (
     HTTP_STATUS_BASE,
@@ -106,7 +108,7 @@ class Connection(AsyncBlock):
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._accept_client()
         runtime = self._namespace.runtime
-        self.transport = open_transport(
+        transport = open_transport(
             self._websocket,
             self._namespace.outbox,
             self._overflowed,
@@ -114,11 +116,15 @@ class Connection(AsyncBlock):
             runtime.run.begin_drain,
             direct_writes=runtime.settings.direct_writes,
         )
+        framed = framed_for(self._websocket, transport) if self._accepted else None
+        self.transport: Transport = framed or transport
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data
         )
         self._beside.append(self)
         try:
+            if framed is not None and not await say_hello(self._websocket, framed):
+                self.lost()
             await self._namespace.enter(self)
         except BaseException as error:
             self._end()
@@ -312,7 +318,7 @@ class Connection(AsyncBlock):
 
     def _overflowed(self) -> None:
         """The transport has dropped all that waited, as the client does not read."""
-        policy = self._namespace.outbox
+        policy = self.transport.policy
         if self._begin_closing(policy.close_code, "too slow", flush=False):
             logger.info(
                 "%s was closed (%d): more than %d bytes waited for it to read, where each message "

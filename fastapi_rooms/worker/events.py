@@ -54,6 +54,9 @@ class Gap(_InNamespace):
 
     The worker was cut off from them, or they sent more than it could write to its clients. What
     local members sent to each other is not affected. Times are seconds since the epoch.
+
+    What was missed in a room with a history is read again. Such a room has a gap only where that
+    cannot be known any more, of its own: both times are then when this was found out.
     """
 
     since: float

@@ -18,7 +18,8 @@ waits for room. What other workers send is dropped when there is none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
 
 from fastapi_rooms.core.backlog import MEMBER_BYTES, Backlog
 from fastapi_rooms.core.costs import ENTRY_BYTES
@@ -115,6 +116,21 @@ class Fanout:
             return True
         taken, _ = self._queue(members, target, payload, volatile=volatile, refuse=True)
         return taken
+
+    def mark(self, key: Hashable, value: Any) -> None:
+        """Note something of the message that was taken last, if it waits to be written.
+
+        Of those that are written together the first counts.
+        """
+        if self._collecting is not None:
+            self._collecting.marks.setdefault(key, value)
+
+    def marked(self, key: Hashable) -> Any:
+        """What was noted of the first message that is not written yet; `None` if there is none."""
+        for burst in (self._writing, self._collecting):
+            if burst is not None and key in burst.marks:
+                return burst.marks[key]
+        return None
 
     async def written(self) -> None:
         """Return when all that waits now has been written."""

@@ -11,6 +11,7 @@ from fastapi_rooms import concurrency
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.events import Gap
+from fastapi_rooms.worker.run import Run
 from fastapi_rooms.worker.runtime import Runtime
 
 
@@ -49,10 +50,14 @@ def gap_of(
         yield Gap(outage.since, outage.until, tuple(missed))
 
 
-def tell_gap(steps: Iterator[Gap | None], tell: Callable[[Gap], None]) -> None:
-    """Tell the gap that `gap_of` finds: at once, or after as many turns as it takes."""
+def tell_gap(steps: Iterator[Gap | None], tell: Callable[[Gap], None], run: Run) -> None:
+    """Tell the gap that `gap_of` finds: at once, or after as many turns as it takes.
+
+    One that is found when the run is over is told to nobody.
+    """
     for gap in steps:
         if gap is None:
-            asyncio.get_running_loop().call_soon(tell_gap, steps, tell)
+            asyncio.get_running_loop().call_soon(tell_gap, steps, tell, run)
             return
-        tell(gap)
+        if not run.closed:
+            tell(gap)

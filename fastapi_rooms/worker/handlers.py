@@ -11,6 +11,8 @@ from threading import RLock
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
+from fastapi_rooms.adapters.history import Retention
+from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import ConfigurationError, UsageError
 from fastapi_rooms.worker.authorization import Authorization, AuthorizeHandler
 from fastapi_rooms.worker.events import EventHandlers, EventName, Handler
@@ -26,7 +28,15 @@ class HandlersListener(Protocol):
 class Handlers:
     """The handlers of one namespace. They belong to no run, and clones of a manager share them."""
 
-    __slots__ = ("__weakref__", "_registry", "authorization", "events", "namespace", "server_side")
+    __slots__ = (
+        "__weakref__",
+        "_registry",
+        "authorization",
+        "events",
+        "history",
+        "namespace",
+        "server_side",
+    )
 
     def __init__(self, namespace: str, registry: HandlerRegistry) -> None:
         self.namespace = namespace
@@ -35,11 +45,13 @@ class Handlers:
         """Of what happens on this worker."""
         self.authorization = Authorization()
         """Asked before a socket joins."""
+        self.history: Patterns[Retention] = Patterns()
+        """Which rooms remember, and how much."""
         self.server_side: dict[str, Callable[..., Any]] = {}
         """Of what other workers `server_side_emit`, by the event."""
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.authorization or self.server_side)
+        return bool(self.events or self.authorization or self.server_side or self.history)
 
     @property
     def lock(self) -> RLock:
@@ -67,6 +79,11 @@ class Handlers:
         self.authorization.add(pattern, handler)
         self._registry.changed(self)
         return handler
+
+    def keep_history(self, pattern: str, retention: Retention) -> None:
+        """See `Namespace.history`."""
+        self.history.declare(pattern, retention)
+        self._registry.changed(self)
 
     def on_server_side(self, event: str, handler: Handler) -> Handler:
         """See `Namespace.on_server_side`."""

@@ -9,14 +9,22 @@ socket has left, or was taken out of, since the join was asked for is not joined
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from starlette.websockets import WebSocketDisconnect
 
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.core.membership import Membership
-from fastapi_rooms.errors import SocketClosed, TooManyRooms
+from fastapi_rooms.errors import SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.worker.authorization import Authorization
 from fastapi_rooms.worker.events import Events
+from fastapi_rooms.worker.framed_transport import FramedTransport
+from fastapi_rooms.worker.recovery import Recovery
+from fastapi_rooms.worker.replay import Replay, fits, joined_by, send_paced
+from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket, has_left
 
@@ -96,6 +104,7 @@ class Joins:
         members: Membership[Transport],
         events: Events,
         authorization: Authorization,
+        recovery: Recovery,
         is_in: Callable[[Socket], bool],
     ) -> None:
         self._namespace = namespace
@@ -103,15 +112,24 @@ class Joins:
         self._members = members
         self._events = events
         self._authorization = authorization
+        self._recovery = recovery
         self._is_in = is_in
         self.pending = PendingJoins()
         """Those that are under way."""
 
-    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
-        """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
+    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
+        """Put a socket into rooms, if it may, once the adapter has confirmed all of them.
+
+        What is to be replayed is sent to it in the turn in which it is put in: so nothing newer
+        comes before it.
+        """
         new = self._new_rooms(socket, rooms)
+        if isinstance(socket._transport, FramedTransport):
+            resume = replace(resume, brought=socket._transport.positions)
         if not new:
-            return
+            if resume.is_asked and not socket.is_lost:
+                raise UsageError(f"{socket} is in {rooms!r} already: nothing can be replayed.")
+            return Joined(positions=self._recovery.positions(rooms))
         pending = self.pending
         join = pending.begin((socket,), new)
         try:
@@ -120,15 +138,97 @@ class Joins:
                 self._check_in(socket)
                 new = join.rooms_of(socket)
                 if not new:
-                    return
+                    return Joined()
             run, channels = self._runtime.run, self._channels_of(new)
-            await self._runtime.attribute(run.acquire(channels))
+            opened = await self.acquire(channels, new, resume)
             try:
-                self._add(socket, join.rooms_of(socket))
+                return await self._replay_and_add(socket, join, opened, resume)
             finally:
+                self._recovery.close(opened)
                 run.release(channels)  # ours; `_add` has the socket's held
         finally:
             pending.end(join)
+
+    async def acquire(
+        self, channels: list[Channel], rooms: tuple[Room, ...], resume: Resume
+    ) -> tuple[Room, ...]:
+        """Hold channels, and have the recoverable ones among the rooms known up to their ends."""
+        run, recovery = self._runtime.run, self._recovery
+        if not recovery and not resume.is_asked:
+            await self._runtime.attribute(run.acquire(channels))
+            return ()
+        recoverable = recovery.recoverable(rooms, resume)
+        await self._runtime.attribute(run.acquire(channels, surely=bool(recoverable)))
+        try:
+            await recovery.open(recoverable, resume)
+        except BaseException:
+            run.release(channels)
+            raise
+        return recoverable
+
+    async def _replay_and_add(
+        self, socket: Socket, join: PendingJoin, opened: tuple[Room, ...], resume: Resume
+    ) -> Joined:
+        transport = socket._transport
+        if opened and isinstance(transport, FramedTransport):
+            async with transport.joining:
+                await self._recovery.written()  # what was sent to it before, as that it has left
+                opened = tuple(room for room in opened if room not in self._rooms_of(socket))
+                transport.replaying.update(opened)
+                try:
+                    return await self._replay(socket, join, opened, resume)
+                finally:
+                    transport.replaying.clear()
+        if resume.is_asked:
+            return await self._replay(socket, join, opened, resume)
+        self._add(socket, join.rooms_of(socket))
+        return Joined(positions=self._recovery.positions(opened))
+
+    async def _replay(
+        self, socket: Socket, join: PendingJoin, opened: tuple[Room, ...], resume: Resume
+    ) -> Joined:
+        self._check_in(socket)
+        if socket.is_lost:
+            return Joined(positions=self._recovery.positions(opened))
+        transport = socket._transport
+        replays = self._recovery.replays(socket, transport, opened, resume)
+        try:
+            await send_paced(replays, transport, partial(self._check_in, socket))
+            self._put_in(socket, join.rooms_of(socket), replays)
+        except WebSocketDisconnect:
+            self._check_in(socket)
+            return Joined()
+        except BaseException:
+            for replay in replays:
+                replay.cancel()
+            raise
+        return joined_by(replays, self._recovery.positions(opened))
+
+    def _put_in(self, socket: Socket, rooms: tuple[Room, ...], replays: list[Replay]) -> None:
+        """Put a socket into rooms, behind what is to be replayed."""
+        self._check_in(socket)
+        if replays and not socket.is_lost:
+            self._runtime.settings.check_rooms(self._members.sids[socket.sid], rooms)
+        for replay in replays:
+            if replay.room in rooms:
+                replay.finish()
+            else:
+                replay.cancel()
+        self._add(socket, rooms)
+
+    def _add_at_once(self, socket: Socket, join: PendingJoin, opened: tuple[Room, ...]) -> None:
+        """Put a socket into rooms. A framed client goes on where it was, if that is not far."""
+        transport, new = socket._transport, self._new_rooms(socket, join.rooms_of(socket))
+        replays: list[Replay] = []
+        if isinstance(transport, FramedTransport):
+            resume = Resume(brought=transport.positions)
+            new = tuple(room for room in new if room not in transport.replaying)  # it will be in
+            rooms = [room for room in opened if room in new]
+            replays = self._recovery.replays(socket, transport, rooms, resume)
+            for replay in replays:
+                if not fits(replay.cost, transport):
+                    replay.lose()
+        self._put_in(socket, new, replays)
 
     def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
         """Put sockets into rooms; what it returns is to be awaited, and done when they are in.
@@ -150,17 +250,20 @@ class Joins:
                 return  # so that nothing is subscribed to here, where nobody is to join
             self._runtime.settings.check_rooms((), rooms)  # else each would be asked in vain
             run, channels = self._runtime.run, self._channels_of(rooms)
-            await self._runtime.attribute(run.acquire(channels))
+            opened = await self.acquire(channels, rooms, Resume())
             try:
+                if self._recovery.framed:
+                    await self._recovery.written()
                 async for some in in_slices(sockets, weight=len(rooms)):
                     for socket in some:
                         try:
-                            self._add(socket, self._new_rooms(socket, join.rooms_of(socket)))
+                            self._add_at_once(socket, join, opened)
                         except SocketClosed:
                             pass
                         except TooManyRooms as error:
                             full = error
             finally:
+                self._recovery.close(opened)
                 run.release(channels)
         finally:
             pending.end(join)
@@ -194,9 +297,14 @@ class Joins:
         if socket.is_lost:
             return
         self._runtime.settings.check_rooms(self._members.sids[socket.sid], new)
+        if self._recovery and any(map(self._recovery.keeps, new)):
+            socket._transport.never_drop()  # a hole would be a lie; it comes again, and goes on
         joined = self._members.join(socket.sid, new)
         self._runtime.run.hold(self._channels_of(joined.rooms))
         self._events.joined(socket, joined)
+
+    def _rooms_of(self, socket: Socket) -> Collection[Room]:
+        return self._members.sids[socket.sid] if self._is_in(socket) else ()
 
     def _check_in(self, socket: Socket) -> None:
         if not (self._is_in(socket) or socket.is_lost):

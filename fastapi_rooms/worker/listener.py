@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 
 from fastapi_rooms.core.costs import ENTRY_BYTES
@@ -28,6 +28,8 @@ class Listener(AsyncIterator[RoomMessage]):
         self._codec = codec
         self.rooms = rooms
         """The rooms listened to."""
+        self.recovered: bool | None = None
+        """Whether everything since the position that was given is heard; `None` if none was."""
         self._policy = policy
         self._waiting: Outbox[RoomMessage, None] = Outbox(policy)
         self._arrived = asyncio.Event()
@@ -45,20 +47,22 @@ class Listener(AsyncIterator[RoomMessage]):
         payload: Payload,
         made: dict[Room, RoomMessage] | None = None,
         places: Mapping[Room, int] | None = None,
+        position: str | None = None,
     ) -> bool:
         """Take a message that was sent to one of the rooms, or to everyone.
 
         Returns whether the listener has ended by it, as more would wait than it may have.
 
         `made` is what other listeners have made of it: the first that hears it in a room makes one
-        for all of them. `places` has the place of each of the target's rooms.
+        for all of them. `places` has the place of each of the target's rooms. `position` is the
+        message's own, in a recoverable room.
         """
         if self._overflowed or self._closed:  # a busy room would never let it end
             return False
         room = self._first_of(target.rooms or (), places)
         message = made.get(room) if made is not None else None
         if message is None:
-            message = message_of(room, payload, self._codec)
+            message = message_of(room, payload, self._codec, position)
             if made is not None:
                 made[room] = message
         verdict = self._waiting.offer(message, len(payload.data))
@@ -110,6 +114,7 @@ class Listeners:
     def __init__(self) -> None:
         self._members: Membership[Listener] = Membership()
         self._keys: dict[Listener, str] = {}
+        self._releases: dict[Listener, Callable[[], None]] = {}
         self._of_everyone: dict[Listener, None] = {}
         self._numbers = itertools.count()
 
@@ -126,36 +131,50 @@ class Listeners:
         rooms: tuple[Room, ...],
         policy: OutboxPolicy,
         codec: JsonCodec,
+        release: Callable[[], None],
         *,
         everyone: bool = False,
     ) -> Listener:
-        """A new listener of some rooms, and of what is sent to everyone if it is to be."""
+        """A new listener of some rooms, and of what is sent to everyone if it is to be.
+
+        `release` is called when it is removed: by an overflow, or at the end of its block.
+        """
         listener, key = Listener(rooms, policy, codec), str(next(self._numbers))
         self._keys[listener] = key
+        self._releases[listener] = release
         self._members.add(key, listener)
         self._members.join(key, rooms)
         if everyone:
             self._of_everyone[listener] = None
         return listener
 
-    def remove(self, listener: Listener) -> bool:
-        """End a listener; returns whether it was one."""
+    def remove(self, listener: Listener) -> None:
+        """End a listener, unless it has ended."""
         listener.close()
         self._of_everyone.pop(listener, None)
         key = self._keys.pop(listener, None)
         if key is not None:
             self._members.remove(key)
-        return key is not None
+            self._releases.pop(listener)()
 
-    def offer(self, target: Target, payload: Payload) -> list[Listener]:
+    def forget(self) -> None:
+        """Forget those of an event loop that is gone."""
+        self._members.clear()
+        self._keys.clear()
+        self._releases.clear()
+        self._of_everyone.clear()
+
+    def offer(self, target: Target, payload: Payload, position: str | None = None) -> None:
         """Give a message to the listeners of the rooms it is sent to, or of everyone.
 
-        Returns those that have ended by it. They are still here: `remove` them.
+        Those that it is too much for end by it.
         """
         made: dict[Room, RoomMessage] = {}
         places = _places(target.rooms or ())
         listeners = self._of_everyone if target.rooms is None else self._members.resolve(target)
-        return [one for one in listeners if one.offer(target, payload, made, places)]
+        ended = [one for one in listeners if one.offer(target, payload, made, places, position)]
+        for listener in ended:
+            self.remove(listener)
 
     def drainables(self) -> list[Drainable]:
         """All of them, to be drained."""

@@ -7,9 +7,8 @@ broadcasts from here and from other workers are delivered, and commands find wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
@@ -24,6 +23,8 @@ from fastapi_rooms.errors import AdapterUnavailable, SidInUse
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
+from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
@@ -31,7 +32,9 @@ from fastapi_rooms.worker.events import Events, Gap, WorkerLost
 from fastapi_rooms.worker.gaps import gap_of, tell_gap
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.joins import Joins
-from fastapi_rooms.worker.listener import Listener, Listeners
+from fastapi_rooms.worker.listener import Listeners
+from fastapi_rooms.worker.recovery import Recovery
+from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
 
@@ -62,11 +65,23 @@ class LocalNamespace:
         self.clients = self._clients = Clients(name)
         """Who is connected to it here."""
         self._members: Membership[Transport] = Membership()
-        self._listeners = Listeners()
+        self.listeners = self._listeners = Listeners()
+        """The listeners here."""
         self.events = Events(handlers.events, WeakMethod(self.settle))
-        self._joins = Joins(
-            name, runtime, self._members, self.events, handlers.authorization, self._clients.is_in
+        self.recovery = Recovery(
+            name, runtime, self._members, self._listeners, handlers.history, WeakMethod(self.tell)
         )
+        """What is done for its recoverable rooms."""
+        self.joins = self._joins = Joins(
+            name,
+            runtime,
+            self._members,
+            self.events,
+            handlers.authorization,
+            self.recovery,
+            self._clients.is_in,
+        )
+        """Brings sockets into rooms."""
         self.handlers = self._handlers = handlers
         """What the application has registered for it."""
         self._channel = runtime.channels.of_namespace(name)
@@ -118,6 +133,9 @@ class LocalNamespace:
         run.check_size(payload)
         if target.rooms == ():
             return
+        if self._handlers.history and not (local or volatile) and self.recovery.takes(target):
+            await self.recovery.send(target, payload)
+            return
         if run.fanout.is_full and not volatile:  # that is skipped instead
             await run.fanout.room()
         accepted: Awaitable[object] | None = None
@@ -128,11 +146,13 @@ class LocalNamespace:
             raise self._runtime.own(error) from error.__cause__
         finally:  # the members here get it even if the adapter raises
             if self._listeners:
-                self._offer(target, payload)
+                self._listeners.offer(target, payload)
             delivery = run.fanout.send(self._members, target, payload, volatile=volatile)
         try:
             if accepted is not None:
                 await accepted
+            if delivery is not None:
+                await delivery.written()
         except asyncio.CancelledError:
             if delivery is not None:
                 delivery.cancel()
@@ -141,8 +161,6 @@ class LocalNamespace:
             if delivery is not None:
                 await delivery.written()
             raise self._runtime.own(error) from error.__cause__
-        if delivery is not None:
-            await delivery.written()
         if run.spend_turn(payload):
             await asyncio.sleep(0)
 
@@ -150,67 +168,43 @@ class LocalNamespace:
         self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None
     ) -> T:
         """Have workers carry out a request: see `Cluster.request`."""
-        if timeout is None:
-            timeout = self._runtime.settings.request_timeout
-        result = self._runtime.run.cluster.request(self.name, request, reader, timeout)
-        return await self._runtime.attribute(result)
+        return await self._runtime.request(self.name, request, reader, timeout)
 
     # What arrives, from here or from another worker.
 
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         """Deliver a message of another worker to this worker's members and listeners."""
+        if self.recovery and not volatile:
+            self.recovery.received_plain(target)
         if self._listeners:
-            self._offer(target, payload)
+            self._listeners.offer(target, payload)
         run = self._runtime.running
         if not run.fanout.receive(self._members, target, payload, volatile=volatile):
             run.overload.dropped(self, target)
+
+    def received_in_place(self, placed: InPlace, message: Broadcast) -> None:
+        """Deliver a message of a recoverable room, unless it was delivered."""
+        if not self.recovery.received(placed, message):
+            self._runtime.running.overload.dropped(self, message.target)
 
     async def written(self) -> None:
         """Return when all earlier broadcasts are with the sockets they are for."""
         await self._runtime.running.fanout.written()
 
-    @asynccontextmanager
-    async def listen(
-        self, rooms: tuple[Room, ...], outbox: OutboxPolicy | None, *, everyone: bool = False
-    ) -> AsyncIterator[Listener]:
-        """Have a listener among the members of some rooms, for the time of the block."""
-        run = self._runtime.run
-        channels = (self._channel, *self._channels_of(rooms))
-        await self._runtime.attribute(run.acquire(channels))
-        listener = self._listeners.add(rooms, outbox or self.outbox, self.json, everyone=everyone)
-        self.settle()
-        try:
-            yield listener
-        finally:
-            self._end(listener)
-
-    def _offer(self, target: Target, payload: Payload) -> None:
-        """Give a message to the listeners, and end those that it is too much for."""
-        for listener in self._listeners.offer(target, payload):
-            self._end(listener)
-
-    def _end(self, listener: Listener) -> None:
-        """End a listener, unless it has ended: by an overflow, or as the manager was closed."""
-        if self._listeners.remove(listener):
-            self._runtime.release((self._channel, *self._channels_of(listener.rooms)))
-        self.settle()
-
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""
-        rooms = (self.rooms, self._listeners.rooms)
-        run = self._runtime.running
+        run, rooms = self._runtime.running, self.recovery.outage(outage)
+        steps = gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime)
+        tell_gap(steps, self.tell, run)
 
-        def tell(gap: Gap) -> None:
-            if not run.closed:  # it was found many turns later
-                self.events.emit("gap", gap._in(self.namespace))
-
-        tell_gap(gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime), tell)
+    def tell(self, gap: Gap) -> None:
+        """Tell the handlers of a gap."""
+        self.events.emit("gap", gap._in(self.namespace))
 
     def missed(self, since: float, until: float, rooms: set[Room] | None) -> None:
         """Tell the handlers that messages to these rooms, or to everyone, were dropped here."""
         names = self.rooms if rooms is None else rooms
-        gap = Gap(since, until, tuple(name for name in names if name not in self.sids))
-        self.events.emit("gap", gap._in(self.namespace))
+        self.tell(Gap(since, until, tuple(name for name in names if name not in self.sids)))
 
     @property
     def wants_losses(self) -> bool:
@@ -241,6 +235,7 @@ class LocalNamespace:
         self.settle()
         self._members.add(socket.sid, client.transport)
         self._members.join(socket.sid, (socket.sid,))
+        self.recovery.framed.add(socket.sid, client.transport)
         self.events.emit("connect", socket)
 
     def exit(self, client: Client) -> bool:
@@ -248,6 +243,7 @@ class LocalNamespace:
         socket = client.socket
         if not self._clients.remove(client):
             return False
+        self.recovery.framed.remove(socket.sid)
         pending = self._clients.disconnects.pop(socket.sid)
         left = self._members.remove(socket.sid) if pending is None else pending.left
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
@@ -270,10 +266,14 @@ class LocalNamespace:
         """The rooms a socket is in: none once it has left, whoever has its sid then."""
         return self.sids[socket.sid] if self._clients.is_in(socket) else frozenset()
 
-    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
         """Put a socket into rooms, if it may, once the adapter has confirmed all of them."""
         self._runtime.check_here()
-        await self._joins.join(socket, rooms)
+        return await self._joins.join(socket, rooms, resume)
+
+    def position_of(self, room: Room) -> str | None:
+        """Up to where the members of a recoverable room have been written to here."""
+        return self.recovery.written_position(room)
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take a socket out of rooms, but not out of its own."""
@@ -287,10 +287,7 @@ class LocalNamespace:
 
     def lost(self, socket: Socket) -> None:
         """Take a socket out whose client is gone."""
-        socket.is_lost = True
-        client = self._clients.get(socket.sid)
-        if client is not None and client.socket is socket:
-            client.lost()
+        self._clients.lost(socket)
 
     # What commands call, on whichever worker they were given.
 
@@ -320,8 +317,8 @@ class LocalNamespace:
         by_sid = {socket.sid: socket for socket in sockets if self._clients.is_in(socket)}
         self._joins.pending.leave_all(by_sid.values(), rooms)
         for room, sids, deleted in self._members.leave_all(by_sid, rooms):
-            (channel,) = self._channels_of((room,))
-            self._runtime.release([channel] * len(sids))
+            self._runtime.release(self._channels_of((room,)) * len(sids))
+            self.recovery.left(room, sids)
             self.events.departed(room, map(by_sid.__getitem__, sids), deleted=deleted)
 
     def disconnect_all(self, sockets: Iterable[Socket], code: int, reason: str) -> Awaitable[None]:
@@ -339,6 +336,9 @@ class LocalNamespace:
 
     def handle(self, event: str, args: list[Any]) -> Any:
         return self._handlers.server_side_handler(event)(*args)
+
+    def forget_history(self, room: Room) -> None:
+        self.recovery.forgotten(room)
 
     def describe(self) -> dict[str, Any]:
         return describe(self._runtime.run.cluster.uptime, list(self._runtime.namespaces.values()))
@@ -358,14 +358,17 @@ class LocalNamespace:
             self.exit(client)
         self._joins.forget()
         self._listeners.close()
-        await self.events.close(self._runtime.settings.drain_schedule.timeout)
+        timeout = self._runtime.settings.drain_schedule.timeout
+        await self.events.close(timeout)
+        await self.recovery.stop(timeout)
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
         self._clients.clear()
         self._members.clear()
         self._joins.forget()
-        self._listeners = Listeners()
+        self._listeners.forget()
+        self.recovery.forget()
         self.events.forget()
         self.settle()
 

@@ -53,6 +53,9 @@ class RoomMessage(_Heard):
     """
     binary: bool = False
     """Whether it was sent as bytes rather than text."""
+    position: str | None = None
+    """Where it is in a recoverable room: give it as `since` to go on behind it. `None` elsewhere.
+    """
 
     @property
     def bytes(self) -> bytes:
@@ -67,19 +70,25 @@ class RoomMessage(_Heard):
 # A frozen dataclass sets its attributes by name, which takes twice as long, and there is a message
 # for each that a listener hears.
 _new = object.__new__
-_set_room, _set_text, _set_binary = (
-    vars(RoomMessage)[name].__set__ for name in ("room", "text", "binary")
+_set_room, _set_text, _set_binary, _set_position = (
+    vars(RoomMessage)[name].__set__ for name in ("room", "text", "binary", "position")
 )
 _set_payload, _set_codec = (vars(_Heard)[name].__set__ for name in ("_payload", "_codec"))
 
 
-def message_of(room: Room, payload: Payload, codec: JsonCodec = DEFAULT_JSON) -> RoomMessage:
+def message_of(
+    room: Room,
+    payload: Payload,
+    codec: JsonCodec = DEFAULT_JSON,
+    position: str | None = None,
+) -> RoomMessage:
     """A message that was heard in a room; `codec` is what its `json` reads by."""
     message = _new(RoomMessage)
     _set_room(message, room)
     _set_payload(message, payload)
     _set_codec(message, codec)
     _set_binary(message, payload.binary)
+    _set_position(message, position)
     text = payload._text
     if text is not None:  # else it may never be asked for
         _set_text(message, text)

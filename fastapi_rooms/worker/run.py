@@ -34,8 +34,9 @@ from fastapi_rooms.errors import (
 )
 from fastapi_rooms.servers import on_server_shutdown
 from fastapi_rooms.types import Channel
-from fastapi_rooms.wire import codec
+from fastapi_rooms.wire import codec, kept
 from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.confirmation import Confirmation
 from fastapi_rooms.worker.doubts import Doubts
 from fastapi_rooms.worker.drain import Drain, Drainable
@@ -60,6 +61,9 @@ class ManagedNamespace(ToldOfLosses, Protocol):
 
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         """Deliver a message of another worker to this worker's members and listeners."""
+
+    def received_in_place(self, placed: InPlace, message: Broadcast) -> None:
+        """Deliver a message of a recoverable room."""
 
     def gap(self, outage: Outage) -> None:
         """Messages from other workers may have been missed."""
@@ -114,10 +118,16 @@ class Run:
         """Writes broadcasts to this worker's clients."""
         self.overload = Overload()
         """What arrived faster than it could be written."""
+        self.healed = 0
+        """How often messages of a recoverable room were missed, and had again."""
+        self.unhealed = 0
+        """How often they were gone for good."""
         self.malformed = 0
         """How many messages came in that made no sense."""
+        self.unkept = 0
+        """How many came in plain, for rooms that remember."""
         self.cluster = Cluster(
-            self.node, adapter, channels, settings.heartbeat, self._next_sequence, namespaces
+            self.node, adapter, channels, settings.heartbeat, self.next_sequence, namespaces
         )
         """This worker among the others."""
         self._duplicates = Duplicates(
@@ -197,11 +207,12 @@ class Run:
 
     # Interest: which channels this worker receives.
 
-    async def acquire(self, channels: Collection[Channel]) -> None:
+    async def acquire(self, channels: Collection[Channel], *, surely: bool = False) -> None:
         """Hold channels, and return when the adapter has confirmed them; else hold none.
 
         With `when_unavailable="admit"` it also returns, and they are held, when the carrier is
-        away: the adapter reports a gap for them when it is back.
+        away, unless they are to be confirmed `surely`: the adapter reports a gap for them when it
+        is back.
 
         Raises:
             AdapterUnavailable: they were refused, or not confirmed within the join timeout.
@@ -213,7 +224,7 @@ class Run:
         if self._is_live is not None and all(map(self._is_live.is_live, channels)):
             return
         try:
-            await self._confirmation.wait(channels)
+            await self._confirmation.wait(channels, surely=surely)
             self._check_open()
         except BaseException:
             self.release(channels)
@@ -287,7 +298,8 @@ class Run:
     def _new_turn(self) -> None:
         self._turn_bytes = 0
 
-    def _next_sequence(self) -> int:
+    def next_sequence(self) -> int:
+        """The number of the next envelope."""
         return next(self._sequence)
 
     # In: what the adapter calls.
@@ -305,6 +317,9 @@ class Run:
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
         if self._closed or codec.is_from(self._origin, data):
+            return
+        if kept.is_kept(data):
+            self._received_in_place(channel, data)
             return
         try:
             envelope = codec.decode(data)
@@ -328,6 +343,22 @@ class Run:
                 self.malformed += 1
         except Exception:
             logger.exception("A message from another worker could not be delivered")
+
+    def _received_in_place(self, channel: Channel, data: bytes) -> None:
+        """Deliver a message of a recoverable room: from any worker, this one among them."""
+        try:
+            placed = kept.decode(data)
+            message = codec.decode_broadcast(placed.envelope)
+        except MalformedEnvelope as error:
+            self.malformed += 1
+            logger.debug("Dropped a malformed message on %r: %s", channel, error)
+            return
+        try:
+            namespace = self._namespaces.get(message.namespace)
+            if namespace is not None:
+                namespace.received_in_place(placed, message)
+        except Exception:
+            logger.exception("A message of a recoverable room could not be delivered")
 
     def gap(self, outage: Outage) -> None:
         """Tell every namespace, and find out who is there now."""

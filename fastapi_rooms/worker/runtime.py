@@ -7,11 +7,17 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import Adapter, SupportsShards
+from fastapi_rooms.adapters.history import (
+    Declaration,
+    SupportsDeclarations,
+    SupportsHistory,
+)
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import (
     AdapterUnavailable,
@@ -20,14 +26,15 @@ from fastapi_rooms.errors import (
     ShuttingDown,
     UsageError,
 )
+from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
+from fastapi_rooms.worker.declaring import Declaring
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.local_namespace import LocalNamespace
 
-T = TypeVar("T")
 E = TypeVar("E", bound=AdapterUnavailable | ShuttingDown)
 
 LOOP_TIMEOUT = 30.0
@@ -62,6 +69,13 @@ class Health:
     """Seconds since the oldest broadcast came that has not been written to all its members here."""
     duplicates: int
     """Messages that came in once more, and were dropped: their sender had lost its connection."""
+    healed: int
+    """How often this worker had missed messages of a room with a history, and had them again."""
+    unhealed: int
+    """How often they were gone for good: then a `gap` told so."""
+    unkept: int
+    """Messages for rooms with a history that came in without a place in it: they were delivered
+    here, and cannot be recovered. Their sender does not know of the history, or may not use it."""
 
 
 _runs: WeakValueDictionary[int, Run] = WeakValueDictionary()
@@ -90,9 +104,9 @@ class Runtime:
     def __init__(self, adapter: Adapter, settings: Settings) -> None:
         self.adapter = adapter
         self.settings = settings
-        self.channels = Channels(adapter.prefix)
         self.sharded = isinstance(adapter, SupportsShards)
         """Whether the adapter's channels are in shards, which can be lost one by one."""
+        self.channels = Channels(adapter.prefix, sharded=self.sharded)
         self.namespaces: dict[str, ManagedNamespace] = {}
         """Those that have clients, listeners or handlers, and `/`: all that runs have to know."""
         self.living: WeakValueDictionary[str, LocalNamespace] = WeakValueDictionary()
@@ -100,6 +114,7 @@ class Runtime:
         self.manager: object = None
         """The `RoomManager` that this is the runtime of; errors say so."""
         self._run: Run | None = None
+        self._declaring: Declaring | None = None
 
     def keep(self, namespace: LocalNamespace, needed: bool) -> None:
         """Have a namespace among those that runs know, or no longer. `/` always is."""
@@ -142,6 +157,11 @@ class Runtime:
             _ = self.run
 
     @property
+    def is_running(self) -> bool:
+        """Whether there is a run, in this process."""
+        return self._run is not None and self._run.pid == os.getpid()
+
+    @property
     def running(self) -> Run:
         """The present run, readable from anywhere. Raises `NotStarted` if there is none."""
         if self._run is None:
@@ -174,6 +194,18 @@ class Runtime:
                 "or has ended. It may be done still."
             )
             raise self.own(late) from None
+
+    async def request(
+        self,
+        namespace: str,
+        request: ClusterRequest,
+        reader: ResponseReader[Part, T],
+        timeout: float | None,
+    ) -> T:
+        """Have workers carry out a request: see `Cluster.request`."""
+        if timeout is None:
+            timeout = self.settings.request_timeout
+        return await self.attribute(self.run.cluster.request(namespace, request, reader, timeout))
 
     async def attribute(self, work: Awaitable[T]) -> T:
         """Await something, and say of its error that it is about this manager."""
@@ -215,6 +247,9 @@ class Runtime:
             forbidden=adapter.forbidden,
             lag=run.fanout.lag if run is not None else 0.0,
             duplicates=run.duplicates if run is not None else 0,
+            healed=run.healed if run is not None else 0,
+            unhealed=run.unhealed if run is not None else 0,
+            unkept=run.unkept if run is not None else 0,
         )
 
     def release(self, channels: Iterable[Channel]) -> None:
@@ -223,15 +258,54 @@ class Runtime:
             self._run.release(channels)
 
     async def start(self) -> None:
-        """Begin a run. Raises `ConfigurationError` if another manager runs on this adapter."""
+        """Begin a run.
+
+        Raises `ConfigurationError` if another manager runs on this adapter, or it keeps no messages
+        though rooms with a history are declared.
+        """
+        declared = self._declared()
         run = Run(self.adapter, self.settings, self.channels, self.namespaces)
         _claim(self.adapter, run)
         self._run = run
         try:
             await self._run.start()
+            await self._start_declaring(declared)
+            await self._try_history(declared)
         except BaseException:
             await self._close()
             raise
+
+    async def _try_history(self, declared: list[Declaration]) -> None:
+        """Find out now, and not at the first message, what the carrier does not allow."""
+        adapter = self.adapter
+        if declared and isinstance(adapter, SupportsHistory) and adapter.health.connected:
+            with suppress(AdapterUnavailable):  # the adapter says so in its log
+                await adapter.tops([])
+
+    def _declared(self) -> list[Declaration]:
+        declared = [
+            Declaration(here.name, pattern, retention)
+            for here in self.all_namespaces()
+            for pattern, retention in here.handlers.history.items()
+        ]
+        if declared and not isinstance(self.adapter, SupportsHistory):
+            raise ConfigurationError(
+                f"history({declared[0].pattern!r}) needs an adapter that keeps messages, which "
+                f"{type(self.adapter).__name__} does not. In memory and on Redis it can be had."
+            )
+        return declared
+
+    async def _start_declaring(self, declared: list[Declaration]) -> None:
+        """Tell others which rooms remember; an observer knows it from workers."""
+        adapter, observes = self.adapter, self.settings.heartbeat.observer
+        if declared and isinstance(adapter, SupportsDeclarations) and not observes:
+            self._declaring = Declaring(adapter, declared)
+            await self._declaring.start(connected=adapter.health.connected)
+
+    def declare_again(self) -> None:
+        """Tell once more which rooms remember: the carrier may have forgotten it."""
+        if self._declaring is not None:
+            self._declaring.again()
 
     async def stop(self) -> None:
         """Drain, and end the run; leave no connection, task or subscription."""
@@ -245,6 +319,9 @@ class Runtime:
 
     async def _close(self) -> None:
         run, self._run = self._run, None
+        declaring, self._declaring = self._declaring, None
+        if declaring is not None:
+            await declaring.stop(self.settings.drain_schedule.timeout)
         if run is not None:
             try:
                 await run.close()
@@ -256,7 +333,7 @@ class Runtime:
         """Forget a run whose event loop is gone, and with it everything that could be closed."""
         for namespace in self._everywhere():
             namespace.forget()
-        self._run = None
+        self._run = self._declaring = None
 
     def _everywhere(self) -> Iterable[ManagedNamespace]:
         """All namespaces: a join may be under way in one that nobody is in yet, or any more."""

@@ -26,6 +26,7 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import Dispatcher
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.worker.resume import Joined, Resume
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
@@ -53,7 +54,10 @@ class SocketHost(Dispatcher, Protocol):
     def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
         """The rooms the socket is in."""
 
-    async def join(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+    def position_of(self, room: Room) -> str | None:
+        """Up to where this worker has delivered what was sent to a room with a history."""
+
+    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
         """Put the socket into rooms, if it may, once the adapter has confirmed them."""
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
@@ -119,14 +123,30 @@ class Socket:
         """How many messages this client missed because it did not keep up."""
         return self._transport.dropped
 
-    async def join(self, *names: Room) -> None:
+    async def join(
+        self, *names: Room, since: str | None = None, recent: int | None = None
+    ) -> Joined:
         """Join rooms: all of them, or none if this raises.
 
         Returns when this worker is sure to receive what is sent to those rooms from then on. A room
         that the socket leaves meanwhile, or is taken out of by `sockets_leave`, is not joined, as
         if that had come a moment later.
 
+        Of one room with a history, what was sent before can be had, and then what follows, without
+        a hole or a double in between. A long replay takes as long as the client reads, and so
+        does the join. A client that speaks the framing brings its positions itself, for any rooms.
+
+        Args:
+            names: the rooms.
+            since: a position in it, from `socket.position` or a message's `position`. What was sent
+                since then is sent to this socket first, all of it or, where that is not known any
+                more, nothing: see `Joined.recovered`. A text that is no position is one that is
+                gone. `recent` is ignored where this succeeds.
+            recent: how many of the last messages are sent to this socket first.
+
         Raises:
+            UsageError: `since` or `recent` is given for a room without a history, for several
+                rooms, or for one that the socket is in.
             InvalidRoomName: a name is not a string of 1 to 255 UTF-8 bytes.
             JoinRefused: a handler of `rooms.authorize` did not allow it; `rooms.connect` closes
                 with 1008 by it.
@@ -138,9 +158,17 @@ class Socket:
         can go on with what the client has sent before.
         """
         try:
-            await self._host.join(self, check_rooms(names))
+            return await self._host.join(self, check_rooms(names), Resume(since, recent))
         except ClientError as error:
             raise self._own(error) from error.__cause__
+
+    def position(self, room: Room) -> str | None:
+        """Up to where this socket has been sent what was said in a room with a history.
+
+        Give it as `since` to go on from there, on any worker. `None` in a room without a history,
+        and in one that the socket is not in.
+        """
+        return self._host.position_of(room) if room in self.rooms else None
 
     async def leave(self, *names: Room) -> None:
         """Leave rooms; those it is not in do not matter. A socket's own room is not left."""

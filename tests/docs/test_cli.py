@@ -95,6 +95,29 @@ async def test_what_tail_writes(workers: Cluster, own_redis: RedisServer) -> Non
         await eventually(lambda: own_redis.numsub("rooms#/#tea#") == before)  # noqa: B023
 
 
+@pytest.fixture
+async def chat(own_redis: RedisServer) -> RoomManager:
+    """A worker, not running now, that has declared a history, in which two messages are."""
+    rooms = RoomManager(own_redis.url)
+    rooms.history("chat-*")
+    async with rooms:
+        for text in ("The kettle is on", '{"degrees":90}'):
+            await rooms.to("chat-tea").send_text(text)
+    return rooms
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["fastapi-rooms history chat-tea", "fastapi-rooms history chat-tea --limit 1 --json"],
+)
+async def test_what_history_writes(command: str, chat: RoomManager, own_redis: RedisServer) -> None:
+    done = await at_a_terminal(*words_of(command), url=own_redis.url)
+    position = re.compile(r"[0-9a-f]{16}\.\d+\.[0-9a-f]{16}")
+    assert len(position.findall(done.out)) == len(shown(command).code.splitlines())
+    ours, theirs = (position.sub("P", text) for text in (done.out, shown(command).code))
+    assert ours.splitlines() == theirs.splitlines()
+
+
 async def test_what_doctor_writes(workers: Cluster, own_redis: RedisServer) -> None:
     command = "fastapi-rooms doctor"
     done = await at_a_terminal("doctor", url=own_redis.url)
@@ -115,7 +138,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("line", COMMANDS)
 async def test_commands_in_shell_blocks_run(
-    line: str, workers: Cluster, own_redis: RedisServer
+    line: str, chat: RoomManager, workers: Cluster, own_redis: RedisServer
 ) -> None:
     program = f'fastapi-rooms() {{ "{sys.executable}" -m fastapi_rooms.cli "$@"; }}\n'
     done = await asyncio.to_thread(

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
-from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter
+from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, RedisCluster, RedisServer
 from tests.docs.conftest import AllowOnCluster, as_user, write_files
 from tests.docs.pages import ROOT, blocks, files_of
+from tests.emitters import AnyEmitter, done
 
 PAGE = "docs/howto/emitting.md"
 
@@ -79,6 +80,21 @@ async def test_the_acl_rule_shown_is_enough_and_no_more(own_redis: RedisServer) 
         for command in ("GET rooms", "PUBLISH other hello", "SUBSCRIBE rooms#/#"):
             with pytest.raises(redis_py.exceptions.NoPermissionError):
                 client.execute_command(*command.split())
+
+
+@pytest.mark.parametrize("kind", [Emitter, AsyncEmitter])
+async def test_the_acl_rule_shown_for_histories_is_enough(
+    kind: type[AnyEmitter], own_redis: RedisServer
+) -> None:
+    own_redis.command(*rule_with("+publish"))
+    own_redis.command(*rule_with("+evalsha"))
+    rooms = RoomManager(own_redis.url)
+    rooms.history("tea")
+    async with rooms:
+        emitter = kind(as_user(own_redis.url, "emitter"))
+        await done(emitter.to("tea").send_text("hello"))
+        await done(emitter.close())
+        assert [message.text for message in await rooms.recent("tea")] == ["hello"]
 
 
 async def test_the_acl_rule_shown_for_a_cluster_is_enough(

@@ -18,9 +18,10 @@ import redis as redis_py
 import yaml
 
 import fastapi_rooms
-from fastapi_rooms import RedisAdapter, RedisClusterAdapter, RoomManager
+from fastapi_rooms import AdapterUnavailable, RedisAdapter, RedisClusterAdapter, RoomManager
 from fastapi_rooms.core.names import node_of
 from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.position import Position, tag_of
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import (
     Cluster,
@@ -28,8 +29,10 @@ from fastapi_rooms.testing import (
     RedisCluster,
     RedisServer,
 )
-from fastapi_rooms.wire import codec
+from fastapi_rooms.wire import client_framing, codec, kept
 from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.worker.hello import RESUME_TIMEOUT
+from fastapi_rooms.worker.replay import MAX_REPLAY_BYTES
 from tests.docs.conftest import CLUSTER, REDIS, AllowOnCluster, as_user
 from tests.docs.pages import ROOT, Block, blocks
 
@@ -105,6 +108,28 @@ def test_the_envelope_shown_is_what_is_sent() -> None:
     assert bytes.fromhex(shown) == codec.encode(message)
 
 
+def test_the_kept_message_shown_is_that_one_in_its_place() -> None:
+    shown = text_of("docs/reference/wire-format.md", "01 05").splitlines()[0]
+    version_and_kind, place, _ = shown.split('"')
+    envelope = codec.encode(
+        Broadcast("0a0657e0d0001936", 1, "/", Target(("tea",)), Payload.of_text("hi"))
+    )
+    data = bytes.fromhex(version_and_kind) + place.replace("\\n", "\n").encode()
+    position = Position("0ecb7a5cfc996a34", 1, tag_of("0a0657e0d0001936", 1))
+    assert data + envelope == kept.encode(position, 0, envelope)
+
+
+def test_the_framed_message_shown_is_what_a_client_gets() -> None:
+    shown = text_of("docs/reference/client-framing.md", "00 6d").splitlines()[0]
+    position = "5f1d7a84db1c3a90.7.00000000000000ff"
+    frame = client_framing.in_place("tea", position, Payload.of_text("hi"))
+    assert bytes.fromhex(shown) == frame.data
+    prose = (ROOT / "docs/reference/client-framing.md").read_text(encoding="utf-8")
+    assert f"{RESUME_TIMEOUT:g} s" in prose
+    assert f"{client_framing.MAX_RESUME_BYTES // 1024} KiB" in prose
+    assert f"{MAX_REPLAY_BYTES >> 20} MiB" in prose
+
+
 async def test_the_json_shown_is_what_is_sent(redis_server: RedisServer) -> None:
     (shown,) = blocks("json", page="docs/howto/json.md")
     async with RoomManager() as rooms, Member(rooms, "tea") as member:
@@ -150,6 +175,34 @@ async def test_the_acl_rule_shown_is_enough_and_no_more() -> None:
             for command in ("GET rooms", "PUBLISH other hello", "SUBSCRIBE other", "CLIENT LIST"):
                 with pytest.raises(redis_py.exceptions.NoPermissionError):
                     client.execute_command(*command.split())
+
+
+async def test_the_acl_rule_shown_for_history_is_enough_and_no_more() -> None:
+    page = "docs/howto/deployment/redis.md"
+    rule, more = (shlex.split(text_of(page, words)) for words in (" +publish", " +xadd"))
+    async with RedisServer() as server:
+        server.command(*rule)
+        url = as_user(server.url, "rooms")
+        for right in ("", *more[3:]):  # each is taken away once
+            server.command("ACL", "DELUSER", "rooms")
+            server.command(*rule, *more[3:])
+            if right.startswith("+"):
+                server.command("ACL", "SETUSER", "rooms", f"-{right[1:]}")
+            elif right:
+                server.command("ACL", "SETUSER", "rooms", "resetkeys")
+            rooms = RoomManager(url)
+            rooms.history("chat-*")
+            async with rooms:
+                if right:
+                    with pytest.raises(AdapterUnavailable, match=re.escape(right)):
+                        await rooms.to("chat-tea").send_text("hello")
+                    continue
+                async with Member(rooms) as ann:
+                    await rooms.to("chat-tea").send_text("hello")
+                    assert (await ann.socket.join("chat-tea", recent=5)).replayed == 1
+                    assert await ann.receive() == "hello"
+                await rooms.clear_history("chat-tea")
+                assert await rooms.recent("chat-tea") == []
 
 
 async def test_the_acl_rule_shown_for_a_cluster_is_enough_and_no_more(

@@ -13,6 +13,7 @@ import pytest
 import starlette.websockets
 
 import fastapi_rooms
+import fastapi_rooms.adapters
 import fastapi_rooms.testing
 import fastapi_rooms.testing.suite
 from fastapi_rooms.namespace import SyncNamespace
@@ -112,6 +113,7 @@ def test_classes_mentioned_exist(page: Path) -> None:
     public = {
         *fastapi_rooms.__all__,
         *fastapi_rooms.testing.__all__,
+        *fastapi_rooms.adapters.__all__,
         *fastapi_rooms.testing.suite.__all__,
     }
     name_of_class = r"(?<![\w.\"'/-])([A-Z][a-z]+(?:[A-Z][a-z]*)+|Gap|Health|Socket)\b"

@@ -127,11 +127,12 @@ def _number(text: str) -> int:
 
 @asynccontextmanager
 async def scene(
-    server: RedisServer, options: Mapping[str, Mapping[str, Any]]
+    server: RedisServer, options: Mapping[str, Mapping[str, Any]], *, size: int = 0
 ) -> AsyncIterator[Scene]:
     """Raise the curtain; at the end everyone goes, and nothing may be left of them.
 
-    `options` are those of each worker's adapter, by the worker's name.
+    `options` are those of each worker's adapter, by the worker's name. `size` is how many messages
+    the room remembers.
     """
     tasks = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
@@ -140,6 +141,8 @@ async def scene(
             wire = await stack.enter_async_context(Proxy(server.host, server.port))
             adapter = RedisAdapter(server.url_of(wire.host, wire.port), **options.get(name, {}))
             worker = Worker(name, RoomManager(adapter, outbox=ROOMY), wire)
+            if size:
+                worker.rooms.history(ROOM, size=size)
             await stack.enter_async_context(worker.rooms)
             worker.member = await stack.enter_async_context(Member(worker.rooms, ROOM))
             workers.append(worker)

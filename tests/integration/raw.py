@@ -53,7 +53,14 @@ class Frame(NamedTuple):
 class RawClient:
     """A WebSocket client that does nothing by itself: it reads only when told to."""
 
-    def __init__(self, port: int, *, deflate: bool = False, tls: ssl.SSLContext | None = None):
+    def __init__(
+        self,
+        port: int,
+        *,
+        query: str = "",
+        deflate: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
         self._socket.settimeout(TIMEOUT)
@@ -61,7 +68,8 @@ class RawClient:
         if tls is not None:
             self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._buffer = bytearray()
-        self._socket.sendall(HANDSHAKE.format(extra=DEFLATE if deflate else "").encode())
+        handshake = HANDSHAKE.format(extra=DEFLATE if deflate else "")
+        self._socket.sendall(handshake.replace("/ws", f"/ws{query}", 1).encode())
         while b"\r\n\r\n" not in self._buffer:
             self._receive()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")

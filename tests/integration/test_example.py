@@ -23,7 +23,7 @@ from playwright.async_api import Browser, BrowserContext, expect
 from playwright.async_api import Error as BrowserError
 from websockets.asyncio.client import ClientConnection, connect
 
-from fastapi_rooms import AsyncEmitter
+from fastapi_rooms import AsyncEmitter, RoomManager
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.browser import Tab, chromium
 from tests.integration.browser import window as new_window
@@ -94,9 +94,10 @@ async def ann_and_bob(server: Server, window: BrowserContext) -> AsyncIterator[S
 
 @pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
 async def scene(
-    request: pytest.FixtureRequest, servers: Servers, window: BrowserContext
+    request: pytest.FixtureRequest, servers: Servers, window: BrowserContext, redis: RedisServer
 ) -> AsyncIterator[Scene]:
     """Ann and Bob on a server that other tests meet, too, and that complains of nothing."""
+    await forget(redis)
     server = servers(request.param)
     complaints = len(server.complaints)
     async with ann_and_bob(server, window) as scene:
@@ -178,6 +179,51 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
     await ann.hears("before", "Ann")
     await bob.hears("before", "Ann")
     assert again.complaints == []
+
+
+async def test_a_newcomer_on_any_worker_sees_what_was_said_before(
+    scene: Scene, window: BrowserContext
+) -> None:
+    server, ann, bob = scene
+    await ann.say("first")
+    await bob.say("second")
+    await announce(server, "lobby", "The kettle is on")
+    await expect(ann.at("announcement")).to_contain_text("The kettle is on")
+    cid = await Tab.open(window, server.url("/", "http"), "Cid")
+    for other in (bob, ann):
+        await cid.hears("first", "Ann")
+        await cid.hears("second", "Bob")
+        await expect(cid.at("announcement")).to_have_count(1)
+        await expect(cid.at("unread-total")).to_be_hidden()
+        await cid.reload_until_not_on(await other.worker())
+    assert cid.errors == []
+
+
+async def test_a_browser_that_was_away_goes_on_where_it_was(
+    scene: Scene, window: BrowserContext
+) -> None:
+    server, ann, bob = scene
+    ada = await Tab.open(window, server.url("/?admin", "http"), "Ada")
+    await ada.sign_in(TOKEN)
+    await expect(ada.at("disconnect")).to_have_count(2)
+    for tab in (ada, ann, bob):
+        await tab.go_to("trip")
+    await ann.say("before")
+    await bob.hears("before", "Ann")
+    await ada.disconnect("Bob")
+    await expect(bob.at("status")).to_have_attribute("data-state", "ended")
+    for number in range(52):  # more than newcomers get
+        await ann.say(f"missed {number}")
+    await bob.at("come-back").click()
+    await bob.is_online()
+    await bob.hears("missed 51", "Ann")
+    words = bob.at("message").get_by_test_id("message-text")
+    await expect(words).to_have_text(["before", *(f"missed {number}" for number in range(52))])
+    await expect(bob.at("event").filter(has_text="missing")).to_have_count(0)
+    await bob.page.reload()  # what it has is kept by the tab, and is not shown twice
+    await bob.is_online()
+    await expect(words).to_have_count(53)
+    assert ada.errors == []
 
 
 async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -> None:
@@ -359,6 +405,15 @@ async def test_the_command_line_announces_as_the_readme_says(
         words = tab.at("announcement").get_by_test_id("message-text")
         told = ["The kettle is on", "The kettle is on", "We restart at noon"]
         await expect(words).to_have_text(told)
+
+
+async def forget(redis: RedisServer) -> None:
+    """Have the rooms forget what other tests have said."""
+    rooms = RoomManager(redis.url)
+    rooms.history("said:*")
+    async with rooms:
+        for room in ("lobby", "tea"):
+            await rooms.clear_history(f"said:{room}")
 
 
 async def command_line(redis: RedisServer, *arguments: str) -> None:

@@ -18,7 +18,7 @@ from fastapi_rooms.worker import connection as connection_module
 from tests.integration.raw import Endpoint, RawClient, on_every_uvicorn, serving, wait_for_client
 from tests.integration.servers import wait_until
 
-CLOSE = 8
+TEXT, CLOSE = 1, 8
 
 pytestmark = on_every_uvicorn
 
@@ -63,6 +63,7 @@ def reads_on(client: RawClient) -> None:
     client.send(CLOSE, closing.data)
 
 
+@pytest.mark.parametrize("query", ["", "?fastapi_rooms=1"], ids=["plain", "framed"])
 @pytest.mark.parametrize("direct", [True, False], ids=["direct", "asgi"])
 @pytest.mark.parametrize(
     ("endpoint", "client_does"),
@@ -80,6 +81,7 @@ def test_a_connection_that_is_over_is_freed_at_once(
     ws: str,
     loop: str,
     direct: bool,
+    query: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.2)
@@ -90,8 +92,13 @@ def test_a_connection_that_is_over_is_freed_at_once(
         await endpoint(rooms, socket)
 
     rooms = RoomManager(outbox=OutboxPolicy(max_bytes=200_000), direct_writes=direct)
+    if query:
+        rooms.history("room")
     with serving(seen, rooms, ws=ws, loop=loop) as port:
         for _ in range(2):
-            with RawClient(port) as client:
+            with RawClient(port, query=query) as client:
+                if query:
+                    assert client.read_frame().data.startswith(b"\0h")
+                    client.send(TEXT, b"\0r{}")
                 client_does(client)
         wait_until(lambda: len(connections) == 2 and not any(known() for known in connections))

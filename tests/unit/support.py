@@ -14,7 +14,7 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
-from fastapi_rooms import AdapterHealth, Receiver, RoomManager
+from fastapi_rooms import AdapterHealth, OutboxPolicy, Receiver, RoomManager
 from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Outgoing, Payload
@@ -144,6 +144,7 @@ class FakeTransport:
         self.receive: Callable[[], Awaitable[Message]] = asyncio.Event().wait  # type: ignore[assignment]
         self.pending = 0
         self.dropped = 0
+        self.policy = OutboxPolicy()
         self.is_flushed = True
         self.sent: list[tuple[bytes, bool]] = []
         """What the endpoint itself has sent."""
@@ -181,6 +182,9 @@ class FakeTransport:
         self.writes.append([payload.text for payload in message.parts])
         self.already_sent.append(sent)
         self.volatile.append(False)
+
+    def never_drop(self) -> None:
+        self.policy = self.policy.without_drops()
 
     def write_volatile(self, message: Outgoing) -> None:
         self.write(message)
@@ -252,9 +256,9 @@ def broadcast(
     return Broadcast(origin, sequence, namespace, target, Payload.of_text(text), volatile)
 
 
-def channel_of(room: str, namespace: str = "/") -> bytes:
+def channel_of(room: str, namespace: str = "/", *, sharded: bool = False) -> bytes:
     """The channel of a room, with the default prefix."""
-    return Channels("rooms").of_room(namespace, room)
+    return Channels("rooms", sharded=sharded).of_room(namespace, room)
 
 
 def app_of(endpoint: Callable[[WebSocket], Awaitable[None]]) -> Starlette:

@@ -56,7 +56,11 @@ HEALTH = {
     "forbidden": 0,
     "lag": 0.0,
     "duplicates": 0,
+    "healed": 0,
+    "unhealed": 0,
+    "unkept": 0,
 }
+ADAPTERS_HEALTH = {field.name for field in fields(AdapterHealth)}
 WORKER = {"node": "n", "version": "1", "host": "h", "pid": 2, "uptime": 1.5, "sockets": 3}
 SOCKET = {"sid": "ann", "node": "n", "rooms": ["ann", "tea"], "data": {"name": "Ann"}}
 REPLY = {"node": "n", "value": {"a": [1]}, "error": None}
@@ -68,12 +72,12 @@ RESULTS = {
     "message": Result(
         message_of("tea", Payload.of_text("hello")),
         RoomMessage,
-        {"room": "tea", "text": "hello", "binary": False},
+        {"room": "tea", "text": "hello", "binary": False, "position": None},
     ),
     "binary": Result(
         [message_of("tea", Payload.of_bytes(b"\xff"))],
         list[RoomMessage],
-        [{"room": "tea", "text": "/w==", "binary": True}],
+        [{"room": "tea", "text": "/w==", "binary": True, "position": None}],
     ),
     "gap": Result(
         Gap(1.5, 2.5, ("cake", "tea")), Gap, {"since": 1.5, "until": 2.5, "rooms": ["cake", "tea"]}
@@ -84,7 +88,7 @@ RESULTS = {
     "adapter": Result(
         AdapterHealth(connected=True, since=1.5, last_received=None),
         AdapterHealth,
-        {n: value for n, value in HEALTH.items() if n not in ("ready", "lag", "duplicates")},
+        {n: value for n, value in HEALTH.items() if n in ADAPTERS_HEALTH},
     ),
 }
 OUTAGE = Outage(1.5, 2.5, frozenset({b"a"}))

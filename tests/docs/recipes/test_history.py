@@ -7,56 +7,63 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient, WebSocketTestSession
+from fastapi import FastAPI, Response
+from fastapi.responses import HTMLResponse
+from starlette.testclient import TestClient
 
-from fastapi_rooms.testing import RedisProxy, WebSocketClient, eventually
+from fastapi_rooms.testing import WebSocketClient, eventually
+from tests.docs.conftest import Serve
+from tests.docs.pages import blocks
 from tests.docs.registry import shows
+from tests.integration.browser import chromium, window
 
 PAGE = "docs/recipes/chat-history.md"
 
 
-def texts(session: WebSocketTestSession, count: int) -> list[str]:
-    return [session.receive_json()["text"] for _ in range(count)]
-
-
 @shows(PAGE, "app.py")
-def test_a_newcomer_reads_what_was_said_before(example: ModuleType) -> None:
+def test_a_newcomer_is_sent_what_was_said_before(example: ModuleType) -> None:
     with TestClient(example.app) as client:
-        with client.websocket_connect("/chat/tea?user=ann") as ann:
+        with client.websocket_connect("/chat/recipe") as ann:
             for text in ("one", "two", "three"):
                 ann.send_text(text)
-            first, *_ = said = [ann.receive_json() for _ in "123"]
-            assert first == {"id": first["id"], "room": "tea", "user": "ann", "text": "one"}
-        with client.websocket_connect("/chat/tea?user=bob") as bob:
-            assert [bob.receive_json() for _ in "123"] == said
-        with client.websocket_connect(f"/chat/tea?user=bob&since={first['id']}") as bob:
-            assert texts(bob, 2) == ["two", "three"]
-        assert client.get(f"/chat/tea?since={first['id']}").json() == said[1:]
-        assert client.get("/chat/coffee").json() == []
+                assert ann.receive_text() == text
+        with client.websocket_connect("/chat/recipe") as bob:
+            assert [bob.receive_text() for _ in "123"] == ["one", "two", "three"]
+            bob.send_text("four")
+            assert bob.receive_text() == "four"
 
 
-@shows(PAGE, "app.py")
-def test_what_is_said_while_the_history_is_read_arrives(
+@shows(PAGE, "database.py")
+def test_what_is_said_while_the_page_loads_is_read_or_replayed(
     example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bob's reading is held up, before it and after it, until Ann has said something."""
-    read = example.read
+    newest = example.newest
     before, after = threading.Event(), threading.Event()
     reading, has_read = threading.Event(), threading.Event()
 
-    def slow(room: str, since: int) -> Any:
+    def slow(room: str) -> Any:
         reading.set()
         before.wait(10)
-        rows = read(room, since)
+        rows = newest(room)
         has_read.set()
         after.wait(10)
         return rows
 
-    with TestClient(example.app) as client, client.websocket_connect("/chat/tea?user=ann") as ann:
-        ann.send_text("one")
-        ann.receive_json()
-        monkeypatch.setattr(example, "read", slow)
-        with client.websocket_connect("/chat/tea?user=bob") as bob:
+    with TestClient(example.app) as client:
+        first = client.get("/chat/saved").json()
+        assert first["messages"] == []
+        path = "/chat/saved?user={}&since={}"
+        with client.websocket_connect(path.format("ann", first["position"])) as ann:
+            ann.send_text("one")
+            one = ann.receive_json()
+            assert one == {"id": one["id"], "room": "saved", "user": "ann", "text": "one"}
+            monkeypatch.setattr(example, "newest", slow)
+            pages: list[Any] = []
+            loading = threading.Thread(
+                target=lambda: pages.append(client.get("/chat/saved").json())
+            )
+            loading.start()
             assert reading.wait(10)
             ann.send_text("two")
             ann.receive_json()
@@ -65,17 +72,61 @@ def test_what_is_said_while_the_history_is_read_arrives(
             ann.send_text("three")
             ann.receive_json()
             after.set()
-            heard = {message["id"]: message for message in (bob.receive_json() for _ in "1234")}
-            assert [message["text"] for message in heard.values()] == ["two", "three", "one"]
+            loading.join(10)
+            (page,) = pages
+            assert [message["text"] for message in page["messages"]] == ["one", "two"]
+            with client.websocket_connect(path.format("bob", page["position"])) as bob:
+                assert [bob.receive_json()["text"] for _ in "12"] == ["two", "three"]
+                ann.send_text("four")
+                assert bob.receive_json()["text"] == "four"
+        with client.websocket_connect(path.format("bob", "0")) as bob:
+            assert bob.receive_json() == {"reload": True}
 
 
-@shows(PAGE, "app.py")
-async def test_members_are_told_to_reload_after_a_gap(
-    example: ModuleType, redis_proxy: RedisProxy
+@shows(PAGE, "database.py")
+async def test_members_are_told_to_reload_when_redis_has_lost_the_messages(
+    example: ModuleType,
 ) -> None:
-    async with example.rooms.clone(redis_proxy.url) as rooms:
-        example.app.dependency_overrides[example.rooms] = lambda: rooms
-        async with WebSocketClient(example.app, "/chat/tea?user=ann") as ann:
-            await eventually(lambda: "tea" in rooms.rooms)
-            redis_proxy.cut()
+    async with example.rooms as rooms:
+        position = await rooms.position("chat-lost")
+        path = f"/chat/lost?user=ann&since={position}"
+        async with WebSocketClient(example.app, path) as ann:
+            await eventually(lambda: "chat-lost" in rooms.rooms)
+            await ann.send_text("one")
+            assert (await ann.receive_json())["text"] == "one"
+            rooms._here.recovery.lost("chat-lost")
             assert await ann.receive_json() == {"reload": True}
+
+
+@shows(PAGE, "database.py")
+async def test_the_page_has_everything_once_whatever_is_cut(
+    example: ModuleType, serve: Serve
+) -> None:
+    app: FastAPI = example.app
+    (script,) = blocks("javascript", page=PAGE)
+    code = script.code.replace("wss://chat.example.com", "ws://${location.host}")
+    code = code.replace("1000 + Math.random() * 4000", "20")
+    preface = "window.shown = []; const show = (all) => (shown = all.map(({ text }) => text));"
+
+    @app.get("/")
+    async def page() -> HTMLResponse:
+        return HTMLResponse('<script src="page.js"></script>')
+
+    @app.get("/page.js")
+    async def page_script() -> Response:
+        return Response(preface + code, media_type="text/javascript")
+
+    @app.post("/cut/{text}")
+    async def cut(text: str) -> None:
+        await example.rooms.to("chat-tea").disconnect_sockets(4000)
+        await example.rooms.to("chat-tea").send_json(example.save("tea", "bob", text))
+
+    address = serve(app)
+    async with chromium() as browser, window(browser) as context:
+        tab = await context.new_page()
+        await tab.goto(f"http://{address}/")
+        texts = [f"{number}" for number in range(5)]
+        for count, text in enumerate(texts, 1):
+            await tab.evaluate("text => fetch(`/cut/${text}`, { method: 'POST' })", text)
+            await tab.wait_for_function("count => shown.length >= count", arg=count)
+            assert await tab.evaluate("shown") == texts[:count]

@@ -12,6 +12,7 @@ WRITTEN = {
     "DISCONNECT": "disconnect",
     "ROOMS": "rooms",
     "EMIT": "emit",
+    "FORGET": "forget",
     "DESCRIBE": "describe",
 }
 """Workers of several versions talk to each other: what is here stays, and what is new is added."""

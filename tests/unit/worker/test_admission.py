@@ -174,7 +174,7 @@ async def test_the_gap_is_told_of_the_rooms_they_have_joined(
 
 async def test_of_several_shards_only_what_is_away_is_not_waited_for() -> None:
     adapter = ShardedAdapter()
-    near, far = channel_of("even"), channel_of("odd")
+    near, far = channel_of("even", sharded=True), channel_of("odd", sharded=True)
     rooms = RoomManager(adapter, linger=0, join_timeout=NEVER, when_unavailable="admit")
     async with rooms, Member(rooms) as ann:
         goes_away(adapter)

@@ -21,8 +21,9 @@ from fastapi_rooms import (
     SocketClosed,
     TooManyRooms,
 )
+from fastapi_rooms.core.patterns import check_pattern
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
-from fastapi_rooms.worker.authorization import check_pattern, matches
+from fastapi_rooms.worker.authorization import matches
 from tests.unit.strategies import room_names
 from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
 
@@ -51,13 +52,13 @@ from tests.unit.support import FakeAdapter, all_is_over, app_of, channel_of
 def test_a_star_at_the_end_stands_for_any_rest_and_everything_else_for_itself(
     pattern: str, room: str, expected: bool
 ) -> None:
-    check_pattern(pattern)
+    check_pattern(pattern, "authorize", "")
     assert matches(pattern, room) is expected
 
 
 @given(room_names.filter(lambda name: "*" not in name))
 def test_every_name_is_matched_by_itself_and_by_a_star(room: str) -> None:
-    check_pattern(room)
+    check_pattern(room, "authorize", "")
     assert matches(room, room)
     assert matches("*", room)
     for length in range(1, len(room)):
@@ -72,7 +73,7 @@ def test_a_pattern_that_no_name_matches_is_refused_at_once(pattern: Any) -> None
 
 @pytest.mark.parametrize("pattern", ["a:*:b", "*-private", "**", "a*b*"])
 def test_a_star_before_the_end_would_guard_nothing_and_is_refused(pattern: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"Guard '.*\*' instead"):
+    with pytest.raises(ConfigurationError, match=r"Use '.*\*' instead"):
         RoomManager().authorize(pattern)
 
 

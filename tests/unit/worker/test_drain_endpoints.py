@@ -15,6 +15,8 @@ from fastapi_rooms import RoomManager, Socket
 from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.worker import connection as connection_module
 from fastapi_rooms.worker.connection import Connection
+from fastapi_rooms.worker.listening import listening
+from fastapi_rooms.worker.resume import Resume
 from tests.unit.support import FakeAdapter, app_of, other_tasks
 from tests.unit.worker.support import nothing_is_left, until_gone
 
@@ -48,7 +50,7 @@ async def pushes(socket: Socket) -> None:
 
 async def listens(socket: Socket) -> None:
     host: Any = socket._host
-    async with host.listen(("news",), None) as messages:
+    async with listening(host, ("news",), None, Resume()) as messages:
         async for _ in messages:
             pass
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, Gap, Outage, RoomManager, Socket, concurrency
 from fastapi_rooms.testing import Member, eventually
-from fastapi_rooms.worker import local_namespace
 from tests.unit.support import FakeAdapter, ShardedAdapter, all_is_over, channel_of
 
 
@@ -146,9 +144,10 @@ async def test_where_shards_are_lost_one_by_one_a_gap_is_of_the_rooms_it_concern
         node = f"rooms#{member.sid.partition('.')[0]}.#".encode()
         receiver = adapter.receiver
         assert receiver is not None
-        for lost in (channel_of("lobby"), b"rooms#/#", node, b"rooms#/#elsewhere#"):
+        lobby, other = (channel_of(room, sharded=True) for room in ("lobby", "elsewhere"))
+        for lost in (lobby, b"rooms#/#", node, other):
             receiver.gap(Outage(10.0, 20.0, frozenset({lost})))
-    receiver.gap(Outage(10.0, 20.0, frozenset({channel_of("lobby")})))
+    receiver.gap(Outage(10.0, 20.0, frozenset({lobby})))
     assert [gap.rooms for gap in told] == [
         ("lobby",),
         ("lobby", "bar"),  # any of which a message to several may have been for
@@ -161,7 +160,7 @@ async def test_a_lost_channel_of_one_socket_with_a_chosen_sid_is_a_gap() -> None
     async with RoomManager(adapter) as rooms, Member(rooms, sid="user-42"):
         rooms.on("gap")(gaps.append)
         assert adapter.receiver is not None
-        adapter.receiver.gap(Outage(1.0, 2.0, frozenset((channel_of("user-42"),))))
+        adapter.receiver.gap(Outage(1.0, 2.0, frozenset((channel_of("user-42", sharded=True),))))
     assert gaps == [Gap(1.0, 2.0, ())]
 
 
@@ -183,27 +182,3 @@ async def test_a_gap_in_many_rooms_takes_many_turns_and_is_told_once(
             turns += 1
         assert turns >= 10
     assert [sorted(gap.rooms) for gap in told] == [sorted(names)]
-
-
-async def test_a_gap_whose_rooms_are_looked_for_until_the_manager_is_closed_is_told_to_nobody(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    adapter = FakeAdapter()
-    rooms = RoomManager(adapter)
-    told: list[Gap] = []
-    rooms.on("gap")(told.append)
-    closed, found = asyncio.Event(), asyncio.Event()
-
-    def look(*_: object) -> Iterator[Gap | None]:
-        while not closed.is_set():
-            yield None
-        yield Gap(10.0, 20.0, ("lobby",))
-        found.set()
-
-    monkeypatch.setattr(local_namespace, "gap_of", look)
-    async with rooms:
-        assert adapter.receiver is not None
-        adapter.receiver.gap(Outage(10.0, 20.0, frozenset()))
-    closed.set()
-    await found.wait()
-    assert told == []

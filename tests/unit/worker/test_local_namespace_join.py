@@ -18,6 +18,7 @@ from fastapi_rooms import (
 )
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.testing import Member, WebSocketClient, eventually
+from fastapi_rooms.worker.resume import Joined
 from tests.unit.support import OTHER_NODE, FakeAdapter, all_is_over, app_of, channel_of
 
 LOBBY = channel_of("lobby")
@@ -169,7 +170,7 @@ async def test_joins_at_the_same_time_do_not_pass_the_limit_together(adapter: Fa
         await eventually(lambda: adapter.waiting == 3)
         adapter.release()
         results = await asyncio.gather(*joins, return_exceptions=True)
-        assert [type(result) for result in results] == [type(None), TooManyRooms, TooManyRooms]
+        assert [type(result) for result in results] == [Joined, TooManyRooms, TooManyRooms]
         assert ann.socket.rooms == {"ann", "0a", "0b"}
         await eventually(lambda: channel_of("1a") not in adapter.subscribed)
         assert channel_of("0a") in adapter.subscribed

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, replace
+from typing import Any
 
 import orjson
 import pytest
@@ -46,10 +47,14 @@ def test_a_binary_message_reads_as_bytes_whatever_they_are_and_as_base64() -> No
     assert message_of("news", Payload.of_bytes(b"[1]")).json() == [1]
 
 
+def _fields(text: str, *, binary: bool = False) -> dict[str, Any]:
+    return {"text": text, "binary": binary, "position": None}
+
+
 MESSAGES = [
-    pytest.param(Payload.of_text("hällo"), {"text": "hällo", "binary": False}, id="text"),
-    pytest.param(Payload.of_json([1]), {"text": "[1]", "binary": False}, id="json"),
-    pytest.param(Payload.of_bytes(b"\xff"), {"text": "/w==", "binary": True}, id="bytes"),
+    pytest.param(Payload.of_text("hällo"), _fields("hällo"), id="text"),
+    pytest.param(Payload.of_json([1]), _fields("[1]"), id="json"),
+    pytest.param(Payload.of_bytes(b"\xff"), _fields("/w==", binary=True), id="bytes"),
 ]
 
 

@@ -16,7 +16,8 @@ from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.operators.remote import COUNT as COUNTED
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.envelope import Reply, Request
+from fastapi_rooms.wire.envelope import Broadcast, Reply, Request
+from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.run import TURN_BYTES
@@ -50,6 +51,9 @@ class RecordingNamespace(EmptyNamespace):
         if self.broken:
             raise ValueError("broken")
         self.messages.append((target, payload.text, volatile))
+
+    def received_in_place(self, placed: InPlace, message: Broadcast) -> None:
+        self.messages.append((message.target, message.payload.text, False))
 
     def gap(self, outage: Outage) -> None:
         self.outages.append(outage)

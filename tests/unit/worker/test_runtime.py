@@ -89,7 +89,7 @@ async def test_closing_leaves_no_timer_behind(adapter: FakeAdapter) -> None:
 async def test_health_is_the_adapters_and_ready_only_while_it_runs(adapter: FakeAdapter) -> None:
     runtime = Runtime(adapter, run_settings())
     adapter.health = AdapterHealth(True, 1.0, 2.0, reconnects=3, buffered=4, dropped=5, forbidden=6)
-    assert astuple(runtime.health)[1:] == (True, 1.0, 2.0, 3, 4, 5, "", 6, 0.0, 0)
+    assert astuple(runtime.health)[1:] == (True, 1.0, 2.0, 3, 4, 5, "", 6, 0.0, 0, 0, 0, 0)
     assert _ready(runtime) is False
     await runtime.start()
     assert _ready(runtime) is True

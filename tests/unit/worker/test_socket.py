@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import InvalidMessage, InvalidRoomName
+from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket
 from tests.unit.support import FakeTransport, RecordingDispatcher
 
@@ -38,8 +39,12 @@ class _Host(RecordingDispatcher):
         self.sids: dict[str, frozenset[str]] = {"ann": frozenset({"ann", "lobby"})}
         self.asked: list[tuple[str, tuple[str, ...]]] = []
 
-    async def join(self, socket: Socket, rooms: tuple[str, ...]) -> None:
+    async def join(self, socket: Socket, rooms: tuple[str, ...], resume: Resume) -> Joined:
         self.asked.append(("join", rooms))
+        return Joined()
+
+    def position_of(self, room: str) -> str | None:
+        return None
 
     def leave(self, socket: Socket, rooms: tuple[str, ...]) -> None:
         self.asked.append(("leave", rooms))
@@ -177,8 +182,8 @@ async def test_iteration_does_not_hide_what_cannot_be_read(verb: str, message: M
 
 async def test_iteration_goes_on_where_a_timeout_has_cut_it_short() -> None:
     messages: asyncio.Queue[Message] = asyncio.Queue()
-    socket = await _socket()
-    socket._transport.receive = messages.get
+    socket, transport = await _socket(), FakeTransport()
+    transport.receive, socket._transport = messages.get, transport
     texts = socket.iter_text()
     waiting = asyncio.ensure_future(anext(texts))
     await asyncio.sleep(0)

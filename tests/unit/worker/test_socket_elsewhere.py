@@ -11,7 +11,7 @@ from fastapi_rooms import RoomManager, Socket, UsageError
 from fastapi_rooms.testing import Member
 from tests.unit.support import FakeAdapter, all_is_over
 
-USES: dict[str, Callable[[Socket], Awaitable[None]]] = {
+USES: dict[str, Callable[[Socket], Awaitable[object]]] = {
     "join": lambda socket: socket.join("bar"),
     "leave": lambda socket: socket.leave("lobby"),
     "disconnect": lambda socket: socket.disconnect(4001),
@@ -20,7 +20,7 @@ USES: dict[str, Callable[[Socket], Awaitable[None]]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 async def test_a_socket_does_nothing_in_another_event_loop(
-    rooms: RoomManager, adapter: FakeAdapter, use: Callable[[Socket], Awaitable[None]]
+    rooms: RoomManager, adapter: FakeAdapter, use: Callable[[Socket], Awaitable[object]]
 ) -> None:
     asked: list[str] = []
 

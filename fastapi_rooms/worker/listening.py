@@ -1,0 +1,40 @@
+"""Hearing rooms without a socket, for the time of a block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.types import Room
+from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.resume import Resume
+
+
+@asynccontextmanager
+async def listening(
+    here: LocalNamespace,
+    rooms: tuple[Room, ...],
+    outbox: OutboxPolicy | None,
+    resume: Resume,
+    *,
+    everyone: bool = False,
+) -> AsyncIterator[Listener]:
+    """Have a listener among the members of some rooms."""
+    of = here.runtime.channels
+    channels = [of.of_namespace(here.name), *(of.of_room(here.name, room) for room in rooms)]
+    opened = await here.joins.acquire(channels, rooms, resume)
+    release = partial(here.runtime.release, channels)
+    listener = here.listeners.add(
+        rooms, outbox or here.outbox, here.json, release, everyone=everyone
+    )
+    here.recovery.replay_to(listener, opened, resume)
+    here.recovery.close(opened)
+    here.settle()
+    try:
+        yield listener
+    finally:
+        here.listeners.remove(listener)
+        here.settle()
