@@ -138,6 +138,7 @@ def _node_socketio(name: str, label: str) -> Server:
 _ASYNCIO = ("--loop", "asyncio")
 _ASGI = ("--variant", "asgi")
 _GLOBAL = ("--variant", "global")
+_HISTORY = ("--variant", "history")
 
 _ALL = (
     Server("floor", "bare C, epoll", _floor, group="reference"),
@@ -154,6 +155,8 @@ _ALL = (
     _fastapi("ours-redis", "fastapi_rooms + Redis", "ours"),
     _fastapi("ours-redis-asyncio", "fastapi_rooms + Redis, asyncio", "ours", *_ASYNCIO),
     _fastapi("ours-redis-asgi", "fastapi_rooms + Redis, not direct", "ours", *_ASGI),
+    _fastapi("ours-memory-history", "fastapi_rooms, with a history", "ours", *_HISTORY),
+    _fastapi("ours-redis-history", "fastapi_rooms + Redis, with a history", "ours", *_HISTORY),
     _broadcaster("broadcaster-memory", "broadcaster"),
     _broadcaster("broadcaster-redis", "broadcaster + Redis"),
     _litestar("litestar-memory", "Litestar channels"),

@@ -1,4 +1,8 @@
-"""fastapi_rooms. Variants: `asgi`, without the direct transport; `global`, without `Depends`."""
+"""fastapi_rooms.
+
+Variants: `asgi`, without the direct transport; `global`, without `Depends`; `history`, in rooms
+that remember what is said.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from fastapi_rooms import RoomManager
 
 options = read_options()
 rooms = RoomManager(options.redis or "memory://", direct_writes=options.variant != "asgi")
+if options.variant == "history":
+    rooms.history("*")
 app = FastAPI(lifespan=rooms.lifespan)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
