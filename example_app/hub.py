@@ -12,11 +12,18 @@ rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"))
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
 PREFIX = "room:"
+SAID = "said:"
+rooms.history(SAID + "*", size=200, ttl=24 * 3600)
 
 
 def key(room: str) -> str:
     """The library's name for a chat room. A sid is a room too: the prefix keeps people out."""
     return PREFIX + room
+
+
+def said_in(room: str) -> str:
+    """The room beside it for what is said: it remembers that, and not who comes and goes."""
+    return SAID + room
 
 
 def room_of(key: str) -> str:

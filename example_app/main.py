@@ -5,6 +5,7 @@ Two workers, over Redis:   ROOMS_URL=redis://localhost:6379 uvicorn example_app.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +19,12 @@ from pydantic import ValidationError
 
 from example_app import admin, people
 from example_app import protocol as page
-from example_app.hub import Rooms, key, rooms, worker
+from example_app.hub import PREFIX, Rooms, key, rooms, said_in, worker
 from fastapi_rooms import AdapterUnavailable, RoomManager, Socket
 
 STATIC = Path(__file__).parent / "static"
 MAX_ROOMS = 20  # per socket
+RECENT = 50  # messages that a newcomer gets
 Announced = Annotated[page.Text, Body(embed=True)]
 
 
@@ -58,29 +60,41 @@ async def chat(websocket: WebSocket, name: page.Name, rooms: Rooms) -> None:
 
 async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> None:
     me = people.person(socket)
-    inside = socket.rooms - {socket.sid}
+    inside = {room for room in socket.rooms if room.startswith(PREFIX)}
     try:
         match message:
             case page.Rename(name=name):
                 socket.data["name"] = name  # what `fetch_sockets` sees, too
                 for each in inside:
                     await socket.to(each).send_json(people.here(socket, each))
-            case page.Join(room=room) if key(room) in inside or len(inside) < MAX_ROOMS:
-                await socket.join(key(room))  # people.py tells the room, and the page who is there
-                await socket.send_json({"type": "joined", "room": room})
+            case page.Join() if key(message.room) in inside or len(inside) < MAX_ROOMS:
+                await join(socket, message.room, message.since)
             case page.Join():
                 await refuse(socket, f"{MAX_ROOMS} rooms are enough: leave one first", message)
             case _ if key(message.room) not in inside:
                 await refuse(socket, "Join the room first", message)
             case page.Say(room=room, text=text, ref=ref):
                 said = dict(me, type="say", room=room, text=text, ref=ref, at=time.time())
-                await rooms.to(key(room)).send_json(said)
+                await rooms.to(said_in(room)).send_json(said)
+            case page.Mark(room=room):
+                position = socket.position(said_in(room))
+                await socket.send_json({"type": "mark", "room": room, "position": position})
             case page.Typing(room=room):
                 await socket.to(key(room)).volatile.send_json(dict(me, type="typing", room=room))
             case page.Leave(room=room):
-                await socket.leave(key(room))
+                await socket.leave(key(room), said_in(room))
     except AdapterUnavailable:
         await refuse(socket, "The other workers cannot be reached just now", message)
+
+
+async def join(socket: Socket, room: str, since: str | None) -> None:
+    """What was missed, or the last that was said, comes first, and "joined" behind it."""
+    said = said_in(room)
+    await socket.leave(said)  # a page that asks again is told again
+    joined = await socket.join(said, since=since, recent=RECENT)
+    await socket.join(key(room))  # people.py tells the room, and the page who is there
+    place = {"recovered": joined.recovered, "position": joined.positions.get(said)}
+    await socket.send_json({"type": "joined", "room": room, **place})
 
 
 async def refuse(socket: Socket, why: str, message: page.Incoming | None = None) -> None:
@@ -93,10 +107,12 @@ async def refuse(socket: Socket, why: str, message: page.Incoming | None = None)
 async def announce(room: page.RoomName, text: Announced, rooms: Rooms) -> dict[str, Any]:
     """An HTTP route speaks to a room with the same manager."""
     news = {"room": room, "text": text, "at": time.time(), "worker": worker()}
+    announced = dict(news, type="announcement", ref=secrets.token_hex(8))
     try:
-        await rooms.to(key(room)).send_json(dict(news, type="announcement"))
+        await rooms.to(said_in(room)).send_json(announced)
     except AdapterUnavailable as problem:
-        raise HTTPException(503, "Only people on this worker were told for sure") from problem
+        told = "Nobody knows whether anybody was told" if problem.uncertain else "Nobody was told"
+        raise HTTPException(503, told) from problem
     return news
 
 
@@ -105,7 +121,7 @@ async def events(room: page.RoomName, rooms: Rooms) -> StreamingResponse:
     """What is said in a room, as server-sent events: a member without a socket."""
 
     async def stream() -> AsyncIterator[str]:
-        async with rooms.listen(key(room)) as messages:
+        async with rooms.listen(key(room), said_in(room)) as messages:
             yield f": listening on {worker()}\n\n"
             async for message in messages:
                 if said := page.said(message):

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from example_app.hub import PREFIX, room_of, rooms, worker
+from example_app.hub import PREFIX, SAID, room_of, rooms, worker
 from fastapi_rooms import (
     AdapterUnavailable,
     Gap,
@@ -40,7 +40,7 @@ def here(socket: Socket | RemoteSocket, name: str) -> dict[str, Any]:
 @rooms.on("join-room")
 async def came(name: str, socket: Socket) -> None:
     """The others are told of the newcomer, and the newcomer of the others."""
-    if name in socket.rooms:  # else it has gone meanwhile
+    if name.startswith(PREFIX) and name in socket.rooms:  # else it has gone meanwhile
         with suppress(AdapterUnavailable):  # see `after_gap`
             await socket.to(name).send_json(here(socket, name))
         await call_roll([name], socket.sid)
@@ -49,6 +49,8 @@ async def came(name: str, socket: Socket) -> None:
 @rooms.on("leave-room")
 async def left(name: str, socket: Socket) -> None:
     """However it came about: the button, a closed tab, a lost network, an admin."""
+    if not name.startswith(PREFIX):
+        return
     with suppress(AdapterUnavailable):
         await rooms.to(name).send_json({"type": "gone", "room": room_of(name), "sid": socket.sid})
 
@@ -82,8 +84,12 @@ async def call_roll_here() -> None:
 
 @rooms.on("gap")
 async def after_gap(gap: Gap) -> None:
-    """This worker may have missed who came and went elsewhere, and the others who did here."""
-    await rooms.local.to(*gap.rooms).send_json({"type": "gap"})
+    """This worker may have missed who came and went elsewhere, and the others who did here.
+
+    What was said meanwhile it has read, unless rooms for that are in the gap: then it is lost.
+    """
+    lost = any(name.startswith(SAID) for name in gap.rooms)
+    await rooms.local.to(*gap.rooms).send_json({"type": "gap", "lost": lost})
     with suppress(AdapterUnavailable):
         await rooms.server_side_emit(CALL_ROLL)
     await call_roll_here()

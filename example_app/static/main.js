@@ -54,7 +54,7 @@ function visit(name) {
 }
 
 function join(room) {
-  if (room.visited) connection.send({ type: "join", room: room.name });
+  if (room.visited) connection.send({ type: "join", room: room.name, since: room.position });
 }
 
 function open(name) {
@@ -107,8 +107,17 @@ const incoming = {
     for (const room of new Set([current, ...rooms.values()])) join(room);
   },
 
-  joined({ room }) {
-    if (room) room.joined = true;
+  /** What was missed, or the last that was said, has come before it. */
+  joined({ room, recovered, position }) {
+    if (!room) return;
+    if (recovered === false) event(room, "You were away for long: something that was said may be missing here");
+    room.joined = true;
+    room.mark(position);
+  },
+
+  /** Everything before this position has come: it is where to go on after a lost connection. */
+  mark({ room, position }) {
+    room?.mark(position);
   },
 
   /** Somebody is in the room: just come, or by a new name. */
@@ -146,7 +155,7 @@ const incoming = {
   say({ room, sid, name, worker, text, at, ref }) {
     if (!room) return;
     room.stoppedTyping(sid);
-    const unsent = sid === me.sid && room.unsent.find((entry) => entry.ref === ref);
+    const unsent = room.unsent.find((entry) => entry.ref === ref); // also by the sid of an earlier connection
     if (unsent) {
       room.unsent.splice(room.unsent.indexOf(unsent), 1);
       room.add(Object.assign(unsent, { state: "sent", worker, at }));
@@ -157,9 +166,9 @@ const incoming = {
   },
 
   /** Of our own route, or of any program: then there may be no more than a text, which is for whoever reads it. */
-  announcement({ room, to, worker, text, at }) {
+  announcement({ room, to, worker, text, at, ref }) {
     if (to === undefined) room = current;
-    if (room) news(room, { kind: "announcement", worker, text: String(text), at: Number.isFinite(at) ? at : Date.now() / 1000 });
+    if (room) news(room, { kind: "announcement", worker, text: String(text), at: Number.isFinite(at) ? at : Date.now() / 1000, ref });
   },
 
   typing({ room, sid, name }) {
@@ -169,19 +178,20 @@ const incoming = {
   /** The heartbeat. */
   workers({ workers: alive }) {
     workers.areNow(alive);
+    for (const room of rooms.values()) if (room.joined && room.unmarked) connection.send({ type: "mark", room: room.name });
   },
 
-  gap() {
+  gap({ lost }) {
+    const missing = lost ? "messages are missing here" : "it has read what was said meanwhile";
     for (const room of rooms.values()) {
-      if (room.visited) event(room, "Your worker lost touch with the others for a moment: messages may be missing here");
+      if (room.visited) event(room, `Your worker lost touch with the others for a moment: ${missing}`);
     }
   },
 
   error({ message, about, room }) {
     const entry = about?.type === "say" && [...(room?.entries ?? []), ...(room?.unsent ?? [])].find(({ ref }) => ref === about.ref);
     if (entry) {
-      entry.state = entry.state === "sent" ? "local" : "unsure"; // its echo came before the bad news
-      if (room === current) thread.settle(entry);
+      if (entry.state !== "sent") unconfirmed(room, entry); // else its echo came before the bad news, which is none then
     } else if ((room ?? current)?.entries.at(-1)?.text !== message) {
       event(room ?? current, message);
     }
@@ -209,8 +219,10 @@ connection.addEventListener("state", () => {
 
 /** Something to read. It is unread when nobody can have seen it. */
 function news(room, entry) {
+  if (room.has(entry.ref)) return; // replayed
+  const isOld = !room.position; // said before we came here for the first time
   room.add(entry);
-  if (room !== current || document.hidden) {
+  if (!isOld && (room !== current || document.hidden)) {
     room.unread += 1;
     if (room !== current) room.firstUnread ??= entry;
   }

@@ -41,6 +41,14 @@ export const adminToken = {
   keep: (token) => write(session, "admin", token),
 };
 
+export const positions = {
+  of: (room) => read(session, `position.${room}`, undefined),
+  keep(room, position) {
+    history.save(); // first, for it says that they are here
+    write(session, `position.${room}`, position);
+  },
+};
+
 const unsaved = new Map();
 
 export const history = {

@@ -1,6 +1,6 @@
 // What this page knows of its rooms, of the people in them, and of the workers they come through. No DOM in here.
 
-import { history } from "./memory.js";
+import { history, positions } from "./memory.js";
 
 const TYPING_LASTS = 4_000;
 const COLOURS = 8;
@@ -12,6 +12,7 @@ export class Room {
   draft = "";
   unsent = []; // own messages that the room has not echoed yet
   people = new Map(); // sid → {name, worker}, without ourselves
+  unmarked = false; // whether something was said behind `position`
   met = false; // whether we have ever been told who is here
   #roll = null; // the one under way: {number, since: sid → person or null}
   #typing = new Map(); // sid → {name, until}
@@ -19,11 +20,24 @@ export class Room {
   constructor(name) {
     this.name = name;
     this.entries = history.of(name);
+    this.position = positions.of(name); // whatever was said before it is in the entries
   }
 
   add(entry) {
     this.entries.push(entry);
+    this.unmarked ||= Boolean(entry.ref);
     history.keep(this.name, this.entries);
+  }
+
+  /** Whether an entry is here already: what was said behind the position is replayed. */
+  has(ref) {
+    return ref !== undefined && this.entries.some((entry) => entry.ref === ref);
+  }
+
+  mark(position) {
+    this.position = position ?? this.position;
+    this.unmarked = false;
+    positions.keep(this.name, this.position);
   }
 
   typed(sid, name) {

@@ -87,7 +87,6 @@ export function entryElement(entry, workers, { resend, discard }) {
 }
 
 function fate(entry, resend, discard) {
-  if (entry.state === "local") return element("p", { class: "fate" }, "The other workers did not take this in time: people on them may not have it.");
   if (entry.state !== "unsure") return null;
   const again = element("button", { class: "text", type: "button" }, "Send again");
   const drop = element("button", { class: "text", type: "button" }, "Discard");
