@@ -105,9 +105,14 @@ class Recovery:
         delivered like any other.
         """
         rooms = message.target.rooms
-        if rooms is None or len(rooms) != 1 or not self.keeps(rooms[0]):
-            return self.deliver(Placed(placed.position, message))
-        self.logs.received(placed, message)
+        if rooms is not None and len(rooms) == 1 and self.keeps(rooms[0]):
+            self.logs.received(placed, message)
+            return True
+        if not self._runtime.running.fanout.receive(
+            self._members, message.target, message.payload, volatile=False
+        ):
+            return False
+        self._listeners.offer(message.target, message.payload)
         return True
 
     def received_plain(self, target: Target) -> None:

@@ -20,6 +20,9 @@ from fastapi_rooms import (
     UsageError,
 )
 from fastapi_rooms.adapters import Adapter
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.position import Position
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import (
     Member,
     RedisCluster,
@@ -27,8 +30,11 @@ from fastapi_rooms.testing import (
     RedisServer,
     eventually,
 )
+from fastapi_rooms.wire import codec, kept
+from fastapi_rooms.wire.envelope import Broadcast
 
 SIZE = 20
+OTHER_NODE = "0123456789abcdef"
 ROOM = "chat-tea"
 Make = Callable[..., RoomManager]
 
@@ -362,3 +368,18 @@ def outage_of(rooms: RoomManager) -> None:
     """Have a manager believe that it was cut off."""
     channels = frozenset(rooms._runtime.channels.of_room("/", r) for r in ("plain", ROOM))
     rooms._runtime.run.gap(Outage(1.0, 2.0, channels))
+
+
+@pytest.mark.parametrize("target", [Target(), Target(("plain",)), Target(("plain", ROOM))])
+async def test_what_has_a_place_where_none_is_kept_is_delivered_without(
+    pair: tuple[RoomManager, RoomManager], target: Target
+) -> None:
+    """From a version of the application that keeps more, or from somebody who forges."""
+    one, _ = pair
+    async with Member(one, "plain", ROOM) as ann:
+        message = Broadcast(OTHER_NODE, 1, "/", target, Payload.of_text("hello"))
+        data = kept.encode(Position("0" * 16, 7, 9), 8, codec.encode(message))
+        one._runtime.run.received(b"a channel", data)
+        assert await ann.receive() == "hello"
+        await one.to(ROOM).send_text("goes on")
+        assert await ann.receive() == "goes on"
