@@ -90,7 +90,9 @@ async def test_what_an_endpoint_sends_at_its_end_reaches_clients_that_are_still_
     rooms: RoomManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule_module, "IMMEDIATE_MAX", 0)
-    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 20)
+    monkeypatch.setattr(schedule_module, "CLOSES_PER_SECOND", 1)
+    # So that Bob is closed a second after Ann, and not at some moment in it.
+    monkeypatch.setattr("fastapi_rooms.worker.drain.random.random", lambda: 0.0)
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
