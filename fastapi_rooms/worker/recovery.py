@@ -112,7 +112,8 @@ class Recovery:
             self._members, message.target, message.payload, volatile=False
         ):
             return False
-        self._listeners.offer(message.target, message.payload)
+        position = str(placed.position) if rooms is not None and len(rooms) == 1 else None
+        self._listeners.offer(message.target, message.payload, position)
         return True
 
     def received_plain(self, target: Target) -> None:
