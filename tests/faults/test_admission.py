@@ -46,7 +46,15 @@ class Carrier:
         """Be away, and wait until these have noticed."""
         for node in self.nodes:
             await asyncio.to_thread(getattr(node, self._how))
-        await eventually(lambda: not any(worker.health.connected for worker in workers))
+        await eventually(lambda: not any(map(self.is_reached_by, workers)))
+
+    def is_reached_by(self, worker: RoomManager) -> bool:
+        """Whether a worker believes that it reaches any of the nodes."""
+        adapter = worker._runtime.adapter
+        if not isinstance(adapter, RedisClusterAdapter):
+            return worker.health.connected
+        channels = [worker._runtime.channels.of_room("/", f"room {n}") for n in range(100)]
+        return worker.health.connected or any(map(adapter.is_reachable, channels))
 
     async def come(self) -> None:
         """Be there again."""
