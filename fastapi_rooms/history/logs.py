@@ -117,10 +117,6 @@ class RoomLogs:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def keeps(self, room: Room) -> bool:
-        """Whether a room remembers."""
-        return self._patterns.find(room) is not None
-
     # Out.
 
     def append(self, message: Broadcast, tag: int) -> Awaitable[Position]:
@@ -201,7 +197,9 @@ class RoomLogs:
 
     def since(self, room: Room, position: Position) -> list[Placed] | None:
         """What was sent after a position; `None` if that is no place in the room any more."""
-        entry = self._entries[room]
+        entry = self._entries.get(room)  # none if the manager was closed meanwhile
+        if entry is None:
+            return None
         found = entry.log.since(position)
         return None if found is None else list(self._placed(entry, found))
 
