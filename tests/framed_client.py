@@ -49,6 +49,8 @@ class Framing:
             self._advance(json.loads(header))
             return [message]
         assert isinstance(frame, str)
+        if kind == "\0b":
+            return []
         self.said += 1
         said = json.loads(frame[2:])
         if kind == "\0p":

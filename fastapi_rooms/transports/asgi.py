@@ -65,6 +65,10 @@ class AsgiTransport:
         """What happens when the client does not keep up."""
         return self._outbox.policy
 
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:  # noqa: ARG002 -- cannot
+        """Return false: the server hands on a message when it is received."""
+        return False
+
     def never_drop(self) -> None:
         """Close the client with 1013 where the policy would drop a message."""
         self._outbox.policy = self._outbox.policy.without_drops()

@@ -49,6 +49,12 @@ class Transport(Protocol):
         The faster one does not update `websocket.client_state`; its caller has to.
         """
 
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:
+        """Have `answer` called whenever the client sends this text, which is then not received.
+
+        Returns false if this transport sees no message before it is received.
+        """
+
     @property
     def policy(self) -> OutboxPolicy:
         """What happens when the client does not keep up."""

@@ -2,14 +2,17 @@
 
 A frame of ours begins with a NUL, and a letter that says its kind:
 
-    h   hello        the first frame from the server: `version` and `token`
+    h   hello        the first frame from the server: `version`, `token`, and what it promises
     j   joined       a room with a history: `room`, and `recovered` (true, false or null)
     m   message      in its place: `room` and `position`, a line feed, and the message
     p   position     everything up to it is there: `room` and `position`
     l   left         a room with a history: `room`
+    b   heartbeat    nothing more: the connection lives
     .   escape       of a message that itself begins with a NUL, which follows
 
     r   resume       the first frame from the client: `token`, and `positions` by room
+    b   heartbeat    the client asks for one
+    .   escape       as above
 
 What is said is a JSON object, in text; a message stays text or bytes. Everything else is a message
 without a place, and the very frame that all other clients get.
@@ -36,10 +39,16 @@ VERSION = 1
 MAX_RESUME_BYTES = 64 * 1024
 """What a resume frame may have: the positions of some hundred rooms."""
 
+HEARTBEAT_SECONDS = 25
+"""Within these, a framed client is sent something. Many proxies end what is silent for 60."""
+
+ASKS_FOR_HEARTBEAT = "\0b"
+
 _NUL = b"\0"
 _HELLO, _JOINED, _MESSAGE = b"\0h", b"\0j", b"\0m"
 _POSITION, _LEFT, _ESCAPE = b"\0p", b"\0l", b"\0."
 _RESUME = "\0r"
+_ESCAPED, _ESCAPED_BYTES = "\0.", b"\0."
 _QUERY = b"fastapi_rooms=1"
 _TOKEN = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -78,12 +87,21 @@ def alias_of(token: str) -> Room:
     return f"resume:{blake2b(token.encode(), digest_size=16).hexdigest()}"
 
 
+_HEARTBEAT = _Said(ASKS_FOR_HEARTBEAT.encode(), binary=False)
+
 # From the server.
 
 
-def hello(token: str) -> Payload:
-    """The first frame."""
-    return _say(_HELLO, {"version": VERSION, "token": token})
+def hello(token: str, *, answers: bool, window: float) -> Payload:
+    """The first frame.
+
+    Args:
+        token: what the client is to be known by when it comes again.
+        answers: whether heartbeats that the client asks for are answered at any time.
+        window: seconds over which clients are to come back that are closed with 1012.
+    """
+    said = {"version": VERSION, "token": token, "heartbeat": HEARTBEAT_SECONDS}
+    return _say(_HELLO, {**said, "answers": answers, "window": window})
 
 
 def joined(room: Room, recovered: bool | None) -> Payload:
@@ -99,6 +117,11 @@ def left(room: Room) -> Payload:
 def position(room: Room, position: str) -> Payload:
     """The client has everything in a room up to a position."""
     return _say(_POSITION, {"room": room, "position": position})
+
+
+def heartbeat() -> Payload:
+    """Something to a client that would else be sent nothing."""
+    return _HEARTBEAT
 
 
 def in_place(room: Room, position: str, message: Payload) -> Payload:
@@ -136,6 +159,13 @@ def framed_payload(message: Payload) -> Payload:
 def is_resume(data: object) -> bool:
     """Whether a message of a client is meant to be a resume frame, well formed or not."""
     return isinstance(data, str) and data.startswith(_RESUME)
+
+
+def unescape(data: str | bytes) -> str | bytes:
+    """A message as the client meant it."""
+    if isinstance(data, str):
+        return data.removeprefix(_ESCAPED)
+    return data.removeprefix(_ESCAPED_BYTES)
 
 
 def parse_resume(data: object) -> ClientResume | None:

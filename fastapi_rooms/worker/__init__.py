@@ -25,6 +25,7 @@ recovery          what is different for rooms with a history
 resume            what somebody who joins one asks for, and gets
 framing           all of them in a namespace, and what they are told beside messages
 framed_transport  the transport to one
+client_heartbeat  something now and then to those that are sent nothing
 hello             the beginning of a connection with a client that speaks the framing
 replay            what a socket is sent of what was said before it is in
 declaring         tells those who are no workers which rooms have one

@@ -123,7 +123,8 @@ class Connection(AsyncBlock):
         )
         self._beside.append(self)
         try:
-            if framed is not None and not await say_hello(self._websocket, framed):
+            window = runtime.settings.drain_schedule.window
+            if framed is not None and not await say_hello(self._websocket, framed, window):
                 self.lost()
             await self._namespace.enter(self)
         except BaseException as error:

@@ -7,6 +7,7 @@ all: they get the frame that all others get.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.types import Message
 
@@ -18,6 +19,8 @@ from fastapi_rooms.types import Room
 from fastapi_rooms.wire import client_framing
 from fastapi_rooms.wire.client_framing import ClientResume, framed, framed_payload
 
+_NULS = ("\0", b"\0")
+
 
 class FramedTransport:
     """Writes to one client by another transport."""
@@ -26,9 +29,9 @@ class FramedTransport:
 
     __slots__ = (
         "_inner",
-        "_resume_is_due",
         "_unread",
         "alias",
+        "is_silent",
         "joining",
         "positions",
         "replaying",
@@ -36,8 +39,9 @@ class FramedTransport:
 
     def __init__(self, inner: Transport) -> None:
         self._inner = inner
-        self._resume_is_due = True
         self._unread: Message | None = None
+        self.is_silent = True
+        """Whether nothing has been written since this was last set."""
         self.alias: Room = ""
         """The name by which messages leave this client out, also when it comes again."""
         self.positions: dict[Room, str] = {}
@@ -53,40 +57,65 @@ class FramedTransport:
         """The client was given a token, and this is its first message, unless that is late."""
         resume = None
         if first is not None:
-            self._resume_is_due = False
-            text = first.get("text")
-            resume = client_framing.parse_resume(text)
-            if not client_framing.is_resume(text):
-                self._unread = first
+            resume = client_framing.parse_resume(first.get("text"))
+            self._unread = self._meant(first)
         resume = resume or ClientResume()
         self.alias = client_framing.alias_of(resume.token or token)
         self.positions = dict(resume.positions)
 
     async def receive(self) -> Message:
-        """The client's next ASGI event. A resume frame that comes too late is passed over."""
+        """The client's next ASGI event, without frames that are not for the endpoint."""
         message, self._unread = self._unread, None
-        if message is not None:
-            return message
-        message = await self._inner.receive()
-        if self._resume_is_due:
-            self._resume_is_due = False
-            if client_framing.is_resume(message.get("text")):
-                return await self._inner.receive()
+        while message is None:
+            message = self._meant(await self._inner.receive())
+        return message
+
+    def _meant(self, message: Message) -> Message | None:
+        """An event as the endpoint is to have it; `None` if it is not for that."""
+        for kind in ("text", "bytes"):
+            data = message.get(kind)
+            if data is None or data[:1] not in _NULS:
+                continue
+            if client_framing.is_resume(data):  # the first frame, or one that comes too late
+                return None
+            if data == client_framing.ASKS_FOR_HEARTBEAT:
+                self.answer()
+                return None
+            message[kind] = client_framing.unescape(data)
         return message
 
     async def receive_first(self) -> Message:
         """The client's first ASGI event, whatever it is."""
         return await self._inner.receive()
 
+    # Heartbeats.
+
+    def answers_by_itself(self) -> bool:
+        """From now on, answer a client that asks, even if its endpoint does not read.
+
+        Returns false if the endpoint has to read for that.
+        """
+        return self._inner.intercept(client_framing.ASKS_FOR_HEARTBEAT, self.answer)
+
+    def answer(self) -> None:
+        """Send something; a client that has not read what is there needs no more."""
+        write((self._inner,), client_framing.heartbeat(), volatile=True)
+
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:
+        return self._inner.intercept(text, answer)
+
     # Writing.
 
     def write(self, message: Outgoing, sent: int = 0) -> None:  # noqa: ARG002 -- there is no `fd`
+        self.is_silent = False
         write((self._inner,), framed(message), volatile=False)
 
     def write_volatile(self, message: Outgoing) -> None:
+        self.is_silent = False
         write((self._inner,), framed(message), volatile=True)
 
     async def send(self, payload: Payload) -> None:
+        self.is_silent = False
         await self._inner.send(framed_payload(payload))
 
     # All else is the other's.

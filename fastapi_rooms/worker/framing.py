@@ -10,6 +10,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.wire import client_framing
+from fastapi_rooms.worker.client_heartbeat import ClientHeartbeat
 from fastapi_rooms.worker.framed_transport import FramedTransport
 
 
@@ -19,6 +20,7 @@ class FramedClients:
     def __init__(self, members: Membership[Transport]) -> None:
         self._members = members
         self._by_sid: dict[Sid, FramedTransport] = {}
+        self._heartbeat = ClientHeartbeat(self._by_sid)
 
     def __bool__(self) -> bool:
         return bool(self._by_sid)
@@ -27,14 +29,17 @@ class FramedClients:
         """A client has come; most speak no framing."""
         if isinstance(transport, FramedTransport):
             self._by_sid[sid] = transport
+            self._heartbeat.start()
 
     def remove(self, sid: Sid) -> None:
         """A client has left."""
-        self._by_sid.pop(sid, None)
+        if self._by_sid.pop(sid, None) is not None and not self._by_sid:
+            self._heartbeat.stop()
 
     def clear(self) -> None:
         """Forget those of an event loop that is gone."""
         self._by_sid.clear()
+        self._heartbeat.forget()
 
     def with_aliases(self, target: Target) -> Target:
         """A target that leaves out the same clients when they come again, with other sids."""

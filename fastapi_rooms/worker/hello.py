@@ -22,14 +22,20 @@ def framed_for(websocket: WebSocket, transport: Transport) -> FramedTransport | 
     return FramedTransport(transport) if client_framing.is_asked_for(query) else None
 
 
-async def say_hello(websocket: WebSocket, transport: FramedTransport) -> bool:
+async def say_hello(websocket: WebSocket, transport: FramedTransport, drain_window: float) -> bool:
     """Say hello, and wait for the resume frame, though not for long.
 
     A client without one, or with one that cannot be read, comes as one that was never here. Returns
     false if the client is gone.
+
+    A worker that drains closes its clients over `drain_window` seconds, and they may come back at
+    once. But what it does not write to directly is closed by the server, all at once: those clients
+    are told to come back over as many seconds.
     """
     token, first = client_framing.new_token(), None
-    transport.write(client_framing.hello(token))
+    answers = transport.answers_by_itself()
+    window = 0 if transport.name == "uvicorn" else drain_window
+    transport.write(client_framing.hello(token, answers=answers, window=window))
     with suppress(TimeoutError):
         async with asyncio.timeout(RESUME_TIMEOUT):
             first = await transport.receive_first()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
@@ -11,11 +12,13 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
-from fastapi_rooms.testing import RedisServer
+from fastapi_rooms.servers.uvicorn.inbox import MAX_MESSAGES
+from fastapi_rooms.testing import RedisServer, eventually
 from tests.framed_client import Framing, Message
 from tests.integration.raw import Frame, RawClient, serving
 from tests.integration.servers import DIRECT_WEBSOCKETS
 
+TEXT = 1
 SIZE = 50
 WAYS = [(ws, direct) for ws in DIRECT_WEBSOCKETS for direct in (True, False)]
 
@@ -139,6 +142,32 @@ def test_a_plain_client_sees_no_byte_of_framing(serve: Serve) -> None:
         == beside
         == [Frame(0x81, f"{n}".encode()) for n in range(5)] + [Frame(0x81, b"said end")]
     )
+
+
+def test_a_client_that_asks_is_told_at_once_that_it_is_connected(serve: Serve) -> None:
+    """Even while its endpoint does not read, where hello says so."""
+
+    came: list[Socket] = []
+
+    async def endpoint(rooms: RoomManager, socket: Socket) -> None:
+        came.append(socket)
+        async for text in socket.iter_text():
+            assert text == "the first message"
+            await eventually(lambda: len(came) == 2)
+
+    with serve(endpoint) as port, RawClient(port, query="?fastapi_rooms=1") as client:
+        hello = json.loads(client.read_frame().data[2:])
+        for text in (b"\0r{}", b"the first message"):
+            client.send(TEXT, text)
+        frames = [client.read_frame().data[:2] for _ in range(2)]
+        assert frames == [b"\0j", b"\0p"]
+        for _ in range(MAX_MESSAGES * 2 if hello["answers"] else 1):
+            client.send(TEXT, b"\0b")
+            if hello["answers"]:
+                assert client.read_frame().data == b"\0b"
+        with RawClient(port):
+            client.send(TEXT, b"\0b")
+            assert client.read_frame().data == b"\0b"
 
 
 def test_a_slow_client_is_closed_and_resumes_without_a_hole(serve: Serve) -> None:

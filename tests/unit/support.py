@@ -151,7 +151,12 @@ class FakeTransport:
         self.writes: list[list[str]] = []
         self.already_sent: list[int] = []
         """Of each write, how many bytes of its frame had been written before."""
+        self.intercepted: dict[str, Callable[[], None]] = {}
         self.volatile: list[bool] = []
+
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:
+        self.intercepted[text] = answer
+        return True
 
     def keep_up(self) -> None:
         """Take finished frames from now on, as a client with nothing in its way does."""

@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from fastapi_rooms.transports.base import ignore
 
 MAX_MESSAGES = 16
 MAX_BYTES = 64 * 1024
@@ -28,7 +31,15 @@ class Inbox:
     The protocol's `read_paused` must be set, so that the protocol does not pause reading itself.
     """
 
-    __slots__ = ("_events", "_loop", "_paused", "_transport", "_waiters")
+    __slots__ = (
+        "_events",
+        "_intercepted",
+        "_loop",
+        "_on_intercepted",
+        "_paused",
+        "_transport",
+        "_waiters",
+    )
 
     def __init__(self, transport: asyncio.Transport, *, paused: bool) -> None:
         self._transport = transport
@@ -36,6 +47,12 @@ class Inbox:
         self._events: deque[str | bytes | dict[str, Any]] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._paused = paused
+        self._intercepted: str | None = None
+        self._on_intercepted: Callable[[], None] = ignore
+
+    def intercept(self, text: str | None, callback: Callable[[], None]) -> None:
+        """Call back for each message that is this text, rather than queue it."""
+        self._intercepted, self._on_intercepted = text, callback
 
     def put_nowait(self, event: dict[str, Any]) -> None:
         """Add an event; pause reading if too many are queued."""
@@ -46,6 +63,9 @@ class Inbox:
 
     def put(self, event: str | bytes | dict[str, Any]) -> None:
         """Add a message as its text or bytes alone, or any event, as `put_nowait` does."""
+        if event == self._intercepted:
+            self._on_intercepted()
+            return
         self._events.append(event)
         while self._waiters:
             waiter = self._waiters.popleft()

@@ -162,6 +162,11 @@ class UvicornTransport:
         )
         setattr(conn, _ENCODE_METHODS[type(protocol).__name__], self._encode)
 
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:
+        """Have `answer` called whenever the client sends this text."""
+        self._protocol.queue.intercept(text, answer)
+        return True
+
     def never_drop(self) -> None:
         """Close the client with 1013 where the policy would drop a message."""
         self.policy = self.policy.without_drops()
@@ -238,6 +243,7 @@ class UvicornTransport:
         for method in ("pause_writing", "resume_writing", "connection_lost", "shutdown"):
             vars(self._protocol).pop(method, None)
         vars(self._conn).pop(_ENCODE_METHODS[type(self._protocol).__name__], None)
+        self._protocol.queue.intercept(None, ignore)
         self._drop_queued()
         if self._deferred_shutdown is not None:  # the server waits for us to close the connection
             self._loop.call_later(self._deferred_shutdown, self._transport.abort)

@@ -23,7 +23,12 @@ payloads = st.one_of(any_text.map(Payload.of_text), st.binary().map(Payload.of_b
 @pytest.mark.parametrize(
     ("frame", "data"),
     [
-        (framing.hello(TOKEN), b'\0h{"version":1,"token":"000102030405060708090a0b0c0d0e0f"}'),
+        (
+            framing.hello(TOKEN, answers=True, window=0),
+            b'\0h{"version":1,"token":"%b","heartbeat":25,"answers":true,"window":0}'
+            % TOKEN.encode(),
+        ),
+        (framing.heartbeat(), b"\0b"),
         (framing.joined("tea", None), b'\0j{"room":"tea","recovered":null}'),
         (framing.joined("tea", recovered=True), b'\0j{"room":"tea","recovered":true}'),
         (framing.joined("tea", recovered=False), b'\0j{"room":"tea","recovered":false}'),
@@ -75,9 +80,17 @@ def test_a_message_without_a_place_is_the_same_for_everyone_unless_it_begins_wit
         assert frame is payload
 
 
-def test_what_is_said_to_framed_clients_is_not_escaped() -> None:
-    said = framing.left("tea")
+@pytest.mark.parametrize("said", [framing.left("tea"), framing.heartbeat()])
+def test_what_is_said_to_framed_clients_is_not_escaped(said: Payload) -> None:
     assert framing.framed(said) is said
+
+
+@given(st.one_of(any_text, st.binary()))
+def test_what_a_client_has_escaped_comes_out_as_it_was(data: str | bytes) -> None:
+    escaped = f"\0.{data}" if isinstance(data, str) else b"\0." + data
+    assert framing.unescape(escaped) == data
+    if data[:1] not in ("\0", b"\0"):
+        assert framing.unescape(data) is data
 
 
 @given(st.lists(payloads, min_size=1))

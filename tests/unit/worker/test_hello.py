@@ -60,7 +60,8 @@ async def test_hello_comes_first_and_the_endpoint_begins_when_it_is_answered(
         first = await ann.receive_text()
         assert first.startswith("\0h")
         said = json.loads(first[2:])
-        assert said == {"version": 1, "token": said["token"]}
+        assert len(said.pop("token")) == 32
+        assert said == {"version": 1, "heartbeat": 25, "answers": False, "window": 5.0}
         assert endpoint.sockets == []
         await ann.send_text(RESUME)
         await ann.send_text("hi")
@@ -113,8 +114,9 @@ async def test_a_client_that_forgets_to_answer_is_heard(
         await ann.receive_text()
         await ann.send_text("hi")
         await ann.send_text(RESUME)
-        assert await ann.receive_text() == "hi!"
-        assert await ann.receive_text() == f"\0.{RESUME}!", "only the first frame is one"
+        await ann.send_text("ho")
+        assert [await ann.receive_text() for _ in range(2)] == ["hi!", "ho!"]
+        assert _positions(endpoint) == {}, "only the first frame is one"
 
 
 async def test_bytes_are_no_answer(rooms: RoomManager) -> None:
@@ -142,8 +144,33 @@ async def test_a_client_that_answers_late_is_not_waited_for_and_its_answer_passe
         await ann.send_text("hi")
         assert await ann.receive_text() == "hi!"
         assert _positions(endpoint) == {}
-        await ann.send_text(RESUME)
-        assert await ann.receive_text() == f"\0.{RESUME}!"
+
+
+async def test_what_a_client_has_escaped_is_its_message(rooms: RoomManager) -> None:
+    heard: list[Any] = []
+
+    async def reads(websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            heard.extend([await socket.receive_text(), await socket.receive_bytes()])
+
+    for first in ([RESUME], []):
+        async with rooms, WebSocketClient(app_of(reads), ASKING) as ann:
+            await ann.receive_text()
+            for text in [*first, f"\0.{RESUME}"]:
+                await ann.send_text(text)
+            await ann.send_bytes(b"\0.\0\xff")
+            await ann.wait_ended()
+    assert heard == [RESUME, b"\0\xff"] * 2
+
+
+async def test_a_client_that_asks_for_a_heartbeat_is_answered_as_its_endpoint_reads(
+    rooms: RoomManager, endpoint: Endpoint
+) -> None:
+    async with rooms, WebSocketClient(app_of(endpoint.run), ASKING) as ann:
+        await ann.receive_text()
+        for text in (RESUME, "\0b", "hi", "\0b"):
+            await ann.send_text(text)
+        assert [await ann.receive_text() for _ in range(3)] == ["\0b", "hi!", "\0b"]
 
 
 async def test_a_client_that_goes_instead_leaves_nothing(

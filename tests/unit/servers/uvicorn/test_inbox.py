@@ -171,3 +171,20 @@ async def test_receives_that_a_silent_client_lets_time_out_leave_nothing(inbox: 
 
 async def test_the_protocol_is_told_that_it_is_never_empty(inbox: Inbox) -> None:
     assert not inbox.empty()
+
+
+async def test_a_text_that_is_intercepted_is_answered_and_not_queued(
+    inbox: Inbox, transport: StrictWire
+) -> None:
+    answers: list[None] = []
+    inbox.intercept("ping", lambda: answers.append(None))
+    for message in [event("ping"), event(b"ping")] * MAX_MESSAGES:
+        inbox.put_nowait(message)
+        inbox.put("ping")
+        if "bytes" in message:
+            assert await inbox.get() == event(b"ping")
+    assert len(answers) == 3 * MAX_MESSAGES
+    assert not transport.paused
+    inbox.intercept(None, lambda: None)
+    inbox.put("ping")
+    assert await inbox.get() == event("ping")
