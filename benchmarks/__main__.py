@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from benchmarks import cluster, deliveries, memory, mute, storm
+from benchmarks import cluster, deliveries, jitter, memory, mute, storm
 from benchmarks.bar import verdicts
 from benchmarks.catalogue import SERVERS_BY_NAME
 from benchmarks.effort import QUICK, THOROUGH, Effort
@@ -25,6 +25,7 @@ MEASURES: dict[Kind, Measure] = {
     "memory": memory.measure,
     "mute": mute.measure,
     "cluster": cluster.measure,
+    "jitter": jitter.measure,
 }
 
 

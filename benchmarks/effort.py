@@ -22,6 +22,7 @@ class Effort:
     mute_rounds: int = 7
     mute_seconds: float = 6.0
     memory_rounds: int = 2
+    jitter_seconds: float = 60.0
     scenarios: tuple[str, ...] = ()
     """All when empty, unless others are asked for; so it is with servers."""
     servers: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
 
-Kind = Literal["deliveries", "storm", "memory", "mute", "cluster"]
+Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,15 @@ _ALL = (
         kind="cluster",
         room_size=2000,
         workers=2,
+        references=(),
+    ),
+    Scenario(
+        "jitter",
+        "300 clients whose networks fail every 15 s for 2 s, while two workers are replaced",
+        ("ours-redis-history",),
+        kind="jitter",
+        room_size=300,
+        workers=4,
         references=(),
     ),
 )

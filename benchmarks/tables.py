@@ -35,6 +35,16 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "% lost with 20": "lost with 20 mute",
         "MB grown with 20": "grown with 20 mute",
     },
+    "jitter": {
+        "% delivered": "delivered",
+        "p50 ms": "p50",
+        "p99 ms": "p99",
+        "longest": "longest",
+        "cuts": "cuts",
+        "replaced: back after ms": "back after",
+        "over ms": "back over",
+        "in the fullest 100 ms": "busiest",
+    },
     "cluster": {
         "CPU ms per count": "count cost",
         "ms": "count ms",
