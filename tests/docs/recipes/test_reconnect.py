@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 import pytest
-from fastapi import FastAPI, HTTPException, Response, WebSocket
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.testclient import TestClient
 from playwright.async_api import ConsoleMessage, Page
 
+import fastapi_rooms.client
 from fastapi_rooms import RoomManager
 from fastapi_rooms.testing import eventually
 from tests.docs.conftest import Serve
 from tests.docs.pages import blocks
+from tests.docs.registry import shows
 from tests.integration.browser import chromium, window
 
 PAGE = "docs/recipes/reconnect.md"
@@ -23,34 +27,28 @@ CUT = 1006
 class Server:
     """Closes each connection with the next of some codes, and keeps those that come after."""
 
-    def __init__(self, codes: list[int], *, renews: bool = True) -> None:
+    def __init__(self, codes: list[int]) -> None:
         self.codes = codes
-        self.connections = 0
+        self.tokens: list[str] = []
+        """Those of the connections that came."""
         self.renewals = 0
         self.rooms = RoomManager()
         self.app = FastAPI(lifespan=self.rooms.lifespan)
-        self.files = {block.title: block.code for block in blocks("javascript", page=PAGE)}
+        self.app.mount("/rooms", fastapi_rooms.client.files)
+        (script,) = (block for block in blocks("javascript", page=PAGE) if block.title)
 
         @self.app.get("/")
         async def page() -> HTMLResponse:
-            return HTMLResponse('<script type="module" src="page.js"></script>')
+            return HTMLResponse(f'<script type="module">{script.code}</script>')
 
-        @self.app.get("/{name}.js")
-        async def script(name: str) -> Response:
-            code = self.files[f"{name}.js"].replace(
-                '"wss://chat.example.com/chat/tea"', "`ws://${location.host}/chat/tea`"
-            )
-            return Response(code, media_type="text/javascript")
-
-        @self.app.post("/token/renew")
-        async def renew() -> None:
-            self.renewals += 1
-            if not renews:
-                raise HTTPException(401)
+        @self.app.get("/token")
+        async def token(renew: str | None = None) -> PlainTextResponse:
+            self.renewals += renew is not None
+            return PlainTextResponse(str(self.renewals))
 
         @self.app.websocket("/chat/tea")
-        async def chat(websocket: WebSocket) -> None:
-            self.connections += 1
+        async def chat(websocket: WebSocket, token: str) -> None:
+            self.tokens.append(token)
             code = self.codes.pop(0) if self.codes else None
             if code == CUT:
                 await websocket.accept()
@@ -85,9 +83,8 @@ async def test_it_comes_back_until_it_stays(serve: Serve) -> None:
     server = Server([*codes])
     async with opened(serve(server.app)) as printed:
         await eventually(lambda: "hello" in printed)
-        assert server.connections == len(codes) + 1
-        assert printed[-2:] == ["here again", "hello"]
-        assert server.renewals == 0
+        assert server.tokens == ["0"] * (len(codes) + 1)
+        assert printed == ["away for a moment"] * len(codes) + ["hello"]
 
 
 @pytest.mark.parametrize("code", [1000, 1008, 4000, 4003, 4404, 4409, 4600])
@@ -95,18 +92,30 @@ async def test_it_stays_away_when_it_is_over(serve: Serve, code: int) -> None:
     server = Server([1012, code])
     async with opened(serve(server.app)) as printed:
         await eventually(lambda: f"closed with {code}: as told" in printed)
-        assert server.connections == 2
+        assert len(server.tokens) == 2
 
 
 async def test_it_renews_its_token_and_comes_back(serve: Serve) -> None:
-    server = Server([4401, 4401])
+    server = Server([4401])
     async with opened(serve(server.app)) as printed:
         await eventually(lambda: "hello" in printed)
-        assert (server.connections, server.renewals) == (3, 2)
+        assert server.tokens == ["0", "1"]
 
 
-async def test_it_stays_away_when_there_is_no_new_token(serve: Serve) -> None:
-    server = Server([4401], renews=False)
+async def test_it_stays_away_when_the_new_token_is_refused_as_well(serve: Serve) -> None:
+    server = Server([4401, 4401])
     async with opened(serve(server.app)) as printed:
         await eventually(lambda: "closed with 4401: as told" in printed)
-        assert (server.connections, server.renewals) == (1, 1)
+        assert server.tokens == ["0", "1"]
+
+
+@shows(PAGE, "app.py")
+def test_the_room_remembers(example: ModuleType) -> None:
+    with TestClient(example.app) as client:
+        assert client.get("/rooms/client.js").status_code == 200
+        with client.websocket_connect("/chat/tea") as ann:
+            ann.send_text("hi")
+            assert ann.receive_text() == "hi"
+            assert client.portal is not None
+            (said,) = client.portal.call(example.rooms.recent, "chat-tea")
+            assert said.text == "hi"
