@@ -1,19 +1,26 @@
-"""Emitters and rooms that remember, on a real Redis: what they send is a message like any other."""
+"""Emitters and rooms that remember, on a real Redis or cluster: what they send is kept, too."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
 import redis.asyncio
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager, UsageError
-from fastapi_rooms.testing import Member, RedisServer, SentinelServers, eventually
+from fastapi_rooms.testing import (
+    Member,
+    RedisCluster,
+    RedisServer,
+    SentinelServers,
+    eventually,
+)
+from tests.conformance.backplanes import slots_are_at_rest
 from tests.emitters import AnyEmitter, done
 
 ROOM = "chat-tea"
@@ -40,11 +47,47 @@ async def closing(emitter: AnyEmitter) -> AsyncIterator[AnyEmitter]:
         await done(emitter.close())
 
 
+class Servers(NamedTuple):
+    """One Redis, or the nodes of a cluster."""
+
+    url: str
+    nodes: Sequence[RedisServer]
+
+    def command(self, *command: str) -> list[Any]:
+        """Have all of them do something."""
+        return [node.command(*command) for node in self.nodes]
+
+    def calls(self, command: str) -> int:
+        return sum(node.calls(command) for node in self.nodes)
+
+    @property
+    def with_declarations(self) -> list[RedisServer]:
+        """The node that has the key which workers write to, if one has."""
+        return [node for node in self.nodes if node.command("KEYS", "rooms:history")]
+
+    def declared(self) -> set[bytes]:
+        """The fields that workers have written."""
+        return {
+            f for node in self.with_declarations for f in node.command("HKEYS", "rooms:history")
+        }
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def servers(
+    request: pytest.FixtureRequest, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Servers]:
+    if request.param == "redis":
+        yield Servers(own_redis.url, [own_redis])
+        return
+    slots_are_at_rest(monkeypatch)
+    cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+    yield (servers := Servers(cluster.url, cluster.nodes))
+    servers.command("FLUSHALL")
+
+
 @pytest.fixture(params=KINDS)
-async def emitter(
-    request: pytest.FixtureRequest, own_redis: RedisServer
-) -> AsyncIterator[AnyEmitter]:
-    async with closing(request.param(own_redis.url)) as emitter:
+async def emitter(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[AnyEmitter]:
+    async with closing(request.param(servers.url)) as emitter:
         yield emitter
 
 
@@ -53,9 +96,9 @@ async def _texts(rooms: RoomManager, room: str = ROOM) -> list[str]:
 
 
 async def test_what_is_sent_has_its_place_among_all_others(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
-    one, two = worker(own_redis.url), worker(own_redis.url)
+    one, two = worker(servers.url), worker(servers.url)
     async with one, two, Member(one, ROOM) as ann, Member(two, ROOM) as bob:
         for n in range(3):
             await done(emitter.to(ROOM).send_text(f"emitted {n}"))
@@ -68,8 +111,8 @@ async def test_what_is_sent_has_its_place_among_all_others(
         assert one.health.unkept == two.health.unkept == 0
 
 
-async def test_who_was_away_gets_it(own_redis: RedisServer, emitter: AnyEmitter) -> None:
-    async with worker(own_redis.url) as rooms:
+async def test_who_was_away_gets_it(servers: Servers, emitter: AnyEmitter) -> None:
+    async with worker(servers.url) as rooms:
         since = await rooms.position(ROOM)
         await done(emitter.to(ROOM).send_bytes(b"\x00\xff"))
         await done(emitter.to(ROOM).except_("muted").send_json({"kettle": "on"}))
@@ -83,9 +126,9 @@ async def test_who_was_away_gets_it(own_redis: RedisServer, emitter: AnyEmitter)
 
 
 async def test_what_is_not_for_one_such_room_goes_as_ever(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
-    async with worker(own_redis.url) as rooms, Member(rooms, ROOM, "plain") as ann:
+    async with worker(servers.url) as rooms, Member(rooms, ROOM, "plain") as ann:
         await done(emitter.to(ROOM).volatile.send_text("volatile"))
         await done(emitter.to("plain").send_text("to another"))
         await done(emitter.of("/chat").to(ROOM).send_text("in another namespace"))
@@ -97,8 +140,8 @@ async def test_what_is_not_for_one_such_room_goes_as_ever(
         assert rooms.health.unkept == 0
 
 
-async def test_such_a_room_is_addressed_alone(own_redis: RedisServer, emitter: AnyEmitter) -> None:
-    async with worker(own_redis.url) as rooms:
+async def test_such_a_room_is_addressed_alone(servers: Servers, emitter: AnyEmitter) -> None:
+    async with worker(servers.url) as rooms:
         with pytest.raises(UsageError) as of_the_worker:
             await rooms.to("plain", ROOM).send_text("hello")
         with pytest.raises(UsageError) as of_the_emitter:
@@ -109,24 +152,24 @@ async def test_such_a_room_is_addressed_alone(own_redis: RedisServer, emitter: A
 
 
 async def test_a_redis_that_forgets_scripts_is_told_them_again(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
-    async with worker(own_redis.url) as rooms:
+    async with worker(servers.url) as rooms:
         await done(emitter.to(ROOM).send_text("1"))
-        own_redis.command("SCRIPT", "FLUSH")
+        servers.command("SCRIPT", "FLUSH")
         await done(emitter.to(ROOM).send_text("2"))
         await done(emitter.to(ROOM).send_text("3"))
         assert await _texts(rooms) == ["1", "2", "3"]
-        assert own_redis.calls("eval") >= 2
+        assert servers.calls("eval") >= 2
 
 
-async def test_tasks_and_threads_that_share_one_lose_no_message(own_redis: RedisServer) -> None:
-    async with worker(own_redis.url, size=200) as rooms:
-        async with AsyncEmitter(own_redis.url) as emitter:
+async def test_tasks_and_threads_that_share_one_lose_no_message(servers: Servers) -> None:
+    async with worker(servers.url, size=200) as rooms:
+        async with AsyncEmitter(servers.url) as emitter:
             sending = [emitter.to(ROOM).send_text(f"{n}") for n in range(100)]
             await asyncio.gather(*sending)
         assert [m.text for m in await rooms.recent(ROOM, 200)] == [f"{n}" for n in range(100)]
-        with Emitter(own_redis.url) as blocking:
+        with Emitter(servers.url) as blocking:
             room = blocking.to(ROOM)
             threads = [asyncio.to_thread(room.send_text, f"thread {n}") for n in range(20)]
             await asyncio.gather(*threads)
@@ -145,6 +188,23 @@ async def test_a_client_of_ones_own_does_it_too(own_redis: RedisServer, protocol
         assert await _texts(rooms) == ["blocking", "awaited"]
 
 
+async def test_a_cluster_client_of_ones_own_does_it_too(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots_are_at_rest(monkeypatch)
+    url, options = redis_cluster.nodes[0].url, {"decode_responses": True}
+    async with worker(redis_cluster.url) as rooms:
+        client: Any = redis.RedisCluster.from_url(url, **options)
+        Emitter(client).to(ROOM).send_text("blocking")
+        client.close()
+        client = redis.asyncio.RedisCluster.from_url(url, **options)
+        await AsyncEmitter(client).to(ROOM).send_text("awaited")
+        await client.aclose()
+        assert await _texts(rooms) == ["blocking", "awaited"]
+    for node in redis_cluster.nodes:
+        node.command("FLUSHALL")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_sentinels_lead_to_it_too(
     kind: type[AnyEmitter], sentinel_servers: SentinelServers
@@ -157,12 +217,12 @@ async def test_sentinels_lead_to_it_too(
 
 
 async def test_what_was_sent_while_no_worker_ran_is_kept(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
-    async with worker(own_redis.url):
+    async with worker(servers.url):
         pass
     await done(emitter.to(ROOM).send_text("by night"))
-    async with worker(own_redis.url) as rooms:
+    async with worker(servers.url) as rooms:
         assert await _texts(rooms) == ["by night"]
 
 
@@ -211,11 +271,13 @@ async def test_the_rights_that_are_named_are_enough_and_each_is_needed(
         assert await _texts(rooms) == ["allowed", *RULES[4:]]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_key_of_another_kind_is_none_that_says_anything(
-    own_redis: RedisServer, emitter: AnyEmitter, caplog: pytest.LogCaptureFixture
+    kind: type[AnyEmitter], own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_redis.command("SET", "rooms:history", "something else")
-    await done(emitter.to(ROOM).send_text("plain"))
+    async with closing(kind(own_redis.url)) as emitter:
+        await done(emitter.to(ROOM).send_text("plain"))
     assert "WRONGTYPE" in caplog.text or "wrong kind" in caplog.text
 
 
@@ -229,34 +291,61 @@ async def test_a_worker_without_the_rights_says_so_from_its_start(
         as_user(own_redis, "+hdel", "+hsetnx", "+xrange", "+xrevrange")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_rights_that_are_named_are_enough_in_a_cluster(
+    kind: type[AnyEmitter], redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots_are_at_rest(monkeypatch)
+
+    def allow(*rules: str) -> None:
+        for node in redis_cluster.nodes:
+            node.command("ACL", "SETUSER", "eve", *rules)
+
+    allow("on", ">x", "resetchannels", "&rooms#*", "+spublish", "+cluster|slots", "+command")
+    allow(*RULES)
+    _, _, address = redis_cluster.url.partition("@")
+    url, names = f"redis+cluster://eve:x@{address}", [f"chat-{n}" for n in range(20)]
+    async with worker(redis_cluster.url) as rooms:
+        async with closing(kind(url)) as emitter:
+            for name in names:  # at every node
+                await done(emitter.to(name).send_text("allowed"))
+                assert await _texts(rooms, name) == ["allowed"]
+        for rule in ("-xadd", "-spublish"):
+            allow(rule)
+            async with closing(kind(url)) as emitter:
+                with pytest.raises(AdapterUnavailable, match=rf"\{rule.replace('-', '+')}"):
+                    await done(emitter.to(ROOM).send_text("forbidden"))
+            allow(rule.replace("-", "+"))
+        assert await _texts(rooms) == []
+    for node in redis_cluster.nodes:
+        node.command("ACL", "DELUSER", "eve")
+        node.command("FLUSHALL")
+
+
 # What workers declare.
 
 
-async def _declared(server: RedisServer) -> set[bytes]:
-    return set(server.command("HKEYS", "rooms:history"))
-
-
 async def test_patterns_of_all_versions_are_there_and_of_one_the_last_word(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
-    old = worker(own_redis.url, "chat-*", "old-*")
-    async with old, worker(own_redis.url, "chat-*", "new-*", size=1) as new:
-        assert await _declared(own_redis) == {b"/#chat-*", b"/#old-*", b"/#new-*"}
+    old = worker(servers.url, "chat-*", "old-*")
+    async with old, worker(servers.url, "chat-*", "new-*", size=1) as new:
+        assert servers.declared() == {b"/#chat-*", b"/#old-*", b"/#new-*"}
         for n in range(4):
             await done(emitter.to(ROOM).send_text(f"{n}"))
         assert (await _texts(new))[-1] == "3"
         assert "1" not in await _texts(new), "it is as short as the last declared"
 
 
-async def test_namespaces_declare_their_own(own_redis: RedisServer, emitter: AnyEmitter) -> None:
-    rooms = RoomManager(own_redis.url)
+async def test_namespaces_declare_their_own(servers: Servers, emitter: AnyEmitter) -> None:
+    rooms = RoomManager(servers.url)
     chat = rooms.of("/chat")
     chat.history("*")
     async with rooms:
         await done(emitter.of("/chat").to("tea").send_text("kept"))
         await done(emitter.to("tea").send_text("not kept"))
         assert [m.text for m in await chat.recent("tea")] == ["kept"]
-        assert await _declared(own_redis) == {b"/chat#*"}
+        assert servers.declared() == {b"/chat#*"}
 
 
 async def test_what_redis_has_forgotten_is_declared_after_the_reconnect(
@@ -267,30 +356,31 @@ async def test_what_redis_has_forgotten_is_declared_after_the_reconnect(
         await eventually(lambda: own_redis.admin.exists("rooms:history") == 1)
 
 
-async def test_without_a_history_nothing_is_written(own_redis: RedisServer) -> None:
-    async with RoomManager(own_redis.url), worker(own_redis.url, observer=True):
-        assert await _declared(own_redis) == set()
+async def test_without_a_history_nothing_is_written(servers: Servers) -> None:
+    async with RoomManager(servers.url), worker(servers.url, observer=True):
+        assert servers.declared() == set()
 
 
 async def test_a_declaration_that_no_worker_repeats_is_removed(
-    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastapi_rooms.worker.declaring.REPEAT", 0.01)
     monkeypatch.setattr("fastapi_rooms.adapters.redis.history.declared.STALE", 0.1)
-    async with worker(own_redis.url, "old-*"):
+    async with worker(servers.url, "old-*"):
         pass
-    own_redis.command("HSET", "rooms:history", "not one", "at all")
-    async with worker(own_redis.url), worker(own_redis.url, "new-*"):
-        await eventually(lambda: own_redis.admin.hlen("rooms:history") == 2)
-        assert await _declared(own_redis) == {b"/#chat-*", b"/#new-*"}
+    (node,) = servers.with_declarations
+    node.command("HSET", "rooms:history", "not one", "at all")
+    async with worker(servers.url), worker(servers.url, "new-*"):
+        await eventually(lambda: node.admin.hlen("rooms:history") == 2)
+        assert servers.declared() == {b"/#chat-*", b"/#new-*"}
 
 
 async def test_a_worker_that_has_not_declared_it_delivers_it_all_the_same(
-    own_redis: RedisServer, emitter: AnyEmitter
+    servers: Servers, emitter: AnyEmitter
 ) -> None:
     async with (
-        worker(own_redis.url) as new,
-        RoomManager(own_redis.url) as old,
+        worker(servers.url) as new,
+        RoomManager(servers.url) as old,
         Member(new, ROOM) as ann,
         Member(old, ROOM) as bob,
         Member(old, ROOM, "muted") as cem,

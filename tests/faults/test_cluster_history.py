@@ -251,7 +251,7 @@ async def test_a_message_for_a_slot_that_nobody_serves_is_refused_in_time(
 RIGHTS = (
     *("&rooms#*", "~rooms:*", "-@all", "+spublish", "+ssubscribe", "+sunsubscribe"),
     *("+cluster|slots", "+eval", "+evalsha", "+hmget", "+hset", "+hsetnx", "+pexpire"),
-    *("+xadd", "+xrange", "+xrevrange", "+del"),
+    *("+xadd", "+xrange", "+xrevrange", "+hgetall", "+hdel", "+del"),
 )
 
 

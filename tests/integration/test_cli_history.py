@@ -13,7 +13,7 @@ import pytest
 from fastapi_rooms import RoomManager
 from fastapi_rooms.cli.findings import Finding
 from fastapi_rooms.cli.history_checks import eviction, persistence
-from fastapi_rooms.testing import Member, RedisServer, SentinelServers, eventually
+from fastapi_rooms.testing import Member, RedisCluster, RedisServer, SentinelServers, eventually
 from tests.integration.terminal import at_a_terminal, findings, run
 
 ROOM = "chat-tea"
@@ -137,6 +137,28 @@ async def test_sentinels_lead_to_it(sentinel_servers: SentinelServers) -> None:
         done = await run("history", ROOM, url=sentinel_servers.url)
         assert [m["text"] for m in lines(done.out)] == ["hello"]
     sentinel_servers.master.admin.flushall()  # they are for other tests, too
+
+
+async def test_a_cluster_leads_to_it(redis_cluster: RedisCluster) -> None:
+    url = redis_cluster.url
+    async with worker(url) as rooms:
+        since = await rooms.position(ROOM)
+        assert (await run("emit", ROOM, "The kettle is on", url=url)).code == 0
+        assert (await run("emit", ROOM, "other", "hello", url=url)).code == 2
+        done = await run("history", ROOM, url=url)
+        position = await rooms.position(ROOM)
+        message = {"room": ROOM, "text": "The kettle is on", "position": position}
+        assert (done.code, lines(done.out)) == (0, [message])
+        done = await run("tail", ROOM, "--since", since, "--count", "1", url=url)
+        assert (done.code, lines(done.out)) == (0, [message])
+        assert rooms.health.unkept == 0
+        code, found = await findings(url)
+        assert code == 0
+        assert found["history"]["text"] == "chat-* in / (the last 20 messages, 1h)"
+        assert found["history rights"]["grade"] == "ok"
+        assert found["eviction"]["grade"] == "unknown"
+    for node in redis_cluster.nodes:
+        node.command("FLUSHALL")
 
 
 # tail

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -31,8 +32,15 @@ import redis.retry
 import redis.sentinel
 from redis.asyncio.connection import SSLConnection
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    ClusterError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from fastapi_rooms.adapters.redis.history.emitted import Command, EmittedHistory
 from fastapi_rooms.adapters.redis.links import role
@@ -53,6 +61,9 @@ AsyncClient: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
 
 ROLE_INTERVAL: Final = 10.0
 """Seconds until a node is asked again whether it is a master; workers ask as often."""
+
+MOVING_DELAY: Final = 0.05
+"""Seconds until a cluster is asked again whose slot is on its way from one node to another."""
 
 FAILURES: Final = (RedisError, RedisClusterException, OSError)
 """What redis-py raises for a command that failed."""
@@ -220,7 +231,9 @@ class _Sender:
 
     def _failure(self, error: BaseException, attempt: _Attempt) -> AdapterUnavailable:
         why = reason_of(error)
-        if isinstance(error, ResponseError):
+        # Of these, what was sent before them may have been carried out, at a node that went away.
+        is_late = isinstance(error, ClusterDownError | ReadOnlyError)
+        if isinstance(error, ResponseError) and not is_late:
             return AdapterUnavailable(f"Redis refused to publish: {why}")
         return AdapterUnavailable(f"Redis did not accept it: {why}", uncertain=attempt.uncertain)
 
@@ -265,11 +278,21 @@ class SyncSender(_Sender):
         command = next(commands, None)
         while command is not None:
             try:
-                reply = self._client.execute_command(*command, NEVER_DECODE=True)
-            except ResponseError as error:
+                reply = self._execute(command)
+            except FAILURES as error:
                 command = _raise_error(commands, error)
             else:
                 command = _send_reply(commands, reply)
+
+    def _execute(self, command: Command) -> Any:
+        end = monotonic() + self._timeout
+        while True:
+            try:
+                return self._client.execute_command(*command, NEVER_DECODE=True)
+            except ClusterError as error:
+                if not _is_moving(error) or monotonic() >= end:
+                    raise
+            time.sleep(MOVING_DELAY)
 
     def close(self) -> None:
         """Close the connections, unless the client is the user's."""
@@ -308,11 +331,20 @@ class AsyncSender(_Sender):
         command = next(commands, None)
         while command is not None:
             try:
-                reply = await self._client.execute_command(*command, NEVER_DECODE=True)
-            except ResponseError as error:
+                reply = await self._execute(command)
+            except FAILURES as error:
                 command = _raise_error(commands, error)
             else:
                 command = _send_reply(commands, reply)
+
+    async def _execute(self, command: Command) -> Any:
+        while True:
+            try:
+                return await self._client.execute_command(*command, NEVER_DECODE=True)
+            except ClusterError as error:
+                if not _is_moving(error):
+                    raise
+            await asyncio.sleep(MOVING_DELAY)
 
     async def close(self) -> None:
         """Close the connections, unless the client is the user's."""
@@ -323,6 +355,14 @@ class AsyncSender(_Sender):
                     await each.aclose()
 
 
+def _is_moving(error: ClusterError) -> bool:
+    """Whether a slot is moving, and the client has tried it at both nodes as often as it does.
+
+    Nothing was done, and it would be done once if it is repeated.
+    """
+    return not isinstance(error, ResponseError)
+
+
 def _send_reply(commands: Generator[Command, Any, None], reply: Any) -> Command | None:
     """Continue with a reply: the next command, `None` at the end."""
     try:
@@ -331,8 +371,8 @@ def _send_reply(commands: Generator[Command, Any, None], reply: Any) -> Command 
         return None
 
 
-def _raise_error(commands: Generator[Command, Any, None], error: ResponseError) -> Command | None:
-    """Continue with an error reply, which is raised here unless the generator handles it."""
+def _raise_error(commands: Generator[Command, Any, None], error: BaseException) -> Command | None:
+    """Continue with an error, which is raised here unless the generator handles it."""
     try:
         return commands.throw(error)
     except StopIteration:

@@ -15,7 +15,14 @@ from collections.abc import Generator
 from time import monotonic
 from typing import Any, TypeAlias
 
-from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from fastapi_rooms.adapters.history import Retention, RoomKey, retention_of
 from fastapi_rooms.adapters.redis.history import emitter_rights, once
@@ -45,7 +52,7 @@ logger = logging.getLogger("fastapi_rooms")
 class EmittedHistory:
     """What one emitter knows of rooms that remember.
 
-    Its generators yield commands and are sent the replies; an error reply is thrown in.
+    Its generators yield commands and are sent the replies; errors are thrown in.
 
     Args:
         prefix: the first part of every key.
@@ -62,12 +69,15 @@ class EmittedHistory:
         self._patterns: dict[str, Patterns[Retention]] = {}
         self._known_at = 0.0  # when there last were any, by `monotonic`
         self._read_at = 0.0  # when they are read again, by `monotonic`
+        self._has_read = False
         self._has_rights = False
         self._has_warned = False
 
     def doubt(self) -> None:
         """It may be another Redis the next time, or another user."""
-        self._read_at, self._has_rights = 0.0, False
+        self._has_rights = False
+        if not self._sharded:
+            self._read_at = 0.0
 
     def retention(self, message: Broadcast) -> Generator[Command, Any, Retention | None]:
         """How much is kept of the room that a message goes to; `None` if it is sent plain.
@@ -86,7 +96,14 @@ class EmittedHistory:
         try:
             reply = yield "HGETALL", key_of(self._key_prefix)
             found = patterns_of(parse(reply))
-        except (ResponseError, ValueError) as error:  # what was known before still counts
+        except (RedisError, RedisClusterException, OSError, ValueError) as error:
+            # In each case what was known before still counts.
+            if not isinstance(error, ResponseError | ValueError) or isinstance(
+                error, ClusterDownError
+            ):
+                if self._sharded and self._has_read:  # the room's node may well be there
+                    return
+                raise
             if not self._has_warned:
                 self._has_warned = True
                 logger.warning(
@@ -97,6 +114,7 @@ class EmittedHistory:
                     " ".join(emitter_rights.rules(self._prefix)),
                 )
             return
+        self._has_read = True
         # There are none where Redis was emptied, too: the workers are about to tell it again.
         if found or monotonic() - self._known_at > STALE:
             self._patterns, self._known_at = found, monotonic()

@@ -13,6 +13,7 @@ def trial(prefix: bytes, *, sharded: bool) -> Sequence[tuple[str | bytes, ...]]:
     """Every command that an emitter uses from the script."""
     meta, stream = keys_of(prefix, TRIAL)
     sent = sent_key(prefix, TRIAL, 0)
+    channel = b"%b#{%b}#" if sharded else b"%b#%b#"
     return (
         ("SET", sent, b"", b"PX", b"1000"),
         ("GET", sent),
@@ -21,7 +22,7 @@ def trial(prefix: bytes, *, sharded: bool) -> Sequence[tuple[str | bytes, ...]]:
         ("PEXPIRE", meta, b"1000"),
         ("XADD", stream, b"MAXLEN", b"=", b"1", b"1-1", FIELD, b""),
         ("PEXPIRE", stream, b"1000"),
-        ("SPUBLISH" if sharded else "PUBLISH", b"%b#%b#" % (prefix, TRIAL), b""),
+        ("SPUBLISH" if sharded else "PUBLISH", channel % (prefix, TRIAL), b""),
         ("DEL", meta),
         ("DEL", stream),
     )

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
+from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.history import reading
-from fastapi_rooms.adapters.redis.history.declarer import Declarer
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.reader import ROOMS_PER_QUESTION, RoomReader
 from fastapi_rooms.adapters.redis.history.refusals import code_of
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.core.position import Position
-
-_NO_ROOM = RoomKey(b"", b"")
-"""For questions about none: here all are at one Redis."""
 
 
 class History(RoomReader):
@@ -31,7 +26,6 @@ class History(RoomReader):
     def __init__(self, lane: Lane, prefix: str) -> None:
         super().__init__(prefix)
         self.lane = lane
-        self._declarer = Declarer(prefix.encode())
 
     def append(
         self, room: RoomKey, data: bytes, tag: int, retention: Retention
@@ -48,10 +42,6 @@ class History(RoomReader):
             replies = await self._ask(some[0], self._ask_for_tops(some), len(some))
             found += map(self._top_in, replies)
         return found
-
-    async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell which rooms remember, and remove what nobody has told for long."""
-        await self._declarer.declare(declarations, partial(self._ask, _NO_ROOM))
 
     async def _ask(
         self,

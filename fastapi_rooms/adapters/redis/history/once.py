@@ -22,8 +22,11 @@ ONCE = b"""
 --       milliseconds.
 local sent, remembered = table.remove(KEYS), table.remove(ARGV)
 local is_new = redis.pcall('SET', sent, '', 'NX', 'PX', remembered)
-if is_new and is_new.err then return {'-' .. is_new.err} end
-if not is_new then return {redis.call('GET', sent)} end
+if not is_new or is_new.err then
+  local known = redis.pcall('GET', sent)
+  if type(known) == 'string' then return {known} end
+  return {'-' .. (is_new or known).err}
+end
 local results = (function()
 <SCRIPT>
 end)()

@@ -1,4 +1,4 @@
-"""How rooms are read and forgotten, whoever is asked: one Redis, or the node of their slot."""
+"""How rooms are read, forgotten and declared, at one Redis or at the node of their slot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import hiredis
 
-from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.adapters.history import Declaration, RoomKey
 from fastapi_rooms.adapters.redis.history import reading
+from fastapi_rooms.adapters.redis.history.declarer import Declarer
 from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.history.lane import new_epoch
 from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
@@ -30,6 +31,7 @@ class RoomReader:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix.encode()
+        self._declarer = Declarer(self._prefix)
 
     async def read(self, room: RoomKey, first: int = 0) -> Stretch[bytes]:
         """What is kept of a room from an offset on; begins a numbering where there is none."""
@@ -56,6 +58,11 @@ class RoomReader:
         (reply,) = await self._ask(room, partial(reading.forget, keys), 1)
         if isinstance(reply, hiredis.ReplyError):
             raise AdapterUnavailable(f"Redis refused to forget: {explain(str(reply))}")
+
+    async def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Tell which rooms remember, and remove what nobody has told for long."""
+        where = RoomKey(b"", self._declarer.key)  # in a cluster, the node of the key's own slot
+        await self._declarer.declare(declarations, partial(self._ask, where))
 
     def _ask_for_tops(self, rooms: Sequence[RoomKey]) -> Callable[[], bytes]:
         """The question where rooms end; `_top_in` reads each of its answers."""

@@ -38,10 +38,10 @@ def trial(prefix: bytes, calls: Calls = PLAIN) -> tuple[bytes, Sequence[str]]:
         pack(b"XRANGE", stream, b"1", b"+"),
         pack(b"XREVRANGE", stream, b"+", b"-", b"COUNT", b"1"),
         pack(calls.publish, channel % (prefix, TRIAL), b""),
+        pack(b"HGETALL", meta),  # and the next, to declare which rooms have a history
+        pack(b"HDEL", meta, b"none"),
+        pack(b"DEL", meta, stream),
     ]
-    if calls is PLAIN:  # where it is declared which rooms have a history
-        commands += [pack(b"HGETALL", meta), pack(b"HDEL", meta, b"none")]
-    commands.append(pack(b"DEL", meta, stream))
     names = [command.split(b"\r\n", 3)[2].decode() for command in commands]
     return b"".join(commands), names
 

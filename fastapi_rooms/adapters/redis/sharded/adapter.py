@@ -8,7 +8,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
-from fastapi_rooms.adapters.history import Retention, RoomKey
+from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
 from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.redis.sharded.history import ClusterHistory
@@ -167,6 +167,10 @@ class RedisClusterAdapter:
     async def forget(self, room: RoomKey) -> None:
         """Delete the messages of a room, and keep the numbering."""
         await self._running_history().forget(room)
+
+    async def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Tell emitters and the command line which rooms remember, at the node of one key."""
+        await self._running_history().declare(declarations)
 
     async def close(self) -> None:
         """Close every connection."""
