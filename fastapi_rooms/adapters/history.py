@@ -18,13 +18,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.position import Position
-from fastapi_rooms.core.room_log import Kept, Stretch, after
+from fastapi_rooms.core.room_log import MAX_BYTES, Kept, Stretch, after
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import UsageError
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import kept
 
 __all__ = [
+    "MAX_BYTES",
     "Declaration",
     "Kept",
     "Position",
@@ -101,16 +102,20 @@ class SupportsHistory(Protocol):
         """
 
     async def read(self, room: RoomKey) -> Stretch[bytes]:
-        """All that is kept of a room, and the top; the data as it was given to `append`.
+        """What is kept of a room, up to the top; the data as it was given to `append`.
 
-        A room that was never sent anything has a numbering from then on, so that its position is
-        one to resume from. Raises `AdapterUnavailable`.
+        Of more than `MAX_BYTES` it may be the last that cost as much. A room that was never sent
+        anything has a numbering from then on, so that its position is one to resume from. Raises
+        `AdapterUnavailable`.
         """
 
     async def read_since(self, room: RoomKey, position: Position) -> Stretch[bytes]:
         """The top, and the kept messages from that of `position` on.
 
-        Nothing before it is read where it is a place in the chain. Raises `AdapterUnavailable`.
+        Nothing before it is read where it is a place in the chain. Of more than `MAX_BYTES` it may
+        be the first that cost as much, and one more, from whose end it can be read on. The end at
+        which all messages were forgotten stays a place in the chain, as long as what follows it
+        is kept. Raises `AdapterUnavailable`.
         """
 
     async def tops(self, rooms: Sequence[RoomKey]) -> list[Position | None]:

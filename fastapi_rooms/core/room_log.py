@@ -12,16 +12,21 @@ Pure state. It says what to deliver, and when to read from the carrier; who owns
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from typing import Generic, NamedTuple, TypeVar
 
+from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.position import Position
 
 T = TypeVar("T")
 
 MAX_MEANWHILE = 1000
 """Messages that may come while the carrier is being read; after more, it is read once more."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""What the messages of a room may cost that are remembered; as much may wait to be delivered, and
+as much may come while the carrier is being read."""
 
 
 class Kept(NamedTuple, Generic[T]):
@@ -33,12 +38,18 @@ class Kept(NamedTuple, Generic[T]):
 
 
 class Stretch(NamedTuple, Generic[T]):
-    """The last part of what a carrier has kept of a room."""
+    """The last part of what a carrier has kept of a room.
+
+    Where there is too much since some position, it is the first part since that: the rest is to be
+    read from its end on.
+    """
 
     top: Position
     """The end: the last message that was sent."""
     messages: Sequence[Kept[T]]
-    """Successive messages, the last of which is at `top`; none if none are kept."""
+    """Successive messages, the last of which is at `top` if it is the last part."""
+    before: int | None = None
+    """The tag of the message before the first of these, if it is known."""
 
 
 class RoomLog(Generic[T]):
@@ -49,19 +60,25 @@ class RoomLog(Generic[T]):
 
     Args:
         size: how many of the last messages the carrier keeps; as many are remembered here.
+        cost: what a message costs, in bytes.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, cost: Callable[[T], int] = lambda _: ENTRY_BYTES) -> None:
         self.position: Position | None = None
         """Up to which everything has been delivered; `None` before the first read."""
         self.needs_read = True
         """Whether the carrier has to be read, since `position`."""
         self._is_reading = False
+        self._is_all_read = False  # whether the read under way is not since a position
         self._reads_all = True
         self._size = size
-        self._ring: deque[Kept[T]] = deque(maxlen=size + 1)  # one more, to resume from before it
-        self._ahead: deque[Kept[T]] = deque()
+        self._cost = cost
+        self._ring = _Messages(cost)
+        self._before: int | None = None  # the tag of the message before the first in the ring
+        self._ahead = _Messages(cost)
+        self._forgotten = 0  # of those that are ahead, as many are not to be remembered
         self._meanwhile: list[tuple[str, int, Kept[T]]] = []
+        self._meanwhile_bytes = 0
 
     # Delivering.
 
@@ -71,27 +88,33 @@ class RoomLog(Generic[T]):
 
     def advance(self) -> None:
         """That one has been delivered."""
-        assert self.position is not None
+        own = self.position
+        assert own is not None
         message = self._ahead.popleft()
-        self.position = Position(self.position.epoch, message.offset, message.tag)
-        self._ring.append(message)
+        self.position = Position(own.epoch, message.offset, message.tag)
+        if self._forgotten:
+            self._forgotten -= 1
+        else:
+            self._remember((message,), own.tag)
 
     # What comes.
 
     def receive(self, epoch: str, previous: int, message: Kept[T]) -> None:
         """A message came; `previous` is the tag of the one before it."""
         if self._is_reading:
-            if len(self._meanwhile) < MAX_MEANWHILE:
+            self._meanwhile_bytes += self._cost(message.item)
+            if len(self._meanwhile) < MAX_MEANWHILE and self._meanwhile_bytes <= MAX_BYTES:
                 self._meanwhile.append((epoch, previous, message))
             else:
                 self.needs_read = True  # once more
         elif self.needs_read:
             pass  # the carrier had it before it came, so the read will have it, too
         elif self._follows(epoch, previous, message):
-            if len(self._ahead) <= self._size:
-                self._ahead.append(message)
+            ahead = self._ahead
+            if not ahead or (len(ahead) <= self._size and ahead.bytes < MAX_BYTES):
+                ahead.append(message)
             else:  # they can be read again, as long as the carrier keeps them
-                self._ahead.clear()
+                self._drop_ahead()
                 self.needs_read = True
         elif not self._is_known(epoch, message):
             self.needs_read = True
@@ -105,38 +128,40 @@ class RoomLog(Generic[T]):
     def begin_read(self) -> Position | None:
         """The carrier is about to be read, since this position; `None` is for all that it has."""
         self._is_reading, self.needs_read = True, False
-        self._ahead.clear()  # it is in what is read
-        return None if self._reads_all else self.position
+        self._is_all_read, self._reads_all = self._reads_all, False
+        self._drop_ahead()  # it is in what is read
+        return None if self._is_all_read else self.position
 
     def fail_read(self) -> None:
         """The carrier could not be read: it is to be tried again."""
         self._is_reading, self.needs_read = False, True
-        self._meanwhile.clear()
+        self._reads_all |= self._is_all_read
+        self._take_meanwhile()
 
     def finish_read(self, read: Stretch[T]) -> bool:
         """The carrier has been read; returns whether nothing is lost.
 
-        If nothing is, what was missed comes next. Else the log goes on at the carrier's end.
+        If nothing is, what was missed comes next; if that is not all of it, the carrier needs to be
+        read again. Else the log goes on at the carrier's end.
         """
         self._is_reading = False
         own = self.position
         missed = after(read, own) if own is not None else None
-        was_all, self._reads_all = self._reads_all, False
-        if missed is None:
+        if own is None or missed is None:
             self.position = read.top
             self._ring.clear()
-            if was_all:
-                self._ring.extend(read.messages)
+            if self._is_all_read:
+                self._remember(read.messages, read.before)
             else:  # what was read since a position that is gone may be any part of what is kept
                 self.refresh()
         else:
-            if was_all:
-                kept = list(read.messages)
+            if self._is_all_read:
                 self._ring.clear()
-                self._ring.extend(kept[: len(kept) - len(missed)])
+                known = len(read.messages) - len(missed)
+                self._remember(islice(read.messages, known), read.before)
             self._ahead.extend(missed)
-        meanwhile, self._meanwhile = self._meanwhile, []
-        for epoch, previous, message in meanwhile:
+            self.needs_read |= len(missed) < read.top.offset - own.offset
+        for epoch, previous, message in self._take_meanwhile():
             if epoch != read.top.epoch or message.offset > read.top.offset:
                 self.receive(epoch, previous, message)
         return own is None or missed is not None
@@ -149,7 +174,7 @@ class RoomLog(Generic[T]):
         Ask only where `position` is known.
         """
         assert self.position is not None
-        missed = after(Stretch(self.position, self._ring), position)
+        missed = after(Stretch(self.position, self._ring, self._before), position)
         return None if missed is None or len(missed) > self._size else missed
 
     def recent(self, limit: int) -> list[Kept[T]]:
@@ -160,6 +185,29 @@ class RoomLog(Generic[T]):
     def forget(self) -> None:
         """The carrier keeps these messages no more; the numbering goes on."""
         self._ring.clear()
+        self._forgotten = len(self._ahead)
+        if self._is_reading:  # what is read may have been forgotten since
+            self.refresh()
+
+    # How.
+
+    def _remember(self, messages: Iterable[Kept[T]], before: int | None) -> None:
+        """Add messages to the ring; one more than can be missed, to resume from before it."""
+        ring = self._ring
+        if not ring:
+            self._before = before
+        for message in messages:
+            ring.append(message)
+            while ring and (len(ring) > self._size + 1 or ring.bytes > MAX_BYTES):
+                self._before = ring.popleft().tag
+
+    def _drop_ahead(self) -> None:
+        self._ahead.clear()
+        self._forgotten = 0
+
+    def _take_meanwhile(self) -> list[tuple[str, int, Kept[T]]]:
+        taken, self._meanwhile, self._meanwhile_bytes = self._meanwhile, [], 0
+        return taken
 
     def _follows(self, epoch: str, previous: int, message: Kept[T]) -> bool:
         own = self.position
@@ -173,17 +221,44 @@ class RoomLog(Generic[T]):
         return (
             own is not None
             and epoch == own.epoch
-            and any(
-                m.offset == message.offset and m.tag == message.tag
-                for m in (*self._ring, *self._ahead)
+            and (
+                message[:2] == own[1:]
+                or any(known[:2] == message[:2] for known in chain(self._ring, self._ahead))
             )
         )
+
+
+class _Messages(deque[Kept[T]]):
+    """Successive messages, and what they cost. Only what is defined here may change them."""
+
+    def __init__(self, cost: Callable[[T], int]) -> None:
+        super().__init__()
+        self._cost = cost
+        self.bytes = 0
+
+    def append(self, message: Kept[T]) -> None:
+        self.bytes += self._cost(message.item)
+        super().append(message)
+
+    def extend(self, messages: Iterable[Kept[T]]) -> None:
+        for message in messages:
+            self.append(message)
+
+    def popleft(self) -> Kept[T]:
+        message = super().popleft()
+        self.bytes -= self._cost(message.item)
+        return message
+
+    def clear(self) -> None:
+        self.bytes = 0
+        super().clear()
 
 
 def after(kept: Stretch[T], position: Position) -> list[Kept[T]] | None:
     """The messages after a position, or `None` if that is not a place in the chain any more.
 
-    A position is one if it is the top, or if its very message is there.
+    A position is one if it is the top, if its very message is there, or if the first that is there
+    is known to follow it.
     """
     top = kept.top
     if position == top:
@@ -191,9 +266,9 @@ def after(kept: Stretch[T], position: Position) -> list[Kept[T]] | None:
     if position.epoch != top.epoch or position.offset >= top.offset or not kept.messages:
         return None
     first = kept.messages[0]
-    if position.offset == 0:
-        return list(kept.messages) if first.offset == 1 else None
     index = position.offset - first.offset
-    if index < 0 or kept.messages[index].tag != position.tag:
-        return None
-    return list(islice(kept.messages, index + 1, None))
+    if index == -1:
+        tag = 0 if first.offset == 1 else kept.before
+    else:
+        tag = kept.messages[index].tag if 0 <= index < len(kept.messages) else None
+    return list(islice(kept.messages, index + 1, None)) if tag == position.tag else None

@@ -1,4 +1,5 @@
 """Rooms that remember: what this worker knows of them, and how it heals.
 
-logs     the recoverable rooms of a namespace that this worker has a part in
+messages  what carriers keep, read as messages
+logs      the recoverable rooms of a namespace that this worker has a part in
 """

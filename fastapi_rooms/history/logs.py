@@ -17,8 +17,9 @@ from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.position import Position
-from fastapi_rooms.core.room_log import Kept, RoomLog, Stretch
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms.core.room_log import Kept, RoomLog
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.history.messages import cost_of, decoded
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
@@ -83,7 +84,7 @@ class _Entry:
     def __init__(self, key: RoomKey, retention: Retention) -> None:
         self.key = key
         self.retention = retention
-        self.log: RoomLog[Broadcast | None] = RoomLog(retention.size)
+        self.log: RoomLog[Broadcast | None] = RoomLog(retention.size, cost_of)
         self.is_used = True
         self.is_healing = False
         self.holds = 0  # by those who are about to join
@@ -212,7 +213,7 @@ class RoomLogs:
 
     async def read(self, room: Room) -> list[Placed]:
         """All that is kept of a room, oldest first. Raises `AdapterUnavailable`."""
-        stretch = _decoded(await self._adapter.read(self._key(room)))
+        stretch = decoded(await self._adapter.read(self._key(room)))
         epoch = stretch.top.epoch
         return [
             Placed(Position(epoch, kept.offset, kept.tag), kept.item)
@@ -295,6 +296,7 @@ class RoomLogs:
         try:
             while entry.is_used and (entry.log.needs_read or entry.log.next() is not None):
                 await self._host.written()
+                self._deliver(entry)  # else it would be read again
                 try:
                     await self._catch_up(entry)
                 except AdapterUnavailable as error:
@@ -321,12 +323,14 @@ class RoomLogs:
     async def _read(self, entry: _Entry) -> None:
         log = entry.log
         try:
-            for _ in range(3):  # what comes while it is read may show another hole
-                if not log.needs_read:
+            for again in range(3):  # what comes while it is read may show another hole
+                if not log.needs_read or (again and log.next() is not None):
                     break
                 await self._read_once(entry)
         finally:
             entry.reading = None
+        if log.needs_read:
+            self._heal(entry)
 
     async def _read_once(self, entry: _Entry) -> None:
         log, is_first = entry.log, entry.log.position is None
@@ -339,7 +343,7 @@ class RoomLogs:
         except BaseException:
             log.fail_read()
             raise
-        is_whole = log.finish_read(_decoded(read))
+        is_whole = log.finish_read(decoded(read))
         entry.fresh_until = max(entry.fresh_until, self._loop.time() + TRUSTED)
         if not is_whole:
             self._host.lost(_room_of(entry))
@@ -381,16 +385,3 @@ def _is_behind(own: Position | None, other: Position) -> bool:
 
 def _room_of(entry: _Entry) -> Room:
     return entry.key.name.decode().partition("#")[2]
-
-
-def _decoded(read: Stretch[bytes]) -> Stretch[Broadcast | None]:
-    messages = [Kept(kept.offset, kept.tag, _broadcast(kept.item)) for kept in read.messages]
-    return Stretch(read.top, messages)
-
-
-def _broadcast(data: bytes) -> Broadcast | None:
-    """The message, or `None` if it is none: somebody else wrote it."""
-    try:
-        return codec.decode_broadcast(data)
-    except MalformedEnvelope:
-        return None

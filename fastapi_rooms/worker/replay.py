@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.room_log import MAX_BYTES
 from fastapi_rooms.history.logs import Placed
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Room
@@ -24,7 +25,7 @@ from fastapi_rooms.worker.resume import Joined, Resume
 if TYPE_CHECKING:
     from fastapi_rooms.worker.recovery import Recovery
 
-MAX_REPLAY_BYTES = 16 * 1024 * 1024
+MAX_REPLAY_BYTES = MAX_BYTES
 """Of more than these, in one room, nothing is replayed. It is held for as long as a slow client
 reads; and far more than an outbox has, as a client whose outbox was full is to be recovered."""
 

@@ -247,6 +247,28 @@ async def test_what_is_cleared_is_forgotten_on_every_worker_and_the_numbering_go
         assert await ann.receive() == "goes on"
 
 
+async def test_who_had_everything_when_it_was_cleared_is_recovered_all_the_same(
+    pair: tuple[RoomManager, RoomManager],
+) -> None:
+    one, two = pair
+    async with Member(one, ROOM) as ann:
+        for n in range(3):
+            await one.to(ROOM).send_text(f"{n}")
+        earlier = (await one.recent(ROOM))[1].position
+        position = await one.position(ROOM)
+        await two.clear_history(ROOM)
+        await two.to(ROOM).send_text("missed")
+        assert await _heard(ann, 4) == ["0", "1", "2", "missed"]
+        for rooms in pair:  # from what it has heard, and by reading
+            for since, recovered in ((position, True), (earlier, False)):
+                async with Member(rooms) as bob:
+                    joined = await bob.socket.join(ROOM, since=since)
+                    assert (joined.recovered, joined.replayed) == (recovered, int(recovered))
+        async with two.listen(ROOM, since=position) as messages:
+            assert messages.recovered is True
+            assert (await anext(messages)).text == "missed"
+
+
 async def test_local_and_volatile_messages_pass_without_a_place(
     pair: tuple[RoomManager, RoomManager],
 ) -> None:

@@ -59,7 +59,8 @@ class Oracle:
         if position == self.top:
             return True
         missed = self.sent[position.offset :]
-        needed = len(missed) + (position.offset > 0)  # its own message, if it has one
+        is_at_the_beginning = position.offset in (0, self.forgotten)  # so the first one tells
+        needed = len(missed) + (not is_at_the_beginning)  # its own message
         return position.epoch == self.epoch and len(self.kept()) >= needed
 
 

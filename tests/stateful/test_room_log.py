@@ -45,7 +45,10 @@ class RoomLogMachine(RuleBasedStateMachine):
         return Position(self.epoch, last.offset, last.tag)
 
     def kept(self) -> Stretch[int]:
-        return Stretch(self.top, self.chain[max(self.dropped, len(self.chain) - SIZE - 1) :])
+        begin = max(self.dropped, len(self.chain) - SIZE - 1)
+        is_known = begin == self.dropped  # the first has with it what it follows
+        before = self.chain[begin - 1].tag if begin and is_known else 0 if is_known else None
+        return Stretch(self.top, self.chain[begin:], before)
 
     @rule(arrives=st.booleans())
     def send(self, arrives: bool) -> None:
@@ -64,10 +67,17 @@ class RoomLogMachine(RuleBasedStateMachine):
     def fail_over(self, lost: int) -> None:
         """The replica that takes over lacks the last messages."""
         del self.chain[-lost:]
+        self.dropped = min(self.dropped, len(self.chain))
 
     @rule()
     def expire(self) -> None:
         self.dropped = len(self.chain)
+
+    @rule()
+    def clear(self) -> None:
+        """Somebody has it forgotten, and all workers are told."""
+        self.expire()
+        self.log.forget()
 
     # The worker.
 
@@ -140,6 +150,16 @@ class RoomLogMachine(RuleBasedStateMachine):
             assert self.log.since(at) == known[index + 1 :]
             assert self.log.since(at._replace(tag=message.tag + 1000)) is None
             assert self.log.since(at._replace(epoch="f" * 16)) is None
+
+    @invariant()
+    def who_has_heard_something_gets_all_that_was_heard_since_or_is_refused(self) -> None:
+        position = self.log.position
+        assert position is not None
+        run = self.delivered[self.run_begins :]
+        for index, item in enumerate(run):
+            offset = position.offset - (len(run) - 1 - index)
+            since = self.log.since(Position(position.epoch, offset, item))
+            assert since is None or [message.item for message in since] == run[index + 1 :]
 
     def teardown(self) -> None:
         while self.wire or self.reading or self.log.needs_read or self.log.position != self.top:

@@ -49,7 +49,17 @@ class Appended(NamedTuple):
 class _Room:
     """One numbering, and what is kept of it."""
 
-    __slots__ = ("bytes", "channel", "epoch", "expires", "messages", "offset", "tag", "used")
+    __slots__ = (
+        "before",
+        "bytes",
+        "channel",
+        "epoch",
+        "expires",
+        "messages",
+        "offset",
+        "tag",
+        "used",
+    )
 
     def __init__(self, channel: Channel, epoch: str) -> None:
         self.channel = channel
@@ -57,6 +67,8 @@ class _Room:
         self.offset = 0
         self.tag = 0
         self.messages: deque[Kept[bytes]] = deque()
+        self.before: int | None = None
+        """The tag of the message before the first that is kept, if that was not one of them."""
         self.bytes = 0
         self.expires = 0.0
         self.used = 0.0
@@ -64,6 +76,11 @@ class _Room:
     @property
     def top(self) -> Position:
         return Position(self.epoch, self.offset, self.tag)
+
+    @property
+    def kept(self) -> Stretch[bytes]:
+        """All that is kept."""
+        return Stretch(self.top, tuple(self.messages), self.before)
 
     def position_of(self, tag: int) -> Position | None:
         """The position of one of the newest messages; the last one's even if it is forgotten."""
@@ -109,6 +126,8 @@ class RoomStore:
         previous, room.tag = room.tag, tag
         room.offset += 1
         room.expires = now + retention.ttl
+        if not room.messages:
+            room.before = previous
         room.messages.append(Kept(room.offset, tag, data))
         self._count(room, len(data) + ENTRY_BYTES)
         while len(room.messages) > retention.size + 1:
@@ -120,18 +139,16 @@ class RoomStore:
 
     def read(self, key: RoomKey, now: float) -> Stretch[bytes]:
         """All that is kept of a room, which has a numbering from now on."""
-        room = self._use(key, now)
-        return Stretch(room.top, tuple(room.messages))
+        return self._use(key, now).kept
 
     def read_since(self, key: RoomKey, position: Position, now: float) -> Stretch[bytes]:
         """What is kept from that of `position` on, or all if it is not in the chain any more."""
         room = self._use(key, now)
-        whole = Stretch(room.top, room.messages)
-        missed = after(whole, position)
-        if missed is None:
-            return Stretch(room.top, tuple(room.messages))
+        missed = after(Stretch(room.top, room.messages, room.before), position)
         # One more than was missed, so that the reader sees that the position is in the chain.
-        skipped = max(len(room.messages) - len(missed) - 1, 0)
+        skipped = 0 if missed is None else len(room.messages) - len(missed) - 1
+        if skipped <= 0:
+            return room.kept
         return Stretch(room.top, tuple(islice(room.messages, skipped, None)))
 
     def top(self, key: RoomKey) -> Position | None:
@@ -183,6 +200,7 @@ class RoomStore:
         self._count(room, -room.bytes)
 
     def _drop_oldest(self, room: _Room) -> None:
+        room.before = None
         self._count(room, -len(room.messages.popleft().item) - ENTRY_BYTES)
 
     def _count(self, room: _Room, size: int) -> None:

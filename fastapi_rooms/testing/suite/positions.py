@@ -52,8 +52,9 @@ class PositionsSuite(HistoryBench):
     ) -> None:
         one, two = pair
         room, retention = new_room(one), Retention(size=3, ttl=60)
-        top, messages = await history_of(two).read(room)
-        assert (top.offset, top.tag, [*messages]) == (0, 0, [])
+        read = await history_of(two).read(room)
+        top = read.top
+        assert (top.offset, top.tag, [*read.messages]) == (0, 0, [])
         assert await missed_since(one, room, top) == []
         sent = [b"first", b"second", b"third"]
         for data in sent:
@@ -120,6 +121,21 @@ class PositionsSuite(HistoryBench):
 
     # Forgotten.
 
+    async def test_what_is_forgotten_again_and_again_is_proven_by_what_follows(
+        self, pair: Pair
+    ) -> None:
+        one, two = pair
+        room = new_room(one)
+        positions = [(await history_of(one).read(room)).top]
+        for _ in range(3):
+            positions.append(await append(one, room, b"hello"))
+            assert await missed_since(two, room, positions[-2]) == [b"hello"]
+            await history_of(two).forget(room)
+            assert [await missed_since(one, room, position) for position in positions] == [
+                *[None] * (len(positions) - 1),
+                [],
+            ]
+
     async def test_what_is_forgotten_is_gone_and_the_numbering_goes_on(self, pair: Pair) -> None:
         one, two = pair
         room, other = await common_room(pair), new_room(one)
@@ -158,7 +174,16 @@ class PositionsSuite(HistoryBench):
         assert (read.top, [*read.messages]) == (top, [])
         assert await missed_since(worker, room, top) == []
         assert await missed_since(worker, room, before) is None
-        following = await append(worker, room, b"and on")
-        assert (following.epoch, following.offset) == (top.epoch, top.offset + 1)
-        assert (await heard_until(worker, room, following))[-1].previous == top.tag
-        assert await missed_since(worker, room, before) is None
+        retention, sent, following = Retention(size=2, ttl=60), list[bytes](), top
+        for number in (1, 2):
+            sent.append(b"%d" % number)
+            following = await append(worker, room, sent[-1], retention=retention)
+            assert (following.epoch, following.offset) == (top.epoch, top.offset + number)
+            assert await missed_since(worker, room, top) == sent, "these follow it"
+            assert await missed_since(worker, room, before) is None
+            assert await missed_since(worker, room, top._replace(tag=before.tag)) is None
+        heard = await heard_until(worker, room, following)
+        assert heard[-2].previous == top.tag
+        for _ in range(2):
+            await append(worker, room, b"more than are kept", retention=retention)
+        assert await missed_since(worker, room, top) is None

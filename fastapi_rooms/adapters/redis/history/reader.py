@@ -13,6 +13,7 @@ from fastapi_rooms.adapters.redis.history import reading
 from fastapi_rooms.adapters.redis.history.declarer import Declarer
 from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.history.lane import new_epoch
+from fastapi_rooms.adapters.redis.history.reading import Reading
 from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Stretch
@@ -33,24 +34,30 @@ class RoomReader:
         self._prefix = prefix.encode()
         self._declarer = Declarer(self._prefix)
 
-    async def read(self, room: RoomKey, first: int = 0) -> Stretch[bytes]:
-        """What is kept of a room from an offset on; begins a numbering where there is none."""
+    async def read(self, room: RoomKey, since: Position | None = None) -> Stretch[bytes]:
+        """What is kept of a room, or since a position; begins a numbering where there is none."""
         keys = keys_of(self._prefix, room.name)
-        replies = await self._ask(room, partial(reading.read, keys, first), reading.READ_REPLIES)
-        found = _stretch_in(replies[1:])
+        found = await self._read(room, Reading(keys, since))
         if found is None:
-            replies = await self._ask(
-                room, lambda: reading.begin(keys, new_epoch()), reading.BEGIN_REPLIES
-            )
-            if refusal := reading.refusal_in(replies[:1]):
-                raise AdapterUnavailable(f"Redis refused to begin a room: {explain(refusal)}")
-            found = _stretch_in(replies[2:])
+            (reply,) = await self._ask(room, lambda: reading.begin(keys, new_epoch()), 1)
+            if isinstance(reply, hiredis.ReplyError):
+                raise AdapterUnavailable(f"Redis refused to begin a room: {explain(str(reply))}")
+            found = await self._read(room, Reading(keys, since))
         if found is None:
             raise AdapterUnavailable(
                 f"Redis has something else in {keys.meta.decode(errors='backslashreplace')!r} than "
                 "a room. Give this application a prefix of its own."
             )
         return found
+
+    async def _read(self, room: RoomKey, its: Reading) -> Stretch[bytes] | None:
+        is_open = True
+        while is_open:
+            replies = await self._ask(room, its.question, its.replies)
+            if refusal := reading.refusal_in(replies[1:]):
+                raise AdapterUnavailable(f"Redis refused to read: {explain(refusal)}")
+            is_open = its.answered(*replies[1:])
+        return its.stretch()
 
     async def forget(self, room: RoomKey) -> None:
         """Forget the messages of a room, and go on counting."""
@@ -78,11 +85,3 @@ class RoomReader:
     async def _ask(self, room: RoomKey, encode: Callable[[], bytes], count: int) -> list[Any]:
         """The replies of the master that has a room. Raises `AdapterUnavailable` for none."""
         raise NotImplementedError
-
-
-def _stretch_in(replies: Sequence[Any]) -> Stretch[bytes] | None:
-    """What has been read. Raises `AdapterUnavailable` if Redis refused."""
-    if refusal := reading.refusal_in(replies):
-        raise AdapterUnavailable(f"Redis refused to read: {explain(refusal)}")
-    meta, entries = replies
-    return reading.parse_stretch(meta, entries)

@@ -7,6 +7,8 @@ Scripts roll nothing back, so the order of what this one does matters:
 * A message is published before it is kept: a user can be forbidden a single channel. The number of
   a message that was refused is free again.
 * A stream that does not take the next number is none of this numbering, and is deleted.
+* The first message of a stream has with it the tag of the one before it. That proves the position
+  of who was at the end when the messages before it were forgotten.
 
 Offsets are doubles in Lua, exact up to 2**53. Tags are not: they travel as text.
 """
@@ -32,7 +34,10 @@ META_TTL = 30 * 24 * 3600 * 1000
 FIELD = b"d"
 """The field of a stream's entry that holds the message."""
 
-SCRIPT = b"""
+PREVIOUS = b"p"
+"""The field of a stream's first entry that holds the tag of the message before it."""
+
+_TEMPLATE = b"""
 -- KEYS: of each room, its meta and its stream.
 -- ARGV: whether this may have been done before; milliseconds that a numbering is kept; an epoch for
 --       rooms without one; of each room, its channel; of each message, the number of its room, its
@@ -103,20 +108,33 @@ local function enter(number)
   return room
 end
 
+local function add(room, size, id, data)
+  if room.is_empty then
+    return refusal(redis.pcall(
+      'XADD', room.stream, 'MAXLEN', '=', size, id, '<FIELD>', data, '<PREVIOUS>', room.tag))
+  end
+  return refusal(redis.pcall('XADD', room.stream, 'MAXLEN', '=', size, id, '<FIELD>', data))
+end
+
 local function append(room, tag, size, ttl, data)
   if room.refusal then return '-' .. room.refusal end
   if room.found[tag] then return room.epoch .. ' ' .. room.found[tag] end
+  if not room.ttl then
+    room.is_empty = redis.pcall('PEXPIRE', room.stream, ttl) == 0
+    room.expires = not room.is_empty and ttl
+  end
   local offset = text(room.offset + 1)
   local place = room.epoch .. ' ' .. offset .. ' ' .. tag .. ' ' .. room.tag .. '\\n'
   local refused = refusal(redis.pcall('PUBLISH', room.channel, '<BEGINNING>' .. place .. data))
   if refused then return '-' .. refused end
   local id = offset .. '-' .. tag
-  refused = refusal(redis.pcall('XADD', room.stream, 'MAXLEN', '=', size, id, '<FIELD>', data))
+  refused = add(room, size, id, data)
   if refused then
     redis.pcall('DEL', room.stream)
-    refused = refusal(redis.pcall('XADD', room.stream, 'MAXLEN', '=', size, id, '<FIELD>', data))
+    room.is_empty, room.expires = true, false
+    refused = add(room, size, id, data)
   end
-  room.offset, room.tag, room.ttl = room.offset + 1, tag, ttl
+  room.offset, room.tag, room.ttl, room.is_empty = room.offset + 1, tag, ttl, refused
   if refused then return '!' .. refused end
   return room.epoch .. ' ' .. offset
 end
@@ -134,11 +152,17 @@ end
 for _, room in pairs(rooms) do
   if room.ttl then
     redis.pcall('HSET', room.meta, 'offset', text(room.offset), 'tag', room.tag)
-    redis.pcall('PEXPIRE', room.stream, room.ttl)
+    if room.expires ~= room.ttl then redis.pcall('PEXPIRE', room.stream, room.ttl) end
   end
 end
 return results
-""".replace(b"<FIELD>", FIELD).replace(b"<BEGINNING>", b"".join(b"\\%03d" % b for b in BEGINNING))
+"""
+
+SCRIPT = (
+    _TEMPLATE.replace(b"<FIELD>", FIELD)
+    .replace(b"<PREVIOUS>", PREVIOUS)
+    .replace(b"<BEGINNING>", b"".join(b"\\%03d" % b for b in BEGINNING))
+)
 
 SHA = sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 

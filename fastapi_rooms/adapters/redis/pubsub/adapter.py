@@ -184,7 +184,7 @@ class RedisAdapter:
 
     async def read_since(self, room: RoomKey, position: Position) -> Stretch[bytes]:
         """Read the top of a room, and what is kept from that of `position` on."""
-        return await self._running_history().read(room, position.offset)
+        return await self._running_history().read(room, position)
 
     async def tops(self, rooms: Sequence[RoomKey]) -> list[Position | None]:
         """The top of each room. To ask for none opens the connection, and tries what it may."""
