@@ -206,8 +206,8 @@ class RoomLogs:
 
     def recent(self, room: Room, limit: int) -> list[Placed]:
         """The last messages, oldest first."""
-        entry = self._entries[room]
-        return list(self._placed(entry, entry.log.recent(limit)))
+        entry = self._entries.get(room)
+        return [] if entry is None else list(self._placed(entry, entry.log.recent(limit)))
 
     # For those without a part in the room.
 

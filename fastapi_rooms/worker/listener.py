@@ -30,6 +30,10 @@ class Listener(AsyncIterator[RoomMessage]):
         """The rooms listened to."""
         self.recovered: bool | None = None
         """Whether everything since the position that was given is heard; `None` if none was."""
+        self.position: str | None = None
+        """Up to where it has been handed what was said in the one room that it listens to, if that
+        has a history: give it as `since` to go on there. Before the first message, where it began;
+        `None` while recent messages are the first. `None` in other rooms, and in several."""
         self._policy = policy
         self._waiting: Outbox[RoomMessage, None] = Outbox(policy)
         self._arrived = asyncio.Event()
@@ -100,6 +104,8 @@ class Listener(AsyncIterator[RoomMessage]):
             self._arrived.clear()
             await self._arrived.wait()
         message, _ = self._waiting.pop()
+        if message.position is not None and len(self.rooms) == 1:
+            self.position = message.position
         return message
 
 

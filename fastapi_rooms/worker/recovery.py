@@ -264,14 +264,19 @@ class Recovery:
         return [Replay(self, room, transport, resume, own) for room in rooms]
 
     def replay_to(self, listener: Listener, opened: Sequence[Room], resume: Resume) -> None:
-        """Have a new listener hear what it asked for."""
-        if resume.is_asked:
-            (room,) = opened
-            policy = self._runtime.settings.outbox
-            listener.recovered, messages = self.replay(room, resume, policy.max_bytes, {room})
-            for placed in messages:
-                message = placed.message
-                listener.offer(message.target, message.payload, position=str(placed.position))
+        """Have a new listener hear what it asked for, and know where it begins."""
+        if len(listener.rooms) > 1 or not opened:
+            return
+        (room,) = opened
+        policy = self._runtime.settings.outbox
+        listener.recovered, messages = self.replay(room, resume, policy.max_bytes, {room})
+        if listener.recovered:
+            listener.position = resume.since
+        elif not messages:
+            listener.position = self.positions((room,)).get(room)
+        for placed in messages:
+            message = placed.message
+            listener.offer(message.target, message.payload, position=str(placed.position))
 
     def positions(self, rooms: Sequence[Room]) -> dict[Room, str]:
         """The positions in rooms that somebody here is in."""
