@@ -30,10 +30,7 @@ class Listener(AsyncIterator[RoomMessage]):
         """The rooms listened to."""
         self.recovered: bool | None = None
         """Whether everything since the position that was given is heard; `None` if none was."""
-        self.position: str | None = None
-        """Up to where it has been handed what was said in the one room that it listens to, if that
-        has a history: give it as `since` to go on there. Before the first message, where it began;
-        `None` while recent messages are the first. `None` in other rooms, and in several."""
+        self._position: str | None = None
         self._policy = policy
         self._waiting: Outbox[RoomMessage, None] = Outbox(policy)
         self._arrived = asyncio.Event()
@@ -44,6 +41,19 @@ class Listener(AsyncIterator[RoomMessage]):
     def dropped(self) -> int:
         """How many messages were dropped because this listener did not keep up."""
         return self._waiting.dropped
+
+    @property
+    def position(self) -> str | None:
+        """Up to where it has been handed what was said in its room: go on there by `since`.
+
+        Before the first message it is where the listener began; `None` while recent messages are
+        the first. `None` in rooms without a history, and for a listener of several rooms.
+        """
+        return self._position
+
+    def begin_at(self, position: str | None) -> None:
+        """Nothing has been handed out yet, and the first message comes behind this position."""
+        self._position = position
 
     def offer(
         self,
@@ -105,7 +115,7 @@ class Listener(AsyncIterator[RoomMessage]):
             await self._arrived.wait()
         message, _ = self._waiting.pop()
         if message.position is not None and len(self.rooms) == 1:
-            self.position = message.position
+            self._position = message.position
         return message
 
 

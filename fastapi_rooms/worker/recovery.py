@@ -271,9 +271,9 @@ class Recovery:
         policy = self._runtime.settings.outbox
         listener.recovered, messages = self.replay(room, resume, policy.max_bytes, {room})
         if listener.recovered:
-            listener.position = resume.since
+            listener.begin_at(resume.since)
         elif not messages:
-            listener.position = self.positions((room,)).get(room)
+            listener.begin_at(self.positions((room,)).get(room))
         for placed in messages:
             message = placed.message
             listener.offer(message.target, message.payload, position=str(placed.position))
