@@ -10,8 +10,10 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager
-from fastapi_rooms.adapters.redis.history import emitted
+from fastapi_rooms.adapters.history import Retention, RoomKey
+from fastapi_rooms.adapters.redis.history import emitted, once
 from fastapi_rooms.adapters.redis.history.declared import STALE
+from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from tests.emitters import AnyEmitter, done
 from tests.faults.support import manager
@@ -136,6 +138,20 @@ async def test_a_full_memory_is_said_and_nobody_hears_half_of_it(
         assert [await ann.receive() for _ in "12"] == ["first", "second"]
         assert await texts(rooms) == ["first", "second"]
     await done(emitter.close())
+
+
+async def test_what_is_repeated_when_the_memory_is_full_has_the_answer_that_was_lost(
+    own_redis: RedisServer,
+) -> None:
+    room = RoomKey(b"/#tea", b"rooms#/#tea#")
+    message = Message(room, 7, Retention(5, 60.0), b"hello")
+    command = once.command(once.PLAIN.eval, b"rooms", message, "0" * 16, 60.0)
+    first = own_redis.command(*command)
+    own_redis.command("CONFIG", "SET", "maxmemory", "1")
+    assert own_redis.command(*command) == first == [b"0" * 16 + b" 1"]
+    other = once.command(once.PLAIN.eval, b"rooms", message._replace(tag=8), "0" * 16, 60.0)
+    (refused,) = own_redis.command(*other)
+    assert refused.startswith(b"-OOM")
 
 
 @pytest.mark.parametrize("kind", KINDS)

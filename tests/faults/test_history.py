@@ -164,6 +164,8 @@ async def test_without_its_stream_a_room_still_knows_who_has_missed_nothing(
     position = await near.append(b"3")
     assert (position.epoch, position.offset) == (last.epoch, 4)
     assert await near.kept() == [b"3"]
+    assert await near.missed_since(last) == [b"3"]
+    assert await near.missed_since(before) is None
 
 
 async def test_a_stream_with_another_end_than_its_room_is_not_believed(
@@ -260,6 +262,41 @@ async def test_after_a_failover_that_lost_two_messages_nobody_who_had_them_is_to
             assert await near.missed_since(position) is None
         assert await near.missed_since(before[-1]) == [b"8", b"9", b"10"]
         assert await near.missed_since(found[0]) == [b"9", b"10"]
+
+
+async def test_after_a_failover_that_lost_messages_a_room_that_is_cleared_tells_no_lie(
+    own_redis: RedisServer, wire: Proxy, near: Worker
+) -> None:
+    own_redis.admin.config_set("repl-diskless-sync-delay", 0)
+    async with RedisServer() as other:
+        before = await near.append_all(numbered(8))
+        other.command("REPLICAOF", own_redis.host, str(own_redis.port))
+        await eventually(lambda: other.admin.hget(META, "offset") == b"8")
+        other.command("REPLICAOF", "NO", "ONE")
+        lost = await near.append_all([b"lost 8", b"lost 9"])
+        wire.lead_to(other.host, other.port)
+        wire.cut()
+        for number in range(3):  # the end is at 8, and at what either of the lost ones was
+            cleared = (await near.read()).top
+            await near.adapter.forget(ROOM)
+            await near.append(b"new %d" % number)
+            for position in lost:
+                assert await near.missed_since(position) is None
+            assert await near.missed_since(cleared) == [b"new %d" % number]
+        assert await near.missed_since(before[-1]) is None
+
+
+async def test_what_a_stream_says_of_the_message_before_is_believed_of_the_first_only(
+    own_redis: RedisServer, near: Worker
+) -> None:
+    """As a stream could be that was written to by hand."""
+    (one, two, three) = await near.append_all(numbered(3))
+    own_redis.admin.xadd(STREAM, {"d": "3", "p": two.tag}, id=f"4-{10**19}")
+    own_redis.admin.hset(META, mapping={"offset": 4, "tag": 10**19})
+    assert await near.missed_since(one) == [b"1", b"2", b"3"]
+    assert await near.missed_since(two) == [b"2", b"3"]
+    assert await near.missed_since(three) == [b"3"]
+    assert await near.missed_since(three._replace(tag=two.tag)) is None
 
 
 async def test_a_master_that_becomes_a_replica_behind_its_name_is_left(

@@ -157,7 +157,14 @@ async def test_a_cluster_leads_to_it(redis_cluster: RedisCluster) -> None:
         assert found["history"]["text"] == "chat-* in / (the last 20 messages, 1h)"
         assert found["history rights"]["grade"] == "ok"
         assert found["eviction"]["grade"] == "unknown"
+        for node in redis_cluster.nodes:
+            node.command("ACL", "SETUSER", "eve", "on", ">x", "allkeys", "allchannels", "+@all")
+        redis_cluster.nodes[-1].command("ACL", "SETUSER", "eve", "-xadd")
+        code, found = await findings(f"redis+cluster://eve:x@{url.partition('@')[2]}")
+        assert (code, found["history rights"]["grade"]) == (1, "wrong"), "at one node of three"
+        assert "+xadd" in found["history rights"]["text"]
     for node in redis_cluster.nodes:
+        node.command("ACL", "DELUSER", "eve")
         node.command("FLUSHALL")
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.position import Position
-from fastapi_rooms.core.room_log import Kept, Stretch, after
+from fastapi_rooms.core.room_log import MAX_BYTES, Kept, Stretch, after
 from fastapi_rooms.types import Channel
 
 MAX_KEPT_BYTES = 128 * 1024 * 1024
@@ -77,11 +77,6 @@ class _Room:
     def top(self) -> Position:
         return Position(self.epoch, self.offset, self.tag)
 
-    @property
-    def kept(self) -> Stretch[bytes]:
-        """All that is kept."""
-        return Stretch(self.top, tuple(self.messages), self.before)
-
     def position_of(self, tag: int) -> Position | None:
         """The position of one of the newest messages; the last one's even if it is forgotten."""
         if tag == self.tag:
@@ -138,18 +133,24 @@ class RoomStore:
         return Appended(room.top, previous, is_new=True)
 
     def read(self, key: RoomKey, now: float) -> Stretch[bytes]:
-        """All that is kept of a room, which has a numbering from now on."""
-        return self._use(key, now).kept
+        """What is kept of a room, which has a numbering from now on: the last that fit."""
+        room = self._use(key, now)
+        count = _count_fitting(reversed(room.messages), at_least=1)
+        is_all = count == len(room.messages)
+        last = islice(room.messages, len(room.messages) - count, None)
+        return Stretch(room.top, tuple(last), room.before if is_all else None)
 
     def read_since(self, key: RoomKey, position: Position, now: float) -> Stretch[bytes]:
-        """What is kept from that of `position` on, or all if it is not in the chain any more."""
+        """What is kept from that of `position` on: the first that fit. As `read` if it is gone."""
         room = self._use(key, now)
         missed = after(Stretch(room.top, room.messages, room.before), position)
+        if missed is None:
+            return self.read(key, now)
         # One more than was missed, so that the reader sees that the position is in the chain.
-        skipped = 0 if missed is None else len(room.messages) - len(missed) - 1
-        if skipped <= 0:
-            return room.kept
-        return Stretch(room.top, tuple(islice(room.messages, skipped, None)))
+        begin = max(len(room.messages) - len(missed) - 1, 0)
+        count = _count_fitting(islice(room.messages, begin, None), at_least=2)
+        first = islice(room.messages, begin, begin + count)
+        return Stretch(room.top, tuple(first), room.before if begin == 0 else None)
 
     def top(self, key: RoomKey) -> Position | None:
         """The last position of a room; `None` if it has no numbering."""
@@ -227,3 +228,14 @@ class RoomStore:
             else:
                 self.forget(RoomKey(name, room.channel))
                 del self._rooms[name]
+
+
+def _count_fitting(messages: Iterable[Kept[bytes]], *, at_least: int) -> int:
+    """How many messages may be read at once, of some that follow each other."""
+    count = cost = 0
+    for message in messages:
+        cost += len(message.item) + ENTRY_BYTES
+        if cost > MAX_BYTES and count >= at_least:
+            break
+        count += 1
+    return count

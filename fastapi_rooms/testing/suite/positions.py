@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fastapi_rooms.adapters.history import Position, Retention, RoomKey, after
+from fastapi_rooms.adapters.history import MAX_BYTES, Position, Retention, RoomKey, after
 from fastapi_rooms.testing.suite.backplane import Station
 from fastapi_rooms.testing.suite.kept_messages import (
     HistoryBench,
@@ -76,6 +76,25 @@ class PositionsSuite(HistoryBench):
             read = await history_of(two).read_since(room, position)
             assert read.top == positions[-1]
             assert all(message.offset >= position.offset for message in read.messages)
+
+    async def test_more_than_is_read_at_once_is_read_part_by_part(self, pair: Pair) -> None:
+        one, two = pair
+        room, length = new_room(one), MAX_BYTES // 4
+        positions = [await append(one, room, bytes(length)) for _ in range(7)]
+        offsets = [position.offset for position in positions]
+        last = await history_of(two).read(room)
+        assert_successive(last)
+        assert 1 <= len(last.messages) <= 4
+        found, parts = [offsets[0]], 0
+        while found != offsets:
+            position = positions[len(found) - 1]
+            read = await history_of(two).read_since(room, position)
+            missed = after(read, position)
+            assert missed
+            assert sum(len(message.item) for message in read.messages) <= MAX_BYTES + length
+            found += [message.offset for message in missed]
+            parts += 1
+        assert parts > 1
 
     async def test_a_position_that_is_none_is_refused(self, pair: Pair) -> None:
         one, two = pair
