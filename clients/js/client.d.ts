@@ -1,4 +1,4 @@
-/** What can be sent: text, bytes, and everything else as JSON. */
+/** What can be sent: text, bytes, and all else as JSON. A `Blob` has to be read before: `await blob.arrayBuffer()`. */
 export type Message = string | ArrayBuffer | ArrayBufferView | object | number | boolean | null;
 
 /** Asked anew before every attempt to connect, where it is a function. */
@@ -10,7 +10,7 @@ export interface BufferLimits {
   messages?: number;
   /** How long all of them may be, in bytes. Default 65,536. */
   bytes?: number;
-  /** How long each of them may wait, in milliseconds. Default 30,000. */
+  /** How long each of them may wait, in milliseconds, or `Infinity`. Default 30,000. */
   age?: number;
 }
 
@@ -22,11 +22,18 @@ export interface Options {
   token?: Asked<string | null | undefined>;
   /** The subprotocols to offer, as for `WebSocket`. */
   protocols?: Asked<string | string[] | undefined>;
-  /** Keep what is sent while there is no connection. Left out: it is rejected. */
+  /** Keep what is sent while there is no connection, `{}` for the default limits. Left out: it is rejected. */
   buffer?: BufferLimits;
-  /** Where positions survive a reload of the page: `sessionStorage`. Left out: nowhere. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
-  /** The name of this client in the storage. Left out: its URL, without the query. */
+  /**
+   * Where positions survive a reload of the page: `sessionStorage`. Left out: nowhere. They are there only while the
+   * page is hidden or left, or this client closed; the next client with the same `key` goes on from them.
+   */
+  storage?: {
+    getItem(key: string): string | null;
+    setItem(key: string, value: string): void;
+    removeItem(key: string): void;
+  };
+  /** The name of this client in the storage. Left out: its URL. Give one if that is a function, or changes. */
   key?: string;
   /** For environments that have none, or another. */
   WebSocket?: new (url: URL, protocols: string | string[]) => unknown;
@@ -45,12 +52,17 @@ export interface StateDetail {
 }
 
 export interface ClientEventMap {
-  /** `data` is a string or an `ArrayBuffer`; `lastEventId` its position, in a room with a history. */
-  message: MessageEvent<string | ArrayBuffer>;
+  /**
+   * `data` is a string or an `ArrayBuffer`; `lastEventId` its position, in a room with a history. It counts as read
+   * when the listeners have returned, also if one of them threw: it does not come again.
+   */
+  message: Omit<MessageEvent, "data"> & { readonly data: string | ArrayBuffer };
   state: CustomEvent<StateDetail>;
   /** A room, and whether all that was missed in it follows. False: read it again from wherever you have it. */
   recovered: CustomEvent<Record<string, boolean>>;
 }
+
+export type Listener<E> = ((this: Client, event: E) => unknown) | { handleEvent(event: E): unknown } | null;
 
 /** A WebSocket that comes back, and gets what was said meanwhile in the rooms that remember. */
 export interface Client extends EventTarget {
@@ -66,13 +78,13 @@ export interface Client extends EventTarget {
   reconnect(): void;
   addEventListener<K extends keyof ClientEventMap>(
     type: K,
-    listener: (this: Client, event: ClientEventMap[K]) => unknown,
-    options?: boolean | AddEventListenerOptions,
+    listener: Listener<ClientEventMap[K]>,
+    options?: boolean | { capture?: boolean; once?: boolean; passive?: boolean; signal?: AbortSignal },
   ): void;
   removeEventListener<K extends keyof ClientEventMap>(
     type: K,
-    listener: (this: Client, event: ClientEventMap[K]) => unknown,
-    options?: boolean | EventListenerOptions,
+    listener: Listener<ClientEventMap[K]>,
+    options?: boolean | { capture?: boolean },
   ): void;
 }
 

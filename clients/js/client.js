@@ -1,110 +1,123 @@
-// A WebSocket that comes back, and gets what was said meanwhile in the rooms that remember.
-// The pages "Client framing" and "Close codes" of the reference have the rules; client.d.ts has the interface.
+// A WebSocket that comes back and resumes. The rules are in the documentation: "Client framing", "Close codes".
 
-const CONNECT_WITHIN = 10_000; // with the time for the URL and the token
-const HELLO_WITHIN = 2_000; // who says none by then is a plain server
+const CONNECT_WITHIN = 10_000; // URL and token included
+const HELLO_WITHIN = 2_000; // later, the server is a plain one
 const ANSWER_WITHIN = 3_000;
-const SILENCE = 10_000; // beyond what the server promised: nobody is there
-const LASTED = 5_000; // a connection that lives so long was a success
-const SPREAD = 5_000; // after 1012, where the server does not say over which time
-const RESUME_BYTES = 60_000; // it reads 64 KiB
-const KNOWN = 1_000; // messages, to tell those that come twice
-const BUFFER = { messages: 100, bytes: 65_536, age: 30_000 };
+const SILENCE = 10_000; // beyond the heartbeat
+const LASTED = 5_000; // it was a success
+const SPREAD = 5; // seconds after 1012, without a hello
+const RESUME_BYTES = 60_000; // of 64 KiB
+const KNOWN = 1_000; // messages, for duplicates
 
-const isFinal = (code) =>
-  code < 3000
-    ? [1000, 1003, 1007, 1008, 1009, 1010].includes(code)
-    : ![4408, 4425, 4429].includes(code) && !(code >= 4500 && code < 4600);
+/** After these it ends. */
+const FINAL = /^(10(0[03789]|10)|3|4(?!408|425|429|5))/;
 
 /** The longest delay: a second for the first five, then half as much again each time. */
 const longest = (attempts) => Math.min(20_000, 1_000 * 1.5 ** Math.max(0, attempts - 4));
 
-const valueOf = (option, argument) => (typeof option === "function" ? option(argument) : option);
+const sizeOf = (text) => new TextEncoder().encode(text).length;
 
-const sizeOf = (data) => data.byteLength ?? new TextEncoder().encode(data).length;
-
-/** What a frame of the framing says, and the message in it. */
+/** What a frame says, and its message; nothing if it cannot be read. */
 function parse(frame) {
   const bytes = typeof frame === "string" ? null : new Uint8Array(frame);
   const text = (from, to) => (bytes ? new TextDecoder().decode(bytes.subarray(from, to)) : frame.slice(from, to));
-  if (text(0, 1) !== "\0") return { data: frame };
-  const kind = text(1, 2);
+  const [nul, kind] = text(0, 2);
+  if (nul !== "\0") return { data: frame };
   if (kind === ".") return { data: frame.slice(2) };
   const end = kind === "m" ? (bytes ?? frame).indexOf(bytes ? 10 : "\n") : undefined;
-  return { ...JSON.parse(text(2, end) || "{}"), kind, data: end && frame.slice(end + 1) };
+  try {
+    return { ...JSON.parse(text(2, end)), kind, data: end && frame.slice(end + 1) };
+  } catch {
+    return {};
+  }
 }
 
-/** A message that begins like a frame of the framing is told from one. */
+/** A message that begins like a frame is told from one. */
 function escape(data) {
-  if (typeof data === "string") return data[0] === "\0" ? "\0." + data : data;
-  const bytes = new Uint8Array(data.buffer ?? data, data.byteOffset, data.byteLength);
-  return bytes[0] === 0 ? Uint8Array.of(0, 46, ...bytes) : data;
+  if (data[0] === "\0") return "\0." + data;
+  if (data[0] !== 0) return data;
+  const escaped = new Uint8Array(data.length + 2);
+  escaped[1] = 46;
+  escaped.set(data, 2);
+  return escaped;
+}
+
+/** Text, or bytes that nobody changes while they wait. */
+function encode(message) {
+  if (ArrayBuffer.isView(message) || message instanceof ArrayBuffer) {
+    return new Uint8Array(message.buffer ?? message, message.byteOffset, message.byteLength).slice();
+  }
+  return typeof message === "string" ? message : JSON.stringify(message);
 }
 
 class Client extends EventTarget {
   state = "closed";
   #url;
   #options;
+  #key;
   #socket;
-  #generation = 0; // of the socket: what belongs to an earlier one does nothing any more
+  #generation = 0; // what belongs to an earlier one does nothing any more
   #timers = {};
   #listening;
   #attempts = 0;
   #refresh = false; // whether the token has expired
   #isPlain = false; // whether the server says no hello
   #hello;
-  #heard; // when anything last came
+  #heard; // when anything came, or the attempt began
   #token; // by which the server knows us again
   #positions = new Map(); // by room, the latest last
-  #known = new Set();
+  #known = new Map(); // the rooms of the latest positions
   #waiting = new Set(); // messages to be sent
 
   constructor(url, options) {
     super();
     this.#url = url;
     this.#options = options;
+    this.#key = `fastapi_rooms ${options.key ?? url}`;
     try {
       const { token, positions } = JSON.parse(options.storage.getItem(this.#key));
       this.#positions = new Map(positions);
-      this.#token = token;
+      if (/^\w{32}$/.test(token)) this.#token = token;
     } catch {
       // There is nothing, or it is blocked.
     }
-    this.#save(true);
     this.reconnect();
   }
 
   reconnect() {
+    this.#save();
     this.#listen();
     this.#open();
   }
 
   close(code = 1000, reason = "") {
-    this.#save();
     this.#end(code, reason);
   }
 
   async send(message) {
-    const data = typeof message === "string" || message?.byteLength >= 0 ? message : JSON.stringify(message);
-    if (this.state === "open" && this.#socket.readyState === 1) {
-      return this.#socket.send(this.#hello ? escape(data) : data);
-    }
+    const data = encode(message);
+    if (this.state === "open" && this.#socket.readyState === 1) return this.#write(data);
     const { buffer } = this.#options;
     if (!buffer || this.state === "closed") throw new Error("not connected");
-    const { messages, bytes, age } = { ...BUFFER, ...buffer };
-    const size = [...this.#waiting].reduce((sum, other) => sum + sizeOf(other.data), sizeOf(data));
-    if (this.#waiting.size >= messages || size > bytes) throw new Error("too much is waiting");
+    const { messages = 100, bytes = 65_536, age = 30_000 } = buffer;
+    const size = data.byteLength ?? sizeOf(data);
+    const all = [...this.#waiting].reduce((sum, other) => sum + other.size, size);
+    if (this.#waiting.size >= messages || all > bytes) throw new Error("too much is waiting");
     return new Promise((resolve, reject) => {
-      const entry = { data, resolve, reject };
-      entry.timer = setTimeout(() => this.#take(entry).reject(new Error("not connected in time")), age);
+      const entry = { data, size, until: Date.now() + age, resolve, reject };
+      entry.timer = setTimeout(() => this.#refuse(entry), Math.min(age, 2 ** 31 - 1));
       this.#waiting.add(entry);
     });
   }
 
-  #take(entry) {
+  #write(data) {
+    this.#socket.send(this.#hello ? escape(data) : data);
+  }
+
+  #refuse(entry) {
     clearTimeout(entry.timer);
     this.#waiting.delete(entry);
-    return entry;
+    entry.reject(new Error("not connected"));
   }
 
   // The socket.
@@ -114,11 +127,13 @@ class Client extends EventTarget {
     const generation = this.#generation;
     const isCurrent = () => generation === this.#generation;
     const { token, protocols, WebSocket = globalThis.WebSocket } = this.#options;
-    this.#hello = null;
+    this.#heard = Date.now();
     this.#become("connecting");
     if (!isCurrent()) return;
     this.#after("open", CONNECT_WITHIN, () => this.#lose(1006, "no answer"));
-    const values = [this.#url, token, protocols].map(async (option) => valueOf(option, { refresh: this.#refresh }));
+    const values = [this.#url, token, protocols].map(async (option) =>
+      typeof option === "function" ? option({ refresh: this.#refresh }) : option,
+    );
     const found = await Promise.all(values).catch((error) => isCurrent() && this.#lose(1006, String(error)));
     if (!isCurrent()) return;
     try {
@@ -126,45 +141,44 @@ class Client extends EventTarget {
       url.protocol = url.protocol.replace("http", "ws");
       url.searchParams.set("fastapi_rooms", 1);
       if (found[1] != null) url.searchParams.set("token", found[1]);
-      this.#socket = new WebSocket(url, found[2] ?? []);
+      this.#socket = new WebSocket(url, found[2]);
     } catch (error) {
-      return this.#end(1006, String(error)); // it would be the same every time
+      return this.#end(1006, `${error}: ${found[0]}`); // as it will every time
     }
-    const plain = () => {
-      this.#isPlain = true;
-      this.#opened();
-    };
     Object.assign(this.#socket, {
       binaryType: "arraybuffer",
       onerror() {},
-      onopen: () => isCurrent() && this.#after("open", this.#isPlain ? 0 : HELLO_WITHIN, plain),
-      onmessage: ({ data }) => isCurrent() && this.#receive(data, plain),
+      onopen: () => isCurrent() && this.#after("open", this.#isPlain ? 0 : HELLO_WITHIN, () => this.#opened()),
+      onmessage: ({ data }) => isCurrent() && this.#receive(data),
       onclose: ({ code, reason }) => isCurrent() && this.#closed(code, reason),
     });
   }
 
   #opened() {
+    this.#isPlain = true; // if there comes no hello
+    if (this.#socket.readyState > 1) return; // It is about to say so.
     this.#after("open", LASTED, () => {
       this.#attempts = 0;
       this.#refresh = false;
     });
     this.#become("open");
-    for (const entry of [...this.#waiting]) {
-      if (this.state === "open") entry.resolve(this.send(this.#take(entry).data));
+    if (this.state !== "open") return;
+    for (const entry of this.#waiting) {
+      // By the clock: timers may stand still.
+      if (entry.until > Date.now()) entry.resolve(this.#write(entry.data));
+      this.#refuse(entry); // if it has not left
     }
   }
 
   #closed(code, reason) {
-    const canRefresh = code === 4401 && typeof this.#options.token === "function" && !this.#refresh;
-    if (canRefresh) this.#refresh = true;
-    if (isFinal(code) && !canRefresh) this.#end(code, reason);
-    else this.#lose(code, reason);
+    if (code === 4401 && typeof this.#options.token === "function" && !this.#refresh) this.#refresh = true;
+    else if (FINAL.test(code)) return this.#end(code, reason);
+    this.#lose(code, reason);
   }
 
-  /** The connection is over, and there will be another. */
+  /** There will be another connection. */
   #lose(code, reason, delay) {
-    if (this.state === "closed") return;
-    const window = code === 1012 ? (this.#hello ? this.#hello.window * 1_000 : SPREAD) : 0;
+    const window = code === 1012 ? (this.#hello?.window ?? SPREAD) * 1_000 || 0 : 0;
     delay ??= Math.random() * Math.max(window, longest(this.#attempts++));
     this.#drop();
     if (delay < Infinity) this.#after("open", delay, () => this.#open());
@@ -175,14 +189,15 @@ class Client extends EventTarget {
     if (this.state === "closed") return;
     this.#drop(code, reason);
     this.#listening.abort();
-    this.#listening = null;
+    this.#refresh = false;
+    this.#save(true);
+    for (const entry of this.#waiting) this.#refuse(entry);
     this.#become("closed", { code, reason });
-    for (const entry of this.#waiting) this.#take(entry).reject(new Error("not connected"));
   }
 
-  #drop(code = 1000, reason = "") {
-    if (this.#socket?.readyState < 2) this.#socket.close(code, reason); // throws if there is no such code
-    this.#socket = null;
+  #drop(code = 1000, reason) {
+    if (this.#socket?.readyState < 2) this.#socket.close(code, reason); // or throws
+    this.#socket = this.#hello = null;
     this.#generation++;
     Object.values(this.#timers).forEach(clearTimeout);
   }
@@ -194,29 +209,31 @@ class Client extends EventTarget {
 
   #become(state, detail) {
     this.state = state;
-    this.dispatchEvent(new CustomEvent("state", { detail: { state, ...detail } }));
+    this.#emit("state", { state, ...detail });
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   // What comes.
 
-  #receive(frame, plain) {
+  #receive(frame) {
     this.#heard = Date.now();
+    clearTimeout(this.#timers.answer);
+    const said = parse(frame);
+    const { kind, room, position, recovered, data } = said;
     if (!this.#hello) {
-      const hello = typeof frame === "string" && frame.startsWith("\0h") && JSON.parse(frame.slice(2));
-      if (hello?.version === 1) return this.#greet(hello);
-      if (this.state === "connecting") plain();
-      return this.#tell(frame);
-    }
-    const { kind, room, position, recovered, data } = parse(frame);
-    if (kind === "j") {
+      if (kind === "h" && said.version === 1 && said.heartbeat > 0 && said.heartbeat < 1e6) return this.#greet(said);
+      if (this.state === "connecting") this.#opened();
+      if (this.state === "open") this.#tell(frame); // unless a listener has closed it
+    } else if (kind === "j") {
       const wasThere = this.#positions.has(room);
       if (!recovered) this.#forget(room);
-      if (recovered !== null || wasThere) {
-        this.dispatchEvent(new CustomEvent("recovered", { detail: { [room]: recovered === true } }));
-      }
+      if (recovered !== null || wasThere) this.#emit("recovered", { [room]: recovered === true });
     } else if (kind === "l") {
       this.#forget(room);
-    } else if (!this.#known.has(position)) {
+    } else if (!position || this.#known.get(position) !== room) {
       if (data !== undefined) this.#tell(data, position);
       if (position) this.#advance(room, position);
     }
@@ -224,33 +241,32 @@ class Client extends EventTarget {
 
   #greet(hello) {
     this.#hello = hello;
-    this.#isPlain = false;
     this.#token ??= hello.token;
-    const positions = {};
     let size = 0;
-    for (const [room, position] of [...this.#positions].reverse()) {
-      if ((size += sizeOf(JSON.stringify({ [room]: position }))) < RESUME_BYTES) positions[room] = position;
-    }
-    this.#socket.send("\0r" + JSON.stringify({ token: this.#token, positions }));
+    const latest = [...this.#positions].reverse();
+    const positions = latest.filter((entry) => (size += sizeOf(JSON.stringify(entry))) < RESUME_BYTES);
+    this.#socket.send("\0r" + JSON.stringify({ token: this.#token, positions: Object.fromEntries(positions) }));
     this.#watch();
     if (this.state === "connecting") this.#opened();
+    this.#isPlain = false;
   }
 
-  #tell(data, lastEventId = "") {
+  #tell(data, lastEventId) {
     this.dispatchEvent(new MessageEvent("message", { data, lastEventId }));
   }
 
   #advance(room, position) {
     this.#positions.delete(room);
     this.#positions.set(room, position);
-    this.#known.add(position);
-    if (this.#known.size > KNOWN) this.#known.delete(this.#known.values().next().value);
+    this.#known.set(position, room);
+    if (this.#known.size > KNOWN) this.#known.delete(this.#known.keys().next().value);
+    if (this.state === "closed") this.#save(true);
   }
 
-  /** What was said there may be shown once more. */
+  /** What was said there may come again. */
   #forget(room) {
     this.#positions.delete(room);
-    this.#known.clear();
+    for (const [position, other] of this.#known) if (other === room) this.#known.delete(position);
   }
 
   // Whether anybody is there.
@@ -258,29 +274,34 @@ class Client extends EventTarget {
   #watch() {
     const left = this.#heard + this.#hello.heartbeat * 1_000 + SILENCE - Date.now();
     if (left > 0) this.#after("watch", left, () => this.#watch());
-    else this.#lose(1006, "silence", 0);
+    else this.#silent();
   }
 
-  /** The network is there again, or the page is seen. */
+  /** The network is back, or the page is seen. */
   #wake() {
-    this.#save(true);
-    if (this.state === "waiting") this.#open();
-    if (this.state !== "open" || !this.#hello) return;
-    this.#watch();
-    if (!this.#socket || !this.#hello.answers) return;
-    const asked = Date.now();
+    this.#save();
+    const isOld = Date.now() > this.#heard + ANSWER_WITHIN;
+    if (this.state === "waiting" || (this.state === "connecting" && isOld)) this.#open();
+    if (this.#hello) this.#watch();
+    if (!this.#hello?.answers) return;
     this.#socket.send("\0b");
-    this.#after("answer", ANSWER_WITHIN, () => this.#heard < asked && this.#lose(1006, "silence", 0));
+    this.#after("answer", ANSWER_WITHIN, () => this.#silent());
+  }
+
+  #silent() {
+    this.#lose(1006, "silence", 0);
   }
 
   #listen() {
-    if (this.#listening) return;
-    const { signal } = (this.#listening = new AbortController());
+    this.#listening?.abort();
+    this.#listening = new AbortController();
+    const { signal } = this.#listening;
     const page = globalThis.document;
-    const on = (target, type, act) => target?.addEventListener?.(type, act, { signal });
+    // Node forgets to remove some.
+    const on = (target, type, act) => target?.addEventListener?.(type, () => signal.aborted || act(), { signal });
     const wake = () => this.#wake();
     const hide = () => {
-      this.#save();
+      this.#save(true);
       this.#lose(1001, "page hidden", Infinity);
     };
     on(globalThis, "online", wake);
@@ -292,20 +313,15 @@ class Client extends EventTarget {
     on(page, "visibilitychange", () => (page.hidden ? this.#save() : wake()));
   }
 
-  // What a reload of the page does not lose.
-
-  get #key() {
-    return `fastapi_rooms ${this.#options.key ?? String(this.#url).split("?")[0]}`;
-  }
-
-  /** It is there only while nobody looks: a tab that is duplicated is not to be this one, too. */
-  #save(isSeen = false) {
+  /** Only while nobody looks: a duplicated tab is another. */
+  #save(isLeaving = globalThis.document?.hidden) {
     const { storage } = this.#options;
     try {
-      if (isSeen) storage.removeItem(this.#key);
-      else storage.setItem(this.#key, JSON.stringify({ token: this.#token, positions: [...this.#positions] }));
+      if (isLeaving) {
+        storage.setItem(this.#key, JSON.stringify({ token: this.#token, positions: [...this.#positions] }));
+      } else storage.removeItem(this.#key);
     } catch {
-      // There is none, or it is full or blocked.
+      // There is nothing, or it is blocked.
     }
   }
 }
