@@ -7,7 +7,8 @@ errors, types, concurrency       the ground
 core                             state and its transitions: pure
 wire, transports, security       bytes between workers; the way to a client; origins, rate limits
 operators, adapters, servers     what users chain; what carries bytes; servers' insides
-cluster, emitter                 workers among themselves; other processes
+cluster, history, emitter        workers among themselves; rooms that remember; other processes
+client                           the other end of a WebSocket: for browsers, and for Python
 worker                           this worker: sockets, rooms, fan-out, drain
 namespace, manager               what users touch
 cli, testing                     edges, on the public API alone
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
+from fastapi_rooms import client
 from fastapi_rooms.adapters import (
     Adapter,
     AdapterHealth,
@@ -79,6 +81,8 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
+    # .client
+    "client",
     # .cluster
     "Worker",
     # .core

@@ -27,7 +27,7 @@ LAYERS = [
     "core",
     "wire transports security",
     "operators adapters servers",
-    "cluster emitter history",
+    "cluster emitter history client",
     "worker",
     "namespace",
     "manager",
@@ -49,6 +49,7 @@ THIRD_PARTY = {
     "servers": {"starlette"},
     "cluster": {"orjson"},
     "history": set(),
+    "client": {"starlette", "websockets"},
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
     "cli": {"orjson", "redis", "typer"},
@@ -139,7 +140,7 @@ def test_a_module_imports_from_the_layers_below_and_from_its_own_folder(module: 
         assert other == place or LAYER[other] < LAYER[place], f"{imported} is not below {place}"
 
 
-@pytest.mark.parametrize("package", ["adapters", "worker"])
+@pytest.mark.parametrize("package", ["adapters", "client", "worker"])
 def test_a_package_that_lists_its_modules_lists_them_all(package: str) -> None:
     folder = ROOT / package
     docstring = ast.get_docstring(_tree(f"{PACKAGE}.{package}")) or ""

@@ -14,13 +14,20 @@ import pytest
 
 import fastapi_rooms
 import fastapi_rooms.adapters
+import fastapi_rooms.client
 import fastapi_rooms.testing
 import fastapi_rooms.testing.suite
 import fastapi_rooms.transports
 
 ROOT = Path(fastapi_rooms.__file__).parent
 GROUPED = [fastapi_rooms, fastapi_rooms.testing]
-WITH_ALL = [*GROUPED, fastapi_rooms.adapters, fastapi_rooms.transports, fastapi_rooms.testing.suite]
+WITH_ALL = [
+    *GROUPED,
+    fastapi_rooms.adapters,
+    fastapi_rooms.client,
+    fastapi_rooms.transports,
+    fastapi_rooms.testing.suite,
+]
 
 
 def _name(value: object) -> str:
@@ -49,13 +56,17 @@ def _groups(module: ModuleType) -> dict[str, list[str]]:
 
 
 def _imported(module: ModuleType) -> dict[str, list[str]]:
-    """The names that a package imports from each of its modules."""
+    """The names that a package imports from each of its modules, and those it offers as a whole."""
     imported: dict[str, list[str]] = {}
     for node in ast.parse(_source(module)).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(module.__name__):
             assert node.module is not None
+            names = [alias.name for alias in node.names]
+            if node.module == module.__name__:
+                imported |= {name: [name] for name in names}
+                continue
             source = node.module.removeprefix(f"{module.__name__}.").partition(".")[0]
-            imported.setdefault(source, []).extend(alias.name for alias in node.names)
+            imported.setdefault(source, []).extend(names)
     return imported
 
 
@@ -149,6 +160,7 @@ def test_everything_a_user_can_call_has_a_docstring() -> None:
 # Importing.
 
 OPTIONAL = ["fastapi", "pytest", "uvicorn", "gunicorn", "typer", "hypothesis", "httpx", "httpx2"]
+OPTIONAL += ["websockets"]
 
 
 def _imports_with(module: str) -> set[str]:
@@ -164,6 +176,11 @@ def _imports_with(module: str) -> set[str]:
     )
     assert (done.returncode, done.stderr) == (0, "")
     return set(done.stdout.split())
+
+
+def test_the_browser_client_is_there_without_importing_its_module() -> None:
+    program = "import fastapi_rooms; fastapi_rooms.client.files"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT.parent, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("module", ["fastapi_rooms", "fastapi_rooms.testing"])
