@@ -16,8 +16,9 @@ export interface BufferLimits {
 
 export interface Options {
   /**
-   * The query parameter `token` of every attempt. A function is asked with `refresh` true once the server has closed
-   * with 4401; if it does so again, it is over. Where a token is refused, and this is no function, it is over at once.
+   * The query parameter `token` of every attempt. A function, like that of the URL or the subprotocols, is asked with
+   * `refresh` true once the server has closed with 4401; if it does so again, it is over. Where none of them is a
+   * function, it is over at once.
    */
   token?: Asked<string | null | undefined>;
   /** The subprotocols to offer, as for `WebSocket`. */

@@ -52,7 +52,7 @@ function encode(message) {
 
 class Client extends EventTarget {
   state = "closed";
-  #url;
+  #asked; // each time
   #options;
   #key;
   #socket;
@@ -67,11 +67,11 @@ class Client extends EventTarget {
   #token; // by which the server knows us again
   #positions = new Map(); // by room, the latest last
   #known = new Map(); // the rooms of the latest positions
-  #waiting = new Set(); // messages to be sent
+  #waiting = new Set(); // messages
 
   constructor(url, options) {
     super();
-    this.#url = url;
+    this.#asked = [url, options.token, options.protocols];
     this.#options = options;
     this.#key = `fastapi_rooms ${options.key ?? url}`;
     try {
@@ -126,12 +126,12 @@ class Client extends EventTarget {
     this.#drop();
     const generation = this.#generation;
     const isCurrent = () => generation === this.#generation;
-    const { token, protocols, WebSocket = globalThis.WebSocket } = this.#options;
+    const { WebSocket = globalThis.WebSocket } = this.#options;
     this.#heard = Date.now();
     this.#become("connecting");
     if (!isCurrent()) return;
     this.#after("open", CONNECT_WITHIN, () => this.#lose(1006, "no answer"));
-    const values = [this.#url, token, protocols].map(async (option) =>
+    const values = this.#asked.map(async (option) =>
       typeof option === "function" ? option({ refresh: this.#refresh }) : option,
     );
     const found = await Promise.all(values).catch((error) => isCurrent() && this.#lose(1006, String(error)));
@@ -156,7 +156,7 @@ class Client extends EventTarget {
 
   #opened() {
     this.#isPlain = true; // if there comes no hello
-    if (this.#socket.readyState > 1) return; // It is about to say so.
+    if (this.#socket.readyState > 1) return; // as it will say
     this.#after("open", LASTED, () => {
       this.#attempts = 0;
       this.#refresh = false;
@@ -164,14 +164,15 @@ class Client extends EventTarget {
     this.#become("open");
     if (this.state !== "open") return;
     for (const entry of this.#waiting) {
-      // By the clock: timers may stand still.
+      // Timers may stand still.
       if (entry.until > Date.now()) entry.resolve(this.#write(entry.data));
       this.#refuse(entry); // if it has not left
     }
   }
 
   #closed(code, reason) {
-    if (code === 4401 && typeof this.#options.token === "function" && !this.#refresh) this.#refresh = true;
+    const isAsked = this.#asked.some((option) => typeof option === "function");
+    if (code === 4401 && isAsked && !this.#refresh) this.#refresh = true;
     else if (FINAL.test(code)) return this.#end(code, reason);
     this.#lose(code, reason);
   }

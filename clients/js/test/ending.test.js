@@ -132,6 +132,18 @@ describe("4401", () => {
     }
   });
 
+  test("asks whatever else is a function, too", async () => {
+    for (const what of ["url", "protocols"]) {
+      const asked = [];
+      const ask = (answer) => (about) => (asked.push(about), answer);
+      const it = what === "url" ? client({}, ask("wss://example.org/")) : client({ protocols: ask([]) });
+      await refuse(it);
+      await settled();
+      assert.deepEqual([it.state, asked.at(-1)], ["connecting", { refresh: true }]);
+      it.close();
+    }
+  });
+
   test("asks for another token, once", async () => {
     const asked = [];
     const it = client({ token: async (about) => `token ${asked.push(about)}` });
