@@ -156,7 +156,7 @@ class Client extends EventTarget {
 
   #opened() {
     this.#isPlain = true; // if there comes no hello
-    if (this.#socket.readyState > 1) return; // as it will say
+    if (this.#socket.readyState > 1) return; // its end comes next
     this.#after("open", LASTED, () => {
       this.#attempts = 0;
       this.#refresh = false;

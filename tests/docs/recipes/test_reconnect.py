@@ -117,5 +117,5 @@ def test_the_room_remembers(example: ModuleType) -> None:
             ann.send_text("hi")
             assert ann.receive_text() == "hi"
             assert client.portal is not None
-            (said,) = client.portal.call(example.rooms.recent, "chat-tea")
+            (said,) = client.portal.call(example.rooms.recent, "chat-tea", 1)
             assert said.text == "hi"
