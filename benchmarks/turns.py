@@ -149,9 +149,7 @@ async def moved(scale: Scale) -> None:
     async with RoomManager(max_rooms_per_socket=PLENTY) as manager:
         names = [f"room {number}" for number in range(scale.rooms)]
         async with crowd(manager, 1, *names) as (one,):
-            await measured(
-                f"a socket leaves {scale.rooms} rooms", lambda: one.leave(*names)
-            )
+            await measured(f"a socket leaves {scale.rooms} rooms", lambda: one.leave(*names))
 
 
 async def many_rooms(scale: Scale) -> None:
@@ -243,30 +241,32 @@ def manager_of(scale: Scale) -> AbstractAsyncContextManager[RoomManager]:
 async def sockets(scale: Scale) -> None:
     """What another worker, or this one, does with so many sockets in one room."""
     count = scale.sockets
-    async with manager_of(scale) as other, manager_of(scale) as manager:
-        async with crowd(manager, count, "tea"):
-            for name, work in (
-                ("count of another", other.count),
-                ("workers", other.workers),
-                ("fetch_sockets of another", other.fetch_sockets),
-                ("fetch_sockets here", manager.to("tea").fetch_sockets),
-                ("fetch_sockets here, of two rooms", manager.to("tea", "bar").fetch_sockets),
-                ("fetch_sockets here, but for one", manager.except_("bar").fetch_sockets),
-                ("all_rooms of another", other.all_rooms),
-                ("send", lambda: manager.to("tea").send_text("hello")),
-                ("send to two rooms", lambda: manager.to("tea", "x").send_text("hello")),
-                ("send but for many", lambda: manager.except_("tea").send_text("hello")),
-                ("sockets_join", lambda: manager.to("tea").sockets_join("bar")),
-                ("sockets_join of another", lambda: other.to("tea").sockets_join("pub")),
-                ("sockets_join two", lambda: manager.to("tea").sockets_join("one", "two")),
-                ("send to two crowds", lambda: manager.to("tea", "bar").send_text("hello")),
-                ("sockets_leave", lambda: manager.to("tea").sockets_leave("bar")),
-                ("sockets_leave of another", lambda: other.to("tea").sockets_leave("pub")),
-                ("sockets_leave two", lambda: manager.to("tea").sockets_leave("one", "two")),
-                ("disconnect_sockets", lambda: manager.to("tea").disconnect_sockets()),
-            ):
-                await measured(f"{name}, {count} sockets", work)
-            print(flush=True)
+    async with (
+        manager_of(scale) as other,
+        manager_of(scale) as manager,
+        crowd(manager, count, "tea"),
+    ):
+        for name, work in (
+            ("count of another", other.count),
+            ("workers", other.workers),
+            ("fetch_sockets of another", other.fetch_sockets),
+            ("fetch_sockets here", manager.to("tea").fetch_sockets),
+            ("fetch_sockets here, of two rooms", manager.to("tea", "bar").fetch_sockets),
+            ("fetch_sockets here, but for one", manager.except_("bar").fetch_sockets),
+            ("all_rooms of another", other.all_rooms),
+            ("send", lambda: manager.to("tea").send_text("hello")),
+            ("send to two rooms", lambda: manager.to("tea", "x").send_text("hello")),
+            ("send but for many", lambda: manager.except_("tea").send_text("hello")),
+            ("sockets_join", lambda: manager.to("tea").sockets_join("bar")),
+            ("sockets_join of another", lambda: other.to("tea").sockets_join("pub")),
+            ("sockets_join two", lambda: manager.to("tea").sockets_join("one", "two")),
+            ("send to two crowds", lambda: manager.to("tea", "bar").send_text("hello")),
+            ("sockets_leave", lambda: manager.to("tea").sockets_leave("bar")),
+            ("sockets_leave of another", lambda: other.to("tea").sockets_leave("pub")),
+            ("sockets_leave two", lambda: manager.to("tea").sockets_leave("one", "two")),
+            ("disconnect_sockets", lambda: manager.to("tea").disconnect_sockets()),
+        ):
+            await measured(f"{name}, {count} sockets", work)
 
 
 async def lost(scale: Scale) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastapi_rooms.core.deduplication import MAX_PAGES, PAGE, Duplicates
+from fastapi_rooms.core.deduplication import FIRM, MAX_PAGES, PAGE, Duplicates
 
 WINDOW = PAGE * MAX_PAGES
 
@@ -47,6 +47,75 @@ def test_a_forged_number_costs_at_most_the_message_with_that_number(
     assert new(seen, honest[:half]) == list(honest[:half])
     seen.is_new("a", forged)
     assert new(seen, honest[half:]) == [n for n in honest[half:] if n != forged]
+
+
+FAR = 2**30
+"""Farther than an origin gets in the time in which it sends anything again."""
+
+
+@example(PAGE - 1, 1, [2**60 + n * PAGE for n in range(32)])
+@given(
+    st.builds(lambda page, at: page * PAGE + at, st.integers(1, 2**28), st.integers(-40, 40)),
+    st.integers(1, 5 * PAGE),
+    st.lists(st.integers(FAR, 2**63).map(lambda far: far + 2**41), min_size=32, max_size=200),
+)
+def test_forged_numbers_far_away_drive_out_none_that_came(
+    start: int, count: int, forged: list[int]
+) -> None:
+    seen = Duplicates()
+    honest = range(start, start + count)
+    assert new(seen, honest) == list(honest)
+    new(seen, forged)
+    assert new(seen, honest) == []
+    onward = range(start + count, start + 2 * count)
+    assert new(seen, onward) == list(onward)
+    new(seen, forged)
+    assert new(seen, onward) == []
+    assert len(seen._origins["a"]) <= MAX_PAGES
+
+
+def test_a_page_ahead_can_be_forged_in_vain() -> None:
+    seen = Duplicates()
+    new(seen, range(10))
+    new(seen, range(PAGE, MAX_PAGES * 2 * PAGE, PAGE))  # as if it had sent much that is not for us
+    assert new(seen, range(10)) == []
+
+
+def test_where_somebody_forges_numbers_an_origin_is_remembered_for_one_page_less() -> None:
+    seen = Duplicates()
+    new(seen, range(WINDOW))
+    for number in range(100):
+        assert seen.is_new("a", FAR + number * PAGE)
+    assert new(seen, range(PAGE, WINDOW)) == []
+
+
+def test_an_origin_that_is_far_ahead_after_an_outage_is_remembered_like_before() -> None:
+    seen = Duplicates()
+    new(seen, range(2 * PAGE))
+    new(seen, range(FAR, FAR + 2 * PAGE))
+    new(seen, range(2 * FAR, 2 * FAR + 200 * PAGE, PAGE))
+    assert new(seen, range(FAR, FAR + 2 * PAGE)) == []
+
+
+def test_numbers_that_drive_out_others_have_to_be_many() -> None:
+    seen = Duplicates()
+    new(seen, range(PAGE))
+    for page in range(1, MAX_PAGES):
+        new(seen, range(page * FAR, page * FAR + FIRM))
+    assert new(seen, range(PAGE)) == []
+    new(seen, range(MAX_PAGES * FAR, MAX_PAGES * FAR + FIRM))
+    assert len(new(seen, range(PAGE))) == PAGE
+
+
+def test_nothing_is_left_of_an_origin_that_is_forgotten() -> None:
+    seen = Duplicates(1)
+    for origin in "abc":
+        new(seen, (1, FAR), origin)
+    assert list(seen._loose) == ["c"]
+    always = Duplicates(1, is_kept=lambda _: True)
+    for origin in "abc":
+        new(always, (1, FAR), origin)
+    assert list(always._loose) == ["c"]
 
 
 def test_what_a_publisher_sends_again_after_a_lost_connection_is_not_new() -> None:
