@@ -6,6 +6,7 @@
     │   ├── NotStarted                … used a manager that is not running    (RuntimeError)
     │   ├── InvalidRoomName           … passed an invalid room name or sid    (ValueError)
     │   ├── InvalidNamespace          … passed an invalid namespace           (ValueError)
+    │   ├── InvalidText               … sent text that no client could be sent (UnicodeEncodeError)
     │   ├── MessageTooLarge           … sent a message over the size limit    (ValueError)
     │   ├── SidInUse                  … chose a sid that is taken on this worker
     │   └── SocketClosed              … had a socket join after it has left
@@ -38,7 +39,16 @@ class RoomsError(Exception):
 
 
 class UsageError(RoomsError):
-    """The calling code asked for something that is not possible."""
+    """The calling code asked for something that is not possible.
+
+    What it passed may come from a client: a room's name with too many bytes, a text with half of a
+    surrogate pair. Such an error has that `text`. Raised out of the `async with rooms.connect(…)`
+    block of a client it closes the socket with 4400 and is suppressed there, with one line in the
+    log: a client must not be able to fill that with tracebacks.
+    """
+
+    text: str | None = None
+    """The text that cannot be used; `None` where the error is not about a text."""
 
 
 class ConfigurationError(UsageError, ValueError):
@@ -59,15 +69,31 @@ class NotStarted(UsageError, RuntimeError):
 
 
 class InvalidRoomName(UsageError, ValueError):
-    """A room name or sid is not a string of 1 to 255 UTF-8 bytes."""
+    """A room name or sid is not a string of 1 to 255 UTF-8 bytes.
+
+    About a string it closes the client in whose block it is raised with 4400. About a sid that is
+    given to `connect(sid=…)`, the client gets HTTP status 400 where the server can send one before
+    it accepts the connection, else 4400.
+    """
 
 
 class InvalidNamespace(UsageError, ValueError):
     """A namespace is not a string of 1 to 255 UTF-8 bytes without `#`."""
 
 
+class InvalidText(UsageError, UnicodeEncodeError):
+    r"""A text has half of a surrogate pair, which UTF-8 has not. Nothing was sent.
+
+    JSON can have it, as `"\ud800"`: `send_json` sends it as it came.
+    """
+
+
 class MessageTooLarge(UsageError, ValueError):
-    """A message is larger than the manager's `max_message_bytes`. Nothing was sent."""
+    """A message is larger than the manager's `max_message_bytes`. Nothing was sent.
+
+    Raised out of an `async with rooms.connect(…)` block it closes the socket with 1009 and is
+    suppressed there, with one line in the log: the message may be what the client has sent.
+    """
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(

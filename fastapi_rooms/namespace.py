@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from starlette.websockets import WebSocket
 
-from fastapi_rooms.core.names import check_event, check_room, check_rooms, new_sid
+from fastapi_rooms.core.names import check_event, check_is_text, check_rooms, new_sid
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.patterns import check_pattern
 from fastapi_rooms.core.payload import Payload
@@ -99,8 +99,10 @@ class Namespace(BroadcastOperator, HistoryVerbs):
         end of the block, whichever way it ends, and as soon as its connection is known to be lost.
         The block ends quietly when the client goes (`WebSocketDisconnect`); when the client sends
         what cannot be read (`InvalidMessage`: closed with 1003 or 1007); when the manager's adapter
-        is unavailable (closed with 1013); and by an `HTTPException` (closed with 4000 plus its
-        status: 4404). An error about another socket or manager is an exception like any other.
+        is unavailable (closed with 1013); by an `HTTPException` (closed with 4000 plus its status:
+        4404); and by text that cannot be used or sent, as it may be the client's (4400), or a
+        message that is too large (1009). An error about another socket or manager is an exception
+        like any other.
 
         Args:
             websocket: Starlette's object, which stays yours: read from it and write to it freely.
@@ -111,13 +113,15 @@ class Namespace(BroadcastOperator, HistoryVerbs):
 
         Raises:
             NotStarted: the manager is not running.
-            InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes.
+            InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes. Unless the endpoint
+                catches it, for a string the client gets HTTP status 400 where the server can send
+                one before it accepts, else close code 4400.
             SidInUse: a socket of this worker has that sid. Unless the endpoint catches it, the
-                client gets HTTP status 409 where the server can send one before it accepts, else
-                close code 4409. To reach all sockets of a user, use a room: `user:ann`.
+                client gets HTTP status 409, or close code 4409, likewise. To reach all sockets of a
+                user, use a room: `user:ann`.
         """
         node = self._runtime.run.node
-        sid = new_sid(node) if sid is None else check_room(sid)
+        sid = new_sid(node) if sid is None else check_is_text(sid)  # the block checks the rest
         return Connection(
             self._here, websocket, sid, {} if data is None else data, subprotocol, headers
         )

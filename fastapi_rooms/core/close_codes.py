@@ -13,6 +13,7 @@ NO_STATUS: Final = 1005
 ABNORMAL_CLOSURE: Final = 1006
 """Never sent: it stands for a connection that ended without a close frame."""
 INVALID_DATA: Final = 1007
+MESSAGE_TOO_BIG: Final = 1009
 SERVICE_RESTART: Final = 1012
 """This worker is draining; the client may reconnect at once, to another one."""
 TRY_AGAIN_LATER: Final = 1013
@@ -40,9 +41,11 @@ def check_close(code: object, reason: object) -> tuple[int, str]:
     except UnicodeEncodeError:  # a lone surrogate
         fits = False
     if not isinstance(reason, str) or not fits:
-        raise UsageError(
+        error = UsageError(
             f"A close reason must be a string of at most {MAX_REASON_BYTES} UTF-8 bytes."
         )
+        error.text = reason if isinstance(reason, str) else None
+        raise error
     return check_close_code(code), reason
 
 

@@ -31,8 +31,8 @@ for 131,072 numbers, or 5 seconds at 26,000 messages a second; for one page less
 forges numbers."""
 
 FIRM = 32
-"""Numbers that make a page firm: it takes `MAX_PAGES` times as many forged messages to have all pages
-of an origin forgotten."""
+"""Numbers that make a page firm: it takes `MAX_PAGES` times as many forged messages to have all of
+an origin forgotten."""
 
 MAX_ORIGINS = 8192
 """Twice as many as there can be workers; about 7 MiB of memory if each has sent a little, and 150

@@ -20,9 +20,12 @@ from __future__ import annotations
 
 import secrets
 from enum import Enum
+from typing import TypeVar
 
 from fastapi_rooms.errors import ConfigurationError, InvalidNamespace, InvalidRoomName, UsageError
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
+
+E = TypeVar("E", bound=UsageError)
 
 MAX_NAME_BYTES = 255
 _NODE_DIGITS = 16
@@ -58,6 +61,13 @@ def check_room(name: Room) -> Room:
     return check_rooms((name,))[0]
 
 
+def check_is_text(name: object) -> str:
+    """Return `name` as a plain string, valid or not, or raise `InvalidRoomName` if it is none."""
+    if isinstance(name, str):
+        return plain(name)
+    raise InvalidRoomName(f"A room name must be {_RULE}; {_what_it_is(name)}.")
+
+
 def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
     """Return `names` as plain strings, or raise `InvalidRoomName` for the first invalid one."""
     for name in names:
@@ -74,7 +84,7 @@ def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
 def _check_room(name: Room) -> Room:
     problem = _problem(name)
     if problem:
-        raise InvalidRoomName(f"A room name must be {_RULE}; {problem}.")
+        raise _about(name, InvalidRoomName(f"A room name must be {_RULE}; {problem}."))
     return plain(name)
 
 
@@ -89,7 +99,9 @@ def check_namespace(name: str) -> str:
     if not problem and "#" in name:
         problem = f"{name!r} contains '#', which separates the parts of a channel name"
     if problem:
-        raise InvalidNamespace(f"A namespace must be {_RULE}, without '#'; {problem}.")
+        raise _about(
+            name, InvalidNamespace(f"A namespace must be {_RULE}, without '#'; {problem}.")
+        )
     return name
 
 
@@ -139,6 +151,12 @@ def _problem(name: object) -> str | None:
     except UnicodeEncodeError:
         return f"{name!r} contains a lone surrogate"
     return None if size <= MAX_NAME_BYTES else f"{name[:20]!r}… has {size} bytes"
+
+
+def _about(name: object, error: E) -> E:
+    """The error, which says what text it is about, if it is about one."""
+    error.text = plain(name) if isinstance(name, str) else None
+    return error
 
 
 def _what_it_is(name: object) -> str:

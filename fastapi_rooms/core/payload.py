@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Any
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
-from fastapi_rooms.errors import UsageError
+from fastapi_rooms.errors import InvalidText, UsageError
 
 _FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
 _HEADER_7, _HEADER_16, _HEADER_64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
@@ -62,10 +62,15 @@ class Payload:
 
     @classmethod
     def of_text(cls, text: str) -> Payload:
-        """A text message. Raises `UnicodeEncodeError` for lone surrogates."""
+        """A text message. Raises `InvalidText` for lone surrogates."""
         if not isinstance(text, str):
             raise TypeError(f"send_text takes a str, not {type(text).__name__}")
-        return cls(text.encode(), binary=False, text=text)
+        try:
+            return cls(text.encode(), binary=False, text=text)
+        except UnicodeEncodeError as error:
+            invalid = InvalidText(*error.args)
+        invalid.text = text
+        raise invalid
 
     @classmethod
     def of_bytes(cls, data: bytes | bytearray | memoryview) -> Payload:

@@ -10,23 +10,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.core.close_codes import (
-    NORMAL_CLOSURE,
-    SERVICE_RESTART,
-    TRY_AGAIN_LATER,
-    shorten_reason,
-)
+from fastapi_rooms.core.close_codes import NORMAL_CLOSURE, shorten_reason
 from fastapi_rooms.core.costs import ENTRY_BYTES
-from fastapi_rooms.errors import (
-    AdapterUnavailable,
-    ClientError,
-    ShuttingDown,
-    SidInUse,
-    SocketClosed,
-)
+from fastapi_rooms.core.names import check_room
+from fastapi_rooms.errors import InvalidRoomName, SidInUse, SocketClosed
 from fastapi_rooms.servers import open_transport
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Sid
@@ -35,11 +24,12 @@ from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_di
 from fastapi_rooms.worker.hello import framed_for, say_hello
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.refusals import (
-    HTTP_STATUS_BASE,
+    bad_sid,
     can_answer_by_http,
+    close_of,
     raise_that_client_is_gone,
     refusal_of,
-    sid_in_use,
+    turns_away,
 )
 from fastapi_rooms.worker.socket import Socket
 
@@ -107,6 +97,11 @@ class Connection(AsyncBlock):
         self._cancelling = self._task.cancelling()
         if self._websocket.application_state is WebSocketState.CONNECTING:
             await self._accept_client()
+        else:
+            try:
+                check_room(self._sid)
+            except InvalidRoomName as error:
+                raise bad_sid(error, accepted=True) from None
         runtime = self._namespace.runtime
         transport = open_transport(
             self._websocket,
@@ -140,16 +135,20 @@ class Connection(AsyncBlock):
         return self.socket
 
     async def _accept_client(self) -> None:
-        """Accept, unless the sid is in use: that is said before, where the server can say it."""
+        """Accept, unless the sid cannot be had: that is said before, where the server can."""
         try:
-            self._namespace.clients.check_free(self._sid)
-        except SidInUse as error:
+            self._check_sid()
+        except (SidInUse, InvalidRoomName) as error:
             accepted = not can_answer_by_http(self._websocket)
             if accepted:
                 await self._websocket.accept(*self._accept)
-            raise sid_in_use(error, accepted=accepted) from None
+            raise bad_sid(error, accepted=accepted) from None
         await self._websocket.accept(*self._accept)
         self._accepted = True
+
+    def _check_sid(self) -> None:
+        check_room(self._sid)
+        self._namespace.clients.check_free(self._sid)
 
     async def __aexit__(
         self,
@@ -212,32 +211,15 @@ class Connection(AsyncBlock):
         That is: it left, erred, or has to be turned away. What is about another client, or another
         manager, is an exception like any other. `cancelled`: whether a cancellation is ours alone.
         """
-        turned_away = [cause for cause in causes if self._turns_away(cause)]
+        manager = self._namespace.runtime.manager
+        turned_away = [cause for cause in causes if turns_away(cause, self.socket, manager)]
         for cause in causes:
             is_ours = cancelled and isinstance(cause, asyncio.CancelledError)
             if not (is_ours or cause in turned_away or self._means_gone(cause)):
                 return False
         for cause in turned_away[:1]:
-            if isinstance(cause, HTTPException):
-                logger.debug("%s was closed (%d): %r", self.socket, cause.status_code, cause.detail)
-                await self._close(HTTP_STATUS_BASE + cause.status_code, str(cause.detail))
-            elif isinstance(cause, ClientError):
-                logger.debug("%s was closed (%d): %r", self.socket, cause.code, str(cause))
-                await self._close(cause.code, str(cause))
-            elif isinstance(cause, ShuttingDown):
-                await self._close(SERVICE_RESTART, "service restart")
-            else:
-                logger.info("%s was closed (1013): %s", self.socket, cause)
-                await self._close(TRY_AGAIN_LATER, "try again later")
+            await self._close(*close_of(cause, self.socket))
         return True
-
-    def _turns_away(self, exc: BaseException) -> bool:
-        """Whether this is a reason to close this client."""
-        if isinstance(exc, ClientError):
-            return exc.socket in (None, self.socket)
-        if isinstance(exc, AdapterUnavailable | ShuttingDown):
-            return exc.manager is self._namespace.runtime.manager
-        return isinstance(exc, HTTPException)
 
     def _means_gone(self, exc: BaseException) -> bool:
         """Whether this is only how an endpoint learns that its client is gone."""

@@ -48,6 +48,7 @@ def test_the_names_are_those_of_the_standard() -> None:
         "NO_STATUS": 1005,
         "ABNORMAL_CLOSURE": 1006,
         "INVALID_DATA": 1007,
+        "MESSAGE_TOO_BIG": 1009,
         "SERVICE_RESTART": 1012,
         "TRY_AGAIN_LATER": 1013,
     }
