@@ -155,7 +155,7 @@ class Cluster:
         """Take what another worker sent; false if it fits nothing here."""
         match envelope:
             case Request():
-                self._responder.requested(envelope)
+                return self._responder.requested(envelope)
             case Reply():
                 return self._requester.replied(envelope)
             case Heartbeat():

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, NamedTuple
 
 from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget, LongList
+from fastapi_rooms.cluster.failures import Failures
 from fastapi_rooms.cluster.pending import pieces_of
 from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.json_codec import WIRE_JSON
-from fastapi_rooms.errors import AdapterUnavailable, RoomsError, UsageError
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, RoomsError, UsageError
 from fastapi_rooms.wire.envelope import Reply, Request
 from fastapi_rooms.wire.verbs import Verb
-
-logger = logging.getLogger("fastapi_rooms")
 
 MAX_RUNNING = 1024
 """Requests of others that may be under way here at a time; more are refused."""
@@ -46,21 +44,28 @@ class Responder:
         self._sender = sender
         self._namespaces = namespaces
         self._tasks = Tasks()
+        self._failures = Failures(asyncio.get_running_loop().time)
         self._long_lists = 0
         self._turn = asyncio.Lock()
         self._closed = False
 
-    def requested(self, request: Request) -> None:
-        """Carry it out, or begin to: what arrives later finds it done, unless it has to wait."""
+    def requested(self, request: Request) -> bool:
+        """Carry it out, or begin to: what arrives later finds it done, unless it has to wait.
+
+        Returns false if it makes no sense here.
+        """
         if len(self._tasks) >= 2 * MAX_RUNNING:
-            return  # not even refusals get out: whoever asks finds out by the timeout
+            return True  # not even refusals get out: whoever asks finds out by the timeout
         refusal = result = None
+        makes_sense = True
         try:
             result = self._execute(request)
         except Exception as error:  # noqa: BLE001 -- whoever asks is told
-            refusal = _refusal(request, error)
+            makes_sense = not isinstance(error, MalformedEnvelope)
+            refusal = self._refusal(request, error)
         if request.id or isawaitable(result):
             self._tasks.start(self._answer(request, result, refusal), _task_name(request))
+        return makes_sense
 
     async def close(self, timeout: float) -> None:
         """Cancel what is under way; it has `timeout` seconds to end by that."""
@@ -101,7 +106,7 @@ class Responder:
                 result = await result
             response = refusal or _Response(WIRE_JSON.dumps(result))
         except Exception as error:  # noqa: BLE001 -- as above
-            response = _refusal(request, error)
+            response = self._refusal(request, error)
         if not request.id or self._closed:
             return
         data, refused, unsupported = response
@@ -114,20 +119,22 @@ class Responder:
                 )
                 await self._sender.send(request.origin, reply)
 
+    def _refusal(self, request: Request, error: Exception) -> _Response:
+        """The refusal, for whoever asks; also for our own log, if it is not their fault."""
+        verb = request.verb[:80]
+        if isinstance(error, UnsupportedVerb):
+            reason = f"The verb {verb!r} is unknown to this worker's version."
+            return _Response(_text(reason), refused=True, unsupported=True)
+        if isinstance(error, MalformedEnvelope):
+            self._failures.malformed(verb, error)
+        elif not isinstance(error, RoomsError):
+            self._failures.failed(verb, error)
+        return _Response(_text(reason_of(error)), refused=True)
+
 
 def reason_of(error: Exception) -> str:
     """Why a request could not be carried out, for whoever asked."""
     return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
-
-
-def _refusal(request: Request, error: Exception) -> _Response:
-    """The refusal, for whoever asks; also for our own log, if it is not their fault."""
-    if isinstance(error, UnsupportedVerb):
-        reason = f"The verb {request.verb[:80]!r} is unknown to this worker's version."
-        return _Response(_text(reason), refused=True, unsupported=True)
-    if not isinstance(error, RoomsError):
-        logger.error("%r, asked for by another worker, failed", request.verb, exc_info=error)
-    return _Response(_text(reason_of(error)), refused=True)
 
 
 def _text(reason: str) -> bytes:

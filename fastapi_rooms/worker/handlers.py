@@ -6,14 +6,15 @@ or there is a handler in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from inspect import Signature, signature
 from threading import RLock
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
 
 from fastapi_rooms.adapters.history import Retention
 from fastapi_rooms.core.patterns import Patterns
-from fastapi_rooms.errors import ConfigurationError, UsageError
+from fastapi_rooms.errors import ConfigurationError, MalformedEnvelope, UsageError
 from fastapi_rooms.worker.authorization import Authorization, AuthorizeHandler
 from fastapi_rooms.worker.events import EventHandlers, EventName, Handler
 
@@ -31,6 +32,7 @@ class Handlers:
     __slots__ = (
         "__weakref__",
         "_registry",
+        "_signatures",
         "authorization",
         "events",
         "history",
@@ -49,6 +51,7 @@ class Handlers:
         """Which rooms remember, and how much."""
         self.server_side: dict[str, Callable[..., Any]] = {}
         """Of what other workers `server_side_emit`, by the event."""
+        self._signatures: dict[str, Signature | None] = {}
 
     def __bool__(self) -> bool:
         return bool(self.events or self.authorization or self.server_side or self.history)
@@ -89,16 +92,36 @@ class Handlers:
         """See `Namespace.on_server_side`."""
         if event in self.server_side:
             raise ConfigurationError(f"There is a handler of {event!r} already.")
+        self._signatures[event] = _signature_of(handler)
         self.server_side[event] = handler
         self._registry.changed(self)
         return handler
 
-    def server_side_handler(self, event: str) -> Callable[..., Any]:
-        """The handler of a server-side event. Raises `UsageError` if there is none."""
+    def call_server_side(self, event: str, args: Sequence[Any]) -> Any:
+        """Call the handler of a server-side event.
+
+        Raises `UsageError` if there is none, and `MalformedEnvelope` if it does not take so many
+        arguments: they are not its own, as an error in it is.
+        """
         handler = self.server_side.get(event)
         if handler is None:
             raise UsageError(f"There is no handler of {event!r} here.")
-        return handler
+        taken = self._signatures[event]
+        if taken is not None:
+            try:
+                taken.bind(*args)
+            except TypeError as error:
+                raise MalformedEnvelope(
+                    f"The handler of {event!r} here is given {len(args)} arguments: {error}."
+                ) from None
+        return handler(*args)
+
+
+def _signature_of(handler: Callable[..., Any]) -> Signature | None:
+    try:
+        return signature(handler)
+    except (TypeError, ValueError):  # some builtins have none
+        return None
 
 
 class HandlerRegistry:

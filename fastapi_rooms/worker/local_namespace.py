@@ -335,7 +335,7 @@ class LocalNamespace:
         return self._clients.disconnects.close(pending)
 
     def handle(self, event: str, args: list[Any]) -> Any:
-        return self._handlers.server_side_handler(event)(*args)
+        return self._handlers.call_server_side(event, args)
 
     def forget_history(self, room: Room) -> None:
         self.recovery.forgotten(room)

@@ -86,6 +86,43 @@ async def test_a_handler_that_raises_or_is_missing_replies_with_the_error(
     }
 
 
+async def test_arguments_that_a_handler_does_not_take_are_refused_counted_and_told_once(
+    workers: list[RoomManager], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, three = workers
+    two.on_server_side("add")(lambda a, b=1: a + b)
+    two.on_server_side("any")(dict)  # has no signature
+    three.on_server_side("add")(lambda *, a: a)
+    for _ in range(3):
+        replies = {reply.node: reply for reply in await one.server_side_emit_with_ack("add")}
+        reason = "The handler of 'add' here is given 0 arguments: missing a required argument: 'a'."
+        assert replies[two.node] == ServerReply(two.node, None, reason)
+        assert replies[three.node].error is not None
+    await one.server_side_emit("add", 1, 2, 3)
+    await eventually(lambda: (two.health.dropped, three.health.dropped) == (4, 4))
+    assert [(r.levelname, r.exc_info) for r in caplog.records] == [("WARNING", None)] * 2
+    replies = {reply.node: reply for reply in await one.server_side_emit_with_ack("add", 1)}
+    assert replies[two.node].value == 2
+    assert (await one.server_side_emit_with_ack("any"))[0].value == {}
+    assert two.health.dropped == 4
+
+
+async def test_a_bug_in_a_handler_is_told_with_its_traceback(
+    workers: list[RoomManager], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, _ = workers
+
+    @two.on_server_side("add")
+    def add(a: Any) -> None:
+        def inner() -> None: ...
+
+        inner(a)  # type: ignore[call-arg]  # the bug
+
+    await one.server_side_emit_with_ack("add", 1)
+    assert "inner(a)" in caplog.text
+    assert two.health.dropped == 0
+
+
 async def test_a_timeout_has_the_replies_and_errors_that_came_in_time(
     workers: list[RoomManager],
 ) -> None:
