@@ -23,6 +23,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import Gap, RequestError, RoomManager, Socket
+from fastapi_rooms.adapters import Outage
 from fastapi_rooms.testing import RedisServer, eventually
 
 SHOWN = 3
@@ -144,12 +145,26 @@ async def unsubscribe(scale: Scale) -> None:
             await measured(f"leave and unsubscribe {scale.rooms} rooms", leave)
 
 
-async def moved(scale: Scale) -> None:
-    """One socket is in all rooms, and goes."""
-    async with RoomManager(max_rooms_per_socket=PLENTY) as manager:
-        names = [f"room {number}" for number in range(scale.rooms)]
-        async with crowd(manager, 1, *names) as (one,):
-            await measured(f"a socket leaves {scale.rooms} rooms", lambda: one.leave(*names))
+async def history(scale: Scale) -> None:
+    """All rooms remember, and may have missed something; and they are compared now and then."""
+    manager = RoomManager(scale.url, join_timeout=PATIENCE)
+    manager.history("room *")
+    async with manager, listening(manager, scale.rooms):
+        here: Any = manager._here
+        run, logs = manager._runtime.run, here.recovery.logs
+        channels = frozenset(entry.key.channel for entry in logs._entries.values())
+        outage = Outage(time.time() - 1, time.time(), channels)
+
+        async def doubt() -> None:
+            run.gap(outage)
+            await eventually(lambda: not logs._tasks, PATIENCE)
+
+        async def compare() -> None:
+            logs._compare_soon()
+            await eventually(lambda: not logs._tasks, PATIENCE)
+
+        await measured(f"read {scale.rooms} rooms again", doubt)
+        await measured(f"compare {scale.rooms} rooms", compare)
 
 
 async def many_rooms(scale: Scale) -> None:
@@ -303,7 +318,7 @@ async def stop(scale: Scale) -> None:
 CASES: dict[str, Callable[[Scale], Awaitable[None]]] = {
     "resubscribe": resubscribe,
     "unsubscribe": unsubscribe,
-    "moved": moved,
+    "history": history,
     "rooms": many_rooms,
     "sockets": sockets,
     "lost": lost,

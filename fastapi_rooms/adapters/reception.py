@@ -60,5 +60,6 @@ class Reception:
             self._is_recovering = False
         elif not (self.is_complete and subscriptions.settled):
             return False, None
-        regained = self._losses.regain(subscriptions.live)
+        restored = became_complete and not subscriptions.forbidden
+        regained = self._losses.regain(subscriptions.live, restored=restored)
         return became_complete, regained and Outage(regained[0], now, regained[1])

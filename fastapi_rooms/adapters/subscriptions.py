@@ -42,6 +42,7 @@ class Subscriptions:
         self._due: dict[Channel, None] = {}
         self._refused: set[Channel] = set()
         self._forbidden: set[Channel] = set()
+        self._restoring: list[Channel] = []  # what this connection has not been asked for again
         self._unrestored: set[Channel] = set()
         self._unconfirmed = 0
 
@@ -66,16 +67,16 @@ class Subscriptions:
     @property
     def settled(self) -> bool:
         """Whether everything is confirmed as wanted, except for what is forbidden."""
-        return not (self._due or self._unconfirmed or self._refused)
+        return not (self._due or self._restoring or self._unconfirmed or self._refused)
 
     @property
     def restored(self) -> bool:
         """Whether all is confirmed that was wanted when the connection was made, and still is.
 
-        Forbidden channels do not count. Nor do those that are wanted since then: where many come
-        and go, something is in flight at all times.
+        Forbidden channels do not count. Nor do those that are wanted once all of that has been
+        asked for: where many come and go, something is in flight at all times.
         """
-        return not self._unrestored
+        return not (self._restoring or self._unrestored)
 
     @property
     def forbidden(self) -> AbstractSet[Channel]:
@@ -89,7 +90,7 @@ class Subscriptions:
     @property
     def is_due(self) -> bool:
         """Whether there are channels to subscribe to or to unsubscribe from."""
-        return bool(self._due)
+        return bool(self._due or self._restoring)
 
     def take_due(self, limit: int = sys.maxsize) -> tuple[list[Channel], list[Channel]]:
         """So many of the channels to subscribe to and to unsubscribe from; they are in flight."""
@@ -100,12 +101,30 @@ class Subscriptions:
             del self._due[channel]
         subscribe = [channel for channel in due if channel in self.wanted]
         unsubscribe = [channel for channel in due if channel not in self.wanted]
-        for channel in subscribe:
-            self._states[channel] = _State.SUBSCRIBING
         for channel in unsubscribe:
             self._states[channel] = _State.UNSUBSCRIBING
+        for channel in subscribe:
+            self._states[channel] = _State.SUBSCRIBING
+        if self._restoring:
+            for channel in self._take_restoring(limit - len(due)):
+                self._states[channel] = _State.SUBSCRIBING
+                subscribe.append(channel)
+            self._unrestored.update(subscribe)
         self._unconfirmed += len(subscribe) + len(unsubscribe)
         return subscribe, unsubscribe
+
+    def _take_restoring(self, limit: int) -> list[Channel]:
+        """So many of what is to be asked for again, without what has been, or is unwanted now."""
+        start = max(len(self._restoring) - limit, 0)
+        some = self._restoring[start:]
+        del self._restoring[start:]
+        return [
+            channel for channel in some if channel in self.wanted and not self._is_asked(channel)
+        ]
+
+    def _is_asked(self, channel: Channel) -> bool:
+        """Whether the carrier has been asked for it on this connection, whatever it said."""
+        return channel in self._states or channel in self._refused or channel in self._forbidden
 
     def confirm_subscribed(self, channel: Channel) -> bool:
         """The carrier confirms a subscription; returns whether that makes the channel live."""
@@ -175,8 +194,9 @@ class Subscriptions:
     def reset(self) -> None:
         """There is another connection: nothing is confirmed, and everything wanted is due."""
         self.lost()
-        self._unrestored = self.wanted.copy()
-        self._due = dict.fromkeys(self.wanted)
+        self._restoring = list(self.wanted)
+        self._unrestored = set()
+        self._due = {}
 
     def lost(self) -> None:
         """The connection is gone: nothing is confirmed, and `reset` follows with the next one."""
@@ -202,35 +222,72 @@ class Subscriptions:
 class Losses:
     """Channels on which messages may have been missed, and since when, until they are live.
 
-    Times are seconds since the epoch.
+    Those of a whole connection are one set, with one time. Times are seconds since the epoch.
+
+    Args:
+        unreported: channels that do not matter to anyone.
+        shared: whether they are of several connections.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, unreported: AbstractSet[Channel] = frozenset(), *, shared: bool = False
+    ) -> None:
+        self._unreported = unreported
+        self._shared = shared
+        self._whole: set[Channel] | None = None
+        self._whole_since = 0.0
         self._since: dict[Channel, float] = {}
 
     def __contains__(self, channel: Channel) -> bool:
-        return channel in self._since
+        return channel in self._since or (self._whole is not None and channel in self._whole)
 
     def lose(self, channels: Iterable[Channel], since: float) -> None:
         """Messages may be missed from `since` on; an earlier loss is kept."""
-        if not self._since:
-            self._since = dict.fromkeys(channels, since)
-            return
+        if isinstance(channels, set):
+            if self._whole is None and not self._since:
+                if channels:
+                    self._whole, self._whole_since = channels.copy(), since
+                    self._whole -= self._unreported
+                return
+            if self._whole:
+                channels = channels - self._whole
         for channel in channels:
-            self._since.setdefault(channel, since)
+            if channel not in self and channel not in self._unreported:
+                self._since[channel] = since
 
     def forget(self, channels: Iterable[Channel]) -> None:
         """Drop channels that are not wanted any more."""
         for channel in channels:
             self._since.pop(channel, None)
+            if self._whole is not None:
+                self._whole.discard(channel)
+        if not (self._whole or self._unreported):
+            self._whole = None
 
-    def regain(self, live: AbstractSet[Channel]) -> tuple[float, frozenset[Channel]] | None:
-        """End the losses of channels that are live: returns the earliest, and the channels."""
-        since = self._since
-        if not since:
+    def regain(
+        self, live: AbstractSet[Channel], *, restored: bool = False
+    ) -> tuple[float, frozenset[Channel]] | None:
+        """End the losses of channels that are live: returns the earliest, and the channels.
+
+        With `restored` all is live that was wanted when the connection was made, and still is: then
+        nobody has to look at each.
+        """
+        whole, since = self._whole, self._since
+        if whole is None and not since:
             return None
-        if since.keys() <= live:  # nearly always: without a look at each
-            self._since = {}
-            return min(since.values()), frozenset(since)
-        regained = frozenset(since.keys() & live)
-        return (min(map(since.pop, regained)), regained) if regained else None
+        times = list(since.values())
+        if whole is not None:
+            times.append(self._whole_since)
+        is_restored = whole is None or (restored and not self._shared) or whole <= live
+        if is_restored and since.keys() <= live:  # nearly always
+            self._whole, self._since = None, {}
+            regained = frozenset(whole or ())
+            return min(times), (regained | since.keys() if since else regained)
+        regained = frozenset(whole & live) if whole else frozenset()
+        times = [self._whole_since] if regained else []
+        if whole and regained:
+            whole -= regained
+            self._whole = whole or None
+        others = since.keys() & live
+        times += map(since.pop, others)
+        return (min(times), regained | others) if times else None

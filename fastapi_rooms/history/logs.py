@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from fastapi_rooms import concurrency
 from fastapi_rooms.adapters.history import Retention, RoomKey, SupportsHistory
-from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.concurrency import Tasks, in_slices
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Kept, RoomLog
 from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.history.messages import cost_of, decoded
+from fastapi_rooms.history.messages import Placed, cost_of, decoded
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
@@ -37,13 +38,6 @@ message before a silence was lost."""
 TRUSTED = 1.0
 """Seconds that what was read counts as what the carrier keeps, where it is not known when the last
 message was sent, and so when it is forgotten."""
-
-
-class Placed(NamedTuple):
-    """A message, and the position after it."""
-
-    position: Position
-    message: Broadcast
 
 
 class HistoryHost(Protocol):
@@ -114,9 +108,11 @@ class RoomLogs:
         self._channels = channels
         self._patterns = patterns
         self._entries: dict[Room, _Entry] = {}
+        self._doubts: list[frozenset[Channel]] = []
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._comparison: asyncio.Task[None] | None = None
 
     # Out.
 
@@ -148,8 +144,21 @@ class RoomLogs:
 
     def doubt(self, channels: frozenset[Channel]) -> None:
         """Messages on these channels may have been missed."""
-        for entry in self._entries.values():
-            if entry.key.channel in channels:
+        entries = list(self._entries.values())
+        if len(entries) <= concurrency.SLICE:
+            self._doubt_some(entries, channels)
+        else:
+            self._doubts.append(channels)  # before anybody joins a room whose turn comes later
+            self._tasks.start(self._doubt(entries, channels), "fastapi_rooms history doubt")
+
+    async def _doubt(self, entries: list[_Entry], channels: frozenset[Channel]) -> None:
+        async for some in in_slices(entries):
+            self._doubt_some(some, channels)
+        self._doubts.remove(channels)
+
+    def _doubt_some(self, entries: Sequence[_Entry], channels: frozenset[Channel]) -> None:
+        for entry in entries:
+            if entry.is_used and entry.key.channel in channels:
                 entry.log.needs_read = True
                 self._heal(entry)
 
@@ -165,7 +174,8 @@ class RoomLogs:
             retention = self._patterns.find(room)
             assert retention is not None
             entry = self._entries[room] = _Entry(self._key(room), retention)
-        if not entry.holds and not self._host.is_heard(room):
+        is_doubted = any(entry.key.channel in channels for channels in self._doubts)
+        if is_doubted or not (entry.holds or self._host.is_heard(room)):
             entry.log.needs_read = True  # nothing has come while nobody was here
         entry.holds += 1
         self._watch()
@@ -359,23 +369,26 @@ class RoomLogs:
 
     def _compare_soon(self) -> None:
         self._timer = None
-        for room, entry in list(self._entries.items()):
-            self._drop_if_unused(room, entry)
         if self._entries:
             self._watch()
-            self._tasks.start(self._compare(), "fastapi_rooms history comparison")
+            if self._comparison is None or self._comparison.done():
+                work = self._compare(list(self._entries.items()))
+                self._comparison = self._tasks.create(work, "fastapi_rooms history comparison")
 
-    async def _compare(self) -> None:
-        """Compare every position with the carrier's."""
-        entries = [e for e in self._entries.values() if not e.log.needs_read]
-        try:
-            tops = await self._adapter.tops([entry.key for entry in entries])
-        except AdapterUnavailable:
-            return  # an outage, after which everything is doubted
-        for entry, top in zip(entries, tops, strict=True):
-            if top != entry.log.position:
-                entry.log.needs_read = True
-                self._heal(entry)
+    async def _compare(self, entries: list[tuple[Room, _Entry]]) -> None:
+        """Compare every position with the carrier's, in rooms that anybody still is in."""
+        async for some in in_slices(entries):
+            for room, entry in some:
+                self._drop_if_unused(room, entry)
+            compared = [e for _, e in some if e.is_used and not e.log.needs_read]
+            try:
+                tops = await self._adapter.tops([entry.key for entry in compared])
+            except AdapterUnavailable:
+                return  # an outage, after which everything is doubted
+            for entry, top in zip(compared, tops, strict=True):
+                if entry.is_used and top != entry.log.position:
+                    entry.log.needs_read = True
+                    self._heal(entry)
 
 
 def _is_behind(own: Position | None, other: Position) -> bool:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fastapi_rooms.core.costs import ENTRY_BYTES
+from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Kept, Stretch
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
+
+
+class Placed(NamedTuple):
+    """A message, and the position after it."""
+
+    position: Position
+    message: Broadcast
 
 
 def decoded(read: Stretch[bytes]) -> Stretch[Broadcast | None]:

@@ -19,6 +19,7 @@ def gap_of(
     outage: Outage,
     namespace: str,
     rooms: Sequence[Collection[Room]],
+    remembers: Callable[[Room], bool],
     sids: AbstractSet[Sid],
     runtime: Runtime,
 ) -> Iterator[Gap | None]:
@@ -26,26 +27,23 @@ def gap_of(
 
     There is at most one. Where there are many rooms, `None` comes after each part of the work. On
     shards, the channel of the namespace may be on the one that was lost: any room may then have
-    missed what was sent to several.
+    missed what was sent to several. Rooms that remember are none of it: they read what they missed.
     """
-    size = concurrency.SLICE
-    if sum(map(len, rooms)) > size:
-        yield None
-    names = list(dict.fromkeys(chain.from_iterable(rooms)))
-
+    names = list(chain.from_iterable(map(list, rooms)))  # as they are now, at no step for each
     lost, of_room = outage.channels, runtime.channels.of_room
     everyone = runtime.channels.of_namespace(namespace) in lost
     all_rooms = runtime.sharded and everyone
-    missed: list[Room] = []
+    missed: dict[Room, None] = {}  # once, where there are members and listeners
     any_sid = False
+    size = concurrency.SLICE
     for start in range(0, len(names), size):
-        if start:
+        if len(names) > size:
             yield None
         for name in names[start : start + size]:
             if name in sids:
                 any_sid = any_sid or of_room(namespace, name) in lost
-            elif all_rooms or of_room(namespace, name) in lost:
-                missed.append(name)
+            elif (all_rooms or of_room(namespace, name) in lost) and not remembers(name):
+                missed[name] = None
     if missed or everyone or any_sid:
         yield Gap(outage.since, outage.until, tuple(missed))
 

@@ -194,7 +194,8 @@ class LocalNamespace:
     def gap(self, outage: Outage) -> None:
         """Tell the handlers which of this namespace's rooms may have missed something, if any."""
         run, rooms = self._runtime.running, self.recovery.outage(outage)
-        steps = gap_of(outage, self.name, rooms, self.sids.keys(), self._runtime)
+        remembers, sids = self.recovery.keeps, self.sids.keys()
+        steps = gap_of(outage, self.name, rooms, remembers, sids, self._runtime)
         tell_gap(steps, self.tell, run)
 
     def tell(self, gap: Gap) -> None:

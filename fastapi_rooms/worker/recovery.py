@@ -19,7 +19,8 @@ from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.position import Position, tag_of
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, UsageError
-from fastapi_rooms.history.logs import Placed, RoomLogs
+from fastapi_rooms.history.logs import RoomLogs
+from fastapi_rooms.history.messages import Placed
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.wire import client_framing
@@ -133,14 +134,12 @@ class Recovery:
                 return
 
     def outage(self, outage: Outage) -> list[Collection[Room]]:
-        """Messages may have been missed: they are read again. Returns the rooms without that."""
-        rooms: list[Collection[Room]] = [self._members.rooms, self._listeners.rooms]
-        if not self._patterns:
-            return rooms
-        self._runtime.declare_again()
-        if self._logs is not None:
-            self._logs.doubt(outage.channels)
-        return [[room for room in some if not self.keeps(room)] for some in rooms]
+        """Messages may have been missed. Rooms that remember read them. Returns all rooms."""
+        if self._patterns:
+            self._runtime.declare_again()
+            if self._logs is not None:
+                self._logs.doubt(outage.channels)
+        return [self._members.rooms, self._listeners.rooms]
 
     def is_heard(self, room: Room) -> bool:
         """Whether a room has a member or listener here."""

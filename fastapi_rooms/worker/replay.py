@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.room_log import MAX_BYTES
-from fastapi_rooms.history.logs import Placed
+from fastapi_rooms.history.messages import Placed
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Room
 from fastapi_rooms.wire import client_framing

@@ -19,6 +19,8 @@ from tests.stateful.settings import UNHURRIED
 CHANNELS = [b"a", b"b", b"c"]
 channel_lists = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=3, unique=True)
 
+limits = st.integers(1, len(CHANNELS))
+
 
 class Command(NamedTuple):
     """A command on its way to the carrier."""
@@ -82,11 +84,11 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     # The connection.
 
     @precondition(lambda self: not self.connected)
-    @rule()
-    def connect(self) -> None:
+    @rule(limit=limits)
+    def connect(self, limit: int) -> None:
         self.connected = True
         self.subscriptions.reset()
-        self.flush()
+        self.flush(limit)
 
     @precondition(lambda self: self.connected)
     @rule()
@@ -113,9 +115,10 @@ class SubscriptionsMachine(RuleBasedStateMachine):
         self.forbidden.clear()
 
     @precondition(lambda self: self.connected)
-    @rule()
-    def flush(self) -> None:
-        subscribe, unsubscribe = self.subscriptions.take_due()
+    @rule(limit=limits)
+    def flush(self, limit: int) -> None:
+        subscribe, unsubscribe = self.subscriptions.take_due(limit)
+        assert len(subscribe) + len(unsubscribe) <= limit
         under_way = self.under_way()
         for wish, channels in ((True, subscribe), (False, unsubscribe)):
             assert not under_way & set(channels), "a second command for a channel under way"
@@ -210,9 +213,10 @@ class SubscriptionsMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Left alone with a carrier that answers, it settles, and live is what is wanted."""
         if not self.connected:
-            self.connect()
+            self.connect(1)
         for _ in range(3):  # what was under way, what was due after that, and nothing more
-            self.flush()
+            self.flush(len(CHANNELS))
+            assert not self.subscriptions.is_due
             while self.commands:
                 self.execute()
             while self.answers:

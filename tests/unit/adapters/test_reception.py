@@ -115,3 +115,43 @@ def test_a_link_that_is_lost_before_all_was_restored_adds_to_the_loss_of_what_wa
     outage = Outage(9.0, 30.0, frozenset((b"a", b"b")))
     assert reception.confirmed(subscriptions, 30.0) == (True, outage)
     assert reception.reconnects == 1
+
+
+def test_the_losses_of_a_connection_end_together_and_what_is_left_meanwhile_is_none() -> None:
+    losses = Losses(frozenset((b"own",)))
+    losses.lose({b"a", b"b", b"own"}, 1.0)
+    losses.lose({b"a", b"c"}, 2.0)  # the earlier loss of a is kept
+    losses.lose([b"d", b"a", b"own"], 3.0)
+    assert [channel in losses for channel in (b"a", b"b", b"c", b"d", b"own")] == [
+        *[True] * 4,
+        False,
+    ]
+    losses.forget([b"b", b"d"])
+    assert losses.regain({b"a", b"x"}) == (1.0, frozenset((b"a",)))
+    assert losses.regain({b"a", b"x"}) is None
+    assert losses.regain({b"a", b"c"}) == (2.0, frozenset((b"c",)))
+    assert losses.regain({b"a", b"c"}) is None
+
+
+def test_the_loss_of_an_adapters_own_channels_ends_as_well() -> None:
+    losses = Losses(frozenset((b"own",)))
+    losses.lose({b"own"}, 1.0)
+    assert losses.regain(set(), restored=True) == (1.0, frozenset())
+    assert losses.regain(set(), restored=True) is None
+
+
+def test_what_one_of_several_connections_has_again_is_not_taken_for_all() -> None:
+    shared, own = Losses(shared=True), Losses()
+    for losses in (shared, own):
+        losses.lose({b"a", b"b"}, 1.0)
+    assert shared.regain({b"a"}, restored=True) == (1.0, frozenset((b"a",)))
+    assert own.regain({b"a"}, restored=True) == (1.0, frozenset((b"a", b"b")))
+
+
+def test_a_connection_with_nothing_on_it_loses_nothing() -> None:
+    losses = Losses()
+    losses.lose(set(), 1.0)
+    assert losses.regain(set()) is None
+    losses.lose({b"a"}, 1.0)
+    losses.forget([b"a"])
+    assert losses.regain(set()) is None

@@ -21,6 +21,7 @@ from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
+from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.core.position import Position
@@ -109,7 +110,8 @@ class RedisAdapter:
         self._status.start()
         self._budget = ByteBudget(self._settings.max_buffered_bytes)
         self._malformed = 0
-        required = frozenset((self._probe_channel, self._failover_channel, *channels))
+        own = self._own_channels
+        required = own.union(channels)
         source = source_of(self._pool, ping_interval=self._settings.probe_interval)
         lane = Lane(
             source,
@@ -126,6 +128,7 @@ class RedisAdapter:
             self._changed,
             self._settings,
             self._budget,
+            losses=Losses(own),
             required=required,
         )
         node.subscriber.want(required)
@@ -224,8 +227,15 @@ class RedisAdapter:
     def gap(self, outage: Outage) -> None:
         """Pass a gap on."""
         if self._receiver is not None:
-            channels = outage.channels - {self._probe_channel, self._failover_channel}
-            self._receiver.gap(replace(outage, channels=channels))
+            own = self._own_channels
+            if not own.isdisjoint(outage.channels):
+                outage = replace(outage, channels=outage.channels - own)
+            self._receiver.gap(outage)
+
+    @property
+    def _own_channels(self) -> frozenset[Channel]:
+        """Those that nobody but this adapter cares for."""
+        return frozenset((self._probe_channel, self._failover_channel))
 
     def _changed(self) -> None:
         """A connection came, went, or was proven to work."""

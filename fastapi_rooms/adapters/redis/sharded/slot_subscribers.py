@@ -39,7 +39,7 @@ class SlotSubscribers:
         self._placement = Placement()
         self.waiters = Waiters()
         """The calls that wait for channels; shared with the subscribers."""
-        self.losses = Losses()
+        self.losses = Losses(shared=True)
         """The channels on which messages may have been missed; shared with the subscribers."""
         self._moved_since = time.time()
         self._leave_timer: asyncio.TimerHandle | None = None
