@@ -5,12 +5,16 @@ A transition changes both maps at once and returns what changed, for the caller 
 A room is a dict from sid to member, so that a fan-out iterates over values without a lookup for
 each. Both maps hold dicts where sets would do, because `dict.keys()` is a set that follows the dict
 and cannot be written to.
+
+A leave of very many counts at once, and is carried out part by part: whoever looks does not see
+those any more whose part has yet to come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastapi_rooms.core.target import Target
@@ -43,6 +47,22 @@ class Departure(NamedTuple):
     deleted: bool
 
 
+class CrowdLeave(Generic[M]):
+    """A leave of many that counts already, and is being carried out."""
+
+    __slots__ = ("members", "rooms")
+
+    def __init__(self, members: dict[Sid, M], rooms: tuple[Room, ...] | None) -> None:
+        self.members = members
+        """Those whose part has yet to come."""
+        self.rooms = rooms
+        """What they leave; `None` is everything."""
+
+    def is_from(self, room: Room | None) -> bool:
+        """Whether they leave that room, or the whole namespace."""
+        return self.rooms is None or room in self.rooms
+
+
 class Membership(Generic[M]):
     """Who is in which room on this worker. `M` is the caller's type of a member."""
 
@@ -50,10 +70,15 @@ class Membership(Generic[M]):
         self._members: dict[Sid, M] = {}
         self._rooms: dict[Room, dict[Sid, M]] = {}
         self._sids: dict[Sid, dict[Room, None]] = {}
+        self._leaves: dict[CrowdLeave[M], None] = {}  # hardly ever any
         self.version = 0
         """Incremented by every change: equal versions mean equal memberships."""
-        self.rooms: Mapping[Room, AbstractSet[Sid]] = LiveView(self._rooms)
-        self.sids: Mapping[Sid, AbstractSet[Room]] = LiveView(self._sids)
+        self.rooms: Mapping[Room, AbstractSet[Sid]] = LiveView(
+            self._rooms, self._visible_sids, self._leaves
+        )
+        self.sids: Mapping[Sid, AbstractSet[Room]] = LiveView(
+            self._sids, self._visible_rooms, self._leaves
+        )
 
     def __len__(self) -> int:
         return len(self._members)
@@ -72,7 +97,10 @@ class Membership(Generic[M]):
         self._sids[sid] = {}
 
     def join(self, sid: Sid, rooms: Iterable[Room]) -> Joined:
-        """Add a member to rooms. Rooms that it is in already are ignored."""
+        """Add a member to rooms. Rooms that it is in already are ignored.
+
+        `settle` has to be called before, if it may be leaving one of them with a crowd.
+        """
         joined = self._sids[sid]
         member = self._members[sid]
         new = tuple(room for room in dict.fromkeys(rooms) if room not in joined)
@@ -116,6 +144,9 @@ class Membership(Generic[M]):
 
     def remove(self, sid: Sid) -> Left:
         """Remove a member, also from all its rooms. Does nothing for an unknown sid."""
+        for leave in list(self._leaves):
+            leave.members.pop(sid, None)
+            self._end_if_done(leave)
         self._members.pop(sid, None)
         return self._remove_from(sid, self._sids.pop(sid, ()))
 
@@ -131,7 +162,80 @@ class Membership(Generic[M]):
                 deleted.append(room)
         return Left(tuple(rooms), tuple(deleted))
 
+    # Leaves of very many.
+
+    def begin_leave(self, members: dict[Sid, M], rooms: tuple[Room, ...] | None) -> CrowdLeave[M]:
+        """Let many members leave some rooms, but not that of their sid; or everything (`None`).
+
+        It counts from now on. `carry_out` is to be called for parts of them, as long as there are
+        any in the `members` that it is given; `settle` does so for one.
+        """
+        self.version += 1
+        leave = CrowdLeave(members, rooms)
+        self._leaves[leave] = None
+        self._end_if_done(leave)
+        return leave
+
+    def carry_out(self, leave: CrowdLeave[M], count: int) -> list[Departure]:
+        """Remove the next of those who leave some rooms, and return what changed."""
+        assert leave.rooms is not None
+        part = dict(self.next_of(leave, count))
+        return self.leave_all(part, leave.rooms)
+
+    def next_of(self, leave: CrowdLeave[M], count: int) -> list[tuple[Sid, M]]:
+        """Take the next out of a leave; the caller removes them. Those who have gone are not."""
+        part = list(islice(leave.members.items(), count))
+        for sid, _ in part:
+            del leave.members[sid]
+        self._end_if_done(leave)
+        return part
+
+    def settle(self, sid: Sid) -> list[Departure]:
+        """Carry out what one member leaves with crowds, now."""
+        departures = []
+        for leave in list(self._leaves):
+            if leave.rooms is not None and leave.members.pop(sid, None) is not None:
+                departures += self.leave_all({sid: None}, leave.rooms)
+                self._end_if_done(leave)
+        return departures
+
+    def _end_if_done(self, leave: CrowdLeave[M]) -> None:
+        if not leave.members:
+            self._leaves.pop(leave, None)
+
+    def _staying(self, room: Room | None) -> dict[Sid, M]:
+        """The members of a room, or all, without those who are leaving it."""
+        members = self._members if room is None else self._rooms.get(room, {})
+        for leave in self._leaves:
+            if not leave.is_from(room):
+                continue
+            if room is not None and leave.rooms is not None and room in members:
+                members = {s: m for s, m in members.items() if s == room or s not in leave.members}
+            elif members.keys() <= leave.members.keys():  # most often, and without a step for each
+                members = {}
+            else:
+                members = {s: m for s, m in members.items() if s not in leave.members}
+        return members
+
+    def _visible_sids(self, room: Room) -> AbstractSet[Sid] | None:
+        """Who is in a room and not leaving it; `None` if nobody is."""
+        return self._staying(room).keys() or None
+
+    def _visible_rooms(self, sid: Sid) -> AbstractSet[Room] | None:
+        """The rooms of a member that it is not leaving; `None` if it is leaving them all."""
+        rooms = self._sids.get(sid)
+        if rooms is None:
+            return None
+        for leave in self._leaves:
+            if sid in leave.members:
+                if leave.rooms is None:
+                    return None
+                left = leave.rooms
+                rooms = {room: None for room in rooms if room == sid or room not in left}
+        return rooms.keys()
+
     def clear(self) -> None:
+        self._leaves.clear()
         for sid in list(self._members):
             self.remove(sid)
 
@@ -145,35 +249,70 @@ class Membership(Generic[M]):
 
     def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
         """The members of any of `rooms`, or all (`None`), by sid. May be the live dict itself."""
+        if self._leaves:
+            selected = [self._staying(room) for room in ((None,) if rooms is None else rooms)]
+            return selected[0] if len(selected) == 1 else _merged(selected)
         if rooms is None:
             return self._members
         if len(rooms) == 1:
             return self._rooms.get(rooms[0], {})
-        return {sid: m for room in rooms for sid, m in self._rooms.get(room, {}).items()}
+        return _merged(map(self._in, rooms))
 
     def excluded(self, target: Target) -> frozenset[Sid]:
         """The sids that `target` excludes."""
         if not target.except_:
             return _NO_SIDS
-        return frozenset(sid for room in target.except_ for sid in self._rooms.get(room, ()))
+        found = self._staying if self._leaves else self._in
+        return frozenset(chain.from_iterable(map(found, target.except_)))
+
+    def _in(self, room: Room) -> dict[Sid, M]:
+        return self._rooms.get(room, {})
+
+
+def _merged(parts: Iterable[dict[Sid, M]]) -> dict[Sid, M]:
+    """All members of several rooms, at no step of Python's for each."""
+    merged: dict[Sid, M] = {}
+    for part in parts:
+        merged.update(part)
+    return merged
 
 
 class LiveView(Mapping[str, AbstractSet[str]]):
-    """A read-only view of a map from names to sets of names, which follows its source."""
+    """A read-only view of a map from names to sets of names, which follows its source.
 
-    __slots__ = ("_source",)
+    Args:
+        source: the map.
+        visible: what there is to see of an entry while somebody leaves; `None` for nothing.
+        leaves: the leaves that are being carried out.
+    """
 
-    def __init__(self, source: Mapping[str, Mapping[str, Any]]) -> None:
+    __slots__ = ("_leaves", "_source", "_visible")
+
+    def __init__(
+        self,
+        source: Mapping[str, Mapping[str, Any]],
+        visible: Callable[[str], AbstractSet[str] | None],
+        leaves: Mapping[Any, None],
+    ) -> None:
         self._source = source
+        self._visible = visible
+        self._leaves = leaves
 
     def __getitem__(self, name: str) -> AbstractSet[str]:
-        return self._source[name].keys()
+        if not self._leaves:
+            return self._source[name].keys()
+        names = self._visible(name)
+        if names is None:
+            raise KeyError(name)
+        return names
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._source)
+        if not self._leaves:
+            return iter(self._source)
+        return iter([name for name in self._source if self._visible(name) is not None])
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._source) if not self._leaves else sum(1 for _ in self)
 
     def __repr__(self) -> str:
-        return repr({name: set(members) for name, members in self._source.items()})
+        return repr({name: set(members) for name, members in self.items()})
