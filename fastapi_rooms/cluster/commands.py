@@ -19,6 +19,7 @@ from collections.abc import (
     Coroutine,
     Generator,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -73,28 +74,38 @@ class CommandTarget(Protocol[S]):
     def sids(self) -> Mapping[Sid, Any]:
         """The sids here, each of which is the name of a room as well."""
 
-    def sockets(self, target: Target, *, joining: bool = False) -> list[S]:
-        """The sockets here that a target addresses; with `joining`, also those on their way in."""
+    def crowd(self, target: Target, *, joining: bool = False) -> Mapping[Sid, Any]:
+        """Whom a target addresses here, as it is now; with `joining`, also who is on the way in."""
+
+    def sockets(self, part: Iterable[tuple[Sid, Any]]) -> list[S]:
+        """The sockets of a part of a crowd that are in still."""
 
     def count(self, target: Target) -> int:
         """How many sockets here a target addresses."""
 
-    def socket(self, sid: Sid) -> S | None:
-        """The socket here that has a sid."""
+    def alone(self, sid: Sid) -> Mapping[Sid, Any]:
+        """The one here that has a sid, as a crowd; nobody if there is none."""
 
-    def join_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> Awaitable[None]:
+    def join_crowd(self, crowd: Mapping[Sid, Any], rooms: tuple[Room, ...]) -> Awaitable[None]:
         """Put sockets into rooms; those that have left the namespace meanwhile are passed over.
 
         What it returns is done when they are in. What they leave from the call on is not joined.
         """
 
-    def leave_all(self, sockets: list[S], rooms: tuple[Room, ...]) -> None:
-        """Take sockets out of rooms."""
+    def leave_crowd(
+        self, crowd: Mapping[Sid, Any], rooms: tuple[Room, ...]
+    ) -> Awaitable[None] | None:
+        """Take sockets out of rooms, at once for all to see.
 
-    def disconnect_all(self, sockets: list[S], code: int, reason: str) -> Awaitable[None]:
+        What it returns, if it takes longer, is done when it has been done for each.
+        """
+
+    def disconnect_crowd(
+        self, crowd: Mapping[Sid, Any], code: int, reason: str
+    ) -> Awaitable[None] | None:
         """Take sockets out of every room at once, and close them behind what was sent before.
 
-        What it returns is done when all of them are being closed.
+        What it returns, if it takes longer, is done when all of them are being closed.
         """
 
     def handle(self, event: str, args: list[Any]) -> Any:
@@ -113,7 +124,11 @@ class EmptyNamespace:
     rooms: Mapping[Room, Any] = {}
     sids: Mapping[Sid, Any] = {}
 
-    def sockets(self, target: Target, *, joining: bool = False) -> list[Any]:  # noqa: ARG002 -- as every command target
+    def crowd(self, target: Target, *, joining: bool = False) -> Mapping[Sid, Any]:  # noqa: ARG002 -- as every command target
+        """Nobody."""
+        return {}
+
+    def sockets(self, part: Iterable[tuple[Sid, Any]]) -> list[Any]:  # noqa: ARG002
         """None."""
         return []
 
@@ -121,17 +136,17 @@ class EmptyNamespace:
         """None."""
         return 0
 
-    def socket(self, sid: Sid) -> None:  # noqa: ARG002
-        """None."""
-        return
+    def alone(self, sid: Sid) -> Mapping[Sid, Any]:  # noqa: ARG002
+        """Nobody."""
+        return {}
 
-    async def join_all(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+    async def join_crowd(self, crowd: Mapping[Sid, Any], rooms: tuple[Room, ...]) -> None:
         """There are none to join."""
 
-    def leave_all(self, sockets: list[Any], rooms: tuple[Room, ...]) -> None:
+    def leave_crowd(self, crowd: Mapping[Sid, Any], rooms: tuple[Room, ...]) -> None:
         """There are none to leave."""
 
-    async def disconnect_all(self, sockets: list[Any], code: int, reason: str) -> None:
+    def disconnect_crowd(self, crowd: Mapping[Sid, Any], code: int, reason: str) -> None:
         """There are none to disconnect."""
 
     wants_losses = False
@@ -183,22 +198,25 @@ def fetch(
     others as their turn comes, without those that have left meanwhile. Data that is not JSON is
     left out.
     """
-    sockets = _addressed(namespace, target, arguments)
+    others = iter(_addressed(namespace, target, arguments).items())
     size = concurrency.SLICE
-    first, others = _rows_of(sockets[:size]), sockets[size:]
-    return LongList(_to_json(first, others)) if others else _to_json(first, others)
+    first = list(islice(others, size))
+    work = _to_json(namespace, _rows_of(namespace.sockets(first)), others)
+    return LongList(work) if len(first) == size else work
 
 
 def _rows_of(sockets: Sequence[Any]) -> list[Row]:
     return [(s.sid, list(rooms), s.data) for s in sockets if (rooms := s.rooms)]
 
 
-async def _to_json(rows: list[Row], others: list[Any]) -> orjson.Fragment:
+async def _to_json(
+    namespace: CommandTarget[Any], rows: list[Row], others: Iterator[tuple[Sid, Any]]
+) -> orjson.Fragment:
     no_json: list[tuple[Sid, Exception]] = []
     lists = [_list_of(rows, no_json)] if rows else []
-    async for some in in_slices(others):
+    while some := list(islice(others, concurrency.SLICE)):
         await asyncio.sleep(0)
-        if rows := _rows_of(some):
+        if rows := _rows_of(namespace.sockets(some)):
             lists.append(_list_of(rows, no_json))
     if no_json:
         sid, error = no_json[0]
@@ -248,7 +266,7 @@ def join(namespace: CommandTarget[Any], target: Target, arguments: Arguments) ->
     addressed by.
     """
     rooms = _rooms(arguments)
-    joining = namespace.join_all(_addressed(namespace, target, arguments), rooms)
+    joining = namespace.join_crowd(_addressed(namespace, target, arguments), rooms)
     return _unless_draining(joining)
 
 
@@ -257,23 +275,25 @@ async def _unless_draining(joining: Awaitable[None]) -> None:
         await joining
 
 
-def leave(namespace: CommandTarget[Any], target: Target, arguments: Arguments) -> None:
+def leave(
+    namespace: CommandTarget[Any], target: Target, arguments: Arguments
+) -> Awaitable[None] | None:
     """Take the sockets out of rooms.
 
     It is for those on their way into an addressed room as well, as `disconnect` is: they have
     passed every check, so nothing else would keep them out.
     """
     rooms = _rooms(arguments)
-    namespace.leave_all(_addressed(namespace, target, arguments, joining=True), rooms)
+    return namespace.leave_crowd(_addressed(namespace, target, arguments, joining=True), rooms)
 
 
 def disconnect(
     namespace: CommandTarget[Any], target: Target, arguments: Arguments
-) -> Awaitable[None]:
+) -> Awaitable[None] | None:
     """Close the sockets, behind what was sent to them before."""
     code, reason = check_close(arguments.get("code"), arguments.get("reason"))
-    sockets = _addressed(namespace, target, arguments, joining=True)
-    return namespace.disconnect_all(sockets, code, reason)
+    crowd = _addressed(namespace, target, arguments, joining=True)
+    return namespace.disconnect_crowd(crowd, code, reason)
 
 
 def rooms(
@@ -343,13 +363,12 @@ COMMANDS: Mapping[str, Command] = {
 
 def _addressed(
     namespace: CommandTarget[Any], target: Target, arguments: Arguments, *, joining: bool = False
-) -> list[Any]:
+) -> Mapping[Sid, Any]:
     """Those that the target addresses, or the one that is named by its sid."""
     sid = arguments.get("sid")
     if sid is None:
-        return namespace.sockets(target, joining=joining)
-    socket = namespace.socket(check_room(sid))
-    return [] if socket is None else [socket]
+        return namespace.crowd(target, joining=joining)
+    return namespace.alone(check_room(sid))
 
 
 def _rooms(arguments: Arguments) -> tuple[Room, ...]:

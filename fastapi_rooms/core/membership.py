@@ -12,7 +12,7 @@ those any more whose part has yet to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -63,6 +63,55 @@ class CrowdLeave(Generic[M]):
         return self.rooms is None or room in self.rooms
 
 
+class Leaving(Generic[M]):
+    """The leaves of many that are being carried out, and what there is to see meanwhile."""
+
+    __slots__ = ("_members", "_rooms", "_sids", "leaves")
+
+    def __init__(
+        self,
+        members: dict[Sid, M],
+        rooms: dict[Room, dict[Sid, M]],
+        sids: dict[Sid, dict[Room, None]],
+    ) -> None:
+        self._members = members
+        self._rooms = rooms
+        self._sids = sids
+        self.leaves: dict[CrowdLeave[M], None] = {}
+        """Hardly ever any."""
+
+    def staying(self, room: Room | None) -> dict[Sid, M]:
+        """The members of a room, or all, without those who are leaving it."""
+        members = self._members if room is None else self._rooms.get(room, {})
+        for leave in self.leaves:
+            if not leave.is_from(room):
+                continue
+            if room is not None and leave.rooms is not None and room in members:
+                members = {s: m for s, m in members.items() if s == room or s not in leave.members}
+            elif members.keys() <= leave.members.keys():  # most often, and without a step for each
+                members = {}
+            else:
+                members = {s: m for s, m in members.items() if s not in leave.members}
+        return members
+
+    def visible_sids(self, room: Room) -> AbstractSet[Sid] | None:
+        """Who is in a room and not leaving it; `None` if nobody is."""
+        return self.staying(room).keys() or None
+
+    def visible_rooms(self, sid: Sid) -> AbstractSet[Room] | None:
+        """The rooms of a member that it is not leaving; `None` if it is leaving them all."""
+        rooms = self._sids.get(sid)
+        if rooms is None:
+            return None
+        for leave in self.leaves:
+            if sid in leave.members:
+                if leave.rooms is None:
+                    return None
+                left = leave.rooms
+                rooms = {room: None for room in rooms if room == sid or room not in left}
+        return rooms.keys()
+
+
 class Membership(Generic[M]):
     """Who is in which room on this worker. `M` is the caller's type of a member."""
 
@@ -70,15 +119,12 @@ class Membership(Generic[M]):
         self._members: dict[Sid, M] = {}
         self._rooms: dict[Room, dict[Sid, M]] = {}
         self._sids: dict[Sid, dict[Room, None]] = {}
-        self._leaves: dict[CrowdLeave[M], None] = {}  # hardly ever any
+        self._leaving = Leaving(self._members, self._rooms, self._sids)
+        self._leaves = self._leaving.leaves
         self.version = 0
         """Incremented by every change: equal versions mean equal memberships."""
-        self.rooms: Mapping[Room, AbstractSet[Sid]] = LiveView(
-            self._rooms, self._visible_sids, self._leaves
-        )
-        self.sids: Mapping[Sid, AbstractSet[Room]] = LiveView(
-            self._sids, self._visible_rooms, self._leaves
-        )
+        self.rooms: Mapping[Room, AbstractSet[Sid]] = _RoomsView(self._rooms, self._leaving)
+        self.sids: Mapping[Sid, AbstractSet[Room]] = _SidsView(self._sids, self._leaving)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -203,37 +249,6 @@ class Membership(Generic[M]):
         if not leave.members:
             self._leaves.pop(leave, None)
 
-    def _staying(self, room: Room | None) -> dict[Sid, M]:
-        """The members of a room, or all, without those who are leaving it."""
-        members = self._members if room is None else self._rooms.get(room, {})
-        for leave in self._leaves:
-            if not leave.is_from(room):
-                continue
-            if room is not None and leave.rooms is not None and room in members:
-                members = {s: m for s, m in members.items() if s == room or s not in leave.members}
-            elif members.keys() <= leave.members.keys():  # most often, and without a step for each
-                members = {}
-            else:
-                members = {s: m for s, m in members.items() if s not in leave.members}
-        return members
-
-    def _visible_sids(self, room: Room) -> AbstractSet[Sid] | None:
-        """Who is in a room and not leaving it; `None` if nobody is."""
-        return self._staying(room).keys() or None
-
-    def _visible_rooms(self, sid: Sid) -> AbstractSet[Room] | None:
-        """The rooms of a member that it is not leaving; `None` if it is leaving them all."""
-        rooms = self._sids.get(sid)
-        if rooms is None:
-            return None
-        for leave in self._leaves:
-            if sid in leave.members:
-                if leave.rooms is None:
-                    return None
-                left = leave.rooms
-                rooms = {room: None for room in rooms if room == sid or room not in left}
-        return rooms.keys()
-
     def clear(self) -> None:
         self._leaves.clear()
         for sid in list(self._members):
@@ -250,7 +265,9 @@ class Membership(Generic[M]):
     def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
         """The members of any of `rooms`, or all (`None`), by sid. May be the live dict itself."""
         if self._leaves:
-            selected = [self._staying(room) for room in ((None,) if rooms is None else rooms)]
+            selected = [
+                self._leaving.staying(room) for room in ((None,) if rooms is None else rooms)
+            ]
             return selected[0] if len(selected) == 1 else _merged(selected)
         if rooms is None:
             return self._members
@@ -262,7 +279,7 @@ class Membership(Generic[M]):
         """The sids that `target` excludes."""
         if not target.except_:
             return _NO_SIDS
-        found = self._staying if self._leaves else self._in
+        found = self._leaving.staying if self._leaves else self._in
         return frozenset(chain.from_iterable(map(found, target.except_)))
 
     def _in(self, room: Room) -> dict[Sid, M]:
@@ -282,24 +299,21 @@ class LiveView(Mapping[str, AbstractSet[str]]):
 
     Args:
         source: the map.
-        visible: what there is to see of an entry while somebody leaves; `None` for nothing.
-        leaves: the leaves that are being carried out.
+        leaving: who is leaving, so that there is less to see than in the map.
     """
 
-    __slots__ = ("_leaves", "_source", "_visible")
+    __slots__ = ("_leaving", "_source")
 
-    def __init__(
-        self,
-        source: Mapping[str, Mapping[str, Any]],
-        visible: Callable[[str], AbstractSet[str] | None],
-        leaves: Mapping[Any, None],
-    ) -> None:
+    def __init__(self, source: Mapping[str, Mapping[str, Any]], leaving: Leaving[Any]) -> None:
         self._source = source
-        self._visible = visible
-        self._leaves = leaves
+        self._leaving = leaving
+
+    def _visible(self, name: str) -> AbstractSet[str] | None:
+        """What there is to see of an entry while somebody leaves; `None` for nothing."""
+        raise NotImplementedError
 
     def __getitem__(self, name: str) -> AbstractSet[str]:
-        if not self._leaves:
+        if not self._leaving.leaves:
             return self._source[name].keys()
         names = self._visible(name)
         if names is None:
@@ -307,12 +321,26 @@ class LiveView(Mapping[str, AbstractSet[str]]):
         return names
 
     def __iter__(self) -> Iterator[str]:
-        if not self._leaves:
+        if not self._leaving.leaves:
             return iter(self._source)
         return iter([name for name in self._source if self._visible(name) is not None])
 
     def __len__(self) -> int:
-        return len(self._source) if not self._leaves else sum(1 for _ in self)
+        return len(self._source) if not self._leaving.leaves else sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return repr({name: set(members) for name, members in self.items()})
+
+
+class _RoomsView(LiveView):
+    __slots__ = ()
+
+    def _visible(self, name: str) -> AbstractSet[str] | None:
+        return self._leaving.visible_sids(name)
+
+
+class _SidsView(LiveView):
+    __slots__ = ()
+
+    def _visible(self, name: str) -> AbstractSet[str] | None:
+        return self._leaving.visible_rooms(name)

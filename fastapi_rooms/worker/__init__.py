@@ -20,7 +20,9 @@ fanout            from a broadcast to the members of its rooms
 burst             messages that are written together, in as few writes as possible
 overload          messages of other workers that were dropped, as too many came
 doubts            messages that a worker can hardly have sent, though they bear its name
-joins             from a `join` to the socket in its rooms, and the leaves that come meanwhile
+joins             from a `join` to the socket in its rooms
+pending_joins     those that are under way, and the leaves that come meanwhile
+crowds            what is done to very many sockets, part by part
 recovery          what is different for rooms with a history
 resume            what somebody who joins one asks for, and gets
 framing           all of them in a namespace, and what they are told beside messages

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from collections.abc import Set as AbstractSet
-from operator import attrgetter
+from collections.abc import Iterable
 
 from fastapi_rooms.errors import SidInUse
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.disconnects import Client, Disconnects
 from fastapi_rooms.worker.socket import Socket
-
-_SOCKET: Callable[[Client], Socket] = attrgetter("socket")
 
 
 class Clients:
@@ -48,13 +44,6 @@ class Clients:
         if sid not in self._by_sid or sid in self.disconnects:
             return None
         return self._by_sid[sid].socket
-
-    def sockets(self, sids: Iterable[Sid], excluded: AbstractSet[Sid]) -> list[Socket]:
-        """The sockets of some sids, all of which are in, without those that are excluded."""
-        if excluded:
-            sids = [sid for sid in sids if sid not in excluded]
-        # No step of Python's for each: it may be everyone, in one turn of the event loop.
-        return list(map(_SOCKET, map(self._by_sid.__getitem__, sids)))
 
     def lost(self, socket: Socket) -> None:
         """The client of a socket is gone: its connection sees to that it leaves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from fastapi_rooms.concurrency import in_slices
@@ -43,18 +43,48 @@ class PendingDisconnect(NamedTuple):
     reason: str
 
 
+class LeavingCrowd(Protocol):
+    """Many who are out of every room, but for the maps: see `crowds.CrowdDisconnect`."""
+
+    def __bool__(self) -> bool:
+        """Whether there are any left."""
+
+    def __contains__(self, sid: Sid) -> bool:
+        """Whether one is among those left."""
+
+    def take(self, count: int) -> list[PendingDisconnect]:
+        """Take the next out of the maps."""
+
+    def take_one(self, client: Client) -> PendingDisconnect:
+        """Take one of them out of the maps."""
+
+
 class Disconnects:
     """The disconnects of one namespace that are under way."""
 
     def __init__(self) -> None:
         self._pending: dict[Sid, PendingDisconnect] = {}
+        self._crowds: dict[LeavingCrowd, None] = {}
 
     def __contains__(self, sid: Sid) -> bool:
-        return sid in self._pending
+        return sid in self._pending or any(sid in crowd for crowd in self._crowds)
 
     def add(self, pending: PendingDisconnect) -> None:
         """The socket is out of its rooms; `close` is to follow."""
         self._pending[pending.client.socket.sid] = pending
+
+    def begin_crowd(self, crowd: LeavingCrowd) -> None:
+        """Many are to be disconnected; `take` is to follow until none is left."""
+        self._crowds[crowd] = None
+
+    def take(self, crowd: LeavingCrowd, count: int) -> list[PendingDisconnect]:
+        """Take the next of a crowd out of the maps; they are to be closed."""
+        pending = crowd.take(count)
+        for one in pending:
+            self.add(one)
+        if not crowd:
+            self._crowds.pop(crowd, None)
+        return pending
 
     def pop(self, sid: Sid) -> PendingDisconnect | None:
         """The socket leaves the namespace."""
@@ -72,17 +102,32 @@ class Disconnects:
 
     def begin(self, client: Client) -> None:
         """Begin to close this one, if it is to be closed, as its block is over."""
+        for crowd in self._crowds:
+            if client.socket.sid in crowd:
+                self.add(crowd.take_one(client))
         pending = self._pending.get(client.socket.sid)
         if pending is not None and pending.client is client:
             _close((pending,))
 
     def close_now(self) -> None:
         """Begin to close all that are left."""
+        for crowd in list(self._crowds):
+            while crowd:
+                self.take(crowd, DISCONNECT_SLICE)
         _close(list(self._pending.values()))
 
     def clear(self) -> None:
         """Forget those of an event loop that is gone."""
         self._pending.clear()
+        self._crowds.clear()
+
+
+def close_in_parts(pending: Sequence[PendingDisconnect]) -> Iterator[None]:
+    """Begin to close these, a slice at each step."""
+    for start in range(0, len(pending), DISCONNECT_SLICE):
+        if start:
+            yield
+        _close(pending[start : start + DISCONNECT_SLICE])
 
 
 def _close(pending: Sequence[PendingDisconnect]) -> None:

@@ -8,7 +8,7 @@ socket has left, or was taken out of, since the join was asked for is not joined
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -20,78 +20,15 @@ from fastapi_rooms.errors import SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.worker.authorization import Authorization
+from fastapi_rooms.worker.crowds import Crowd, Crowds
 from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.framed_transport import FramedTransport
+from fastapi_rooms.worker.pending_joins import PendingJoin, PendingJoins
 from fastapi_rooms.worker.recovery import Recovery
 from fastapi_rooms.worker.replay import Replay, fits, joined_by, send_paced
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket, has_left
-
-
-class PendingJoin:
-    """A join that is under way, of one socket or of several."""
-
-    __slots__ = ("_left", "_rooms", "sockets")
-
-    def __init__(self, sockets: Sequence[Socket], rooms: tuple[Room, ...]) -> None:
-        self.sockets = sockets
-        """Who joins."""
-        self._rooms = rooms
-        self._left: dict[Socket, set[Room]] = {}
-
-    def rooms_of(self, socket: Socket) -> tuple[Room, ...]:
-        """The rooms that a socket is to be in: those it has not left since."""
-        left = self._left.get(socket)
-        if left is None:
-            return self._rooms
-        return tuple(room for room in self._rooms if room not in left)
-
-    def leave(self, socket: Socket, rooms: frozenset[Room]) -> None:
-        """A socket leaves rooms; its own, in which it is already, does not matter."""
-        left = set(self._rooms).intersection(rooms)
-        if left:
-            self._left.setdefault(socket, set()).update(left)
-
-
-class PendingJoins:
-    """The joins of a namespace that are under way."""
-
-    def __init__(self) -> None:
-        self._joins: dict[Socket, list[PendingJoin]] = {}
-
-    def begin(self, sockets: Sequence[Socket], rooms: tuple[Room, ...]) -> PendingJoin:
-        """A join is under way, until `end` is called."""
-        join = PendingJoin(sockets, rooms)
-        for socket in sockets:
-            self._joins.setdefault(socket, []).append(join)
-        return join
-
-    def end(self, join: PendingJoin) -> None:
-        """A join is over."""
-        for socket in join.sockets:
-            joins = self._joins[socket]
-            joins.remove(join)
-            if not joins:
-                del self._joins[socket]
-
-    def leave_all(self, sockets: Iterable[Socket], rooms: Collection[Room]) -> None:
-        """Sockets leave rooms, if they are in them or not yet."""
-        if not self._joins:
-            return
-        names = frozenset(rooms)
-        for socket in sockets:
-            for join in self._joins.get(socket, ()):
-                join.leave(socket, names)
-
-    def sockets(self, rooms: Iterable[Room]) -> list[Socket]:
-        """The sockets that are on their way into any of these rooms."""
-        names = set(rooms)
-        return [
-            socket
-            for socket, joins in self._joins.items()
-            if any(not names.isdisjoint(join.rooms_of(socket)) for join in joins)
-        ]
 
 
 class Joins:
@@ -106,6 +43,7 @@ class Joins:
         authorization: Authorization,
         recovery: Recovery,
         is_in: Callable[[Socket], bool],
+        crowds: Crowds,
     ) -> None:
         self._namespace = namespace
         self._runtime = runtime
@@ -114,6 +52,7 @@ class Joins:
         self._authorization = authorization
         self._recovery = recovery
         self._is_in = is_in
+        self._crowds = crowds
         self.pending = PendingJoins()
         """Those that are under way."""
 
@@ -131,7 +70,7 @@ class Joins:
                 raise UsageError(f"{socket} is in {rooms!r} already: nothing can be replayed.")
             return Joined(positions=self._recovery.positions(rooms))
         pending = self.pending
-        join = pending.begin((socket,), new)
+        join = pending.begin(socket, new)
         try:
             if self._authorization:
                 await self._authorization.authorize(socket, new)
@@ -230,23 +169,22 @@ class Joins:
                     replay.lose()
         self._put_in(socket, new, replays)
 
-    def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
-        """Put sockets into rooms; what it returns is to be awaited, and done when they are in.
+    def join_all(self, crowd: Crowd, rooms: tuple[Room, ...]) -> Awaitable[None]:
+        """Put a crowd into rooms; what it returns is to be awaited, and done when they are in.
 
         It is under way at once: a leave that comes before anything is awaited counts, too. Those
         that have left the namespace meanwhile are passed over. Those that would be in too many
         rooms are passed over as well, and then it raises `TooManyRooms`, after the others are in.
         """
         rooms = tuple(dict.fromkeys(rooms))
-        return self._join_all(self.pending, self.pending.begin(sockets, rooms), rooms)
+        return self._join_all(self.pending, self.pending.begin_crowd(crowd, rooms), rooms)
 
     async def _join_all(
         self, pending: PendingJoins, join: PendingJoin, rooms: tuple[Room, ...]
     ) -> None:
-        sockets = join.sockets
         full: TooManyRooms | None = None
         try:
-            if not sockets:
+            if not join.crowd:
                 return  # so that nothing is subscribed to here, where nobody is to join
             self._runtime.settings.check_rooms((), rooms)  # else each would be asked in vain
             run, channels = self._runtime.run, self._channels_of(rooms)
@@ -254,8 +192,8 @@ class Joins:
             try:
                 if self._recovery.framed:
                     await self._recovery.written()
-                async for some in in_slices(sockets, weight=len(rooms)):
-                    for socket in some:
+                async for some in in_slices(list(join.crowd.items()), weight=len(rooms)):
+                    for socket in self._crowds.sockets(some):
                         try:
                             self._add_at_once(socket, join, opened)
                         except SocketClosed:
@@ -299,6 +237,7 @@ class Joins:
         self._runtime.settings.check_rooms(self._members.sids[socket.sid], new)
         if self._recovery and any(map(self._recovery.keeps, new)):
             socket._transport.never_drop()  # a hole would be a lie; it comes again, and goes on
+        self._crowds.settle(socket)
         joined = self._members.join(socket.sid, new)
         self._runtime.run.hold(self._channels_of(joined.rooms))
         self._events.joined(socket, joined)

@@ -26,6 +26,7 @@ from fastapi_rooms.types import Channel, NodeId, Room, Sid
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.clients import Clients
+from fastapi_rooms.worker.crowds import Crowd, Crowds
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
 from fastapi_rooms.worker.events import Events, Gap, WorkerLost
@@ -72,6 +73,9 @@ class LocalNamespace:
             name, runtime, self._members, self._listeners, handlers.history, WeakMethod(self.tell)
         )
         """What is done for its recoverable rooms."""
+        self._crowds = Crowds(
+            name, runtime, self._members, self._clients, self.events, self.recovery
+        )
         self.joins = self._joins = Joins(
             name,
             runtime,
@@ -80,6 +84,7 @@ class LocalNamespace:
             handlers.authorization,
             self.recovery,
             self._clients.is_in,
+            self._crowds,
         )
         """Brings sockets into rooms."""
         self.handlers = self._handlers = handlers
@@ -292,35 +297,41 @@ class LocalNamespace:
 
     # What commands call, on whichever worker they were given.
 
-    def sockets(self, target: Target, *, joining: bool = False) -> list[Socket]:
-        """The sockets here that a target addresses; with `joining`, also those on their way in."""
-        excluded = self._members.excluded(target)
-        sockets = self._clients.sockets(self._members.select(target.rooms), excluded)
-        if not joining or target.rooms is None:
-            return sockets
-        more = self._joins.pending.sockets(target.rooms)
-        return [*dict.fromkeys([*sockets, *(s for s in more if s.sid not in excluded)])]
+    def crowd(self, target: Target, *, joining: bool = False) -> Crowd:
+        """Whom a target addresses here; with `joining`, also those on their way in."""
+        return self._crowds.of(target, self._joins.pending if joining else None)
+
+    def sockets(self, part: Iterable[tuple[Sid, Transport]]) -> list[Socket]:
+        """The sockets of a part of a crowd that are in still."""
+        return self._crowds.sockets(part)
 
     def count(self, target: Target) -> int:
         """How many sockets here a target addresses."""
         return len(self._members.resolve(target))
 
-    def socket(self, sid: Sid) -> Socket | None:
-        """The socket here that has a sid."""
-        return self._clients.socket(sid)
+    def alone(self, sid: Sid) -> Crowd:
+        """The one here that has a sid, as a crowd; nobody if there is none."""
+        return self._crowds.alone(sid)
 
-    def join_all(self, sockets: list[Socket], rooms: tuple[Room, ...]) -> Awaitable[None]:
-        """Put sockets into rooms: see `Joins.join_all`."""
-        return self._joins.join_all(sockets, rooms)
+    def join_crowd(self, crowd: Crowd, rooms: tuple[Room, ...]) -> Awaitable[None]:
+        """Put a crowd into rooms: see `Joins.join_all`."""
+        return self._joins.join_all(crowd, rooms)
+
+    def leave_crowd(self, crowd: Crowd, rooms: tuple[Room, ...]) -> Awaitable[None] | None:
+        """Take a crowd out of rooms, or off their way into them, but not out of their own."""
+        self._joins.pending.leave_crowd(crowd, rooms)
+        return self._crowds.leave(crowd, rooms)
+
+    def disconnect_crowd(self, crowd: Crowd, code: int, reason: str) -> Awaitable[None] | None:
+        """Take a crowd out of every room at once, and close it behind what was sent before."""
+        return self._crowds.disconnect(crowd, code, reason)
 
     def leave_all(self, sockets: Iterable[Socket], rooms: tuple[Room, ...]) -> None:
         """Take sockets out of rooms, or off their way into them, but not out of their own."""
         by_sid = {socket.sid: socket for socket in sockets if self._clients.is_in(socket)}
         self._joins.pending.leave_all(by_sid.values(), rooms)
-        for room, sids, deleted in self._members.leave_all(by_sid, rooms):
-            self._runtime.release(self._channels_of((room,)) * len(sids))
-            self.recovery.left(room, sids)
-            self.events.departed(room, map(by_sid.__getitem__, sids), deleted=deleted)
+        for departure in self._members.leave_all(by_sid, rooms):
+            self._crowds.departed(departure)
 
     def disconnect_all(self, sockets: Iterable[Socket], code: int, reason: str) -> Awaitable[None]:
         """Take sockets out of every room at once, and close them behind what was sent before.
@@ -352,6 +363,7 @@ class LocalNamespace:
 
     async def close(self) -> None:
         """Forget those who could not be drained in time; the manager is closing."""
+        self._crowds.close()
         self._clients.disconnects.close_now()
         for transport in self._members.members():
             transport.stop()
@@ -365,6 +377,7 @@ class LocalNamespace:
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone: there is nothing to stop any more."""
+        self._crowds.forget()
         self._clients.clear()
         self._members.clear()
         self._joins.forget()

@@ -21,7 +21,7 @@ from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Request
 from fastapi_rooms.wire.verbs import Verb
-from fastapi_rooms.worker.joins import PendingJoins
+from fastapi_rooms.worker.pending_joins import PendingJoins
 from tests.unit.support import OTHER_NODE, WORKERS, FakeAdapter, channel_of
 
 
