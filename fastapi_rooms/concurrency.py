@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 logger = logging.getLogger("fastapi_rooms")
@@ -71,8 +72,25 @@ async def in_slices(
 
     Of items that are so many times the work of one, a slice has so many times fewer.
     """
-    size = max(1, (size or SLICE) // max(1, weight))
+    size = _size(size, weight)
     for start in range(0, len(items), size):
         if start:
             await asyncio.sleep(0)
         yield items[start : start + size]
+
+
+async def parts_of(
+    items: Iterable[T], size: int | None = None, *, weight: int = 1
+) -> AsyncIterator[Sequence[T]]:
+    """The same of what is no sequence, and does not change meanwhile, without a copy of it all."""
+    rest, size = iter(items), _size(size, weight)
+    part = list(islice(rest, size))
+    while part:
+        yield part
+        part = list(islice(rest, size))
+        if part:
+            await asyncio.sleep(0)
+
+
+def _size(size: int | None, weight: int) -> int:
+    return max(1, (size or SLICE) // max(1, weight))

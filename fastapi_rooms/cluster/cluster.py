@@ -8,14 +8,13 @@ from inspect import isawaitable
 
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.cluster.collect import collect
-from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, bytes_of
 from fastapi_rooms.cluster.heartbeat import HeartbeatMonitor, HeartbeatSettings
 from fastapi_rooms.cluster.known_rooms import KnownRooms, ToldOfLosses
 from fastapi_rooms.cluster.pending import PendingRequest
 from fastapi_rooms.cluster.requester import Requester
 from fastapi_rooms.cluster.responder import Responder, reason_of
 from fastapi_rooms.cluster.sender import Sender
-from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import AdapterUnavailable, ClientError
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
@@ -139,7 +138,7 @@ class Cluster:
         command = COMMANDS[request.verb]
         found = self._namespaces.get(namespace, EMPTY_NAMESPACE)
         result = command(found, request.target, request.arguments)
-        return WIRE_JSON.dumps(await result if isawaitable(result) else result)
+        return bytes_of(await result if isawaitable(result) else result)
 
     async def notify(self, namespace: str, request: ClusterRequest) -> None:
         """Ask the other workers for something that nobody is to answer.

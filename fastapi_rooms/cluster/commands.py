@@ -25,13 +25,12 @@ from collections.abc import (
 )
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-import orjson
-
 from fastapi_rooms import concurrency
-from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.concurrency import in_slices, parts_of
 from fastapi_rooms.core.close_codes import check_close
 from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import check_room, check_rooms
@@ -172,13 +171,20 @@ Row: TypeAlias = tuple[Sid, list[Room], dict[str, Any]]
 """What is told of a socket."""
 
 
-class LongList(Awaitable[orjson.Fragment]):
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer that is JSON already: it may be long, and every copy of it takes its time."""
+
+    data: bytes
+
+
+class LongList(Awaitable[Encoded]):
     """An answer that takes many turns, and much memory while it is made."""
 
-    def __init__(self, work: Coroutine[Any, Any, orjson.Fragment]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, Encoded]) -> None:
         self._work = work
 
-    def __await__(self) -> Generator[Any, Any, orjson.Fragment]:
+    def __await__(self) -> Generator[Any, Any, Encoded]:
         return self._work.__await__()
 
     def close(self) -> None:
@@ -186,12 +192,17 @@ class LongList(Awaitable[orjson.Fragment]):
         self._work.close()
 
 
+def bytes_of(result: Any) -> bytes:
+    """What a command returned, as JSON."""
+    return result.data if isinstance(result, Encoded) else WIRE_JSON.dumps(result)
+
+
 Command: TypeAlias = Callable[[CommandTarget[Any], Target, Arguments], Any | Awaitable[Any]]
 
 
 def fetch(
     namespace: CommandTarget[Any], target: Target, arguments: Arguments
-) -> Awaitable[orjson.Fragment]:
+) -> Awaitable[Encoded]:
     """The sid, rooms and data of each socket.
 
     Which sockets is found out at once; the rooms of the first thousand, too, and those of the
@@ -211,10 +222,10 @@ def _rows_of(sockets: Sequence[Any]) -> list[Row]:
 
 async def _to_json(
     namespace: CommandTarget[Any], rows: list[Row], others: Iterator[tuple[Sid, Any]]
-) -> orjson.Fragment:
+) -> Encoded:
     no_json: list[tuple[Sid, Exception]] = []
     lists = [_list_of(rows, no_json)] if rows else []
-    while some := list(islice(others, concurrency.SLICE)):
+    async for some in parts_of(others):
         await asyncio.sleep(0)
         if rows := _rows_of(namespace.sockets(some)):
             lists.append(_list_of(rows, no_json))
@@ -229,9 +240,9 @@ async def _to_json(
     return _lines(lists)
 
 
-def _lines(lists: list[bytes]) -> orjson.Fragment:
+def _lines(lists: list[bytes]) -> Encoded:
     """Parts of a list as lists of their own, in lines, so that nobody has to read all at once."""
-    return orjson.Fragment(b"\n".join([b"[%b]" % some for some in lists]) or b"[]")
+    return Encoded(b"\n".join([b"[%b]" % some for some in lists]) or b"[]")
 
 
 def _list_of(rows: Sequence[Row], no_json: list[tuple[Sid, Exception]]) -> bytes:
@@ -300,7 +311,7 @@ def rooms(
     namespace: CommandTarget[Any],
     target: Target,  # noqa: ARG001 -- all commands are alike
     arguments: Arguments,
-) -> Awaitable[orjson.Fragment]:
+) -> Awaitable[Encoded]:
     """The names of all rooms; of so many at most, or without those of sids, if that is asked."""
     sids, limit = arguments.get("sids", True), arguments.get("limit")
     if not isinstance(sids, bool) or not (limit is None or (type(limit) is int and limit >= 0)):
@@ -312,7 +323,7 @@ def rooms(
     return LongList(_names(found)) if len(found) > concurrency.SLICE else _names(found)
 
 
-async def _names(names: list[Room]) -> orjson.Fragment:
+async def _names(names: list[Room]) -> Encoded:
     return _lines([WIRE_JSON.dumps(some)[1:-1] async for some in in_slices(names)])
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from inspect import isawaitable
 from typing import Any, NamedTuple
 
-from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget, LongList
+from fastapi_rooms.cluster.commands import (
+    COMMANDS,
+    EMPTY_NAMESPACE,
+    CommandTarget,
+    LongList,
+    bytes_of,
+)
 from fastapi_rooms.cluster.failures import Failures
 from fastapi_rooms.cluster.pending import pieces_of
 from fastapi_rooms.cluster.sender import Sender
 from fastapi_rooms.concurrency import Tasks
-from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, RoomsError, UsageError
 from fastapi_rooms.wire.envelope import Reply, Request
 from fastapi_rooms.wire.verbs import Verb
@@ -64,7 +70,9 @@ class Responder:
             makes_sense = not isinstance(error, MalformedEnvelope)
             refusal = self._refusal(request, error)
         if request.id or isawaitable(result):
-            self._tasks.start(self._answer(request, result, refusal), _task_name(request))
+            task = self._tasks.create(self._answer(request, result, refusal), _task_name(request))
+            if isinstance(result, Coroutine | LongList):
+                task.add_done_callback(partial(self._answered, result))
         return makes_sense
 
     async def close(self, timeout: float) -> None:
@@ -91,12 +99,14 @@ class Responder:
         if not isinstance(result, LongList):
             await self._await_and_send(request, result, refusal)
             return
-        try:
-            async with self._turn:
-                await self._await_and_send(request, result, refusal)
-        finally:
+        async with self._turn:
+            await self._await_and_send(request, result, refusal)
+
+    def _answered(self, result: Coroutine[Any, Any, Any] | LongList, _: object) -> None:
+        """The task has ended that was to answer: by a cancellation, it may not even have begun."""
+        result.close()
+        if isinstance(result, LongList):
             self._long_lists -= 1
-            result.close()  # harmless once it has run
 
     async def _await_and_send(
         self, request: Request, result: Any, refusal: _Response | None
@@ -104,7 +114,7 @@ class Responder:
         try:
             if isawaitable(result):
                 result = await result
-            response = refusal or _Response(WIRE_JSON.dumps(result))
+            response = refusal or _Response(bytes_of(result))
         except Exception as error:  # noqa: BLE001 -- as above
             response = self._refusal(request, error)
         if not request.id or self._closed:
@@ -118,6 +128,8 @@ class Responder:
                     self._sender.node, 0, request.id, number, last, refused, piece, unsupported
                 )
                 await self._sender.send(request.origin, reply)
+                if not last:
+                    await asyncio.sleep(0)
 
     def _refusal(self, request: Request, error: Exception) -> _Response:
         """The refusal, for whoever asks; also for our own log, if it is not their fault."""

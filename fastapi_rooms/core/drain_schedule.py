@@ -6,7 +6,7 @@ rate of reconnects at what those workers can handle; the window bounds how long 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fastapi_rooms.core.checks import check_not_negative, check_positive
@@ -53,7 +53,7 @@ class DrainSchedule:
             timeout=min(self.timeout, seconds * _TIMEOUT_SHARE),
         )
 
-    def delays(self, count: int, jitter: Callable[[], float]) -> list[float]:
+    def delays(self, count: int, jitter: Callable[[], float]) -> Iterator[float]:
         """The seconds from now after which each of `count` clients is closed, in ascending order.
 
         The time is divided into `count` equal slots, and each client is closed at a random point
@@ -61,4 +61,4 @@ class DrainSchedule:
         returns that point: at least 0, less than 1.
         """
         span = min(self.window, max(0, count - IMMEDIATE_MAX) / CLOSES_PER_SECOND)
-        return [span * ((number + jitter()) / count) for number in range(count)]
+        return (span * ((number + jitter()) / count) for number in range(count))

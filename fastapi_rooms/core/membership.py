@@ -262,6 +262,24 @@ class Membership(Generic[M]):
             return members.values()
         return [member for sid, member in members.items() if sid not in excluded]
 
+    def few(self, target: Target, limit: int) -> Collection[M] | None:
+        """What `resolve` returns, or `None` if that is more than so many: it costs little then."""
+        rooms, excluded = target.rooms, self.excluded(target)
+        most = limit + len(excluded)
+        if rooms is not None and len(rooms) > 1 and self._has_crowd(rooms, most):
+            return None
+        members = self.select(rooms)
+        if len(members) > most:
+            return None
+        if not excluded:
+            return members.values()
+        found = [member for sid, member in members.items() if sid not in excluded]
+        return found if len(found) <= limit else None
+
+    def _has_crowd(self, rooms: tuple[Room, ...], most: int) -> bool:
+        """Whether one of the rooms has more members; who is about to leave may be among them."""
+        return not self._leaves and any(len(self._in(room)) > most for room in rooms)
+
     def select(self, rooms: tuple[Room, ...] | None) -> dict[Sid, M]:
         """The members of any of `rooms`, or all (`None`), by sid. May be the live dict itself."""
         if self._leaves:

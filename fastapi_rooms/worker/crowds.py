@@ -10,6 +10,7 @@ leave would be neither. Where a socket joins again what it is leaving, its part 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -158,7 +159,7 @@ class Crowds:
     def _disconnect(self, leaving: CrowdDisconnect) -> Iterator[None]:
         disconnects = self._clients.disconnects
         disconnects.begin_crowd(leaving)
-        pending: list[PendingDisconnect] = []
+        pending: deque[PendingDisconnect] = deque()
         while leaving:
             pending += disconnects.take(leaving, LEAVE_SLICE)
             if leaving:

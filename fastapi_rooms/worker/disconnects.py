@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -122,12 +123,12 @@ class Disconnects:
         self._crowds.clear()
 
 
-def close_in_parts(pending: Sequence[PendingDisconnect]) -> Iterator[None]:
-    """Begin to close these, a slice at each step."""
-    for start in range(0, len(pending), DISCONNECT_SLICE):
-        if start:
+def close_in_parts(pending: deque[PendingDisconnect]) -> Iterator[None]:
+    """Begin to close these, a slice at each step, and keep none that is."""
+    while pending:
+        _close([pending.popleft() for _ in range(min(len(pending), DISCONNECT_SLICE))])
+        if pending:
             yield
-        _close(pending[start : start + DISCONNECT_SLICE])
 
 
 def _close(pending: Sequence[PendingDisconnect]) -> None:

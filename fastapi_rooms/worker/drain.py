@@ -12,6 +12,9 @@ from fastapi_rooms.core.drain_schedule import DrainSchedule
 
 logger = logging.getLogger("fastapi_rooms")
 
+DRAIN_SLICE = 100
+"""Clients whose closing begins in one turn of the event loop, where there is no time for fewer."""
+
 Drainable = Callable[[float], Awaitable[None]]
 """The `drain` of one client or listener: closes it, in at most so many seconds."""
 
@@ -50,10 +53,11 @@ class Drain:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         async with asyncio.TaskGroup() as tasks:
-            for moment in self._schedule.delays(len(waiting), random.random):
+            moments = self._schedule.delays(len(waiting), random.random)
+            for number, moment in enumerate(moments, 1):
                 wait = begin + moment - loop.time()
-                if wait > 0:
-                    await asyncio.sleep(wait)
+                if wait > 0 or number % DRAIN_SLICE == 0:
+                    await asyncio.sleep(max(wait, 0))
                 tasks.create_task(self._drain_one(waiting.popleft()))
 
     async def _drain_one(self, drainable: Drainable) -> None:

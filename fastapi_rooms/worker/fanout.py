@@ -151,11 +151,10 @@ class Fanout:
     ) -> bool:
         if self._is_scheduled:
             return False
-        found = members.resolve(target)
-        count = len(found)
-        if count > IMMEDIATE_MAX:
+        found = members.few(target, IMMEDIATE_MAX)
+        if found is None:
             return False
-        self._in_a_row += count
+        self._in_a_row += len(found)
         if self._in_a_row > IMMEDIATE_IN_A_ROW:
             self._in_a_row = 0
             return False
@@ -249,5 +248,5 @@ def _excluded(members: Membership[Transport], target: Target) -> frozenset[Trans
     """The members that a message is not for."""
     if not target.except_:
         return NOBODY
-    found = (members.get(sid) for sid in members.excluded(target))
-    return frozenset(transport for transport in found if transport is not None)
+    found = frozenset(map(members.get, members.excluded(target)))
+    return frozenset(filter(None, found)) if None in found else found  # type: ignore[return-value]  # has none

@@ -14,7 +14,7 @@ from functools import partial
 
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_rooms.concurrency import in_slices
+from fastapi_rooms.concurrency import parts_of
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.errors import SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.transports import Transport
@@ -175,6 +175,7 @@ class Joins:
         It is under way at once: a leave that comes before anything is awaited counts, too. Those
         that have left the namespace meanwhile are passed over. Those that would be in too many
         rooms are passed over as well, and then it raises `TooManyRooms`, after the others are in.
+        If it is cancelled, as when its time is up, those are in whose turn has come.
         """
         rooms = tuple(dict.fromkeys(rooms))
         return self._join_all(self.pending, self.pending.begin_crowd(crowd, rooms), rooms)
@@ -192,7 +193,7 @@ class Joins:
             try:
                 if self._recovery.framed:
                     await self._recovery.written()
-                async for some in in_slices(list(join.crowd.items()), weight=len(rooms)):
+                async for some in parts_of(join.crowd.items(), weight=len(rooms)):
                     for socket in self._crowds.sockets(some):
                         try:
                             self._add_at_once(socket, join, opened)

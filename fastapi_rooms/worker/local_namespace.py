@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
@@ -41,6 +42,9 @@ from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
+
+
+_DRAIN: Callable[[Client], Drainable] = attrgetter("drain")
 
 
 class LocalNamespace:
@@ -359,7 +363,7 @@ class LocalNamespace:
 
     def drainables(self) -> list[Drainable]:
         """Every client and listener, to be drained."""
-        return [*(client.drain for client in self._clients.open), *self._listeners.drainables()]
+        return [*map(_DRAIN, self._clients.open), *self._listeners.drainables()]
 
     async def close(self) -> None:
         """Forget those who could not be drained in time; the manager is closing."""

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, MessageTooLarge, RoomManager, UsageError
-from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget
+from fastapi_rooms.cluster.commands import COMMANDS, EMPTY_NAMESPACE, CommandTarget, bytes_of
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Cluster, Member, eventually
 from fastapi_rooms.wire import codec
@@ -119,7 +119,7 @@ async def _run(
 ) -> Any:
     """What a command answers, as whoever asks gets it."""
     result = COMMANDS[verb](namespace, target, arguments)
-    return orjson.loads(orjson.dumps(await result if isawaitable(result) else result))
+    return orjson.loads(bytes_of(await result if isawaitable(result) else result))
 
 
 @pytest.mark.parametrize(
