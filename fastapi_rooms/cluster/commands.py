@@ -24,7 +24,6 @@ from collections.abc import (
     Sequence,
 )
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -36,7 +35,7 @@ from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import check_room, check_rooms
 from fastapi_rooms.core.printable import printable
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import ShuttingDown, UsageError
+from fastapi_rooms.errors import UsageError
 from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 
@@ -277,13 +276,7 @@ def join(namespace: CommandTarget[Any], target: Target, arguments: Arguments) ->
     addressed by.
     """
     rooms = _rooms(arguments)
-    joining = namespace.join_crowd(_addressed(namespace, target, arguments), rooms)
-    return _unless_draining(joining)
-
-
-async def _unless_draining(joining: Awaitable[None]) -> None:
-    with suppress(ShuttingDown):  # the sockets of a draining worker are as good as gone
-        await joining
+    return namespace.join_crowd(_addressed(namespace, target, arguments), rooms)
 
 
 def leave(

@@ -60,7 +60,7 @@ class Responder:
 
         Returns false if it makes no sense here.
         """
-        if len(self._tasks) >= 2 * MAX_RUNNING:
+        if self._closed or len(self._tasks) >= 2 * MAX_RUNNING:
             return True  # not even refusals get out: whoever asks finds out by the timeout
         refusal = result = None
         makes_sense = True

@@ -164,6 +164,7 @@ class Crowds:
             pending += disconnects.take(leaving, LEAVE_SLICE)
             if leaving:
                 yield
+        disconnects.end_crowd(leaving)
         yield from close_in_parts(pending)
 
     def _begin(self, work: Iterator[None]) -> asyncio.Future[None] | None:

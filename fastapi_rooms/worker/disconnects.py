@@ -83,9 +83,11 @@ class Disconnects:
         pending = crowd.take(count)
         for one in pending:
             self.add(one)
-        if not crowd:
-            self._crowds.pop(crowd, None)
         return pending
+
+    def end_crowd(self, crowd: LeavingCrowd) -> None:
+        """None of a crowd is left."""
+        self._crowds.pop(crowd, None)
 
     def pop(self, sid: Sid) -> PendingDisconnect | None:
         """The socket leaves the namespace."""
@@ -115,6 +117,7 @@ class Disconnects:
         for crowd in list(self._crowds):
             while crowd:
                 self.take(crowd, DISCONNECT_SLICE)
+            self.end_crowd(crowd)
         _close(list(self._pending.values()))
 
     def clear(self) -> None:

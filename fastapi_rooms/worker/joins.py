@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_rooms.concurrency import parts_of
 from fastapi_rooms.core.membership import Membership
-from fastapi_rooms.errors import SocketClosed, TooManyRooms, UsageError
+from fastapi_rooms.errors import ShuttingDown, SocketClosed, TooManyRooms, UsageError
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.worker.authorization import Authorization
@@ -204,6 +204,8 @@ class Joins:
             finally:
                 self._recovery.close(opened)
                 run.release(channels)
+        except ShuttingDown:
+            pass  # the sockets of a draining worker are as good as gone
         finally:
             pending.end(join)
         if full is not None:
