@@ -264,7 +264,11 @@ class Membership(Generic[M]):
 
     def few(self, target: Target, limit: int) -> Collection[M] | None:
         """What `resolve` returns, or `None` if that is more than so many: it costs little then."""
-        rooms, excluded = target.rooms, self.excluded(target)
+        rooms = target.rooms
+        if rooms is not None and len(rooms) == 1 and not (target.except_ or self._leaves):
+            alone = self._rooms.get(rooms[0], {})  # what is nearly always asked for
+            return alone.values() if len(alone) <= limit else None
+        excluded = self.excluded(target)
         most = limit + len(excluded)
         if rooms is not None and len(rooms) > 1 and self._has_crowd(rooms, most):
             return None
