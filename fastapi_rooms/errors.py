@@ -22,10 +22,13 @@
     ├── RequestError                other workers, which were sent a request
     │   ├── RequestTimeout            … did not all answer in time            (TimeoutError)
     │   └── RequestRefused            … refused it, or failed to carry it out
+    ├── Disconnected                the server of a client of ours: it ended the connection for good
+    ├── NotConnected                a client of ours that has no connection now   (ConnectionError)
     └── MalformedEnvelope           undecodable bytes from another worker; never raised to you
 
 A client that disconnects is not an error of this package: Starlette's `WebSocketDisconnect` is
-raised, as without it.
+raised, as without it. `Disconnected` and `NotConnected` are raised on the other side, by
+`fastapi_rooms.client.connect`.
 """
 
 from __future__ import annotations
@@ -282,6 +285,33 @@ class RequestRefused(RequestError):
     ) -> None:
         reasons = "; ".join(f"{node}: {reason}" for node, reason in refusals.items())
         super().__init__(f"{verb!r} was refused. {reasons}", partial, refusals, unsupported)
+
+
+class Disconnected(RoomsError):
+    """The server ended the connection of a `fastapi_rooms.client` for good, or refused it.
+
+    The client does not come back by itself: it would end in the same way.
+    """
+
+    def __init__(self, code: int, reason: str = "", status: int | None = None) -> None:
+        how = "closed the connection with" if status is None else "refused the connection with HTTP"
+        super().__init__(f"The server {how} {status or code}" + (f": {reason}" if reason else "."))
+        self.code = code
+        """The close code; of an HTTP status from 400 on, 4000 and the status."""
+        self.reason = reason
+        """The close reason; of a refused connection, what the answer says of it."""
+        self.status = status
+        """The HTTP status with which the connection was refused; `None` if it was accepted."""
+
+
+class NotConnected(RoomsError, ConnectionError):
+    """A `fastapi_rooms.client` has no connection now, and does not keep what is to be sent."""
+
+    def __init__(self, message: str = "not connected", *, uncertain: bool = False) -> None:
+        super().__init__(message)
+        self.uncertain = uncertain
+        """Whether the message may have arrived all the same: the connection was lost while it was
+        being sent. It is not sent again."""
 
 
 class MalformedEnvelope(RoomsError):

@@ -47,6 +47,7 @@ THIRD_PARTY = {
     "operators": set(),
     "adapters": {"redis", "hiredis"},
     "servers": {"starlette"},
+    "client": {"starlette", "websockets"},
     "cluster": {"orjson"},
     "history": set(),
     "client": {"starlette", "websockets"},
