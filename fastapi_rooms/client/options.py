@@ -77,7 +77,7 @@ class ClientOptions:
 
     def __post_init__(self) -> None:
         check_count("max_queue", self.max_queue, "messages")
-        if isinstance(self.url, str):
+        if not callable(self.url):
             url_with(self.url, None)
 
     @property
@@ -100,7 +100,7 @@ def url_with(url: str, token: str | None) -> str:
     scheme, parts = "", urlsplit("")
     try:
         parts = urlsplit(url)
-        scheme = _SCHEMES.get(parts.scheme, "") if parts.hostname else ""
+        scheme = _SCHEMES.get(parts.scheme, "") if parts.hostname and isinstance(url, str) else ""
     except (AttributeError, TypeError, ValueError):
         pass
     if not scheme:

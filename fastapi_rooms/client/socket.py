@@ -65,7 +65,7 @@ class ClientSocket:
     def __init__(self, options: ClientOptions, positions: Mapping[Room, str]) -> None:
         self._options = options
         self._inbox = Inbox(options, positions)
-        self._reconnection = Reconnection(can_refresh=options.can_refresh, random=lambda: draw())
+        self._reconnection = Reconnection(can_refresh=options.can_refresh, random=draw)
         self._sending: SendQueue[Connection] = SendQueue(
             options.buffer, self._writable, self.wait_open, self._write
         )
@@ -162,6 +162,9 @@ class ClientSocket:
         """
         while self._writable() is None:
             self._check()
+            if self._connection is not None and not self._connection.is_open:
+                # It may wait for the end of what is read no further, as the inbox is full.
+                self._connection.abort()
             self._opened.clear()
             await self._opened.wait()
 
