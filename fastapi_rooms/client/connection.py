@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,9 +166,11 @@ def _refusal(response: Response) -> End:
 
 
 def _detail(response: Response) -> str:
-    """What FastAPI says in the body of a refusal, or else what the status means."""
-    try:
-        detail = DEFAULT_JSON.loads(bytes(response.body or b""))["detail"]
-    except (LookupError, TypeError, ValueError):
-        detail = None
-    return shorten_reason(detail if isinstance(detail, str) else response.reason_phrase)
+    """What FastAPI or Starlette says in the body of a refusal, or else what the status means."""
+    body, detail = bytes(response.body or b""), None
+    with suppress(LookupError, TypeError, ValueError):
+        detail = DEFAULT_JSON.loads(body)["detail"]
+    if not isinstance(detail, str):
+        is_text = response.headers.get("Content-Type", "").startswith("text/plain")
+        detail = body.decode(errors="replace").strip() if is_text else ""
+    return shorten_reason(detail or response.reason_phrase)

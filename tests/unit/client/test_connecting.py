@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -169,16 +170,16 @@ async def test_who_is_asked_cannot_close(caplog: pytest.LogCaptureFixture) -> No
     [
         (403, "", "Forbidden"),
         (404, '{"detail":"no such room"}', "no such room"),
-        (404, '{"detail":[]}', "Not Found"),
-        (400, "[]", "Bad Request"),
-        (409, "x" * 200, "Conflict"),
+        (404, '{"detail":[]}', '{"detail":[]}'),
+        (400, "no name", "no name"),
+        (409, "x" * 200, "x" * 123),
     ],
 )
 async def test_a_refusal_for_good_is_raised_with_its_status(
     status: int, body: str, reason: str
 ) -> None:
     async with FakeServer((status, body)) as server:
-        with pytest.raises(Disconnected, match=f"HTTP {status}: {reason}") as raised:
+        with pytest.raises(Disconnected, match=re.escape(f"HTTP {status}: {reason}")) as raised:
             await run(server.url)
     error = raised.value
     assert (error.code, error.status, error.reason) == (4000 + status, status, reason)
