@@ -25,6 +25,7 @@ from fastapi_rooms import (
     AsyncEmitter,
     BroadcastOperator,
     ClientError,
+    Disconnected,
     EmitNamespace,
     EmitOperator,
     Emitter,
@@ -42,6 +43,13 @@ from fastapi_rooms import (
     RoomsError,
     Socket,
     WorkerLost,
+)
+from fastapi_rooms.client import (
+    BufferLimits,
+    ClientMessage,
+    ClientSocket,
+    StateChange,
+    connect,
 )
 
 rooms = RoomManager("redis://localhost:6379")
@@ -253,6 +261,41 @@ async def async_task() -> None:
     AsyncEmitter(BlockingRedis())  # type: ignore[arg-type]
 
 
+# The client for Python.
+
+
+async def token(refresh: bool) -> str:
+    return "new" if refresh else "old"
+
+
+def headers(refresh: bool) -> dict[str, str]:
+    return {"Authorization": f"Bearer {refresh}"}
+
+
+async def read_again(room: str, recovered: bool) -> None: ...
+
+
+async def client() -> None:
+    async with connect("ws://localhost/chat", token=token, on_recovered=read_again) as socket:
+        assert_type(socket, ClientSocket)
+        async for message in socket:
+            assert_type(message, ClientMessage)
+            assert_type(message.text, str)
+            assert_type(message.bytes, bytes)
+            assert_type(message.position, str | None)
+        assert_type(socket.positions, dict[str, str])
+        await socket.send_json({"got": 1})
+    states: list[StateChange] = []
+    buffer = BufferLimits(messages=10)
+    connect(token, headers=headers, token="t", on_state=states.append, buffer=buffer, proxy=None)
+    assert_type(states[0].delay, float | None)
+    connect("ws://localhost", token=None, headers={"X-Name": "bot"}, server_hostname="chat")
+    connect("ws://localhost", token=1)  # type: ignore[arg-type]
+    connect("ws://localhost", headers="X-Name: bot")  # type: ignore[arg-type]
+    connect("ws://localhost", on_state=token)  # type: ignore[arg-type]
+    connect("ws://localhost", compression="zip")  # type: ignore[arg-type]
+
+
 # What is wrong is an error before it runs.
 
 
@@ -282,5 +325,7 @@ async def errors() -> None:
         assert_type(error, AdapterUnavailable)
     except ClientError as error:
         assert_type(error.code, int)
+    except Disconnected as error:
+        assert_type(error.status, int | None)
     except RoomsError:
         raise

@@ -17,6 +17,7 @@ SHOWN: list[Block] = []
 
 RUN_ELSEWHERE = {
     "docs/howto/emitting.md": "test_emitting.py",
+    "docs/howto/python-client.md": "test_python_client.py",
     "docs/howto/testing.md": "test_commands.py",
     "docs/howto/deployment/servers.md-worker.py": "test_commands.py",
     "docs/howto/threads.md-render.py": "test_commands.py",

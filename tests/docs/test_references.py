@@ -14,6 +14,7 @@ import starlette.websockets
 
 import fastapi_rooms
 import fastapi_rooms.adapters
+import fastapi_rooms.client
 import fastapi_rooms.testing
 import fastapi_rooms.testing.suite
 from fastapi_rooms.namespace import SyncNamespace
@@ -112,6 +113,7 @@ def attributes(owner: type[Any]) -> set[str]:
 def test_classes_mentioned_exist(page: Path) -> None:
     public = {
         *fastapi_rooms.__all__,
+        *fastapi_rooms.client.__all__,
         *fastapi_rooms.testing.__all__,
         *fastapi_rooms.adapters.__all__,
         *fastapi_rooms.testing.suite.__all__,
