@@ -183,7 +183,9 @@ def test_the_browser_client_is_there_without_importing_its_module() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT.parent, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("module", ["fastapi_rooms", "fastapi_rooms.testing"])
+@pytest.mark.parametrize(
+    "module", ["fastapi_rooms", "fastapi_rooms.client", "fastapi_rooms.testing"]
+)
 def test_importing_warns_of_nothing_and_needs_nothing_that_is_optional(module: str) -> None:
     assert not _imports_with(module) & set(OPTIONAL)
 

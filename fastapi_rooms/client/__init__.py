@@ -2,7 +2,9 @@
 
 browser     the one for browsers: an ASGI application to be mounted, `files`
 connecting  `connect`: the client for Python, and its options
+options     where to connect, and how; what is told of the connection
 socket      what it gives: one after the other connection, and the messages of all of them
+message     one of them
 inbox       what was received, and not asked for yet
 sending     what is sent while there is none
 connection  one connection, by the library `websockets`: nothing else needs it

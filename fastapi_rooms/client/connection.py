@@ -143,7 +143,9 @@ async def open_connection(
         raise Ended(End(_PROTOCOL_ERROR, str(error), is_final=True)) from error
     except InvalidURI:
         raise ConfigurationError("The URL of a client is not valid.") from None
-    except (InvalidProxy, ImportError, TypeError, ValueError) as error:
+    except InvalidProxy:  # it has the URL in it, perhaps with a password
+        raise ConfigurationError("The proxy of a client is not valid.") from None
+    except (ImportError, TypeError, ValueError) as error:
         raise ConfigurationError(f"A client cannot connect with these options: {error}") from error
     return Connection(websocket)
 

@@ -100,6 +100,7 @@ def url_with(url: str, token: str | None) -> str:
     scheme, parts = "", urlsplit("")
     try:
         parts = urlsplit(url)
+        _ = parts.port  # raises
         scheme = _SCHEMES.get(parts.scheme, "") if parts.hostname and isinstance(url, str) else ""
     except (AttributeError, TypeError, ValueError):
         pass

@@ -75,6 +75,7 @@ class ClientSocket:
         self._is_plain = False  # whether the server has said no hello the last time
         self._is_framed = False  # whether it has this time
         self._has_been_open = False
+        self._has_failed = False
         self._is_over = False
         self._error: Exception | None = None  # why it is over; none if it was closed here
         self._goodbye = (NORMAL_CLOSURE, "")
@@ -245,7 +246,9 @@ class ClientSocket:
                     error = Disconnected(end.code, end.reason, end.status)
                     self._finish(error, end.code, end.reason)
                     return
-                logger.info(
+                level = logging.WARNING if self._is_first_failure() else logging.INFO
+                logger.log(
+                    level,
                     "A client has no connection (%d %s), and tries again in %.1f s.",
                     end.code,
                     printable(end.reason),
@@ -260,6 +263,11 @@ class ClientSocket:
             self._finish(bug, ABNORMAL_CLOSURE, str(bug))
         finally:
             self._finish(NotConnected("its task was cancelled"), ABNORMAL_CLOSURE, "cancelled")
+
+    def _is_first_failure(self) -> bool:
+        """Whether nobody was there, for the first time since somebody was."""
+        had_failed, self._has_failed = self._has_failed, self._state != "open"
+        return self._has_failed and not had_failed
 
     async def _connect_once(self) -> _Loss:
         """One attempt, and the connection that comes of it, from its beginning to its end."""

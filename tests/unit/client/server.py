@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from types import TracebackType
@@ -76,10 +77,12 @@ class FakeServer:
 
     Args:
         scripts: what to do with a connection; or a status and a body, to refuse it.
+        tls: what it speaks TLS by.
     """
 
-    def __init__(self, *scripts: Script | Refusal) -> None:
+    def __init__(self, *scripts: Script | Refusal, tls: ssl.SSLContext | None = None) -> None:
         self._scripts = scripts
+        self._tls = tls
         self._server: Server | None = None
         self.requests: list[Request] = []
         """What the clients have asked for."""
@@ -90,7 +93,8 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/chat?a=1"
+        scheme = "ws" if self._tls is None else "wss"
+        return f"{scheme}://127.0.0.1:{self.port}/chat?a=1"
 
     @property
     def paths(self) -> list[str]:
@@ -119,6 +123,7 @@ class FakeServer:
             process_request=self._request,
             ping_interval=None,
             max_size=None,
+            ssl=self._tls,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import pytest
 from fastapi_rooms import ConfigurationError, Disconnected, InvalidRoomName, RoomsError, UsageError
 from fastapi_rooms.client import BufferLimits, StateChange, connect
 from fastapi_rooms.client import socket as socket_module
-from fastapi_rooms.testing import eventually
+from fastapi_rooms.testing import Certificates, eventually
 from tests.unit.client.server import FakeServer, Served
 
 
@@ -253,6 +254,25 @@ async def test_an_attempt_takes_ten_seconds_at_most(monkeypatch: pytest.MonkeyPa
     assert states[1] == StateChange("waiting", 1006, "no answer", 0.01)
 
 
+async def test_a_certificate_has_to_be_valid_and_may_become_so(
+    certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificates.certificate, certificates.key)
+    states: list[StateChange] = []
+    async with FakeServer(ends, tls=tls) as server:
+        trusting = ssl.create_default_context(cafile=certificates.authority)
+        assert codes(await run(server.url, ssl=trusting)) == [1000]
+        entering = asyncio.create_task(connect(server.url, on_state=states.append).__aenter__())
+        await eventually(lambda: len(states) > 5)
+        entering.cancel()
+        await asyncio.wait((entering,))
+    assert states[1].code == 1006
+    assert "certificate verify failed" in states[1].reason
+    warnings = [record for record in caplog.records if "no connection" in record.message]
+    assert len(warnings) == 1, "not one for each attempt"
+
+
 async def test_a_message_that_is_too_long_ends_it() -> None:
     """It would be sent again and again."""
 
@@ -279,7 +299,7 @@ async def test_a_message_that_is_too_long_ends_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "chat", "/chat", "ftp://x", "ws://", "ws://[", None, b"ws://x"]
+    "url", ["", "chat", "/chat", "ftp://x", "ws://", "ws://[", "ws://x:y", None, b"ws://x"]
 )
 def test_a_url_that_is_none_is_refused_at_once(url: Any) -> None:
     with pytest.raises(ConfigurationError, match="has to begin with ws://"):
@@ -310,11 +330,26 @@ def test_limits_of_a_buffer_are_above_zero(limits: Any) -> None:
         BufferLimits(**limits)
 
 
-@pytest.mark.parametrize("options", [{"compression": "zip"}, {"nonsense": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zip"},
+        {"nonsense": 1},
+        {"ssl": ssl.create_default_context()},
+        {"proxy": "ftp://ann:secret@proxy"},
+    ],
+    ids=["compression", "unknown", "ssl", "proxy"],
+)
 async def test_options_that_websockets_refuses_end_it(options: Any) -> None:
     async with FakeServer(ends) as server:
-        with pytest.raises(ConfigurationError, match="with these options"):
+        with pytest.raises(ConfigurationError) as raised:
             await run(server.url, **options)
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_url_that_websockets_refuses_ends_it() -> None:
+    with pytest.raises(ConfigurationError, match="is not valid"):
+        await run("ws://ann@localhost/")
 
 
 def test_without_websockets_only_connect_is_missing() -> None:
