@@ -6,6 +6,7 @@ options     where to connect, and how; what is told of the connection
 socket      what it gives: one after the other connection, and the messages of all of them
 message     one of them
 inbox       what was received, and not asked for yet
+silence     whether anybody is at the other end
 sending     what is sent while there is none
 connection  one connection, by the library `websockets`: nothing else needs it
 """

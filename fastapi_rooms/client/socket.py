@@ -12,12 +12,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from fastapi_rooms.client.inbox import Inbox
 from fastapi_rooms.client.message import ClientMessage
 from fastapi_rooms.client.options import ClientOptions, State, StateChange, ask, url_with
 from fastapi_rooms.client.sending import SendQueue
+from fastapi_rooms.client.silence import Silence
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, NORMAL_CLOSURE, check_close
 from fastapi_rooms.core.printable import printable
 from fastapi_rooms.core.reconnection import Reconnection
@@ -309,20 +310,32 @@ class ClientSocket:
         from fastapi_rooms.client.connection import End, Ended
 
         hello: Hello | None = None
+        silence: Silence | None = None
         try:
             hello = await self._begin(connection)
-            silence = None if hello is None else hello.heartbeat + SILENCE
-            has_ended = False
-            while True:
-                if self._inbox.is_full and not has_ended:
-                    has_ended = await self._inbox.wait_for_space(connection)
-                async with asyncio.timeout(silence):
-                    frame = await connection.receive()
-                self._inbox.receive(frame, is_framed=self._is_framed)
+            seconds = None if hello is None else hello.heartbeat + SILENCE
+            silence = Silence(seconds, connection.abort)
+            await self._read(connection, silence)
         except Ended as ended:
+            if silence is not None and silence.is_over and ended.end.code == ABNORMAL_CLOSURE:
+                return _Loss(End(ABNORMAL_CLOSURE, "silence"), at_once=True)
             return _Loss(ended.end, None if hello is None else hello.window)
-        except TimeoutError:
-            return _Loss(End(ABNORMAL_CLOSURE, "silence"), at_once=True)
+        except TimeoutError:  # it does not even take the answer to its hello
+            return _Loss(End(ABNORMAL_CLOSURE, "no answer"))
+        finally:
+            if silence is not None:
+                silence.stop()
+
+    async def _read(self, connection: Connection, silence: Silence) -> NoReturn:
+        has_ended = False
+        while True:
+            if self._inbox.is_full and not has_ended:
+                silence.is_listening = False
+                has_ended = await self._inbox.wait_for_space(connection)
+                silence.is_listening = True
+            frame = await connection.receive()
+            silence.heard()
+            self._inbox.receive(frame, is_framed=self._is_framed)
 
     async def _begin(self, connection: Connection) -> Hello | None:
         """Wait for hello, though not for long, and answer it."""
