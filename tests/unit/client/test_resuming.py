@@ -239,26 +239,52 @@ async def test_a_server_that_begins_with_a_message_is_a_plain_one() -> None:
         assert await all_of(socket) == ["\0not hello", "\0m{}\nplain"]
 
 
-async def test_a_server_that_says_nothing_is_a_plain_one_and_not_waited_for_again() -> None:
+async def test_a_server_that_says_nothing_is_a_plain_one_and_not_waited_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def silent(served: Served) -> None:
-        assert await served.receive() == "first"
+        heard.append(await served.receive())
         await served.close(1011)
 
-    async def plain(served: Served) -> None:
+    async def answers(served: Served) -> None:
+        heard.append(await served.receive())
         await served.send("hi")
-        await served.receive()
+        await served.close(1011)
 
     async def framed(served: Served) -> None:
         await served.hello()
-        assert await served.receive() == "\0.\0"
+        heard.append(await served.receive())
         await served.close()
 
-    async with FakeServer(silent, plain, framed) as server, connect(server.url) as socket:
-        await socket.send_text("first")
+    heard: list[str | bytes] = []
+    async with (
+        FakeServer(silent, answers, silent, framed) as server,
+        connect(server.url) as socket,
+    ):
+        monkeypatch.setattr(socket_module, "HELLO_TIMEOUT", 60.0)
+        for number in range(3):
+            await eventually(lambda count=number + 1: len(server.served) == count)  # type: ignore[misc]
+            await socket.wait_open()
+            await socket.send_text("\0")
         assert (await anext(socket)).data == "hi"
-        assert socket.state == "open"
-        server.served[-1].cut()
-        await eventually(lambda: len(server.served) == 3)
         await eventually(lambda: socket._writable() is not None and socket._is_framed)
         await socket.send_text("\0")
         assert await all_of(socket) == []
+    assert heard == ["\0", "\0", "\0", "\0.\0"]
+
+
+async def test_what_is_sent_to_a_server_that_has_become_a_plain_one_is_sent_as_it_is() -> None:
+    async def framed(served: Served) -> None:
+        await served.hello()
+        await served.close(1012)
+
+    async def plain(served: Served) -> None:
+        await served.send("hi")
+        assert await served.receive() == "\0m"
+        await served.send("\0l")
+        await served.close()
+
+    async with FakeServer(framed, plain) as server, connect(server.url) as socket:
+        assert (await anext(socket)).data == "hi"
+        await socket.send_text("\0m")
+        assert await all_of(socket) == ["\0l"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import Disconnected, NotConnected, UsageError
-from fastapi_rooms.client import BufferLimits, ClientSocket, connect
+from fastapi_rooms.client import BufferLimits, ClientSocket, StateChange, connect
 from fastapi_rooms.client import connection as connection_module
 from fastapi_rooms.client import socket as socket_module
 from fastapi_rooms.testing import eventually
@@ -126,6 +126,27 @@ async def test_with_a_buffer_messages_wait_for_the_connection_in_their_order() -
             await eventually(lambda: len(server.served) == 2)
             for text in texts[10:]:
                 tasks.create_task(socket.send_text(text))
+        assert await all_of(socket) == []
+
+
+async def test_what_is_sent_as_the_connection_opens_does_not_overtake_what_has_waited() -> None:
+    late: list[asyncio.Task[None]] = []
+
+    def state(change: StateChange) -> None:
+        if change.state == "open" and len(server.served) == 2:
+            late.append(asyncio.create_task(socket.send_text("late")))
+
+    async with (
+        FakeServer(listens, hears("early", "late")) as server,
+        connect(server.url, buffer=BufferLimits(), on_state=state) as socket,
+    ):
+        await server.stop()
+        await eventually(lambda: socket.state != "open")
+        waiting = asyncio.create_task(socket.send_text("early"))
+        await asyncio.sleep(0)
+        await server.listen()
+        await waiting
+        await late[0]
         assert await all_of(socket) == []
 
 
