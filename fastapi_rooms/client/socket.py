@@ -80,6 +80,7 @@ class ClientSocket:
         self._is_over = False
         self._error: Exception | None = None  # why it is over; none if it was closed here
         self._goodbye = (NORMAL_CLOSURE, "")
+        self._lasted: asyncio.TimerHandle | None = None
         self._opened = asyncio.Event()  # set, too, when it is over
 
     # The block.
@@ -283,14 +284,14 @@ class ClientSocket:
         except Ended as ended:
             return _Loss(ended.end)
         self._connection = connection
-        lasted = asyncio.get_running_loop().call_later(LASTED, self._reconnection.lasted)
         try:
             return await self._serve(connection)
         except asyncio.CancelledError:
             await connection.close(*self._goodbye)
             raise
         finally:
-            lasted.cancel()
+            if self._lasted is not None:
+                self._lasted.cancel()
             connection.abort()
             self._connection = None
 
@@ -364,6 +365,8 @@ class ClientSocket:
     def _become_open(self) -> None:
         if self._state != "open":
             self._has_been_open = True
+            loop = asyncio.get_running_loop()
+            self._lasted = loop.call_later(LASTED, self._reconnection.lasted)
             self._become("open")
             self._opened.set()
 

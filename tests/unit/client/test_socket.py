@@ -192,6 +192,25 @@ async def test_what_waits_too_long_or_is_cancelled_is_not_sent() -> None:
         assert await all_of(socket) == []
 
 
+async def test_what_has_left_may_take_longer_than_messages_may_wait() -> None:
+    async def hesitates(served: Served) -> None:
+        await served.hello()
+        served.connection.transport.pause_reading()
+        await asyncio.sleep(0.7)
+        served.connection.transport.resume_reading()
+        assert await served.receive() == b"x" * 20_000_000
+        await served.close()
+
+    async with (
+        FakeServer(listens, hesitates) as server,
+        connect(server.url, compression=None, buffer=BufferLimits(1, 50_000_000, 0.5)) as socket,
+    ):
+        server.served[0].cut()
+        await eventually(lambda: socket.state != "open")
+        await socket.send_bytes(b"x" * 20_000_000)
+        assert await all_of(socket) == []
+
+
 async def test_what_waits_is_refused_when_it_is_over() -> None:
     async with (
         FakeServer(listens, (403, "")) as server,
@@ -339,6 +358,23 @@ async def test_a_socket_is_for_one_block() -> None:
 
 
 # Closing.
+
+
+async def test_after_a_close_nothing_more_is_read() -> None:
+    async def script(served: Served) -> None:
+        await served.hello()
+        for number in range(5):
+            await served.place("tea", f"{number}", f"{number}")
+        await served.closed()
+
+    async with FakeServer(script) as server, connect(server.url) as socket:
+        assert (await anext(socket)).text == "0"
+        await eventually(lambda: len(socket._inbox.resumption) == 4)
+        await socket.close()
+        assert await all_of(socket) == []
+        assert socket.positions == {"tea": "0"}
+        assert socket._lasted is not None
+        assert socket._lasted.cancelled()
 
 
 async def codes_of(server: FakeServer) -> list[int | None]:
