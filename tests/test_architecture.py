@@ -50,7 +50,6 @@ THIRD_PARTY = {
     "client": {"starlette", "websockets"},
     "cluster": {"orjson"},
     "history": set(),
-    "client": {"starlette", "websockets"},
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
     "cli": {"orjson", "redis", "typer"},

@@ -49,8 +49,7 @@ def connect(
         url: of the endpoint, beginning with `ws://` or `wss://`. This, `token` and `headers` are a
             value, or a function, plain or async, that is asked before every attempt. It is given
             `refresh`: true once the server has refused the token, by 4401 or HTTP status 401. If it
-            does so again, it is over. Where neither `token` nor `headers` is a function, it is
-            over at once.
+            does so again, it is over. Where none of the three is a function, it is over at once.
         token: the query parameter `token`, as the browser client sends it.
         headers: HTTP headers, such as `Authorization`.
         positions: of an earlier process, `ClientSocket.positions`: what was said since follows.

@@ -83,7 +83,7 @@ class ClientOptions:
     @property
     def can_refresh(self) -> bool:
         """Whether there is somebody to be asked for a new token."""
-        return callable(self.token) or callable(self.headers)
+        return callable(self.url) or callable(self.token) or callable(self.headers)
 
 
 async def ask(option: Asked[T], refresh: bool) -> T:

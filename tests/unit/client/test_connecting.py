@@ -79,22 +79,25 @@ async def test_values_are_sent_as_they_are() -> None:
     assert request.headers["Authorization"] == ("Basic " + base64.b64encode(b"ann:secret").decode())
 
 
-@pytest.mark.parametrize("option", ["token", "headers"])
+@pytest.mark.parametrize("option", ["url", "token", "headers"])
 @pytest.mark.parametrize("refusal", [expired, (401, "")], ids=["4401", "401"])
 async def test_a_refused_token_is_refreshed_once(option: str, refusal: Any) -> None:
     asked: list[bool] = []
 
     def ask(refresh: bool) -> Any:
         asked.append(refresh)
-        return None
+        return server.url if option == "url" else None
+
+    async def run_with_it() -> list[StateChange]:
+        return await (run(ask) if option == "url" else run(server.url, **{option: ask}))
 
     async with FakeServer(refusal, ends) as server:
-        assert codes(await run(server.url, **{option: ask})) == [4401, 1000]
+        assert codes(await run_with_it()) == [4401, 1000]
     assert asked == [False, True]
     asked.clear()
     async with FakeServer(refusal) as server:
         with pytest.raises(Disconnected) as raised:
-            await run(server.url, **{option: ask})
+            await run_with_it()
     assert (raised.value.code, asked) == (4401, [False, True])
 
 
