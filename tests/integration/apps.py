@@ -16,21 +16,25 @@ import os
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Header, WebSocket
 from fastapi.responses import StreamingResponse
 
 from fastapi_rooms import (
     Gap,
+    Joined,
     Namespace,
     OutboxPolicy,
     RemoteSocket,
     RequestTimeout,
     RoomManager,
+    RoomMessage,
     Socket,
 )
+from fastapi_rooms.history import logs
 from fastapi_rooms.worker import connection
 
 logger = logging.getLogger(__name__)
@@ -39,6 +43,7 @@ logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 if "CLOSE_TIMEOUT" in os.environ:
     connection.CLOSE_TIMEOUT = float(os.environ["CLOSE_TIMEOUT"])
 outbox = OutboxPolicy(max_bytes=int(os.environ.get("OUTBOX_BYTES", str(64 * 1024 * 1024))))
+logs.COMPARE = float(os.environ.get("COMPARE", logs.COMPARE))
 rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
     outbox=outbox,
@@ -47,6 +52,8 @@ rooms = RoomManager(
     drain_window=float(os.environ.get("DRAIN_WINDOW", "5")),
     drain_timeout=float(os.environ.get("DRAIN_TIMEOUT", "3")),
 )
+for pattern, kept in json.loads(os.environ.get("HISTORY", "{}")).items():
+    rooms.history(pattern, **kept)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
 gaps: list[Gap] = []
@@ -66,6 +73,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@rooms.authorize("guarded-*")
+def may_join(socket: Socket, room: str) -> bool:
+    return "guest" not in socket.websocket.query_params
 
 
 @rooms.on_server_side("who")
@@ -171,6 +183,10 @@ def plain(value: Any) -> Any:
     match value:
         case RemoteSocket(sid=sid, node=node, rooms=rooms, data=data):
             return {"sid": sid, "node": node, "rooms": sorted(rooms), "data": data}
+        case Joined():
+            return asdict(value)
+        case RoomMessage(text=text):
+            return text
         case list():
             return [plain(item) for item in value]
         case AbstractSet():
@@ -202,6 +218,8 @@ async def state(rooms: Rooms) -> dict[str, Any]:
         "commands": commands_running,
         "tasks": sorted(t.get_name() for t in asyncio.all_tasks() if "fastapi_rooms" in repr(t)),
         "dropped": rooms.health.dropped,
+        "healed": rooms.health.healed,
+        "unhealed": rooms.health.unhealed,
         "gaps": [[gap.since, gap.until, sorted(gap.rooms)] for gap in gaps],
     }
 
@@ -218,13 +236,22 @@ async def drain(rooms: Rooms) -> None:
 
 
 @app.get("/listen/{room}")
-async def listen(room: str, rooms: Rooms) -> StreamingResponse:
-    """A room as server-sent events; the comment at the start says that it is being heard."""
+async def listen(
+    room: str, rooms: Rooms, last_event_id: Annotated[str | None, Header()] = None
+) -> StreamingResponse:
+    """A room as server-sent events; the comment at the start says that it is being heard.
+
+    In a room that remembers, each has an id by which to go on behind it.
+    """
 
     async def events() -> AsyncIterator[str]:
-        async with rooms.listen(room) as messages:
-            yield ": listening\n\n"
+        async with rooms.listen(room, since=last_event_id) as messages:
+            yield "retry: 50\n: listening\n\n"
+            if messages.recovered is False:
+                yield "event: reload\ndata:\n\n"
             async for message in messages:
+                if message.position is not None:
+                    yield f"id: {message.position}\n"
                 yield f"data: {message.text}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")

@@ -8,7 +8,7 @@ import itertools
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -67,6 +67,19 @@ def _portable(argument: Any) -> Any:
     return argument
 
 
+async def dial(
+    server: Server, path: str = "/ws", *, buffer: int | None = None, **options: Any
+) -> ClientConnection:
+    """A connection that does nothing by itself, with a receive buffer of that size."""
+    settings = {"max_size": None, "ping_interval": None, "compression": None} | options
+    if buffer is not None:
+        settings["sock"] = sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.connect(("127.0.0.1", server.port))
+        sock.setblocking(False)
+    return await connect(server.url(path), **settings)
+
+
 class Client:
     """A connection to one endpoint, which keeps its answers apart from what the rooms say."""
 
@@ -88,13 +101,7 @@ class Client:
         cls, server: Server, path: str = "/ws", *, buffer: int | None = None, **options: Any
     ) -> Client:
         """Connect, with a receive buffer of that size, and read the endpoint's welcome."""
-        settings = {"max_size": None, "ping_interval": None, "compression": None} | options
-        if buffer is not None:
-            settings["sock"] = sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            sock.connect(("127.0.0.1", server.port))
-            sock.setblocking(False)
-        connection = await connect(server.url(path), **settings)
+        connection = await dial(server, path, buffer=buffer, **options)
         async with asyncio.timeout(TIMEOUT):
             welcome = json.loads(await connection.recv())
         return cls(connection, welcome["sid"], welcome["worker"])
@@ -152,14 +159,21 @@ class Client:
         """Take what has come, and all that comes."""
         self.connection.transport.resume_reading()
 
+    def _messages_in(self, frame: Message) -> Iterable[Message]:
+        return (frame,)
+
+    def _hear(self, message: Message) -> None:
+        self._heard.put_nowait(message)
+
     async def _read(self) -> None:
         try:
-            async for message in self.connection:
-                if isinstance(message, str) and message.startswith(_REPLY):
-                    answer = json.loads(message)
-                    self._replies.pop(answer["reply"]).set_result(answer)
-                else:
-                    self._heard.put_nowait(message)
+            async for frame in self.connection:
+                for message in self._messages_in(frame):
+                    if isinstance(message, str) and message.startswith(_REPLY):
+                        answer = json.loads(message)
+                        self._replies.pop(answer["reply"]).set_result(answer)
+                    else:
+                        self._hear(message)
         except ConnectionClosed:
             pass
         for reply in self._replies.values():

@@ -6,73 +6,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from itertools import count
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.integration.clients import Client, Refused, heard
+from tests.integration.clients import heard
 from tests.integration.servers import Start, starter, uvicorn
+from tests.integration.speakers import speaking
 from tests.integration.workers import Connect, Workers
-
-
-class Speaker:
-    """A client that says numbers to the others in the room, one after the other."""
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self._name = name
-        self._task = asyncio.create_task(self._talk())
-        self._is_over = False
-        self.said: dict[str, tuple[float, float]] = {}
-        """What was accepted, and when it was said and answered."""
-        self.refused: list[str] = []
-
-    async def _talk(self) -> None:
-        for number in count():
-            text, begun = f"{self._name} {number}", time.time()
-            try:
-                await self._client.socket.to("tea").send_text(text)
-            except Refused:
-                self.refused.append(text)
-            else:
-                self.said[text] = begun, time.time()
-            if self._is_over:
-                return
-
-    async def goes_on(self) -> None:
-        """Wait until twenty more have been accepted."""
-        enough = len(self.said) + 20
-        await eventually(lambda: len(self.said) >= enough)
-
-    async def stop(self) -> None:
-        """Say one more, and no more."""
-        self._is_over = True
-        await self._task
-
-    def cancel(self) -> None:
-        """Say no more, whatever is on its way."""
-        self._task.cancel()
-
-
-@asynccontextmanager
-async def speaking(*clients: Client) -> AsyncIterator[list[Speaker]]:
-    """Have all of them talk, each with a name of its number."""
-    speakers = [Speaker(client, f"speaker-{number}") for number, client in enumerate(clients)]
-    try:
-        for speaker in speakers:
-            await speaker.goes_on()
-        yield speakers
-        for speaker in speakers:
-            await speaker.goes_on()
-            await speaker.stop()
-    finally:
-        for speaker in speakers:
-            speaker.cancel()
 
 
 async def kill_connections(server: RedisServer) -> None:
@@ -120,7 +64,7 @@ async def test_real_workers_come_back_after(
     ann, bob = [await workers.connect(connect, worker) for worker in (0, 1)]
     for client in (ann, bob):
         await client.socket.join("tea")
-    async with speaking(ann, bob) as (of_ann, of_bob):
+    async with speaking(ann.socket.to("tea"), bob.socket.to("tea")) as (of_ann, of_bob):
         await fault(shaken_redis)
         for worker, before in enumerate(gaps_before):
             await eventually(partial(is_whole, workers, worker, before + is_noticed))
@@ -157,7 +101,7 @@ async def test_the_clients_of_a_killed_worker_come_back_and_it_leaves_nothing_in
     ann, cid, bob = [await workers.connect(connect, worker) for worker in (0, 0, 1)]
     for client in (ann, bob, cid):
         await client.socket.join("tea")
-    async with speaking(ann) as (of_ann,):
+    async with speaking(ann.socket.to("tea")) as (of_ann,):
         os.kill(bob.worker, signal.SIGKILL)
         await bob.closed()
         with pytest.raises(ConnectionClosed):
