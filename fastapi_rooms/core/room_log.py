@@ -125,6 +125,10 @@ class RoomLog(Generic[T]):
         """All that the carrier keeps has to be read: it may have forgotten what is known here."""
         self.needs_read = self._reads_all = True
 
+    def is_all_being_read(self) -> bool:
+        """Whether all that the carrier keeps is being read, and not what follows a position."""
+        return self._is_reading and self._is_all_read
+
     def begin_read(self) -> Position | None:
         """The carrier is about to be read, since this position; `None` is for all that it has."""
         self._is_reading, self.needs_read = True, False

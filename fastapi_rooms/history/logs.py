@@ -180,7 +180,7 @@ class RoomLogs:
         entry.holds += 1
         self._watch()
         try:
-            if self._loop.time() > entry.fresh_until:
+            if self._loop.time() > entry.fresh_until and not entry.log.is_all_being_read():
                 entry.log.refresh()
             await self._catch_up(entry)
             own = entry.log.position

@@ -211,27 +211,6 @@ async def test_a_script_cache_that_is_lost_changes_neither_order_nor_count(
     assert not gaps
 
 
-async def test_a_thousand_who_join_cost_redis_few_reads(own_redis: RedisServer) -> None:
-    gaps: list[Gap] = []
-    rooms = _worker(own_redis, gaps)
-    async with rooms:
-        for number in range(50):
-            await rooms.to(ROOM).send_text(f"{number}")
-        before = _reads(own_redis)
-        members = [Member(rooms) for _ in range(200)]
-        for member in members:
-            await member.open()
-        joined = await asyncio.gather(*(member.socket.join(ROOM, recent=20) for member in members))
-        assert {result.replayed for result in joined} == {20}
-        assert _reads(own_redis) - before <= 4, "two, in two parts each"
-        for member in members:
-            await member.close()
-
-
-def _reads(server: RedisServer) -> int:
-    return server.calls("xrange") + server.calls("xrevrange")
-
-
 async def test_a_worker_that_cannot_keep_up_reads_what_it_had_no_room_for(
     own_redis: RedisServer,
 ) -> None:

@@ -118,9 +118,15 @@ class RoomLogMachine(RuleBasedStateMachine):
         else:
             self.finish(read)
 
+    @rule()
+    def refresh(self) -> None:
+        self.log.refresh()
+
     def read_now(self) -> Stretch[int]:
-        self.log.begin_read()
-        return self.kept()
+        since, kept = self.log.begin_read(), self.kept()
+        if since is None:
+            return kept
+        return Stretch(kept.top, [m for m in kept.messages if m.offset >= since.offset])
 
     def finish(self, read: Stretch[int]) -> None:
         if not self.log.finish_read(read):
@@ -182,3 +188,46 @@ def test_a_position_before_the_first_message_is_followed_by_all_if_they_are_kept
     top, start = Position("0" * 16, 2, 12), Position("0" * 16, 0, 0)
     assert after(Stretch(top, messages), start) == messages
     assert after(Stretch(top, messages[1:]), start) is None
+
+
+def _log() -> tuple[RoomLog[str], Stretch[str]]:
+    """A log that has read all that is kept, and that."""
+    log, kept = RoomLog[str](SIZE), [Kept(1, 11, "a"), Kept(2, 12, "b")]
+    log.begin_read()
+    stretch = Stretch(Position("0" * 16, 2, 12), kept)
+    assert log.finish_read(stretch)
+    return log, stretch
+
+
+def test_it_is_known_whether_all_is_being_read() -> None:
+    log, kept = _log()
+    assert not log.is_all_being_read()
+    log.needs_read = True
+    log.begin_read()
+    assert not log.is_all_being_read(), "a part is"
+    log.fail_read()
+    log.refresh()
+    log.begin_read()
+    assert log.is_all_being_read()
+    log.finish_read(kept)
+    assert not log.is_all_being_read()
+
+
+def test_who_wants_all_to_be_read_while_a_part_is_makes_it_read_again() -> None:
+    log, kept = _log()
+    log.needs_read = True
+    assert log.begin_read() == kept.top
+    log.refresh()
+    log.finish_read(Stretch(kept.top, kept.messages[1:]))
+    assert [message.item for message in log.recent(SIZE)] == ["a", "b"]
+    assert log.needs_read
+    assert log.begin_read() is None
+
+
+def test_a_read_of_all_that_failed_is_tried_again_as_one() -> None:
+    log, _ = _log()
+    log.refresh()
+    log.begin_read()
+    log.fail_read()
+    assert log.needs_read
+    assert log.begin_read() is None
