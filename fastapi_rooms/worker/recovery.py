@@ -190,11 +190,25 @@ class Recovery:
 
     def lost(self, room: Room) -> None:
         """Messages to a room are lost for good."""
+        if not self.is_heard(room):
+            return  # nobody here has missed anything; who comes is told about their own position
         self._runtime.running.unhealed += 1
+        self._tell_lost(room)
         tell = self._tell()
         if tell is not None:
             now = time.time()
             tell(Gap(now, now, (room,)))
+
+    def _tell_lost(self, room: Room) -> None:
+        """Tell the members that speak the framing, between what came before and what follows."""
+        told = self.framed.among(self._members.rooms.get(room, ())) if self.framed else ()
+        if told and (position := self.logs.position(room)) is not None:
+            fanout, target = self._runtime.running.fanout, Target(told)
+            for said in (
+                client_framing.joined(room, recovered=False),
+                client_framing.position(room, str(position)),
+            ):
+                fanout.send(self._members, target, said, volatile=False)
 
     # Joins.
 
