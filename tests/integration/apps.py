@@ -44,6 +44,7 @@ if "CLOSE_TIMEOUT" in os.environ:
     connection.CLOSE_TIMEOUT = float(os.environ["CLOSE_TIMEOUT"])
 outbox = OutboxPolicy(max_bytes=int(os.environ.get("OUTBOX_BYTES", str(64 * 1024 * 1024))))
 logs.COMPARE = float(os.environ.get("COMPARE", logs.COMPARE))
+logs.TRUSTED = float(os.environ.get("TRUSTED", logs.TRUSTED))
 rooms = RoomManager(
     os.environ.get("ROOMS_URL", "memory://"),
     outbox=outbox,

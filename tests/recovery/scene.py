@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from fastapi_rooms.testing import RedisProxy, RedisServer, eventually
 from tests.framed_client import Framing
@@ -26,7 +26,7 @@ SHORT = 10
 """How many messages the rooms `short-*` keep."""
 
 HISTORY = {
-    "*": {"size": 5_000, "ttl": 600},
+    "*": {"size": 20_000, "ttl": 600},
     "short-*": {"size": SHORT, "ttl": 600},
     "brief-*": {"size": 100, "ttl": 1},
 }
@@ -82,7 +82,7 @@ class Wire:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._run(self._proxy.__aenter__())
         return self
@@ -248,7 +248,7 @@ class Failover:
 
 def append_only_file(redis: RedisServer) -> Path:
     """What a Redis writes every command to."""
-    folder = redis.admin.config_get("dir")["dir"]
+    folder = redis.command("CONFIG", "GET", "dir")[1].decode()
     (file,) = Path(folder, "appendonlydir").glob("*.incr.aof")
     return file
 

@@ -101,7 +101,8 @@ async def test_after_the_history_s_ttl_who_missed_nothing_is_recovered_who_misse
     redis: RedisServer, person: NewPerson, voices: list[Client]
 ) -> None:
     room = "brief-ttl"
-    behind, abreast = person(room), person(room)
+    behind, abreast, bystander = person(room), person(room), person(room)
+    await bystander.comes(0)  # so that one worker has heard it all
     for somebody in (behind, abreast):
         await somebody.comes(0)
         await say(voices[1], room, f"{somebody is abreast}")
