@@ -240,14 +240,14 @@ async def drain(rooms: Rooms) -> None:
 async def listen(
     room: str, rooms: Rooms, last_event_id: Annotated[str | None, Header()] = None
 ) -> StreamingResponse:
-    """A room as server-sent events; the comment at the start says that it is being heard.
+    """A room as server-sent events; the first of them says that it is being heard.
 
     In a room that remembers, each has an id by which to go on behind it.
     """
 
     async def events() -> AsyncIterator[str]:
         async with rooms.listen(room, since=last_event_id) as messages:
-            yield "retry: 50\n: listening\n\n"
+            yield "retry: 50\nevent: listening\ndata:\n\n"
             if messages.recovered is False:
                 yield "event: reload\ndata:\n\n"
             async for message in messages:

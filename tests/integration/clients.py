@@ -227,7 +227,7 @@ async def server_sent_events(server: Server, room: str) -> AsyncIterator[AsyncIt
 
     async with _response(server, f"/listen/{quote(room, safe='')}") as lines:
         async for line in lines:
-            if line.startswith(": listening"):
+            if line.startswith("event: listening"):
                 break
         yield data(lines)
 

@@ -212,7 +212,7 @@ async def replicated(redis: RedisServer, wire: Wire) -> AsyncIterator[Failover]:
             yield failover
         finally:
             if not redis.is_running:
-                await asyncio.to_thread(redis.start)
+                await start(redis)
             wire.lead_to(redis)
 
 
@@ -253,9 +253,15 @@ def append_only_file(redis: RedisServer) -> Path:
     return file
 
 
+async def start(redis: RedisServer) -> None:
+    """Start a Redis, and wait until it has read its files."""
+    await asyncio.to_thread(redis.start)
+    await eventually(lambda: not redis.admin.info("persistence")["loading"], 30)
+
+
 async def restart_empty(redis: RedisServer) -> None:
     """Restart a Redis that has lost its files."""
     folder = append_only_file(redis).parent
     redis.kill()
     shutil.rmtree(folder)
-    await asyncio.to_thread(redis.start)
+    await start(redis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -20,6 +19,7 @@ from tests.recovery.scene import (
     gaps_in,
     replicated,
     restart_empty,
+    start,
 )
 
 
@@ -261,7 +261,7 @@ async def test_an_append_only_file_that_lost_its_last_second_tells_every_member_
     redis.kill()
     assert file.stat().st_size > synced
     os.truncate(file, synced)
-    await asyncio.to_thread(redis.start)
+    await start(redis)
     await say(voices[2], room, "new 1", "new 2", "new 3")
     await told(workers, room)
     await assert_nothing_later_is_missed(people, voices, room)

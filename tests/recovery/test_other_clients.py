@@ -94,21 +94,21 @@ async def test_event_source_resumes_by_its_id(workers: Workers, voices: list[Cli
             """room => {
                 window.heard = [];
                 const source = new EventSource(`/listen/${room}`);
-                source.onopen = () => heard.push("open");
+                source.addEventListener("listening", () => heard.push("listening"));
                 source.onmessage = event => heard.push(event.data);
                 source.addEventListener("reload", () => heard.push("reload"));
             }""",
             room,
         )
-        await heard(page, ["open"])
+        await heard(page, ["listening"])
         await voices[0].rooms.to(room).send_text("seen")
-        await heard(page, ["open", "seen"])
+        await heard(page, ["listening", "seen"])
         wire.refuse()
         for text in ("missed 1", "missed 2"):
             await voices[2].rooms.to(room).send_text(text)
         wire.lead_to("127.0.0.1", second.port)
         await wire.accept()
-        missed = ["open", "seen", "open", "missed 1", "missed 2"]
+        missed = ["listening", "seen", "listening", "missed 1", "missed 2"]
         await heard(page, missed)
         await voices[0].rooms.to(room).send_text("new")
         await heard(page, [*missed, "new"])
