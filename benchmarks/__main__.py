@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from benchmarks import cluster, deliveries, jitter, memory, mute, storm
+from benchmarks import cluster, deliveries, history, jitter, memory, mute, storm
 from benchmarks.bar import verdicts
 from benchmarks.catalogue import SERVERS_BY_NAME
 from benchmarks.effort import QUICK, THOROUGH, Effort
 from benchmarks.figures import Results
-from benchmarks.report import redraw, write
+from benchmarks.report import add, redraw, write
 from benchmarks.scenarios import SCENARIOS, Entry, Kind, Scenario
 from benchmarks.tables import as_text
 
@@ -26,6 +26,7 @@ MEASURES: dict[Kind, Measure] = {
     "mute": mute.measure,
     "cluster": cluster.measure,
     "jitter": jitter.measure,
+    "history": history.measure,
 }
 
 
@@ -54,7 +55,9 @@ def main() -> None:
         print(f"({time.monotonic() - started:.0f} s)\n", flush=True)
     for verdict in verdicts(results):
         print(verdict)
-    if not (scenarios or servers or arguments.quick or arguments.no_speed):
+    if arguments.add:
+        add(results)
+    elif not (scenarios or servers or arguments.quick or arguments.no_speed):
         write(results)
 
 
@@ -67,6 +70,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="so many rounds of what is measured in rounds")
     parser.add_argument("--lives", type=int, default=1, help="with so many starts of each server")
     parser.add_argument("--no-speed", action="store_true", help="cost only")
+    parser.add_argument(
+        "--add", action="store_true", help="write down what the last results do not have yet"
+    )
     parser.add_argument("--redraw", action="store_true", help="the docs, from the last results")
     return parser.parse_args()
 

@@ -139,6 +139,7 @@ _ASYNCIO = ("--loop", "asyncio")
 _ASGI = ("--variant", "asgi")
 _GLOBAL = ("--variant", "global")
 _HISTORY = ("--variant", "history")
+_BESIDE = ("--variant", "beside")
 
 _ALL = (
     Server("floor", "bare C, epoll", _floor, group="reference"),
@@ -157,6 +158,7 @@ _ALL = (
     _fastapi("ours-redis-asgi", "fastapi_rooms + Redis, not direct", "ours", *_ASGI),
     _fastapi("ours-memory-history", "fastapi_rooms, with a history", "ours", *_HISTORY),
     _fastapi("ours-redis-history", "fastapi_rooms + Redis, with a history", "ours", *_HISTORY),
+    _fastapi("ours-redis-beside", "fastapi_rooms + Redis, other rooms have one", "ours", *_BESIDE),
     _broadcaster("broadcaster-memory", "broadcaster"),
     _broadcaster("broadcaster-redis", "broadcaster + Redis"),
     _litestar("litestar-memory", "Litestar channels"),

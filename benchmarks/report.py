@@ -50,6 +50,19 @@ def write(results: AllResults) -> None:
     redraw()
 
 
+def add(results: AllResults) -> None:
+    """Write down of a part of a run what the last run has not measured, and when that was."""
+    report, found = json.loads(LATEST.read_text()), as_json(results)
+    new = []
+    for scenario, entries in found["scenarios"].items():
+        known = report["scenarios"].setdefault(scenario, {})
+        new += [f"{scenario}: {name}" for name in entries if name not in known]
+        report["scenarios"][scenario] = entries | known
+    report.setdefault("added", {}).setdefault(found["date"], []).extend(new)
+    LATEST.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    redraw()
+
+
 def redraw() -> None:
     """Make the page and the plot from the results that were written last."""
     report = json.loads(LATEST.read_text())
@@ -81,9 +94,12 @@ def _measured_on(report: Mapping[str, Any]) -> str:
     programs = ", ".join(
         f"{name} {here[name]}" for name in ("python", "node", "redis-server", "gcc")
     )
+    added = "".join(
+        f" Added on {date}: {', '.join(names)}." for date, names in report.get("added", {}).items()
+    )
     return (
         f"Measured on {report['date']}: {here['processor']}, {here['cores']} cores, "
-        f"{here['system']}, {programs}. {packages}."
+        f"{here['system']}, {programs}. {packages}.{added}"
     )
 
 

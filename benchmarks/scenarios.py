@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
 
-Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter"]
+Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter", "history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Entry:
 
 
 _OURS = ("ours-memory", "ours-memory-asyncio", "ours-redis", "ours-redis-asyncio")
+_HISTORY = ("ours-redis-history", "ours-redis-beside")
 _PYTHON = (
     "broadcaster-memory",
     "broadcaster-redis",
@@ -101,6 +102,7 @@ _ALL = (
         "One room of 1000",
         (
             *_OURS,
+            *_HISTORY,
             "ours-memory-asgi",
             "ours-memory-deflate",
             "tutorial-asyncio",
@@ -140,7 +142,7 @@ _ALL = (
     Scenario(
         "burst-16",
         "16 messages at once to a room of 1000",
-        (*_OURS, *_PEERS),
+        (*_OURS, *_HISTORY[:1], *_PEERS),
         window=16,
         depth=2,
         stopped=True,
@@ -148,7 +150,7 @@ _ALL = (
     Scenario(
         "rooms-2",
         "500 rooms of 2, 250 messages under way",
-        (*_OURS, "ours-memory-asgi", *_PEERS, *_DJANGO),
+        (*_OURS, *_HISTORY, "ours-memory-asgi", *_PEERS, *_DJANGO),
         rooms=500,
         room_size=2,
         window=250,
@@ -225,6 +227,15 @@ _ALL = (
         kind="jitter",
         room_size=300,
         workers=4,
+        references=(),
+    ),
+    Scenario(
+        "history",
+        "What Redis and the worker keep of 500 rooms of 2",
+        ("ours-redis", "ours-redis-history"),
+        kind="history",
+        rooms=500,
+        room_size=2,
         references=(),
     ),
 )

@@ -58,6 +58,12 @@ class Stage:
         )
 
     @property
+    def redis(self) -> Running:
+        """Its Redis."""
+        assert self._redis is not None, "it has none"
+        return self._redis
+
+    @property
     def load(self) -> Load:
         assert self._load is not None, "not up yet"
         return self._load

@@ -51,6 +51,12 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "CPU ms per fetch": "fetch cost",
         "ms ": "fetch ms",
     },
+    "history": {
+        "Redis' CPU µs per message, 1 under way": "redis cost, 1",
+        "16 under way": "redis cost, 16",
+        "bytes in Redis per kept message": "bytes in redis",
+        "bytes in the worker": "bytes in worker",
+    },
 }
 
 

@@ -1,7 +1,7 @@
 """fastapi_rooms.
 
 Variants: `asgi`, without the direct transport; `global`, without `Depends`; `history`, in rooms
-that remember what is said.
+that remember what is said; `beside`, where other rooms do.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from fastapi import Depends, FastAPI, WebSocket
 from benchmarks.servers.options import read_options, serve
 from fastapi_rooms import RoomManager
 
+PATTERNS = {"history": "*", "beside": "kept-*"}
+
 options = read_options()
 rooms = RoomManager(options.redis or "memory://", direct_writes=options.variant != "asgi")
-if options.variant == "history":
-    rooms.history("*")
+if options.variant in PATTERNS:
+    rooms.history(PATTERNS[options.variant])
 app = FastAPI(lifespan=rooms.lifespan)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
