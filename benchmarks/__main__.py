@@ -71,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lives", type=int, default=1, help="with so many starts of each server")
     parser.add_argument("--no-speed", action="store_true", help="cost only")
     parser.add_argument(
-        "--add", action="store_true", help="write down what the last results do not have yet"
+        "--add", action="store_true", help="write down scenarios that the last results do not have"
     )
     parser.add_argument("--redraw", action="store_true", help="the docs, from the last results")
     return parser.parse_args()

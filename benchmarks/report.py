@@ -51,14 +51,15 @@ def write(results: AllResults) -> None:
 
 
 def add(results: AllResults) -> None:
-    """Write down of a part of a run what the last run has not measured, and when that was."""
+    """Write down the scenarios of a part of a run that the last run did not have, and the day.
+
+    A new server in a scenario that it had is not added: its row would stand among others of
+    another hour, and only rows of the same seconds can be compared.
+    """
     report, found = json.loads(LATEST.read_text()), as_json(results)
-    new = []
-    for scenario, entries in found["scenarios"].items():
-        known = report["scenarios"].setdefault(scenario, {})
-        new += [f"{scenario}: {name}" for name in entries if name not in known]
-        report["scenarios"][scenario] = entries | known
-    report.setdefault("added", {}).setdefault(found["date"], []).extend(new)
+    new = {name: e for name, e in found["scenarios"].items() if name not in report["scenarios"]}
+    report["scenarios"] |= new
+    report["added"] = report.get("added", {}) | dict.fromkeys(new, found["date"])
     LATEST.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     redraw()
 
@@ -95,7 +96,8 @@ def _measured_on(report: Mapping[str, Any]) -> str:
         f"{name} {here[name]}" for name in ("python", "node", "redis-server", "gcc")
     )
     added = "".join(
-        f" Added on {date}: {', '.join(names)}." for date, names in report.get("added", {}).items()
+        f" “{SCENARIOS[name].title}” was added on {date}."
+        for name, date in report.get("added", {}).items()
     )
     return (
         f"Measured on {report['date']}: {here['processor']}, {here['cores']} cores, "
