@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -18,6 +16,12 @@ from websockets.exceptions import ConnectionClosed
 from fastapi_rooms.core.drain_schedule import CLOSES_PER_SECOND, IMMEDIATE_MAX
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.clients import Client, heard, http, server_sent_events, talk_until_given_up
+from tests.integration.endings import (
+    end_of,
+    end_without_rooms,
+    nothing_is_left_in,
+    six_members,
+)
 from tests.integration.servers import (
     DIRECT_WEBSOCKETS,
     WEBSOCKETS,
@@ -45,43 +49,6 @@ def redis() -> Iterator[RedisServer]:
     """A Redis that only the servers of this module are connected to."""
     with RedisServer() as server:
         yield server
-
-
-class End(NamedTuple):
-    """How a server ended."""
-
-    exit_code: int
-    close_codes: set[int | None]
-    complaints: list[str]
-
-
-async def end_of(server: Server, close_codes: list[int | None]) -> End:
-    """Wait for it. Numbers in complaints are ports and the like, and differ from run to run."""
-    exit_code = await asyncio.to_thread(server.wait)
-    complaints = sorted(re.sub(r"\d+", "N", line) for line in server.complaints)
-    return End(exit_code, {*close_codes}, complaints)
-
-
-async def nothing_is_left_in(redis: RedisServer) -> None:
-    await eventually(lambda: not redis.channels(), what="no subscription is left")
-    await eventually(lambda: not redis.connections(), what="no connection is left")
-    assert redis.admin.keys("*") == []
-
-
-async def six_members(connect: Connect, server: Server) -> list[Client]:
-    """Clients in one room, and each in one of its own."""
-    members = [await connect(server) for _ in range(6)]
-    for number, member in enumerate(members):
-        await member.socket.join("tea", f"tea-{number}")
-    return members
-
-
-async def end_without_rooms(server: Server, count: int, sig: signal.Signals) -> End:
-    """How a server ends whose application knows nothing of rooms."""
-    server.wait_for_workers(count)
-    clients = [await Client.connect(server) for _ in range(6)]
-    server.send(sig)
-    return await end_of(server, [await client.closed() for client in clients])
 
 
 @pytest.mark.parametrize(
