@@ -6,9 +6,12 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,3 +86,25 @@ def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
             shown += more
     os.close(controller)
     return Output(process.returncode, shown.decode().replace("\r\n", "\n"), err)
+
+
+@asynccontextmanager
+async def program(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command as a terminal does, and end it whatever happens in the block.
+
+    What Ctrl+C does to it is not what it does to us: a shell has what it runs in the background
+    ignore SIGINT, and Python leaves that as it is.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_rooms.cli", *arguments),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
