@@ -28,7 +28,7 @@ def said_in(room: str) -> str:
 
 def room_of(key: str) -> str:
     """The chat room that the library knows by this name."""
-    return key.removeprefix(PREFIX)
+    return key.partition(":")[2]
 
 
 def worker() -> str:

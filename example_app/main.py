@@ -5,7 +5,6 @@ Two workers, over Redis:   ROOMS_URL=redis://localhost:6379 uvicorn example_app.
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 from example_app import admin, people
 from example_app import protocol as page
 from example_app.hub import PREFIX, Rooms, key, rooms, said_in, worker
-from fastapi_rooms import AdapterUnavailable, RoomManager, Socket
+from fastapi_rooms import AdapterUnavailable, RoomManager, Socket, client
 
 STATIC = Path(__file__).parent / "static"
 MAX_ROOMS = 20  # per socket
@@ -39,6 +38,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Interchange", lifespan=lifespan)
 app.include_router(admin.router)
 app.mount("/static", StaticFiles(directory=STATIC))
+app.mount("/rooms", client.files)  # the page's connection
 
 
 @app.get("/", include_in_schema=False)
@@ -67,8 +67,8 @@ async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> 
                 socket.data["name"] = name  # what `fetch_sockets` sees, too
                 for each in inside:
                     await socket.to(each).send_json(people.here(socket, each))
-            case page.Join() if key(message.room) in inside or len(inside) < MAX_ROOMS:
-                await join(socket, message.room, message.since)
+            case page.Join(room=room) if key(room) in inside or len(inside) < MAX_ROOMS:
+                await join(socket, room)
             case page.Join():
                 await refuse(socket, f"{MAX_ROOMS} rooms are enough: leave one first", message)
             case _ if key(message.room) not in inside:
@@ -76,25 +76,22 @@ async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> 
             case page.Say(room=room, text=text, ref=ref):
                 said = dict(me, type="say", room=room, text=text, ref=ref, at=time.time())
                 await rooms.to(said_in(room)).send_json(said)
-            case page.Mark(room=room):
-                position = socket.position(said_in(room))
-                await socket.send_json({"type": "mark", "room": room, "position": position})
             case page.Typing(room=room):
                 await socket.to(key(room)).volatile.send_json(dict(me, type="typing", room=room))
             case page.Leave(room=room):
                 await socket.leave(key(room), said_in(room))
     except AdapterUnavailable:
+        if isinstance(message, page.Join):
+            raise  # closes the connection with 1013: the page's client comes back, and asks again
         await refuse(socket, "The other workers cannot be reached just now", message)
 
 
-async def join(socket: Socket, room: str, since: str | None) -> None:
-    """What was missed, or the last that was said, comes first, and "joined" behind it."""
-    said = said_in(room)
-    await socket.leave(said)  # a page that asks again is told again
-    joined = await socket.join(said, since=since, recent=RECENT)
+async def join(socket: Socket, room: str) -> None:
+    """Who comes back gets what was said meanwhile, a newcomer the last; "joined" comes behind it."""
+    if said_in(room) not in socket.rooms:
+        await socket.join(said_in(room), recent=RECENT)
     await socket.join(key(room))  # people.py tells the room, and the page who is there
-    place = {"recovered": joined.recovered, "position": joined.positions.get(said)}
-    await socket.send_json({"type": "joined", "room": room, **place})
+    await socket.send_json({"type": "joined", "room": room})
 
 
 async def refuse(socket: Socket, why: str, message: page.Incoming | None = None) -> None:
@@ -107,9 +104,8 @@ async def refuse(socket: Socket, why: str, message: page.Incoming | None = None)
 async def announce(room: page.RoomName, text: Announced, rooms: Rooms) -> dict[str, Any]:
     """An HTTP route speaks to a room with the same manager."""
     news = {"room": room, "text": text, "at": time.time(), "worker": worker()}
-    announced = dict(news, type="announcement", ref=secrets.token_hex(8))
     try:
-        await rooms.to(said_in(room)).send_json(announced)
+        await rooms.to(said_in(room)).send_json(dict(news, type="announcement"))
     except AdapterUnavailable as problem:
         told = "Nobody knows whether anybody was told" if problem.uncertain else "Nobody was told"
         raise HTTPException(503, told) from problem

@@ -20,7 +20,7 @@ from fastapi_rooms import (
     Socket,
 )
 
-HEARTBEAT = 5.0  # seconds; a page that has heard nothing for four of them connects anew
+CHECK_EVERY = 5.0  # seconds, for workers that have come or gone
 CALL_ROLL = "call-roll"
 NAME = "name"
 
@@ -86,13 +86,16 @@ async def call_roll_here() -> None:
 async def after_gap(gap: Gap) -> None:
     """This worker may have missed who came and went elsewhere, and the others who did here.
 
-    What was said meanwhile it has read, unless rooms for that are in the gap: then it is lost.
+    What was said meanwhile it reads by itself. Where it cannot, it is lost: a gap with that room.
     """
     lost = any(name.startswith(SAID) for name in gap.rooms)
-    await rooms.local.to(*gap.rooms).send_json({"type": "gap", "lost": lost})
-    with suppress(AdapterUnavailable):
-        await rooms.server_side_emit(CALL_ROLL)
-    await call_roll_here()
+    for name in gap.rooms:
+        told = {"type": "gap", "room": room_of(name), "lost": lost}
+        await rooms.local.to(name).send_json(told)
+    if not lost:
+        with suppress(AdapterUnavailable):
+            await rooms.server_side_emit(CALL_ROLL)
+        await call_roll_here()
 
 
 @rooms.on_server_side(CALL_ROLL)
@@ -127,4 +130,4 @@ async def watch_workers() -> None:
             workers = await names_of_workers()
             await call_roll_here()
         await rooms.local.volatile.send_json({"type": "workers", "workers": workers})
-        await asyncio.sleep(HEARTBEAT)
+        await asyncio.sleep(CHECK_EVERY)

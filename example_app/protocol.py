@@ -15,7 +15,6 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 RoomName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=32)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=60)]
-Position = Annotated[str, StringConstraints(max_length=100)]
 
 
 class Rename(BaseModel):
@@ -24,13 +23,7 @@ class Rename(BaseModel):
 
 
 class Join(BaseModel):
-    type: Literal["join"]  # let me in, and tell me who is there
-    room: RoomName
-    since: Position | None = None  # and what was said since; without it, the last that was said
-
-
-class Mark(BaseModel):
-    type: Literal["mark"]  # where in what is said am I?
+    type: Literal["join"]  # let me in, and tell me who is there, and what was said
     room: RoomName
 
 
@@ -51,7 +44,7 @@ class Leave(BaseModel):
     room: RoomName
 
 
-Incoming = Rename | Join | Mark | Say | Typing | Leave
+Incoming = Rename | Join | Say | Typing | Leave
 incoming: TypeAdapter[Incoming] = TypeAdapter(Annotated[Incoming, Field(discriminator="type")])
 
 

@@ -1,8 +1,8 @@
 // The page's own logic: what the endpoint says goes into rooms.js and onto the page, what the person does goes out.
 
+import { connect } from "../rooms/client.js";
 import { Admin } from "./admin.js";
-import { Connection } from "./connection.js";
-import { names, theme, visited } from "./memory.js";
+import { before, forReload, names, theme, visited } from "./memory.js";
 import { Room, Workers } from "./rooms.js";
 import { $, RoomList, Thread, bullet, element } from "./view.js";
 
@@ -11,21 +11,18 @@ const TOPICS = new Map([
   ["music", "What are you listening to?"],
   ["tea", "The kettle is always on"],
 ]);
+const GONE = "Older messages are gone";
 const LONGEST_NAME = 32;
 const TYPING_EVERY = 2_000;
 const CONFIRMED_WITHIN = 10_000;
-const JOIN_AGAIN = 5_000;
 const LEFT_FOR_GOOD = 4_000; // a reload or a new worker is not worth a "left" and a "came in"
 
 const me = { sid: "", name: "", worker: "" };
+const kept = new Map(before().map((room) => [room.name, room]));
 const rooms = new Map([...TOPICS.keys()].map((name) => [name, makeRoom(name)]));
 const workers = new Workers();
-const connection = new Connection(() => {
-  const url = new URL("ws", location.href.split("#")[0]);
-  url.protocol = url.protocol.replace("http", "ws");
-  url.searchParams.set("name", me.name);
-  return url;
-});
+let client = null; // as soon as there is a name
+let connection = { state: "idle" }; // what the client last said of it
 const admin = new Admin();
 const thread = new Thread(workers, { resend, discard });
 const roomList = new RoomList(open, leave);
@@ -34,7 +31,7 @@ let current = null;
 // ── rooms ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function makeRoom(name) {
-  return Object.assign(new Room(name), { visited: false });
+  return Object.assign(new Room(name, kept.get(name)), { visited: false });
 }
 
 function tidy(name) {
@@ -54,7 +51,7 @@ function visit(name) {
 }
 
 function join(room) {
-  if (room.visited) connection.send({ type: "join", room: room.name, since: room.position });
+  if (room.visited) tell({ type: "join", room: room.name });
 }
 
 function open(name) {
@@ -82,11 +79,10 @@ function focusComposer() {
 }
 
 function leave(name) {
-  const room = rooms.get(name);
-  connection.send({ type: "leave", room: name });
-  Object.assign(room, { visited: false, joined: false, unread: 0 });
-  room.forgetPeople();
-  if (!TOPICS.has(name)) rooms.delete(name);
+  tell({ type: "leave", room: name });
+  kept.delete(name);
+  if (TOPICS.has(name)) rooms.set(name, makeRoom(name));
+  else rooms.delete(name);
   visited.keep([...rooms.values()].filter((each) => each.visited).map((each) => each.name));
   drawNow();
 }
@@ -108,16 +104,8 @@ const incoming = {
   },
 
   /** What was missed, or the last that was said, has come before it. */
-  joined({ room, recovered, position }) {
-    if (!room) return;
-    if (recovered === false) event(room, "You were away for long: something that was said may be missing here");
-    room.joined = true;
-    room.mark(position);
-  },
-
-  /** Everything before this position has come: it is where to go on after a lost connection. */
-  mark({ room, position }) {
-    room?.mark(position);
+  joined({ room }) {
+    if (room?.enters()) event(room, GONE);
   },
 
   /** Somebody is in the room: just come, or by a new name. */
@@ -152,40 +140,37 @@ const incoming = {
     for (const name of room.names) if (!before.has(name)) came(room, name);
   },
 
-  say({ room, sid, name, worker, text, at, ref }) {
-    if (!room) return;
+  say({ room, sid, name, worker, text, at, ref, position }) {
+    if (!room || isKnown(room, position)) return;
     room.stoppedTyping(sid);
     const unsent = room.unsent.find((entry) => entry.ref === ref); // also by the sid of an earlier connection
     if (unsent) {
       room.unsent.splice(room.unsent.indexOf(unsent), 1);
-      room.add(Object.assign(unsent, { state: "sent", worker, at }));
+      room.add(Object.assign(unsent, { state: "sent", worker, at, position }));
       if (room === current) thread.settle(unsent);
       return;
     }
-    news(room, { kind: "say", state: "sent", own: sid === me.sid, sid, name, worker, text, at, ref });
+    news(room, { kind: "say", state: "sent", own: sid === me.sid, sid, name, worker, text, at, ref, position });
   },
 
   /** Of our own route, or of any program: then there may be no more than a text, which is for whoever reads it. */
-  announcement({ room, to, worker, text, at, ref }) {
+  announcement({ room, to, worker, text, at, position }) {
     if (to === undefined) room = current;
-    if (room) news(room, { kind: "announcement", worker, text: String(text), at: Number.isFinite(at) ? at : Date.now() / 1000, ref });
+    if (!room || isKnown(room, position)) return;
+    news(room, { kind: "announcement", worker, text: String(text), at: Number.isFinite(at) ? at : Date.now() / 1000, position });
   },
 
   typing({ room, sid, name }) {
     room?.typed(sid, name);
   },
 
-  /** The heartbeat. */
   workers({ workers: alive }) {
     workers.areNow(alive);
-    for (const room of rooms.values()) if (room.joined && room.unmarked) connection.send({ type: "mark", room: room.name });
   },
 
-  gap({ lost }) {
-    const missing = lost ? "messages are missing here" : "it has read what was said meanwhile";
-    for (const room of rooms.values()) {
-      if (room.visited) event(room, `Your worker lost touch with the others for a moment: ${missing}`);
-    }
+  gap({ room, lost }) {
+    const meanwhile = lost ? "something that was said may be missing here" : "it reads what was said meanwhile";
+    if (room) event(room, `Your worker lost touch with the others for a moment: ${meanwhile}`);
   },
 
   error({ message, about, room }) {
@@ -195,32 +180,57 @@ const incoming = {
     } else if ((room ?? current)?.entries.at(-1)?.text !== message) {
       event(room ?? current, message);
     }
-    if (about?.type === "join") setTimeout(() => room?.joined || join(room), JOIN_AGAIN);
   },
 };
 
-connection.addEventListener("message", ({ detail }) => {
-  if (detail.worker) workers.heard(detail.worker);
-  const room = rooms.get(detail.room ?? detail.about?.room);
-  incoming[detail.type]?.({ ...detail, to: detail.room, room: room?.visited ? room : undefined });
+function heard({ data, lastEventId }) {
+  const message = decoded(data);
+  if (message.worker) workers.heard(message.worker);
+  const room = rooms.get(message.room ?? message.about?.room);
+  incoming[message.type]?.({ ...message, to: message.room, room: room?.visited ? room : undefined, position: lastEventId });
   draw();
-});
+}
 
-connection.addEventListener("state", () => {
-  if (connection.state !== "online") {
+/** A program's message need not be in our words, nor in JSON: then it is the text of an announcement. */
+function decoded(data) {
+  if (typeof data !== "string") return { type: "bytes" };
+  try {
+    const message = JSON.parse(data);
+    if (typeof message?.type === "string") return message;
+  } catch {
+    // Plain text, then.
+  }
+  return { type: "announcement", text: data };
+}
+
+/** By room, whether all that was said since we were here follows. Else the last that was said does, as to a newcomer. */
+function recovered({ detail }) {
+  for (const [name, isAll] of Object.entries(detail)) rooms.get(name.replace(/^said:/, ""))?.returns(isAll);
+}
+
+function became({ detail }) {
+  connection = { ...detail, retryAt: Date.now() + detail.delay };
+  if (connection.state !== "open") {
     me.worker = "";
     for (const room of rooms.values()) {
-      room.joined = false;
+      room.leaves();
       for (const entry of room.unsent) unconfirmed(room, entry);
     }
   }
   draw();
-});
+}
+
+/** Whether a message that comes is here already. Where older ones are gone, that is said before it. */
+function isKnown(room, position) {
+  if (!position) return false; // of a program that spoke to a room without a history
+  const { isKnown, lacks } = room.meets(position);
+  if (lacks) event(room, GONE);
+  return isKnown;
+}
 
 /** Something to read. It is unread when nobody can have seen it. */
 function news(room, entry) {
-  if (room.has(entry.ref)) return; // replayed
-  const isOld = !room.position; // said before we came here for the first time
+  const isOld = !room.joined && !room.isReturning; // said before we came here for the first time
   room.add(entry);
   if (!isOld && (room !== current || document.hidden)) {
     room.unread += 1;
@@ -274,11 +284,15 @@ function say(room, text) {
     at: Date.now() / 1000,
     ref: crypto.getRandomValues(new Uint32Array(2)).join("-"),
   };
-  if (!connection.send({ type: "say", room: room.name, text, ref: entry.ref })) return false;
   room.unsent.push(entry);
   if (room === current) thread.add(entry, { unsent: true });
+  client.send({ type: "say", room: room.name, text, ref: entry.ref }).catch(() => unconfirmed(room, entry));
   setTimeout(() => room.unsent.includes(entry) && unconfirmed(room, entry), CONFIRMED_WITHIN);
-  return true;
+}
+
+/** What is not worth telling later is lost without a connection. */
+function tell(message) {
+  client?.send(message).catch(() => {});
 }
 
 function unconfirmed(room, entry) {
@@ -299,7 +313,7 @@ function discard(entry) {
 }
 
 function canSend() {
-  return connection.state === "online" && Boolean(current?.joined);
+  return connection.state === "open" && Boolean(current?.joined);
 }
 
 const composer = $("composer");
@@ -308,7 +322,8 @@ let typedAt = 0;
 $("composer-form").addEventListener("submit", (submitted) => {
   submitted.preventDefault();
   const text = composer.value.trim();
-  if (!text || !canSend() || !say(current, text)) return;
+  if (!text || !canSend()) return;
+  say(current, text);
   composer.value = "";
   typedAt = 0;
   composer.focus();
@@ -324,7 +339,7 @@ composer.addEventListener("keydown", (pressed) => {
 composer.addEventListener("input", () => {
   if (canSend() && composer.value.trim() && Date.now() - typedAt > TYPING_EVERY) {
     typedAt = Date.now();
-    connection.send({ type: "typing", room: current.name });
+    tell({ type: "typing", room: current.name });
   }
   draw();
 });
@@ -344,13 +359,13 @@ document.addEventListener("visibilitychange", () => {
 });
 
 $("come-back").onclick = () => {
-  connection.open();
+  client.reconnect();
   composer.focus();
 };
-$("retry").onclick = () => connection.open();
+$("retry").onclick = () => client.reconnect();
 $("reconnect").onclick = () => {
   closePanels();
-  connection.reconnect();
+  client.reconnect();
 };
 
 // ── the name ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -373,7 +388,7 @@ $("name-form").addEventListener("submit", (submitted) => {
   me.name = name;
   names.keep(name);
   if (first) begin();
-  else connection.send({ type: "rename", name });
+  else tell({ type: "rename", name });
   draw();
 });
 
@@ -382,7 +397,11 @@ $("rename").onclick = askName;
 
 function begin() {
   for (const name of visited.all()) visit(name);
-  connection.open();
+  client = connect(() => `ws?name=${encodeURIComponent(me.name)}`, { storage: forReload(() => [...rooms.values()]) });
+  client.addEventListener("message", heard);
+  client.addEventListener("recovered", recovered);
+  client.addEventListener("state", became);
+  became({ detail: { state: client.state } });
   open(fromHash() || "lobby");
   if (admin.wanted) beginAsAdmin();
 }
@@ -478,16 +497,18 @@ for (const button of document.querySelectorAll(".copy")) {
 }
 
 /** For screen readers: the changes, without the seconds. */
-const SPOKEN = { connecting: "", online: "Connected", waiting: "Connection lost, reconnecting", offline: "Offline", ended: "" };
+function spokenText() {
+  if (connection.state === "waiting") return navigator.onLine ? "Connection lost, reconnecting" : "Offline";
+  return connection.state === "open" ? "Connected" : "";
+}
 
 function statusText() {
   const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
   return {
     connecting: "Connecting…",
-    online: "Connected",
-    waiting: `Reconnecting in ${seconds} s`,
-    offline: `Offline, trying again in ${seconds} s`,
-    ended: "Disconnected",
+    open: "Connected",
+    waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, trying again in ${seconds} s`,
+    closed: "Disconnected",
   }[connection.state];
 }
 
@@ -499,8 +520,8 @@ function typingText(typists) {
 
 function noteText() {
   const left = composer.maxLength - composer.value.length;
-  if (connection.state === "ended") return "You are disconnected. What you write stays here.";
-  if (connection.state !== "online") return "Not connected. What you write stays here, and is not sent until you send it.";
+  if (connection.state === "closed") return "You are disconnected. What you write stays here.";
+  if (connection.state !== "open") return "Not connected. What you write stays here, and is not sent until you send it.";
   if (!current.joined) return "Entering the room…";
   return left <= 100 ? `${left} characters left` : "";
 }
@@ -545,10 +566,11 @@ function drawNow() {
 
   $("status").dataset.state = state;
   put("status", statusText());
-  put("status-spoken", SPOKEN[state]);
-  $("retry").hidden = state !== "waiting" && state !== "offline";
-  $("ended").hidden = state !== "ended";
-  put("ended-reason", state === "ended" ? `${connection.reason || "You have been disconnected"}.` : "");
+  put("status-spoken", spokenText());
+  $("status").title = connection.reason ?? "";
+  $("retry").hidden = state !== "waiting";
+  $("ended").hidden = state !== "closed";
+  put("ended-reason", state === "closed" ? `${connection.reason || `The server has closed the connection (${connection.code})`}.` : "");
   const badge = $("worker-badge");
   badge.dataset.worker = me.worker;
   badge.title = me.worker && `This tab is served by worker ${me.worker}`;
@@ -560,13 +582,14 @@ function drawNow() {
   if (current.joined) people.unshift({ ...me, self: true });
   fill($("people"), people.map(personElement));
   $("admin-bar").hidden = !admin.signedIn;
-  $("aside").toggleAttribute("data-cut-off", state !== "online");
+  $("aside").toggleAttribute("data-cut-off", state !== "open");
   put("people-count", people.length);
   put("people-count-small", people.length);
   fill($("worker-list"), workers.all.map((worker) => workerElement(worker, people)));
 
   $("empty").hidden = current.entries.length + current.unsent.length > 0;
   put("typing", typingText(current.typing));
+  put("back", current.back);
   put("composer-note", noteText());
   put("composer-label", `Message to ${current.name}`);
   composer.placeholder = `Say something in ${current.name}`;

@@ -1,7 +1,6 @@
 // What the page remembers. A tab's own session: its name, rooms, messages and admin's token. The browser: the last name, the theme.
 
 const PREFIX = "interchange.";
-const MESSAGES_KEPT = 200; // per room
 
 function read(storage, key, otherwise) {
   try {
@@ -41,30 +40,18 @@ export const adminToken = {
   keep: (token) => write(session, "admin", token),
 };
 
-export const positions = {
-  of: (room) => read(session, `position.${room}`, undefined),
-  keep(room, position) {
-    history.save(); // first, for it says that they are here
-    write(session, `position.${room}`, position);
-  },
-};
+/** The rooms as they were before a reload. */
+export const before = () => read(session, "reload", {}).rooms ?? [];
 
-const unsaved = new Map();
-
-export const history = {
-  of: (room) => read(session, `history.${room}`, []),
-  /** Drop the oldest entries in place, and keep the rest for a reload of this tab. */
-  keep(room, entries) {
-    entries.splice(0, entries.length - MESSAGES_KEPT);
-    if (unsaved.size === 0) setTimeout(history.save, 300);
-    unsaved.set(room, entries);
-  },
-  save() {
-    for (const [room, entries] of unsaved) write(session, `history.${room}`, entries);
-    unsaved.clear();
-  },
-};
-addEventListener("pagehide", history.save);
+/**
+ * Where the client keeps its positions for a reload. The rooms are in the same item: so what was said before a position is on
+ * the page whenever the client goes on from there, and what was said behind it never is.
+ */
+export const forReload = (rooms) => ({
+  getItem: () => read(session, "reload", {}).positions ?? null,
+  setItem: (_, positions) => write(session, "reload", { positions, rooms: rooms() }),
+  removeItem: () => session().removeItem(`${PREFIX}reload`),
+});
 
 /** The theme is kept as bare text: theme.js reads it before any module is loaded. */
 export const theme = {

@@ -1,7 +1,6 @@
 // What this page knows of its rooms, of the people in them, and of the workers they come through. No DOM in here.
 
-import { history, positions } from "./memory.js";
-
+const MESSAGES_KEPT = 200;
 const TYPING_LASTS = 4_000;
 const COLOURS = 8;
 
@@ -10,34 +9,66 @@ export class Room {
   unread = 0;
   firstUnread = null; // the entry above which "New" is drawn
   draft = "";
-  unsent = []; // own messages that the room has not echoed yet
   people = new Map(); // sid → {name, worker}, without ourselves
-  unmarked = false; // whether something was said behind `position`
   met = false; // whether we have ever been told who is here
+  back = ""; // in words, what we missed before we came back
+  #return = null; // the one under way: {missed, lacks, isUnsure}
   #roll = null; // the one under way: {number, since: sid → person or null}
   #typing = new Map(); // sid → {name, until}
 
-  constructor(name) {
+  constructor(name, { entries = [], unsent = [] } = {}) {
     this.name = name;
-    this.entries = history.of(name);
-    this.position = positions.of(name); // whatever was said before it is in the entries
+    this.entries = entries;
+    this.unsent = unsent; // own messages that the room has not echoed yet
+  }
+
+  /** What a reload keeps. */
+  toJSON() {
+    return { name: this.name, entries: this.entries, unsent: this.unsent };
   }
 
   add(entry) {
     this.entries.push(entry);
-    this.unmarked ||= Boolean(entry.ref);
-    history.keep(this.name, this.entries);
+    this.entries.splice(0, this.entries.length - MESSAGES_KEPT);
+    if (this.#return && !entry.own && entry.kind !== "event") this.#return.missed += 1;
   }
 
-  /** Whether an entry is here already: what was said behind the position is replayed. */
-  has(ref) {
-    return ref !== undefined && this.entries.some((entry) => entry.ref === ref);
+  /** We are back: all that was said meanwhile follows, or only the last of it. */
+  returns(isAll) {
+    this.#return = { missed: 0, lacks: false, ...this.#return, isUnsure: !isAll };
   }
 
-  mark(position) {
-    this.position = position ?? this.position;
-    this.unmarked = false;
-    positions.keep(this.name, this.position);
+  /** A message comes. Tells whether it is here already, and whether older ones are gone before it. */
+  meets(position) {
+    const isKnown = this.entries.some((entry) => entry.position === position);
+    const back = this.#return ?? {};
+    const lacks = Boolean(back.isUnsure) && !isKnown;
+    back.isUnsure = false;
+    back.lacks ||= lacks;
+    this.back = "";
+    return { isKnown, lacks };
+  }
+
+  /** All that was to follow is here. Tells whether older messages are gone behind it. */
+  enters() {
+    const { missed, lacks, isUnsure } = this.#return ?? {};
+    const isEmptied = Boolean(isUnsure) && this.entries.length > 0;
+    this.#return = null;
+    this.joined = true;
+    if (lacks || isEmptied) this.back = "Older messages are gone";
+    else if (missed > 0) this.back = missed === 1 ? "1 message while you were away" : `${missed} messages while you were away`;
+    else this.back = missed === 0 ? "You missed nothing" : "";
+    return isEmptied;
+  }
+
+  get isReturning() {
+    return this.#return !== null;
+  }
+
+  /** The connection is lost. */
+  leaves() {
+    this.joined = false;
+    this.back = "";
   }
 
   typed(sid, name) {

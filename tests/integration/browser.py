@@ -103,7 +103,7 @@ class Tab:
 
     async def is_online(self) -> None:
         """Wait until the page is connected and has joined the room it shows."""
-        await expect(self.at("status")).to_have_attribute("data-state", "online")
+        await expect(self.at("status")).to_have_attribute("data-state", "open")
         await expect(self.current_room).to_have_attribute("data-joined", "true")
 
     async def sign_in(self, token: str) -> None:

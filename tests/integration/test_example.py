@@ -211,7 +211,7 @@ async def test_a_browser_that_was_away_goes_on_where_it_was(
     await ann.say("before")
     await bob.hears("before", "Ann")
     await ada.disconnect("Bob")
-    await expect(bob.at("status")).to_have_attribute("data-state", "ended")
+    await expect(bob.at("status")).to_have_attribute("data-state", "closed")
     for number in range(5):
         await ann.say(f"missed {number}")
     await bob.at("come-back").click()
@@ -339,7 +339,7 @@ async def test_an_admin_disconnects_somebody_on_another_worker(
     await ada.sees("Ada", stays.name)
     await stays.sees("Ada", stays.name)
     await other.page.evaluate('dispatchEvent(new Event("online"))')  # ends any waiting at once
-    await expect(other.at("status")).to_have_attribute("data-state", "ended")
+    await expect(other.at("status")).to_have_attribute("data-state", "closed")
 
     await other.at("come-back").click()
     await other.is_online()
