@@ -507,7 +507,7 @@ function statusText() {
   return {
     connecting: "Connecting…",
     open: "Connected",
-    waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, trying again in ${seconds} s`,
+    waiting: navigator.onLine ? `Reconnecting in ${seconds} s` : `Offline, retry in ${seconds} s`,
     closed: "Disconnected",
   }[connection.state];
 }

@@ -67,6 +67,23 @@ async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
         await context.close()
 
 
+async def hide(page: Page, *, hidden: bool = True) -> None:
+    """Have a page believe that another tab is in front of it, or that it is seen again.
+
+    A headless Chromium takes all of its tabs for seen, whatever one does.
+    """
+    await page.evaluate(
+        """(hidden) => {
+            const visibilityState = hidden ? "hidden" : "visible";
+            for (const [name, value] of Object.entries({ hidden, visibilityState })) {
+                Object.defineProperty(document, name, { value, configurable: true });
+            }
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
 class Tab:
     """One person's tab with the chat."""
 
@@ -147,6 +164,15 @@ class Tab:
         await expect(self.at("person")).to_have_count(len(names))
         for name in names:
             await expect(self.person(name)).to_have_count(1)
+
+    @property
+    def words(self) -> Locator:
+        """All that was said in the room, as far as the page shows it."""
+        return self.at("message").get_by_test_id("message-text")
+
+    async def hears_more(self, count: int) -> None:
+        """Wait until so many more messages are there."""
+        await expect(self.words.nth(await self.words.count() + count - 1)).to_be_attached()
 
     def person(self, name: str) -> Locator:
         """Somebody in the list of who is in the room."""

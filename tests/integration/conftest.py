@@ -1,15 +1,21 @@
-"""What every integration test works with: a Redis, servers that end with their test, clients."""
+"""What integration tests work with: a Redis, servers that end with the test, clients, a browser."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext
 
 from fastapi_rooms.testing import RedisServer
+from tests.integration.browser import chromium
+from tests.integration.browser import window as new_window
 from tests.integration.clients import Client
+from tests.integration.example import Scene, Servers, ann_and_bob, forget, started
 from tests.integration.servers import Server, Start, starter
 from tests.integration.workers import Connect
 
@@ -41,3 +47,54 @@ async def connect() -> AsyncIterator[Connect]:
     yield connect
     for client in clients:
         await client.close()
+
+
+# Chromium, started once for a module, whose tests run in one event loop: loop_scope="module".
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A browser's window; every tab is to be without an error at the end."""
+    async with new_window(browser) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def servers(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers for tests that leave them whole: each is started when it is first asked for."""
+    with starter(tmp_path_factory.mktemp("servers")) as start:
+
+        @cache
+        def server(kind: str) -> Server:
+            return started(start, kind, redis)
+
+        yield server
+
+
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+async def scene(
+    request: pytest.FixtureRequest, servers: Servers, window: BrowserContext, redis: RedisServer
+) -> AsyncIterator[Scene]:
+    """Ann and Bob on a server that other tests meet, too, and that complains of nothing."""
+    await forget(redis)
+    server = servers(request.param)
+    complaints = len(server.complaints)
+    async with ann_and_bob(server, window) as scene:
+        yield scene
+    assert server.complaints[complaints:] == []
+
+
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+async def own_scene(
+    request: pytest.FixtureRequest, own_redis: RedisServer, start: Start, window: BrowserContext
+) -> AsyncIterator[Scene]:
+    """Ann and Bob on a server and a Redis for one test, which may do anything to both."""
+    async with ann_and_bob(started(start, request.param, own_redis), window) as scene:
+        yield scene

@@ -1,0 +1,130 @@
+"""Who is in a room of the example application, as its page says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+
+import pytest
+from playwright.async_api import BrowserContext, expect
+from playwright.async_api import Error as BrowserError
+
+from fastapi_rooms import AsyncEmitter
+from fastapi_rooms.testing import RedisServer, eventually
+from tests.integration.clients import TIMEOUT
+from tests.integration.example import Scene, Servers, program
+from tests.integration.servers import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+
+
+async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -> None:
+    _, ann, bob = scene
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob")
+        for other in (ann, bob):
+            worker = await other.worker()
+            await expect(tab.person(other.name)).to_have_attribute("data-worker", worker)
+
+    await bob.at("rename").click()
+    await bob.at("name-input").fill("Robert")
+    await bob.at("name-submit").click()
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Robert")
+    await ann.page.reload()  # the list is asked for anew, by which he has his new name
+    await ann.sees("Ann", "Robert")
+
+    await bob.go_to("tea")
+    await bob.page.locator('[data-room="lobby"]').get_by_test_id("room-leave").click()
+    await ann.sees("Ann")
+    await bob.go_to("lobby")
+    await ann.sees("Ann", "Robert")
+    await bob.sees("Ann", "Robert")
+
+
+async def test_who_crashes_is_not_listed_any_more(scene: Scene) -> None:
+    _, ann, bob = scene
+    await ann.sees("Ann", "Bob")
+    with pytest.raises(BrowserError, match="crash"):
+        await bob.page.goto("chrome://crash")
+    await ann.sees("Ann")
+
+
+async def test_the_people_of_a_killed_worker_are_not_listed_any_more(own_scene: Scene) -> None:
+    server, ann, bob = own_scene
+    there = await bob.worker()
+    await bob.page.close()
+    async with program(server, there, "Cid") as cid:
+        await cid.send(json.dumps({"type": "join", "room": "lobby"}))
+        await ann.sees("Ann", "Cid")
+        os.kill(int(there.split(":")[-1]), signal.SIGKILL)
+        await ann.sees("Ann")
+    await expect(ann.page.locator(f'[data-testid="worker"][data-worker="{there}"]')).to_have_count(
+        0
+    )
+
+
+async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
+    own_scene: Scene, own_redis: RedisServer
+) -> None:
+    server, ann, bob = own_scene
+    for tab in (ann, bob):
+        await knows_both_workers(server, await tab.worker())
+    missed = {"type": "here", "room": "lobby", "sid": "1", "name": "Gus", "worker": "w:1"}
+    async with AsyncEmitter(own_redis.url) as outside:
+        await outside.to("room:lobby").send_json(missed)  # as if he had gone unheard since
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob", "Gus")
+    one = await cut_off_a_worker(own_redis)
+    for tab in (ann, bob):
+        await tab.sees("Ann", "Bob")
+    told = [await tab.at("event").filter(has_text="lost touch").count() for tab in (ann, bob)]
+    assert sorted(told) == [0, 1], one
+
+
+async def test_what_happens_during_a_roll_outranks_its_answer(
+    window: BrowserContext, servers: Servers
+) -> None:
+    server = servers("uvicorn")
+    page = await window.new_page()
+    await page.goto(server.url("/", "http"))
+    names = await page.evaluate(
+        """async () => {
+            const { Room } = await import("/static/rooms.js");
+            const person = (name) => ({ name, worker: "w:1" });
+            const row = (sid) => ({ sid, ...person(sid) });
+            const room = new Room("tea");
+            room.note("before", person("before"));
+            room.rollBegins(1);
+            room.note("came", person("came"));
+            room.note("left", null);
+            const first = room.rollEnds(1, ["left", "stayed"].map(row));
+            const after = [...room.names].sort();
+            room.rollBegins(2);
+            room.rollBegins(3);
+            const outdated = room.rollEnds(2, []);
+            const meanwhile = [...room.names].sort();
+            const latest = room.rollEnds(3, [row("stayed")]);
+            return [first, after, outdated, meanwhile, latest, [...room.names]];
+        }"""
+    )
+    assert names == [True, ["came", "stayed"], False, ["came", "stayed"], True, ["stayed"]]
+
+
+async def cut_off_a_worker(redis: RedisServer) -> str:
+    """Close the connection by which one of the workers listens; returns what Redis says of it."""
+    await eventually(lambda: len(redis.admin.client_list(_type="pubsub")) == 2)
+    one, _ = redis.admin.client_list(_type="pubsub")
+    redis.admin.client_kill_filter(_id=one["id"])
+    return str(one)
+
+
+async def knows_both_workers(server: Server, worker: str) -> None:
+    """Wait until that worker has seen that there are two, and has called the roll for it."""
+    async with program(server, worker, "Eve") as connection, asyncio.timeout(TIMEOUT):
+        async for message in connection:
+            told = json.loads(message)
+            if told["type"] == "workers" and len(told["workers"]) == 2:
+                return
