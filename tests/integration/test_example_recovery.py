@@ -1,4 +1,4 @@
-"""The example's page loses nothing when a worker, Redis, the network or the page itself goes away."""
+"""The example page loses nothing when a worker, Redis, the network or the page itself goes away."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
 
 @asynccontextmanager
 async def numbers(tab: Tab, *, every: int = 50) -> AsyncIterator[None]:
-    """Until the block ends, somebody says one number after the other, every so many milliseconds."""
+    """Until the block ends, somebody says one number after the other, with so many ms between."""
     script = """(every) => {
         const field = document.getElementById("composer");
         window.number ??= 0;
