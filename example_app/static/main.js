@@ -84,6 +84,7 @@ function leave(name) {
   if (TOPICS.has(name)) rooms.set(name, makeRoom(name));
   else rooms.delete(name);
   visited.keep([...rooms.values()].filter((each) => each.visited).map((each) => each.name));
+  for (const each of rooms.values()) if (!each.joined) join(each); // one that was too many may be in now
   drawNow();
 }
 
