@@ -87,7 +87,7 @@ async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> 
 
 
 async def join(socket: Socket, room: str) -> None:
-    """Who comes back gets what was said meanwhile, a newcomer the last; "joined" comes behind it."""
+    """Who comes back gets what was said meanwhile, a newcomer the last; then comes "joined"."""
     if said_in(room) not in socket.rooms:
         await socket.join(said_in(room), recent=RECENT)
     await socket.join(key(room))  # people.py tells the room, and the page who is there
