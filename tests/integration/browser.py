@@ -118,6 +118,13 @@ class Tab:
                 await self.page.reload()
                 await self.is_online()
 
+    async def reconnect_until_not_on(self, worker: str) -> None:
+        """Connect anew until another worker than that serves it."""
+        async with asyncio.timeout(TIMEOUT):
+            while await self.worker() in {"", worker}:
+                await self.at("reconnect").click()
+                await self.is_online()
+
     async def is_online(self) -> None:
         """Wait until the page is connected and has joined the room it shows."""
         await expect(self.at("status")).to_have_attribute("data-state", "open")

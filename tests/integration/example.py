@@ -45,7 +45,7 @@ class Scene(NamedTuple):
 async def ann_and_bob(server: Server, window: BrowserContext) -> AsyncIterator[Scene]:
     ann = await Tab.open(window, server.url("/", "http"), "Ann")
     bob = await Tab.open(window, server.url("/", "http"), "Bob")
-    await bob.reload_until_not_on(await ann.worker())
+    await bob.reconnect_until_not_on(await ann.worker())
     assert await ann.worker() != await bob.worker()
     yield Scene(server, ann, bob)
     assert ann.errors + bob.errors == []

@@ -58,7 +58,7 @@ async def two(server: Server, network: Proxy, browser: Browser) -> AsyncIterator
     async with new_window(browser) as anns, new_window(browser) as bobs:
         ann = await Tab.open(anns, server.url(f"/{room}", "http"), "Ann")
         bob = await Tab.open(bobs, f"http://{network.host}:{network.port}/{room}", "Bob")
-        await bob.reload_until_not_on(await ann.worker())
+        await bob.reconnect_until_not_on(await ann.worker())
         yield ann, bob
     assert ann.errors + bob.errors == []
 
@@ -171,9 +171,9 @@ async def test_a_reload_in_full_flow_neither_loses_nor_doubles_anything(
     two: tuple[Tab, Tab],
 ) -> None:
     ann, bob = two
-    async with numbers(ann, every=5):
-        await bob.hears_more(60)  # more than a newcomer gets
-    async with numbers(ann, every=100):
+    async with numbers(ann, every=5, up_to=60):  # more than a newcomer gets
+        await bob.hears_more(60)
+    async with numbers(ann, every=200):
         for _ in range(3):
             await bob.hears_more(2)
             await bob.page.reload()
@@ -278,17 +278,20 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
 
 
 @asynccontextmanager
-async def numbers(tab: Tab, *, every: int = 50) -> AsyncIterator[None]:
-    """Until the block ends, somebody says one number after the other, with so many ms between."""
-    script = """(every) => {
+async def numbers(tab: Tab, *, every: int = 100, up_to: int = 1000) -> AsyncIterator[None]:
+    """Until the block ends, somebody says one number after the other, with so many ms between.
+
+    A room remembers 200, and so many are kept over a reload: nobody may be away for more.
+    """
+    script = """([every, upTo]) => {
         const field = document.getElementById("composer");
         window.number ??= 0;
         window.saying = setInterval(() => {
-            if (field.value === "") field.value = ++window.number; // else the last was not sent yet
+            if (field.value === "" && window.number < upTo) field.value = ++window.number;
             field.form.requestSubmit();
         }, every);
     }"""
-    await tab.page.evaluate(script, every)
+    await tab.page.evaluate(script, [every, up_to])
     yield
     await tab.page.evaluate(
         "() => { clearInterval(window.saying); document.getElementById('composer').value = '' }"
