@@ -35,7 +35,8 @@ export class Room {
 
   /** We are back: all that was said meanwhile follows, or only the last of it. */
   returns(isAll) {
-    this.#return = { missed: 0, lacks: false, ...this.#return, isUnsure: !isAll };
+    this.#return ??= { missed: 0, lacks: false, isUnsure: false };
+    this.#return.isUnsure ||= !isAll; // also if the connection is lost again before we know
   }
 
   /** A message comes. Tells whether it is here already, and whether older ones are gone before it. */

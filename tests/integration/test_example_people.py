@@ -33,6 +33,8 @@ async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -
     await bob.at("name-submit").click()
     for tab in (ann, bob):
         await tab.sees("Ann", "Robert")
+    await bob.at("reconnect").click()
+    await bob.is_online()
     await ann.page.reload()  # the list is asked for anew, by which he has his new name
     await ann.sees("Ann", "Robert")
 

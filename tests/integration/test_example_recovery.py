@@ -172,7 +172,7 @@ async def test_a_reload_in_full_flow_neither_loses_nor_doubles_anything(
 ) -> None:
     ann, bob = two
     async with numbers(ann, every=5, up_to=60):  # more than a newcomer gets
-        await bob.hears_more(60)
+        await expect(bob.words).to_have_count(60)
     async with numbers(ann, every=200):
         for _ in range(3):
             await bob.hears_more(2)
@@ -275,6 +275,57 @@ async def test_tabs_come_back_after_a_restart_of_the_server(
     await ann.hears("before", "Ann")
     await bob.hears("before", "Ann")
     assert again.complaints == []
+
+
+async def test_a_room_says_what_was_missed_as_far_as_it_knows(
+    browser: Browser, server: Server
+) -> None:
+    async with new_window(browser) as window:
+        page = await window.new_page()
+        await page.goto(server.url("/", "http"))
+        told = await page.evaluate(
+            """async () => {
+                const { Room } = await import("/static/rooms.js");
+                const told = {};
+                function room(title, ...steps) {
+                    const room = new Room("tea", { entries: [{ kind: "say", position: "1" }] });
+                    const lacks = [];
+                    for (const step of steps) {
+                        if (typeof step === "boolean") room.returns(step);
+                        else if (step === "lost") room.leaves();
+                        else {
+                            const met = room.meets(step);
+                            if (met.lacks) lacks.push(step);
+                            if (!met.isKnown) room.add({ kind: "say", position: step });
+                        }
+                    }
+                    if (room.enters()) lacks.push("end");
+                    told[title] = [room.back, ...lacks];
+                }
+                room("newcomer", "2");
+                room("nothing", true);
+                room("one", true, "2");
+                room("lost again", true, "2", "lost", true, "3");
+                room("gone", false, "7", "8");
+                room("emptied", false);
+                room("not gone after all", false, "1", "2");
+                room("gone in between", true, "2", false, "7");
+                room("gone, and lost again", false, "lost", true, "7");
+                return told;
+            }"""
+        )
+    gone = "Older messages are gone"
+    assert told == {
+        "newcomer": [""],
+        "nothing": ["You missed nothing"],
+        "one": ["1 message while you were away"],
+        "lost again": ["2 messages while you were away"],
+        "gone": [gone, "7"],
+        "emptied": [gone, "end"],
+        "not gone after all": ["1 message while you were away"],
+        "gone in between": [gone, "7"],
+        "gone, and lost again": [gone, "7"],
+    }
 
 
 @asynccontextmanager
