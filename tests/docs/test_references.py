@@ -42,6 +42,7 @@ OTHERS_NAMES = {
     *("BrokenResourceError", "EventSourceResponse", "ServerSentEvent"),
     # Python's, the browser's, Kubernetes', systemd's
     *(
+        "ArrayBuffer",
         "CancelledError",
         "EventSource",
         "ExceptionGroup",
