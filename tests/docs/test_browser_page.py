@@ -7,7 +7,7 @@ from types import ModuleType
 
 from playwright.async_api import Dialog, expect
 
-from fastapi_rooms.testing import Proxy, eventually
+from fastapi_rooms.testing import Proxy, RedisServer, eventually
 from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.integration.browser import chromium, window
@@ -17,8 +17,9 @@ PAGE = "docs/howto/browser.md"
 
 @shows(PAGE, "app.py")
 async def test_the_page_has_everything_once_whatever_becomes_of_its_connection(
-    example: ModuleType, serve: Serve
+    example: ModuleType, serve: Serve, redis_server: RedisServer
 ) -> None:
+    redis_server.command("FLUSHALL")  # other pages have rooms of these names
     host, port = serve(example.app).split(":")
     alerts: list[str] = []
 
