@@ -2,6 +2,7 @@
 
 base                 the contract
 history              what an adapter can do for rooms that remember
+presence             what an adapter can do for rooms that know who is present
 schemes, urls        URLs, their parts, and the carriers they lead to
 memory/              the adapter within one process
 redis/               the adapters for Redis and Redis Cluster
@@ -34,6 +35,7 @@ from fastapi_rooms.adapters.base import (
 )
 from fastapi_rooms.adapters.history import Declaration, SupportsDeclarations, SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
+from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
 from fastapi_rooms.adapters.redis.declarations import read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
@@ -55,6 +57,7 @@ __all__ = [
     "SupportsDeclarations",
     "SupportsHistory",
     "SupportsIsLive",
+    "SupportsPresence",
     "SupportsShards",
     "adapter_of",
     "canonical_url",
