@@ -15,6 +15,7 @@ command_queue        what is published, through an outage, within a budget of by
 subscriptions        what is wanted against what is confirmed: pure
 reception            what has been missed: pure
 retries, forbidden   what the carrier refuses
+delegating           what is asked of adapters that know who is present
 waiters              the joins that wait for a confirmation
 """
 

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from typing import Literal, NamedTuple
 
-from fastapi_rooms.core.names import node_of
 from fastapi_rooms.types import NodeId, Sid
 
 MAX_VERSION = 2**53
@@ -31,6 +30,7 @@ SWEPT_AT_ONCE = 100
 """How many leave in one step as their grace is over."""
 
 _MODULUS = 2**32
+_SID_BYTES = 33  # of one that a worker has generated
 _STALE_ENTRIES = 64
 
 
@@ -286,7 +286,7 @@ class RoomPresence:
                 return
             heapq.heappop(self._due)
             del self._gone[first[1]]
-            del self._tabs[first[1]]
+            self._tabs.pop(first[1], None)
             self._tell("leave", first[1], events)
 
     def _tell(self, kind: Literal["join", "leave"], user: str, events: list[UserEvent]) -> None:
@@ -360,4 +360,4 @@ class Leases:
 
 def is_chosen(sid: Sid, node: NodeId) -> bool:
     """Whether an application chose a sid: two workers may hold it, as they have not made it."""
-    return node_of(sid) != node
+    return len(sid.encode()) != _SID_BYTES or not sid.startswith(f"{node}.")

@@ -1,8 +1,10 @@
-"""The connection for history: one batch of messages under way, and any number of questions.
+"""The connection for history and presence: one batch of messages, any number of questions.
 
 It is a third connection, opened when it is first used. On the publisher's, what is unanswered when
 it breaks is written again as it was, which a batch must not be; and a long history that is read
 would hold up every message behind it.
+
+What the user of Redis has to be allowed is tried before it is used, on every link.
 
 Strategy: what is appended in one turn of the event loop is a batch, written at the end of that
 turn; what comes while it is under way is the next one, written when it is answered. Questions are
@@ -84,6 +86,7 @@ class Lane(LinkOwner):
         self._exchanges = Exchanges()
         self._is_flush_scheduled = False
         self._is_ready = False  # the rights have been tried on this link, and none is missing
+        self._needs: list[rights.Needs] = []  # for what
         self._missing = ""  # which are
         self._logged_missing = False
         self._is_closed = False
@@ -103,6 +106,7 @@ class Lane(LinkOwner):
 
         It fails with `AdapterUnavailable`.
         """
+        self._use(rights.HISTORY)
         append = self._appends.add(message)
         if refusal := self._refusal:
             self._appends.fail_all(refusal)
@@ -110,12 +114,16 @@ class Lane(LinkOwner):
             self._schedule_flush()
         return append
 
-    async def ask(self, encode: Callable[[], bytes], count: int) -> list[Any]:
+    async def ask(
+        self, encode: Callable[[], bytes], count: int, needs: rights.Needs = rights.HISTORY
+    ) -> list[Any]:
         """The replies to `count` commands, errors included.
 
         `encode` is called whenever they are written, which is more than once if links break. Raises
-        `AdapterUnavailable` if they are not answered in time.
+        `AdapterUnavailable` if they are not answered in time, or the user of Redis may not do what
+        `needs` says.
         """
+        self._use(needs)
         if refusal := self._refusal:
             raise AdapterUnavailable(refusal)
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
@@ -138,6 +146,15 @@ class Lane(LinkOwner):
     def _ask_for_role(self, way: int) -> bytes:
         assert self._link is not None  # it is being written
         return pack(*role.commands(self._link.protocol)[way])
+
+    def _use(self, needs: rights.Needs) -> None:
+        """Something is about to be done for the first time: try whether it may be."""
+        if needs in self._needs or self._is_closed:
+            return
+        self._needs.append(needs)
+        if self._link is not None:
+            self._is_ready = False
+            self._try_rights()
 
     @property
     def _refusal(self) -> str:
@@ -231,15 +248,22 @@ class Lane(LinkOwner):
         link = self._link
         if link is None:
             return
-        commands, names = rights.trial(self._key_prefix, self._calls)
+        needs = tuple(self._needs)
+        if not needs:
+            self._is_ready = True
+            return
+        trials = [each.trial(self._key_prefix, self._calls) for each in needs]
+        names = [name for _, some in trials for name in some]
+        what = " and ".join(each.what for each in needs)
 
         def tried(replies: list[Any]) -> None:
-            self._rights_tried(rights.missing(self._prefix, names, replies), replies)
+            if needs == tuple(self._needs):  # else there is a later trial of more
+                self._rights_tried(rights.missing(self._prefix, names, replies, what), replies)
 
         self._exchanges.written(Exchange(len(names), tried), self._loop.time())
         if self._alarm is None:
             self._set_alarm()
-        link.write(commands)
+        link.write(b"".join(commands for commands, _ in trials))
 
     def _rights_tried(self, missing: str, replies: list[Any]) -> None:
         if any(code_of(str(reply)) == "READONLY" for reply in replies):
@@ -259,10 +283,11 @@ class Lane(LinkOwner):
         if bool(self._missing) is self._logged_missing:
             return
         self._logged_missing = not self._logged_missing
+        rooms = " or ".join(each.rooms for each in self._needs)
         if self._missing:
-            logger.error("Rooms with a history cannot be used: %s", self._missing)
+            logger.error("Rooms with %s cannot be used: %s", rooms, self._missing)
         else:
-            logger.warning("Redis allows rooms with a history again")
+            logger.warning("Redis allows rooms with %s again", rooms)
 
     # What takes too long.
 

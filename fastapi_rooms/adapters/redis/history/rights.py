@@ -6,8 +6,8 @@ channel that are for nothing else. All of them travel together, and the last del
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import hiredis
 
@@ -17,6 +17,17 @@ from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, pack
 
 TRIAL = b"trial"
 """Stands where a room's name does, whose own begins with that of a namespace: with a slash."""
+
+
+class Needs(NamedTuple):
+    """What something that is done over a lane needs to be allowed."""
+
+    what: str
+    """What that is, in errors."""
+    rooms: str
+    """What rooms with it have, in the log."""
+    trial: Callable[[bytes, Calls], tuple[bytes, Sequence[str]]]
+    """The commands that try it, and their names; by the prefix, and how scripts are called."""
 
 
 def trial(prefix: bytes, calls: Calls = PLAIN) -> tuple[bytes, Sequence[str]]:
@@ -46,7 +57,12 @@ def trial(prefix: bytes, calls: Calls = PLAIN) -> tuple[bytes, Sequence[str]]:
     return b"".join(commands), names
 
 
-def missing(prefix: str, names: Sequence[str], replies: Sequence[Any]) -> str:
+HISTORY = Needs("history", "a history", trial)
+
+
+def missing(
+    prefix: str, names: Sequence[str], replies: Sequence[Any], what: str = HISTORY.what
+) -> str:
     """What the user may not do, and the cure; empty if nothing is missing."""
     return cure(
         prefix,
@@ -55,10 +71,11 @@ def missing(prefix: str, names: Sequence[str], replies: Sequence[Any]) -> str:
             for name, reply in zip(names, replies, strict=True)
             if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(FORBIDDEN)
         },
+        what,
     )
 
 
-def cure(prefix: str, refusals: Mapping[str, str]) -> str:
+def cure(prefix: str, refusals: Mapping[str, str], what: str = HISTORY.what) -> str:
     """What the user may not do, by the refusals of commands, and the cure; empty if all is well."""
     if not refusals:
         return ""
@@ -71,6 +88,6 @@ def cure(prefix: str, refusals: Mapping[str, str]) -> str:
         else:
             rules[f"+{name.lower()}"] = None
     return (
-        f"the user of Redis may not do what history needs: {', '.join(refusals)} "
+        f"the user of Redis may not do what {what} needs: {', '.join(refusals)} "
         f"({next(iter(refusals.values()))}). Allow it: ACL SETUSER <user> {' '.join(rules)}"
     )

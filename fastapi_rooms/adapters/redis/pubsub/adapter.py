@@ -13,12 +13,14 @@ from redis.asyncio import Redis
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
 from fastapi_rooms.adapters.probe import PATIENCE
 from fastapi_rooms.adapters.redis.history.history import History
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
+from fastapi_rooms.adapters.redis.presence.node import NodePresence
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
 from fastapi_rooms.adapters.subscriptions import Losses
@@ -30,10 +32,11 @@ from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
 
-class RedisAdapter:
+class RedisAdapter(DelegatesPresence):
     """Carries bytes between workers by Redis' pub/sub, over two connections for each worker.
 
-    A third one is for rooms whose messages are kept; it is opened when the first is used.
+    A third one is for rooms whose messages are kept, or of which is known who is present; it is
+    opened when the first is used.
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
@@ -72,6 +75,7 @@ class RedisAdapter:
         self._pool = pool_of(redis)
         self._node: NodeConnection | None = None
         self._history: History | None = None
+        self._presence: NodePresence | None = None
         self._receiver: Receiver | None = None
         self._probe_channel = b""
         self._failover_channel = f"{self.prefix}#moved#".encode()
@@ -85,7 +89,8 @@ class RedisAdapter:
     def health(self) -> AdapterHealth:
         """The state of the connections."""
         node, history, status = self._node, self._history, self._status
-        if node is None or history is None:
+        presence = self._presence
+        if node is None or history is None or presence is None:
             return AdapterHealth(False, status.since, None)
         return AdapterHealth(
             status.connected,
@@ -93,7 +98,7 @@ class RedisAdapter:
             node.subscriber.last_received,
             node.subscriber.reconnects,
             self._budget.used,
-            node.publisher.dropped + history.lane.dropped + self._malformed,
+            node.publisher.dropped + history.lane.dropped + presence.malformed + self._malformed,
             status.reason,
             len(node.subscriber.forbidden),
         )
@@ -122,6 +127,7 @@ class RedisAdapter:
             budget=self._budget,
         )
         self._history = History(lane, self.prefix)
+        self._presence = NodePresence(lane, self.prefix)
         node = self._node = NodeConnection(
             source,
             self,
@@ -207,7 +213,7 @@ class RedisAdapter:
         if self._failover_timer is not None:
             self._failover_timer.cancel()
             self._failover_timer = None
-        history, self._history = self._history, None
+        history, self._history, self._presence = self._history, None, None
         if node is not None and history is not None:  # else it is closed, or being closed
             self._status.close()
             await asyncio.gather(node.close(), history.lane.close())
@@ -280,6 +286,11 @@ class RedisAdapter:
         if self._history is None:
             raise NotStarted
         return self._history
+
+    def _running_presence(self) -> NodePresence:
+        if self._presence is None:
+            raise NotStarted
+        return self._presence
 
     def _running(self) -> NodeConnection:
         if self._node is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import replace
 
 from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
 from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.redis.sharded.history import ClusterHistory
 from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool
+from fastapi_rooms.adapters.redis.sharded.presence import ClusterPresence
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_positive
@@ -23,11 +26,12 @@ from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
 
-class RedisClusterAdapter:
+class RedisClusterAdapter(DelegatesPresence):
     """Carries bytes between workers by a Redis Cluster's sharded pub/sub: Redis 7.0 or newer.
 
     Each worker has two connections to every master, and a third one for rooms whose messages are
-    kept; that is opened when the first of them at the node is used. Rooms are spread over the
+    kept, or of which is known who is present; that is opened when the first of them at the node is
+    used. Rooms are spread over the
     masters by their names. The messages of one sender to one room arrive in order, also while slots
     move or a replica takes over; those to different rooms may overtake each other. A prefix with a
     part in braces, such as `{shop}`, puts all rooms on one node, where order holds across them.
@@ -76,13 +80,17 @@ class RedisClusterAdapter:
         )
         self._pool: NodePool | None = None
         self._history: ClusterHistory | None = None
+        self._presence: ClusterPresence | None = None
 
     @property
     def health(self) -> AdapterHealth:
         """The state of the connections to all masters, taken together."""
         if self._pool is None:
             return AdapterHealth(False, self._status.since, None)
-        return self._pool.health
+        health, presence = self._pool.health, self._presence
+        if presence is None or not presence.malformed:
+            return health
+        return replace(health, dropped=health.dropped + presence.malformed)
 
     def shard_of(self, channel: Channel) -> int:
         """The slot of a channel: order holds within it."""
@@ -108,6 +116,7 @@ class RedisClusterAdapter:
             self.prefix,
         )
         self._history = ClusterHistory(pool.lanes, self.prefix)
+        self._presence = ClusterPresence(pool.lanes, self.prefix)
         try:
             pool.require(channels)
             await self._status.first_attempt(self._settings.connect_timeout)
@@ -175,7 +184,7 @@ class RedisClusterAdapter:
     async def close(self) -> None:
         """Close every connection."""
         pool, self._pool = self._pool, None
-        self._history = None
+        self._history = self._presence = None
         if pool is not None:
             await pool.close()
             self._status.close()
@@ -184,6 +193,11 @@ class RedisClusterAdapter:
         if self._history is None:
             raise NotStarted
         return self._history
+
+    def _running_presence(self) -> ClusterPresence:
+        if self._presence is None:
+            raise NotStarted
+        return self._presence
 
     def _running(self) -> NodePool:
         if self._pool is None:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
-
-import hiredis
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.history.reader import ROOMS_PER_QUESTION, RoomReader
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import NodeLane, SlotLanes
-from fastapi_rooms.adapters.redis.sharded.slots import is_redirection, slot_of
+from fastapi_rooms.adapters.redis.sharded.slot_questions import SlotQuestions, is_elsewhere
+from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.core.position import Position
-from fastapi_rooms.errors import AdapterUnavailable
-
-T = TypeVar("T")
 
 
 class ClusterHistory(RoomReader):
@@ -31,6 +26,7 @@ class ClusterHistory(RoomReader):
     def __init__(self, lanes: SlotLanes, prefix: str) -> None:
         super().__init__(prefix)
         self._lanes = lanes
+        self._questions = SlotQuestions(lanes)
 
     def append(
         self, room: RoomKey, data: bytes, tag: int, retention: Retention
@@ -44,7 +40,7 @@ class ClusterHistory(RoomReader):
             await self._connect()
             return []
         found: dict[RoomKey, Position | None] = {}
-        async with self._in_time(rooms[0]):
+        async with self._questions.in_time(slot_of(rooms[0].channel)):
             pending = list(rooms)
             while pending:
                 for lane, some in self._by_lane(pending):
@@ -56,11 +52,11 @@ class ClusterHistory(RoomReader):
 
     async def _connect(self) -> None:
         """Connect to every master. Raises `AdapterUnavailable`."""
-        async with self._in_time(None):
+        async with self._questions.in_time(-1):
             while not self._lanes.lanes:
                 await self._lanes.updated()
             for lane in self._lanes.lanes:
-                await self._unless_gone(lane, lane.ensure_master())
+                await self._questions.unless_gone(lane, lane.ensure_master())
 
     def _by_lane(self, rooms: Sequence[RoomKey]) -> Iterator[tuple[NodeLane, list[RoomKey]]]:
         """The rooms whose node is known, in parts that it can be asked about at once."""
@@ -78,49 +74,11 @@ class ClusterHistory(RoomReader):
     ) -> None:
         """Ask one node where rooms end, and note it for those that it serves."""
         asked = lane.ask(self._ask_for_tops(rooms), len(rooms))
-        replies = await self._unless_gone(lane, asked) or ()
+        replies = await self._questions.unless_gone(lane, asked) or ()
         for room, reply in zip(rooms, replies, strict=False):
-            if not _is_elsewhere((reply,)):
+            if not is_elsewhere((reply,)):
                 found[room] = self._top_in(reply)
 
     async def _ask(self, room: RoomKey, encode: Callable[[], bytes], count: int) -> list[Any]:
         """The replies of the master that serves the room's slot, wherever that moves meanwhile."""
-        slot = slot_of(room.channel)
-        async with self._in_time(room):
-            while True:
-                lane = self._lanes.lane_of(slot)
-                if lane is not None:
-                    replies = await self._unless_gone(lane, lane.ask(encode, count))
-                    if replies is not None and not _is_elsewhere(replies):
-                        return replies
-                await self._lanes.updated()
-
-    async def _unless_gone(self, lane: NodeLane, asked: Awaitable[T]) -> T | None:
-        """What a node answers; `None` if it has ceased to be a master meanwhile."""
-        try:
-            return await asked
-        except AdapterUnavailable:
-            if self._lanes.is_serving(lane):
-                raise
-            return None
-
-    @asynccontextmanager
-    async def _in_time(self, room: RoomKey | None) -> AsyncIterator[None]:
-        """Raise `AdapterUnavailable` for a room if it takes too long."""
-        timeout = self._lanes.timeout
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            slot = -1 if room is None else slot_of(room.channel)
-            raise AdapterUnavailable(
-                f"Redis did not answer in {timeout} s ({self._lanes.why_waiting(slot)})."
-            ) from None
-
-
-def _is_elsewhere(replies: Sequence[Any]) -> bool:
-    """Whether a node says that it does not serve the slot, or not now."""
-    return any(isinstance(r, hiredis.ReplyError) and is_redirection(str(r)) for r in replies)
+        return await self._questions.ask(slot_of(room.channel), encode, count)

@@ -19,6 +19,7 @@ import hiredis
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.redis.history.appends import Appends, Batch
 from fastapi_rooms.adapters.redis.history.lane import CLOSED, MIN_ALARM_DELAY, Lane
+from fastapi_rooms.adapters.redis.history.rights import HISTORY
 from fastapi_rooms.adapters.redis.history.script import SHARDED, Message
 from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.redis.sharded.slot_appends import NodeAppends
@@ -87,6 +88,7 @@ class NodeLane(Lane):
     def adopt(self, slot: int, appends: Appends) -> None:
         """A slot has come: go on with its messages."""
         self.appends.put(slot, appends)
+        self._use(HISTORY)
         self._schedule_flush()
 
     def link_down(self, reason: str) -> None:

@@ -1,0 +1,13 @@
+"""Rooms of which Redis knows who is present: scripts that change them, and questions.
+
+presence     what `SupportsPresence` asks for, whoever is asked
+reader       the part of it that only reads
+node         the same of one Redis, by a lane
+room_script  changes a room and tells of it; how it is called, what it answers (pure)
+lease_script renews the leases of workers (pure)
+mend_script  repairs what is made of the truth (pure)
+calls        calling a script that Redis may have forgotten (pure)
+replies      what may be believed of what is read (pure)
+rights       what the user has to be allowed (pure)
+keys         the names of what is kept (pure)
+"""

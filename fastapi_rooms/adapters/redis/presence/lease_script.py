@@ -1,0 +1,82 @@
+"""The script that renews the lease of a worker, and declares others dead: pure.
+
+It follows `fastapi_rooms.core.presence.Leases`, by the clock of Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import hiredis
+
+from fastapi_rooms.adapters.presence import Beat
+from fastapi_rooms.adapters.redis.history.refusals import explain
+from fastapi_rooms.adapters.redis.presence.calls import Script
+from fastapi_rooms.adapters.redis.presence.keys import TTL, workers_key
+from fastapi_rooms.core.presence import Lease
+from fastapi_rooms.errors import AdapterUnavailable
+
+MAX_OVERDUE = 100
+"""How many that are to be reaped are told at once."""
+
+SCRIPT = Script(
+    b"""
+-- KEYS: the leases. ARGV: node and number of one; milliseconds that it lasts; how many of those
+--       that have ended to declare dead.
+-- Returns the number of the lease, and 'node:number' of each that was declared dead.
+local leases, node, number = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function member() return node .. ':' .. string.format('%.0f', number) end
+
+if number == 0 or not redis.call('ZSCORE', leases, member()) then
+  repeat number = number + 1 until not redis.call('ZSCORE', leases, member() .. ':dead')
+end
+redis.call('ZADD', leases, now + ARGV[3], member())
+redis.call('PEXPIRE', leases, <TTL>)
+local answer = {number}
+if ARGV[4] == '0' then return answer end
+local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+for at = 1, #ended, 2 do
+  local lease, rest = string.match(ended[at], '^(%x+:%d+)(.*)$')
+  if not lease or rest ~= '' and rest ~= ':dead' then
+    redis.call('ZREM', leases, ended[at])
+  else
+    if rest == '' then
+      redis.call('ZREM', leases, lease)
+      redis.call('ZADD', leases, ended[at + 1], lease .. ':dead')
+    end
+    answer[#answer + 1] = lease
+  end
+end
+return answer
+""".replace(b"<TTL>", b"%d" % TTL)
+)
+
+_LEASE = re.compile(rb"([0-9a-f]{16}):([1-9][0-9]{0,14})")
+
+
+def encode(prefix: bytes, lease: Lease, ttl: float, limit: int, *, whole: bool) -> bytes:
+    """The command that renews a lease."""
+    numbers = (lease.number, max(round(ttl * 1000), 1), limit)
+    arguments = (lease.node.encode(), *(b"%d" % number for number in numbers))
+    return SCRIPT.call([workers_key(prefix)], arguments, whole=whole)
+
+
+def decode(reply: Any, lease: Lease) -> Beat:
+    """The lease, and who is dead. Raises `AdapterUnavailable` if Redis refused."""
+    if isinstance(reply, hiredis.ReplyError):
+        raise AdapterUnavailable(f"Redis refused to renew a lease: {explain(str(reply))}")
+    if not isinstance(reply, list) or not reply or type(reply[0]) is not int or reply[0] < 1:
+        raise AdapterUnavailable("Redis' answer about a lease makes no sense")
+    found = (_LEASE.fullmatch(text) for text in reply[1:] if isinstance(text, bytes))
+    overdue = [Lease(match[1].decode(), int(match[2])) for match in found if match is not None]
+    return Beat(Lease(lease.node, reply[0]), tuple(overdue))
+
+
+def members_of(lease: Lease) -> tuple[bytes, bytes]:
+    """A lease among the others, as long as it lasts, and when it is to be reaped."""
+    member = f"{lease.node}:{lease.number}".encode()
+    return member, member + b":dead"

@@ -1,0 +1,297 @@
+"""What `SupportsPresence` asks for, whoever is asked: one Redis, or the nodes of a cluster.
+
+A room is changed in one step, by a script. The sets that lead to it are other keys, in a cluster
+at other nodes, so their order matters:
+
+* Which rooms a worker has sockets in is written before the room, and removed after it: a room that
+  has to be reaped is always found.
+* Which rooms a user is in is written after the room, and so it is checked when it is removed: who
+  removes it looks at the room once more, and puts it back if the user has come meanwhile. The same
+  holds for the rooms of sids that two workers can hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, Sums, Terms
+from fastapi_rooms.adapters.redis.history.refusals import explain
+from fastapi_rooms.adapters.redis.links.link import pack
+from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
+from fastapi_rooms.adapters.redis.presence.calls import Script
+from fastapi_rooms.adapters.redis.presence.keys import (
+    TTL,
+    keys_of,
+    namespace_of,
+    socket_key,
+    user_key,
+    worker_key,
+    workers_key,
+)
+from fastapi_rooms.adapters.redis.presence.reader import Part, RoomsReader
+from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, NOBODY, Step
+from fastapi_rooms.core.presence import is_chosen
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.types import Sid
+
+T = TypeVar("T")
+
+ROOMS_AT_ONCE = 256
+"""Rooms that are asked about together, so that nothing waits for long behind them."""
+
+_KEPT = b"%d" % TTL
+
+
+class RoomsPresence(RoomsReader):
+    """Who is present. Subclasses say whom to ask, by `_ask`.
+
+    Args:
+        prefix: the first part of every key.
+        script: changes a room.
+    """
+
+    def __init__(self, prefix: str, script: Script) -> None:
+        super().__init__(prefix)
+        self._script = script
+
+    # Leases.
+
+    async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
+        """Renew a lease, and declare others dead."""
+        limit = lease_script.MAX_OVERDUE if reaps else 0
+        encode = partial(lease_script.encode, self._prefix, lease, ttl, limit)
+        reply, _ = await self._call(workers_key(self._prefix), encode)
+        return lease_script.decode(reply, lease)
+
+    async def rooms_of(self, lease: Lease) -> list[bytes]:
+        """The rooms to be reaped."""
+        return [*dict.fromkeys([n async for n in self._names(worker_key(self._prefix, lease))])]
+
+    async def bury(self, lease: Lease) -> None:
+        """Forget the rooms of a worker, and then the worker."""
+        rooms, leases = worker_key(self._prefix, lease), workers_key(self._prefix)
+        await self._read(
+            [Part(rooms, pack(b"DEL", rooms), 1)],
+            [Part(leases, pack(b"ZREM", leases, *lease_script.members_of(lease)), 1)],
+        )
+
+    async def reap(self, room: RoomKey, lease: Lease, terms: Terms) -> Changed:
+        """Fence a worker off first; then nobody of it enters while its sockets are taken out."""
+        changed = await self._step(Step("reap", room, lease, terms))
+        events = [*changed.events]
+        async for some in self._own(room, lease):
+            if changed.fenced:
+                break
+            for sids in _chunks([entry.sid for entry in some]):
+                changed = await self._step(Step("reap", room, lease, terms, leave=sids))
+                events += changed.events
+                await self._forget_sockets(room, lease, sids)
+        rooms = worker_key(self._prefix, lease)
+        await self._read([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
+        return changed._replace(events=tuple(events))
+
+    # Rooms.
+
+    async def change(
+        self,
+        room: RoomKey,
+        lease: Lease,
+        terms: Terms,
+        *,
+        enter: Sequence[Entry] = (),
+        leave: Sequence[Sid] = (),
+        quiet: bool = False,
+    ) -> Changed:
+        """Have sockets leave, and others enter, some hundred in a step."""
+        step = Step("change", room, lease, terms, quiet=quiet)
+        steps = [step._replace(leave=some) for some in _chunks(leave)]
+        if steps and len(steps[-1].leave) + len(enter) <= MAX_AT_ONCE:
+            steps[-1] = steps[-1]._replace(enter=enter)
+        else:
+            steps += [step._replace(enter=some) for some in _chunks(enter)]
+        first, *others = steps or [step]
+        changed = await self._change(first)
+        events = [*changed.events]
+        for each in others:
+            if changed.fenced:
+                break
+            changed = await self._change(each)
+            events += changed.events
+        return changed._replace(events=tuple(events))
+
+    async def _change(self, step: Step) -> Changed:
+        """A step, with what leads to the room."""
+        prefix, (room, lease) = self._prefix, step[1:3]
+        namespace, rooms = namespace_of(room.name), worker_key(prefix, lease)
+        before = [_added(rooms, room.name)] if step.enter else []
+        keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
+        users = {entry.user: None for entry in step.enter}
+        keys += [user_key(prefix, namespace, user.encode()) for user in users]
+        after = [_added(key, room.name) for key in keys]
+        changed, answers = await self._do(step, before, after)
+        if changed.fenced:
+            checked = {self._index_of_user(room, user): b"u%b" % user.encode() for user in users}
+            checked.update(self._sockets(room, lease, [entry.sid for entry in step.enter]))
+            await self._unindex(room, checked)
+            if before and answers[0][0] == 1:  # else a reaper has to find it there
+                await self._ask([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
+        else:
+            await self._forget_sockets(room, lease, step.leave)
+        return changed
+
+    async def sync(
+        self,
+        room: RoomKey,
+        lease: Lease,
+        terms: Terms,
+        entries: Sequence[Entry],
+        *,
+        quiet: bool = True,
+    ) -> Changed:
+        """Put in what is missing, take out what is too much, and repair the rest."""
+        found = [entry.sid async for some in self._own(room, lease) for entry in some]
+        surplus = [*{*found} - {entry.sid for entry in entries}]
+        changed = await self.change(room, lease, terms, enter=entries, leave=surplus, quiet=quiet)
+        (sums,) = await self.sums(lease, [room])
+        if not sums.is_whole:
+            await self._mend(room, terms)
+        return changed
+
+    async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
+        """Ask for the sums, and have the rooms kept for longer."""
+        own = worker_key(self._prefix, lease)
+        await self._read([Part(own, pack(b"PEXPIRE", own, _KEPT), 1)])
+        found: list[Sums] = []
+        for some in _chunks(rooms, ROOMS_AT_ONCE):
+            found += await _all(self._sums(lease, room) for room in some)
+        return found
+
+    async def _sums(self, lease: Lease, room: RoomKey) -> Sums:
+        truth, sids, gone = keys = keys_of(self._prefix, room.name)
+        commands = [
+            pack(b"HMGET", truth, *replies.SUMS_FIELDS, b"w%b" % lease.node.encode()),
+            pack(b"SCARD", sids),
+            pack(b"ZCARD", gone),
+            *(pack(b"PEXPIRE", key, _KEPT) for key in keys),
+        ]
+        (answer,) = await self._read([Part(truth, b"".join(commands), len(commands))])
+        return replies.sums_in(*answer[:3])
+
+    async def sweep(self, room: RoomKey, terms: Terms) -> Changed:
+        """Have those leave whose grace is over."""
+        return await self._step(Step("sweep", room, NOBODY, terms))
+
+    async def _step(self, step: Step) -> Changed:
+        changed, _ = await self._do(step)
+        return changed
+
+    async def _do(
+        self, step: Step, before: Sequence[Part] = (), after: Sequence[Part] = ()
+    ) -> tuple[Changed, list[list[Any]]]:
+        encode = partial(room_script.encode, self._script, self._prefix, step)
+        truth = keys_of(self._prefix, step.room.name).truth
+        reply, answers = await self._call(truth, encode, before, after)
+        changed = room_script.decode(reply)
+        gone = {event.user for event in changed.events if event.kind == "leave"}
+        room = step.room
+        await self._unindex(
+            room, {self._index_of_user(room, user): b"u%b" % user.encode() for user in gone}
+        )
+        return changed, answers
+
+    # What leads to rooms.
+
+    def _index_of_user(self, room: RoomKey, user: str) -> bytes:
+        return user_key(self._prefix, namespace_of(room.name), user.encode())
+
+    def _sockets(
+        self, room: RoomKey, lease: Lease, sids: Iterable[Sid]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The keys of sockets, and which fields a room has of them."""
+        node, namespace = lease.node, namespace_of(room.name)
+        for sid in sids:
+            field = f"={sid}" if is_chosen(sid, node) else f"s{node}{sid}"
+            yield socket_key(self._prefix, namespace, sid.encode()), field.encode()
+
+    async def _forget_sockets(self, room: RoomKey, lease: Lease, sids: Sequence[Sid]) -> None:
+        await self._unindex(room, dict(self._sockets(room, lease, sids)))
+
+    async def _unindex(self, room: RoomKey, checked: dict[bytes, bytes]) -> None:
+        """Remove a room from sets, unless it has the field which stands beside each.
+
+        What cannot be removed now is removed by who reads it, or expires.
+        """
+        if not checked:
+            return
+        truth = keys_of(self._prefix, room.name).truth
+        look = b"".join(pack(b"HEXISTS", truth, field) for field in checked.values())
+        with suppress(AdapterUnavailable):
+            answers = await self._ask(
+                [Part(key, pack(b"SREM", key, room.name), 1) for key in checked],
+                [Part(truth, look, len(checked))],
+            )
+            found = zip(checked, answers[-1], strict=True)
+            back = [_added(key, room.name) for key, is_there in found if is_there == 1]
+            if back:
+                await self._ask(back)
+
+    # Questions.
+
+    async def rooms_of_user(self, namespace: str, user: str) -> list[str]:
+        """The rooms that lead to the user as well; the others are forgotten."""
+        key = user_key(self._prefix, namespace.encode(), user.encode())
+        names = [*dict.fromkeys([name async for name in self._names(key)])]
+        rooms: list[str] = []
+        for some in _chunks(names, ROOMS_AT_ONCE):
+            found = await _all(self._has(name, user) for name in some)
+            for name, is_there in zip(some, found, strict=True):
+                if is_there:
+                    rooms.append(name.partition(b"#")[2].decode(errors="replace"))
+                else:
+                    await self._unindex(RoomKey(name, b""), {key: b"u%b" % user.encode()})
+        return rooms
+
+    # Repairs.
+
+    async def _mend(self, room: RoomKey, terms: Terms) -> None:
+        """Compare the sids, and who is in their grace, with the truth."""
+        keys = keys_of(self._prefix, room.name)
+        async for items in self._members(keys.sids):
+            await self._mend_some(room, terms, items, [])
+        cursor = None
+        while cursor != 0:
+            _, page = await self._page(keys.truth, cursor or 0, b"")
+            sids = [entry.sid.encode() for _, entry in page.sockets]
+            users = [user.encode() for user, tabs in page.users.items() if tabs == 0]
+            await self._mend_some(room, terms, sids, users)
+            cursor = page.cursor
+
+    async def _mend_some(
+        self, room: RoomKey, terms: Terms, sids: Sequence[bytes], users: Sequence[bytes]
+    ) -> None:
+        for some, others in [
+            *((some, ()) for some in _chunks(sids)),
+            *(((), others) for others in _chunks(users)),
+        ]:
+            encode = partial(mend_script.encode, self._prefix, room, terms, some, others)
+            reply, _ = await self._call(keys_of(self._prefix, room.name).truth, encode)
+            if refusal := replies.refusal_in([reply]):
+                raise AdapterUnavailable(f"Redis refused to repair a room: {explain(refusal)}")
+
+
+def _added(key: bytes, name: bytes) -> Part:
+    """Add a room to a set."""
+    return Part(key, pack(b"SADD", key, name) + pack(b"PEXPIRE", key, _KEPT), 2)
+
+
+def _chunks(items: Sequence[T], size: int = MAX_AT_ONCE) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+async def _all(asked: Iterable[Awaitable[T]]) -> list[T]:
+    return await asyncio.gather(*asked)

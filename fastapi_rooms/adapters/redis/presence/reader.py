@@ -1,0 +1,134 @@
+"""What is read of who is present, whoever is asked: one Redis, or the nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
+
+from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.adapters.presence import Entry, Lease, Page
+from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
+from fastapi_rooms.adapters.redis.links.link import pack
+from fastapi_rooms.adapters.redis.presence import replies
+from fastapi_rooms.adapters.redis.presence.keys import keys_of
+from fastapi_rooms.errors import AdapterUnavailable
+
+FIELDS_PER_PAGE = b"500"
+"""What one question reads of a room: some half a millisecond of Redis."""
+
+
+class Part(NamedTuple):
+    """Commands about one key, or about keys of one slot."""
+
+    key: bytes
+    data: bytes
+    commands: int
+    """How many."""
+
+
+class RoomsReader:
+    """Reads who is present. Subclasses say whom to ask, by `_ask`.
+
+    Args:
+        prefix: the first part of every key.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.encode()
+        self.malformed = 0
+        """How many fields were read that make no sense."""
+
+    async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
+        """The replies to each part, those of one stage after those of the stage before.
+
+        Raises `AdapterUnavailable` for no replies.
+        """
+        raise NotImplementedError
+
+    async def _read(self, *stages: Sequence[Part]) -> list[list[Any]]:
+        """The replies, none of which is a refusal."""
+        answers = await self._ask(*stages)
+        for answer in answers:
+            if refusal := replies.refusal_in(answer):
+                raise AdapterUnavailable(f"Redis refused to say who is present: {explain(refusal)}")
+        return answers
+
+    async def _call(
+        self,
+        key: bytes,
+        encode: Callable[..., bytes],
+        before: Sequence[Part] = (),
+        after: Sequence[Part] = (),
+    ) -> tuple[Any, list[list[Any]]]:
+        """Call a script, between other commands; its reply, and those to the others."""
+        answers = await self._ask(before, (Part(key, encode(whole=False), 1),), after)
+        if code_of(replies.refusal_in(answers[len(before)])) == "NOSCRIPT":
+            answers = await self._ask(before, (Part(key, encode(whole=True), 1),), after)
+        (reply,) = answers.pop(len(before))
+        for answer in answers:
+            if refusal := replies.refusal_in(answer):
+                raise AdapterUnavailable(f"Redis refused to keep who is where: {explain(refusal)}")
+        return reply, answers
+
+    # Questions.
+
+    async def present(self, room: RoomKey, cursor: int = 0) -> Page:
+        """A page, with the version before it."""
+        truth = keys_of(self._prefix, room.name).truth
+        version, page = await self._page(truth, cursor, b"", pack(b"HGET", truth, b"v"))
+        entries = [entry for _, entry in page.sockets]
+        return Page(replies.number_in(version), [*page.users], entries, page.cursor)
+
+    async def count(self, room: RoomKey) -> int:
+        """How many users."""
+        truth = keys_of(self._prefix, room.name).truth
+        ((reply,),) = await self._read([Part(truth, pack(b"HGET", truth, b"n"), 1)])
+        return replies.number_in(reply)
+
+    async def is_present(self, room: RoomKey, user: str) -> bool:
+        """Whether there is a field of that user."""
+        return await self._has(room.name, user)
+
+    # Some at a time.
+
+    async def _has(self, name: bytes, user: str) -> bool:
+        truth = keys_of(self._prefix, name).truth
+        look = pack(b"HEXISTS", truth, b"u%b" % user.encode())
+        ((reply,),) = await self._read([Part(truth, look, 1)])
+        return bool(reply == 1)
+
+    async def _own(self, room: RoomKey, lease: Lease) -> AsyncIterator[list[Entry]]:
+        """The sockets of a worker in a room, some at a time."""
+        truth, cursor = keys_of(self._prefix, room.name).truth, None
+        while cursor != 0:
+            pattern = b"s%b*" % lease.node.encode()
+            _, page = await self._page(truth, cursor or 0, pattern)
+            yield [entry for node, entry in page.sockets if node == lease.node]
+            cursor = page.cursor
+
+    async def _page(
+        self, truth: bytes, cursor: int, pattern: bytes, first: bytes = b""
+    ) -> tuple[Any, replies.Fields]:
+        """Some fields of a room; and the reply to another command, if one goes first."""
+        match = (b"MATCH", pattern) if pattern else ()
+        scan = pack(b"HSCAN", truth, b"%d" % cursor, *match, b"COUNT", FIELDS_PER_PAGE)
+        (answer,) = await self._read([Part(truth, first + scan, 1 + bool(first))])
+        page = replies.fields_in(answer[-1])
+        self.malformed += page.malformed
+        return answer[0], page
+
+    async def _names(self, key: bytes) -> AsyncIterator[bytes]:
+        """The names of rooms in a set."""
+        async for items in self._members(key):
+            names = replies.names_in(items)
+            self.malformed += len(items) - len(names)
+            for name in names:
+                yield name
+
+    async def _members(self, key: bytes) -> AsyncIterator[list[bytes]]:
+        cursor = None
+        while cursor != 0:
+            scan = pack(b"SSCAN", key, b"%d" % (cursor or 0), b"COUNT", FIELDS_PER_PAGE)
+            ((reply,),) = await self._read([Part(key, scan, 1)])
+            cursor, items = replies.page_in(reply)
+            yield items

@@ -1,0 +1,299 @@
+"""The script that changes who is present in a room, and tells of it: pure.
+
+It follows `fastapi_rooms.core.presence.RoomPresence`, by the clock of Redis. Scripts roll nothing
+back: what is refused for want of memory or of a disk is refused at the first write, and the first
+read refuses what is no hash. What follows is refused for none of these reasons.
+
+Versions are doubles in Lua, exact up to 2**53. A count begins at the time in microseconds: so it is
+above where an earlier one has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import hiredis
+
+from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.adapters.presence import Terms
+from fastapi_rooms.adapters.redis.history.refusals import explain
+from fastapi_rooms.adapters.redis.presence.calls import Script
+from fastapi_rooms.adapters.redis.presence.keys import TTL, keys_of
+from fastapi_rooms.core.presence import (
+    FENCE_TTL,
+    MAX_VERSION,
+    SWEPT_AT_ONCE,
+    Changed,
+    Entry,
+    Lease,
+    UserEvent,
+)
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.types import Sid
+from fastapi_rooms.wire.presence import BEGINNING
+
+MAX_AT_ONCE = 200
+"""Sockets that one call has leave or enter: some two milliseconds of Redis."""
+
+_TEXT = b"""
+-- KEYS: the truth about a room, its sids, and who is in their grace.
+-- ARGV: the room's name; its channel; what to do; node and number of a lease; the grace in
+--       milliseconds; the highest version known; whether joins are told; how many leave, and their
+--       sids; of each who enters, the sid and the user.
+-- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; why
+-- it may not publish; of each event its kind, user and version.
+local truth, sids, gone = KEYS[1], KEYS[2], KEYS[3]
+local name, channel, what, node, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[8] == '1', tonumber(ARGV[9])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function int(text)
+  return text and #text < 17 and string.find(text, '^%d+$') and tonumber(text) or 0
+end
+
+local meta = redis.call('HMGET', truth, 'v', 'n', 'm', 'g', 'f', 'w' .. node)
+local version, users, sockets, waiting = int(meta[1]), int(meta[2]), int(meta[3]), int(meta[4])
+local fences, own = meta[5] or '', meta[6] or ''
+local in_grace = redis.call('ZCARD', gone)
+local own_lease, count, sum = string.match(own, '^(%d+) (%d+) (%d+)$')
+own_lease, count, sum = int(own_lease), int(count), int(sum)
+local fence = node ~= '' and string.match(fences, node .. ' (%d+) %d+;')
+
+local answer = {0, version, -1, ''}
+local function finish()
+  if in_grace > 0 then
+    local first = redis.call('ZRANGE', gone, 0, 0, 'WITHSCORES')
+    if first[2] then answer[3] = math.max(first[2] - now, 0) end
+  end
+  return answer
+end
+
+if own_lease > lease and what ~= 'sweep' or what == 'change' and int(fence) >= lease then
+  answer[1] = 1
+  return finish()
+end
+if version == 0 then version = math.max(int(ARGV[7]), now * 1000) end
+
+local changed = false
+
+local function tell(kind, user)
+  version = version + 1
+  local text = string.format('%.0f', version)
+  local told = redis.pcall('PUBLISH', channel, '<BEGINNING>' .. kind .. ' ' .. text .. ' '
+    .. #name .. ' ' .. #user .. '\\n' .. name .. user)
+  if type(told) == 'table' and told.err then answer[4] = told.err end
+  answer[#answer + 1] = kind
+  answer[#answer + 1] = user
+  answer[#answer + 1] = version
+end
+
+local function counts_as(sid, user)
+  return tonumber(string.sub(redis.sha1hex(sid .. '\\0' .. user), 1, 8), 16)
+end
+
+local function is_chosen(sid)
+  return #sid ~= 33 or string.sub(sid, 1, 17) ~= node .. '.'
+end
+
+local function leave(sid)
+  local field = 's' .. node .. sid
+  local user = redis.call('HGET', truth, field)
+  if not user then return end
+  changed = true
+  redis.call('HDEL', truth, field)
+  count, sum = count - 1, (sum - counts_as(sid, user)) % 4294967296
+  local held = is_chosen(sid) and int(redis.call('HGET', truth, '=' .. sid)) - 1 or 0
+  if held > 0 then
+    redis.call('HSET', truth, '=' .. sid, held)
+  else
+    if is_chosen(sid) then redis.call('HDEL', truth, '=' .. sid) end
+    redis.pcall('SREM', sids, sid)
+    sockets = sockets - 1
+  end
+  local tabs = int(redis.call('HGET', truth, 'u' .. user)) - 1
+  if tabs > 0 then
+    redis.call('HSET', truth, 'u' .. user, tabs)
+  elseif grace > 0 then
+    redis.call('HSET', truth, 'u' .. user, 0)
+    in_grace, waiting = in_grace + redis.call('ZADD', gone, now + grace, user), waiting + 1
+  else
+    redis.call('HDEL', truth, 'u' .. user)
+    users = users - 1
+    tell('leave', user)
+  end
+end
+
+local function enter(sid, user)
+  local field = 's' .. node .. sid
+  local known = redis.call('HGET', truth, field)
+  if known == user then return end
+  if known then leave(sid) end
+  changed = true
+  redis.call('HSET', truth, field, user)
+  count, sum = count + 1, (sum + counts_as(sid, user)) % 4294967296
+  local held = is_chosen(sid) and int(redis.call('HGET', truth, '=' .. sid)) or 0
+  if is_chosen(sid) then redis.call('HSET', truth, '=' .. sid, held + 1) end
+  if held == 0 then
+    redis.pcall('SADD', sids, sid)
+    sockets = sockets + 1
+  end
+  local expected = in_grace > 0 and redis.call('ZREM', gone, user) or 0
+  in_grace = in_grace - expected
+  local tabs = redis.call('HGET', truth, 'u' .. user)
+  redis.call('HSET', truth, 'u' .. user, int(tabs) + 1)
+  if not tabs then
+    users = users + 1
+    if expected == 0 and is_told then tell('join', user) end
+  elseif int(tabs) == 0 then
+    waiting = waiting - 1
+  end
+end
+
+local function drop_old_fences()
+  local kept, last = {}, 0
+  for text, since in string.gmatch(fences, '(%x+ %d+ (%d+);)') do
+    if int(since) > now - <FENCE_TTL> then
+      kept[#kept + 1], last = text, math.max(last, int(since))
+    end
+  end
+  fences = table.concat(kept)
+  return last + <FENCE_TTL> - now
+end
+
+if what == 'reap' then
+  drop_old_fences()
+  fences = string.gsub(fences, node .. ' %d+ %d+;', '')
+  fences = fences .. node .. ' ' .. string.format('%.0f %.0f;', math.max(lease, int(fence)), now)
+  changed = true
+elseif fence then
+  is_told = true
+end
+local first = 10 + leaving
+for at = 10, first - 1 do leave(ARGV[at]) end
+for at = first, #ARGV, 2 do enter(ARGV[at], ARGV[at + 1]) end
+if in_grace > 0 then
+  for _, user in ipairs(redis.call('ZRANGEBYSCORE', gone, '-inf', now, 'LIMIT', 0, <SWEPT>)) do
+    changed = true
+    redis.call('ZREM', gone, user)
+    in_grace = in_grace - 1
+    local tabs = redis.call('HGET', truth, 'u' .. user)
+    if tabs and int(tabs) == 0 then
+      redis.call('HDEL', truth, 'u' .. user)
+      users, waiting = users - 1, waiting - 1
+    end
+    if int(tabs) == 0 then tell('leave', user) end
+  end
+end
+
+if changed and users <= 0 then
+  local left = drop_old_fences()
+  redis.call('DEL', truth, sids)
+  if fences ~= '' then
+    redis.call('HSET', truth, 'v', string.format('%.0f', version), 'f', fences)
+    redis.call('PEXPIRE', truth, left)
+    answer[2] = version
+  else
+    answer[2] = #answer > 4 and version or 0
+  end
+elseif changed or count > 0 then
+  answer[2] = version
+  local text = string.format('%.0f', version)
+  if count > 0 then
+    local number = what == 'change' and lease or own_lease
+    redis.call('HSET', truth, 'w' .. node, string.format('%.0f %.0f %.0f', number, count, sum))
+  elseif own ~= '' then
+    redis.call('HDEL', truth, 'w' .. node)
+  end
+  redis.call('HSET', truth, 'v', text, 'n', users, 'm', sockets, 'g', waiting, 'f', fences)
+  redis.call('PEXPIRE', truth, <TTL>)
+  redis.call('PEXPIRE', sids, <TTL>)
+  if in_grace > 0 then redis.call('PEXPIRE', gone, <TTL>) end
+end
+return finish()
+"""
+
+_VALUES = {
+    b"<BEGINNING>": b"".join(b"\\%03d" % byte for byte in BEGINNING),
+    b"<FENCE_TTL>": b"%d" % FENCE_TTL,
+    b"<SWEPT>": b"%d" % SWEPT_AT_ONCE,
+    b"<TTL>": b"%d" % TTL,
+}
+
+
+def _filled(text: bytes) -> bytes:
+    for place, value in _VALUES.items():
+        text = text.replace(place, value)
+    return text
+
+
+PLAIN = Script(_filled(_TEXT))
+"""It publishes by `PUBLISH`."""
+
+SHARDED = Script(PLAIN.text.replace(b"'PUBLISH'", b"'SPUBLISH'"))
+"""It publishes by `SPUBLISH`."""
+
+
+class Step(NamedTuple):
+    """What the script is to do in a room."""
+
+    what: str
+    """`change`, `reap` or `sweep`."""
+    room: RoomKey
+    lease: Lease
+    terms: Terms
+    enter: Sequence[Entry] = ()
+    leave: Sequence[Sid] = ()
+    quiet: bool = False
+
+
+NOBODY = Lease("", 0)
+"""In place of a lease where none is needed."""
+
+
+def encode(script: Script, prefix: bytes, step: Step, *, whole: bool) -> bytes:
+    """The command that does a step."""
+    what, room, lease, terms, enter, leave, quiet = step
+    entering = [text.encode() for entry in enter for text in entry]
+    arguments = (
+        room.name,
+        room.channel,
+        what.encode(),
+        lease.node.encode(),
+        b"%d" % lease.number,
+        b"%d" % max(round(terms.grace * 1000), 0),
+        b"%d" % terms.floor,
+        b"0" if quiet else b"1",
+        b"%d" % len(leave),
+        *(sid.encode() for sid in leave),
+        *entering,
+    )
+    return script.call(keys_of(prefix, room.name), arguments, whole=whole)
+
+
+def decode(reply: Any) -> Changed:
+    """What has become of a room. Raises `AdapterUnavailable` if Redis refused."""
+    if isinstance(reply, hiredis.ReplyError):
+        raise AdapterUnavailable(f"Redis refused to say who is present: {explain(str(reply))}")
+    try:
+        return _changed(*reply)
+    except (TypeError, ValueError, AttributeError):
+        raise AdapterUnavailable("Redis' answer to who is present makes no sense") from None
+
+
+def _changed(fenced: int, version: int, wait: int, refusal: bytes, *told: Any) -> Changed:
+    if refusal:
+        why = explain(refusal.decode(errors="replace"))
+        raise AdapterUnavailable(f"Redis refused to tell who is present: {why}", uncertain=True)
+    if fenced not in (0, 1) or not 0 <= version <= MAX_VERSION or type(wait) is not int:
+        raise ValueError(fenced)
+    parts = zip(told[::3], told[1::3], told[2::3], strict=True)
+    events = tuple([_event(*each) for each in parts])
+    return Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000)
+
+
+def _event(kind: bytes, user: bytes, version: int) -> UserEvent:
+    if kind not in (b"join", b"leave") or type(version) is not int:
+        raise ValueError(kind)
+    return UserEvent("join" if kind == b"join" else "leave", user.decode(), version)
