@@ -110,7 +110,10 @@ class SupportsPresence(Protocol):
         """
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:
-        """The names of the rooms that a worker may have had sockets in under this lease."""
+        """The names of the rooms that somebody has to see to if the worker dies.
+
+        That is where it has sockets, and where there were users in their grace when it last left.
+        """
 
     async def reap(self, room: RoomKey, lease: Lease, terms: Terms) -> Changed:
         """Fence a worker that was declared dead off from a room, and take its sockets out.
@@ -123,7 +126,8 @@ class SupportsPresence(Protocol):
     async def bury(self, lease: Lease) -> None:
         """Forget a lease: of one that was declared dead and whose rooms are reaped, or one's own.
 
-        A worker that stops buries itself when its sockets have left every room.
+        A worker that stops buries itself if nothing is in its `rooms_of`. Else it leaves that to
+        those who reap it, as somebody has to see to the users in their grace.
         """
 
     # Rooms.
@@ -144,6 +148,9 @@ class SupportsPresence(Protocol):
         more. With `quiet` no joins are told, as when what the carrier has lost is put in again;
         except where the worker had been declared dead, as others were told then that its users
         left.
+
+        A worker none of whose sockets are left changes the room once more, by nothing, when
+        `next_leave` has come: then the room is none of its `rooms_of` any more.
         """
 
     async def sync(

@@ -329,15 +329,15 @@ class Leases:
 
     def __init__(self) -> None:
         self._ends: dict[Lease, int] = {}
-        self._dead: dict[Lease, int] = {}
+        self._dead: set[Lease] = set()
 
     def __len__(self) -> int:
-        return len(self._ends) + len(self._dead)
+        return len(self._ends)
 
     def beat(self, lease: Lease, now: int, ttl: int) -> Lease:
         """A worker lives until `ttl` from now; returns its lease, a new one if this is void."""
         node, number = lease
-        if number == 0 or lease not in self._ends:
+        if number == 0 or lease not in self._ends or lease in self._dead:
             number += 1
             while Lease(node, number) in self._dead:
                 number += 1
@@ -345,17 +345,16 @@ class Leases:
         return Lease(node, number)
 
     def overdue(self, now: int, limit: int) -> list[Lease]:
-        """Declare dead whose leases have ended, and return all who are, the longest dead first."""
-        for lease, end in [*self._ends.items()]:
-            if end <= now:
-                del self._ends[lease]
-                self._dead[lease] = end
-        return sorted(self._dead, key=lambda lease: (self._dead[lease], lease))[:limit]
+        """Declare dead whose leases have ended, up to a limit with those who were so already."""
+        ended = [lease for lease, end in self._ends.items() if end <= now]
+        ended.sort(key=lambda lease: (self._ends[lease], lease))
+        self._dead.update(ended[:limit])
+        return ended[:limit]
 
     def bury(self, lease: Lease) -> None:
         """Forget a lease."""
         self._ends.pop(lease, None)
-        self._dead.pop(lease, None)
+        self._dead.discard(lease)
 
 
 def is_chosen(sid: Sid, node: NodeId) -> bool:

@@ -4,6 +4,8 @@ adapter    one manager's way onto a bus
 bus        what the managers share: who is subscribed, and what is kept
 backlog    what is on its way into one event loop, bounded
 store      the rooms that remember, and their messages: pure
+presence   who is present, asked of a bus
+presence_store  the rooms of which that is known, and the leases of workers: pure
 sweeper    drops from a bus what has expired, now and then
 """
 

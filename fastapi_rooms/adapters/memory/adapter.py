@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.memory.backlog import Backlog
 from fastapi_rooms.adapters.memory.bus import MemoryBus
+from fastapi_rooms.adapters.memory.presence import MemoryPresence
 from fastapi_rooms.adapters.memory.sweeper import Sweeper
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.names import check_prefix
@@ -22,7 +24,7 @@ from fastapi_rooms.types import Channel
 T = TypeVar("T")
 
 
-class MemoryAdapter:
+class MemoryAdapter(DelegatesPresence):
     """Carries bytes between the managers that share a bus; without one it is alone."""
 
     def __init__(self, bus: MemoryBus | None = None, *, prefix: str = "rooms") -> None:
@@ -34,6 +36,7 @@ class MemoryAdapter:
         self._channels: set[Channel] = set()
         self._backlog = Backlog()
         self._sweeper = Sweeper(self.bus)
+        self._presence = MemoryPresence(self.bus)
         self._since = time.time()
         self._last_received: float | None = None
 
@@ -126,6 +129,9 @@ class MemoryAdapter:
         """Forget; the bus does it at once."""
         with self.bus.store() as store:
             store.forget(room)
+
+    def _running_presence(self) -> MemoryPresence:
+        return self._presence
 
     # What the bus calls.
 

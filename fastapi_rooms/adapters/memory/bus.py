@@ -6,17 +6,22 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.memory.backlog import too_busy
+from fastapi_rooms.adapters.memory.presence_store import PresenceStore
 from fastapi_rooms.adapters.memory.store import RoomStore
+from fastapi_rooms.adapters.presence import Changed, event
 from fastapi_rooms.core.position import EPOCH_LENGTH, Position
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import kept
+
+Tell: TypeAlias = Callable[[Changed], Changed]
+"""Tells a room's subscribers of the events of a change, which is returned."""
 
 _SWEPT_AT_ONCE = 1000
 """Rooms; about 1 ms, during which no other thread can publish."""
@@ -46,6 +51,7 @@ class MemoryBus:
         self._subscribers: dict[Channel, dict[Subscriber, None]] = {}
         self._channels_of: Counter[Subscriber] = Counter()
         self._store = RoomStore(_new_epoch, self._subscribers.__contains__)
+        self._presence = PresenceStore()
 
     def has_others_than(self, adapter: Subscriber) -> bool:
         """Whether any other adapter is subscribed to anything."""
@@ -113,8 +119,41 @@ class MemoryBus:
         with self._lock:
             yield self._store
 
+    @contextmanager
+    def presence(self) -> Iterator[PresenceStore]:
+        """Who is present, while no other thread changes it."""
+        with self._lock:
+            yield self._presence
+
+    @contextmanager
+    def telling(self, room: RoomKey) -> Iterator[tuple[PresenceStore, Tell]]:
+        """The same, and a way to tell a room's subscribers what has become of it.
+
+        Raises `AdapterUnavailable` if one of them is too far behind.
+        """
+        with self._lock:
+            subscribers = self._subscribers.get(room.channel, ())
+            if not all(adapter.has_room(b"") for adapter in subscribers):
+                raise too_busy()
+
+            def tell(changed: Changed) -> Changed:
+                for each in changed.events if subscribers else ():
+                    data = event.encode(room.name, each)
+                    for adapter in subscribers:
+                        adapter.enqueue(room.channel, data)
+                return changed
+
+            yield self._presence, tell
+
     def sweep(self) -> Iterator[None]:
         """Drop what has expired, one part at a time."""
+        with self._lock:
+            present = self._presence.names()
+        for start in range(0, len(present), _SWEPT_AT_ONCE):
+            with self._lock:
+                now = int(time.monotonic() * 1000)
+                self._presence.forget(present[start : start + _SWEPT_AT_ONCE], now)
+            yield
         with self._lock:
             names = self._store.names()
         for start in range(0, len(names), _SWEPT_AT_ONCE):

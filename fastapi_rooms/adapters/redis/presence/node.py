@@ -7,7 +7,8 @@ from typing import Any
 
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.refusals import code_of
-from fastapi_rooms.adapters.redis.presence.presence import Part, RoomsPresence
+from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
+from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.adapters.redis.presence.replies import refusal_in
 from fastapi_rooms.adapters.redis.presence.rights import PRESENCE
 from fastapi_rooms.adapters.redis.presence.room_script import PLAIN
@@ -27,13 +28,13 @@ class NodePresence(RoomsPresence):
 
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         parts = [part for stage in stages for part in stage]
-        data, count = b"".join([part.data for part in parts]), sum(part.count for part in parts)
+        data, count = b"".join([part.data for part in parts]), sum(part.commands for part in parts)
         replies = await self._lane.ask(lambda: data, count, PRESENCE)
         if code_of(refusal_in(replies)) == "READONLY":
             self._lane.leave()
             replies = await self._lane.ask(lambda: data, count, PRESENCE)
         answers, start = [], 0
         for part in parts:
-            answers.append(replies[start : start + part.count])
-            start += part.count
+            answers.append(replies[start : start + part.commands])
+            start += part.commands
         return answers

@@ -133,15 +133,17 @@ class RoomsPresence(RoomsReader):
         users = {entry.user: None for entry in step.enter}
         keys += [user_key(prefix, namespace, user.encode()) for user in users]
         after = [_added(key, room.name) for key in keys]
-        changed, answers = await self._do(step, before, after)
+        (changed, sockets), answers = await self._do(step, before, after)
         if changed.fenced:
             checked = {self._index_of_user(room, user): b"u%b" % user.encode() for user in users}
             checked.update(self._sockets(room, lease, [entry.sid for entry in step.enter]))
             await self._unindex(room, checked)
             if before and answers[0][0] == 1:  # else a reaper has to find it there
                 await self._ask([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
-        else:
-            await self._forget_sockets(room, lease, step.leave)
+            return changed
+        await self._forget_sockets(room, lease, step.leave)
+        if not sockets and changed.next_leave is None:
+            await self._read([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
         return changed
 
     async def sync(
@@ -187,22 +189,22 @@ class RoomsPresence(RoomsReader):
         return await self._step(Step("sweep", room, NOBODY, terms))
 
     async def _step(self, step: Step) -> Changed:
-        changed, _ = await self._do(step)
-        return changed
+        done, _ = await self._do(step)
+        return done.changed
 
     async def _do(
         self, step: Step, before: Sequence[Part] = (), after: Sequence[Part] = ()
-    ) -> tuple[Changed, list[list[Any]]]:
+    ) -> tuple[room_script.Done, list[list[Any]]]:
         encode = partial(room_script.encode, self._script, self._prefix, step)
         truth = keys_of(self._prefix, step.room.name).truth
         reply, answers = await self._call(truth, encode, before, after)
-        changed = room_script.decode(reply)
-        gone = {event.user for event in changed.events if event.kind == "leave"}
+        done = room_script.decode(reply)
+        gone = {event.user for event in done.changed.events if event.kind == "leave"}
         room = step.room
         await self._unindex(
             room, {self._index_of_user(room, user): b"u%b" % user.encode() for user in gone}
         )
-        return changed, answers
+        return done, answers
 
     # What leads to rooms.
 

@@ -41,8 +41,9 @@ _TEXT = b"""
 -- ARGV: the room's name; its channel; what to do; node and number of a lease; the grace in
 --       milliseconds; the highest version known; whether joins are told; how many leave, and their
 --       sids; of each who enters, the sid and the user.
--- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; why
--- it may not publish; of each event its kind, user and version.
+-- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; how
+-- many sockets of the worker there are; why it may not publish; of each event its kind, user and
+-- version.
 local truth, sids, gone = KEYS[1], KEYS[2], KEYS[3]
 local name, channel, what, node, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[8] == '1', tonumber(ARGV[9])
@@ -61,8 +62,9 @@ local own_lease, count, sum = string.match(own, '^(%d+) (%d+) (%d+)$')
 own_lease, count, sum = int(own_lease), int(count), int(sum)
 local fence = node ~= '' and string.match(fences, node .. ' (%d+) %d+;')
 
-local answer = {0, version, -1, ''}
+local answer = {0, version, -1, count, ''}
 local function finish()
+  answer[4] = count
   if in_grace > 0 then
     local first = redis.call('ZRANGE', gone, 0, 0, 'WITHSCORES')
     if first[2] then answer[3] = math.max(first[2] - now, 0) end
@@ -83,7 +85,7 @@ local function tell(kind, user)
   local text = string.format('%.0f', version)
   local told = redis.pcall('PUBLISH', channel, '<BEGINNING>' .. kind .. ' ' .. text .. ' '
     .. #name .. ' ' .. #user .. '\\n' .. name .. user)
-  if type(told) == 'table' and told.err then answer[4] = told.err end
+  if type(told) == 'table' and told.err then answer[5] = told.err end
   answer[#answer + 1] = kind
   answer[#answer + 1] = user
   answer[#answer + 1] = version
@@ -195,7 +197,7 @@ if changed and users <= 0 then
     redis.call('PEXPIRE', truth, left)
     answer[2] = version
   else
-    answer[2] = #answer > 4 and version or 0
+    answer[2] = #answer > 5 and version or 0
   end
 elseif changed or count > 0 then
   answer[2] = version
@@ -272,25 +274,38 @@ def encode(script: Script, prefix: bytes, step: Step, *, whole: bool) -> bytes:
     return script.call(keys_of(prefix, room.name), arguments, whole=whole)
 
 
-def decode(reply: Any) -> Changed:
+class Done(NamedTuple):
+    """What a step has done."""
+
+    changed: Changed
+    sockets: int
+    """How many of the worker there are now."""
+
+
+def decode(reply: Any) -> Done:
     """What has become of a room. Raises `AdapterUnavailable` if Redis refused."""
     if isinstance(reply, hiredis.ReplyError):
         raise AdapterUnavailable(f"Redis refused to say who is present: {explain(str(reply))}")
     try:
-        return _changed(*reply)
+        return _done(*reply)
     except (TypeError, ValueError, AttributeError):
         raise AdapterUnavailable("Redis' answer to who is present makes no sense") from None
 
 
-def _changed(fenced: int, version: int, wait: int, refusal: bytes, *told: Any) -> Changed:
+def _done(fenced: int, version: int, wait: int, sockets: int, refusal: bytes, *told: Any) -> Done:
     if refusal:
         why = explain(refusal.decode(errors="replace"))
         raise AdapterUnavailable(f"Redis refused to tell who is present: {why}", uncertain=True)
-    if fenced not in (0, 1) or not 0 <= version <= MAX_VERSION or type(wait) is not int:
+    if (
+        fenced not in (0, 1)
+        or not 0 <= version <= MAX_VERSION
+        or not type(wait) is type(sockets) is int
+    ):
         raise ValueError(fenced)
     parts = zip(told[::3], told[1::3], told[2::3], strict=True)
     events = tuple([_event(*each) for each in parts])
-    return Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000)
+    changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000)
+    return Done(changed, sockets)
 
 
 def _event(kind: bytes, user: bytes, version: int) -> UserEvent:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi_rooms.adapters.redis.presence.presence import Part, RoomsPresence
+from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
+from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.adapters.redis.presence.rights import PRESENCE
 from fastapi_rooms.adapters.redis.presence.room_script import SHARDED
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import SlotLanes
@@ -33,4 +34,6 @@ class ClusterPresence(RoomsPresence):
         return answers
 
     async def _ask_about(self, part: Part) -> list[Any]:
-        return await self._questions.ask(slot_of(part.key), lambda: part.data, part.count, PRESENCE)
+        return await self._questions.ask(
+            slot_of(part.key), lambda: part.data, part.commands, PRESENCE
+        )

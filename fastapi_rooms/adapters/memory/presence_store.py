@@ -1,0 +1,184 @@
+"""The rooms of a bus of which is known who is present: pure state, told the time by its owner.
+
+It needs no bound of its own: a room takes memory while sockets are in it, for the grace of the last
+one, and where a worker was declared dead for an hour more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, Page, Sums, Terms
+from fastapi_rooms.core.presence import Leases, RoomPresence
+from fastapi_rooms.types import Sid
+
+_K = TypeVar("_K", bound=Hashable)
+
+MAX_OVERDUE = 100
+"""How many leases that are to be reaped are told at once."""
+
+
+class PresenceStore:
+    """All of a bus's rooms, and the leases of its workers."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[bytes, RoomPresence] = {}
+        self._leases = Leases()
+        self._rooms_of_user: dict[tuple[bytes, str], set[bytes]] = {}
+        self._rooms_of: dict[Lease, set[bytes]] = {}
+
+    def __len__(self) -> int:
+        """How much there is, of whatever kind."""
+        return len(self._rooms) + len(self._leases) + len(self._rooms_of_user) + len(self._rooms_of)
+
+    # Leases.
+
+    def beat(self, lease: Lease, ttl: float, now: int, *, reaps: bool) -> Beat:
+        """Renew a lease, and declare others dead."""
+        own = self._leases.beat(lease, now, max(round(ttl * 1000), 1))
+        return Beat(own, tuple(self._leases.overdue(now, MAX_OVERDUE)) if reaps else ())
+
+    def rooms_of(self, lease: Lease) -> list[bytes]:
+        """The rooms that a worker may have sockets in."""
+        return [*self._rooms_of.get(lease, ())]
+
+    def bury(self, lease: Lease) -> None:
+        """Forget a lease, and its rooms."""
+        self._rooms_of.pop(lease, None)
+        self._leases.bury(lease)
+
+    # Rooms.
+
+    def change(
+        self,
+        name: bytes,
+        lease: Lease,
+        terms: Terms,
+        now: int,
+        *,
+        enter: Iterable[Entry] = (),
+        leave: Iterable[Sid] = (),
+        quiet: bool = False,
+    ) -> Changed:
+        """Have sockets leave and enter."""
+        entries = [*enter]
+        changed = self._room(name).change(
+            lease,
+            now,
+            grace=_ms(terms.grace),
+            floor=terms.floor,
+            enter=entries,
+            leave=[*leave],
+            quiet=quiet,
+        )
+        if entries and not changed.fenced:
+            self._rooms_of.setdefault(lease, set()).add(name)
+            for user in {entry.user for entry in entries}:
+                self._rooms_of_user.setdefault((_namespace_of(name), user), set()).add(name)
+        is_left = changed.next_leave is None and not self._rooms[name].entries_of(lease.node)
+        if is_left and not changed.fenced:
+            _discard(self._rooms_of, lease, name)
+        return self._settle(name, changed, now)
+
+    def sync(
+        self,
+        name: bytes,
+        lease: Lease,
+        terms: Terms,
+        now: int,
+        entries: Iterable[Entry],
+        *,
+        quiet: bool,
+    ) -> Changed:
+        """Put in what is missing, and take out what is too much."""
+        wanted = [*entries]
+        sids = {entry.sid for entry in wanted}
+        found = self._rooms[name].entries_of(lease.node) if name in self._rooms else ()
+        surplus = [entry.sid for entry in found if entry.sid not in sids]
+        return self.change(name, lease, terms, now, enter=wanted, leave=surplus, quiet=quiet)
+
+    def reap(self, name: bytes, lease: Lease, terms: Terms, now: int) -> Changed:
+        """Take the sockets of a dead worker out."""
+        room = self._room(name)
+        sids = [entry.sid for entry in room.entries_of(lease.node)]
+        changed = room.reap(lease, now, grace=_ms(terms.grace), floor=terms.floor, leave=sids)
+        _discard(self._rooms_of, lease, name)
+        return self._settle(name, changed, now)
+
+    def sweep(self, name: bytes, terms: Terms, now: int) -> Changed:
+        """Have those leave whose grace is over."""
+        return self._settle(name, self._room(name).sweep(now, floor=terms.floor), now)
+
+    def sums(self, name: bytes, lease: Lease) -> Sums:
+        """What a room has of a worker."""
+        return self._look(name).sums(lease.node)
+
+    # Questions.
+
+    def present(self, name: bytes) -> Page:
+        """All who are present, as one page."""
+        room = self._look(name)
+        return Page(room.version, [*room.users], [*room.entries], 0)
+
+    def count(self, name: bytes) -> int:
+        """How many users."""
+        return self._look(name).count
+
+    def is_present(self, name: bytes, user: str) -> bool:
+        """Whether a user is present."""
+        return self._look(name).is_present(user)
+
+    def rooms_of_user(self, namespace: str, user: str) -> list[bytes]:
+        """The rooms in which a user is present."""
+        return [*self._rooms_of_user.get((namespace.encode(), user), ())]
+
+    # What is over.
+
+    def names(self) -> list[bytes]:
+        """All rooms, to be swept part by part."""
+        return [*self._rooms]
+
+    def forget(self, names: Iterable[bytes], now: int) -> None:
+        """Forget rooms whose time is over."""
+        for name in names:
+            if name in self._rooms:
+                self._forget(name, now)
+
+    def _look(self, name: bytes) -> RoomPresence:
+        """A room, to be read."""
+        return self._rooms.get(name) or RoomPresence()
+
+    def _room(self, name: bytes) -> RoomPresence:
+        """A room, to be changed; `_settle` follows."""
+        return self._rooms.setdefault(name, RoomPresence())
+
+    def _settle(self, name: bytes, changed: Changed, now: int) -> Changed:
+        """Keep what leads to a room in step with it, and forget it when there is nothing in it."""
+        room = self._rooms[name]
+        for event in changed.events:
+            if event.kind == "leave" and not room.is_present(event.user):
+                _discard(self._rooms_of_user, (_namespace_of(name), event.user), name)
+        self._forget(name, now)
+        return changed
+
+    def _forget(self, name: bytes, now: int) -> None:
+        if 0 <= self._rooms[name].forgotten_at() <= now:
+            del self._rooms[name]
+
+
+def _discard(sets: dict[_K, set[bytes]], key: _K, name: bytes) -> None:
+    """Remove a room from a set, and a set that is empty."""
+    rooms = sets.get(key)
+    if rooms is not None:
+        rooms.discard(name)
+        if not rooms:
+            del sets[key]
+
+
+def _namespace_of(name: bytes) -> bytes:
+    return name.partition(b"#")[0]
+
+
+def _ms(seconds: float) -> int:
+    return max(round(seconds * 1000), 0)
