@@ -5,6 +5,8 @@ one process uses it as it stands. Times are whole milliseconds, of whatever cloc
 
 A user's first socket makes a join. The last one's leaving begins a grace; a leave is made when that
 is over, and by nothing else, so that joins and leaves alternate. Every event has the next version.
+A room in which nobody is present is forgotten; its count begins anew at `start`, which rises faster
+than rooms can count, as the time in microseconds does.
 
 A worker that was declared dead has a fence in each room that it was taken out of: what it writes
 under the old lease is refused there, and what it puts in again under a new one is told, as others
@@ -179,7 +181,7 @@ class RoomPresence:
         now: int,
         *,
         grace: int,
-        floor: int = 0,
+        start: int,
         enter: Sequence[Entry] = (),
         leave: Sequence[Sid] = (),
         quiet: bool = False,
@@ -190,7 +192,7 @@ class RoomPresence:
         if (fence and fence[0] >= number) or (own and own.lease > number):
             return Changed(True, (), self.version, self._next_leave(now))
         events: list[UserEvent] = []
-        self._start(floor, now)
+        self.version = self.version or start
         for sid in leave:
             self._leave(node, sid, now + grace if grace else None, events)
         is_told = not quiet or fence is not None
@@ -207,7 +209,7 @@ class RoomPresence:
         now: int,
         *,
         grace: int,
-        floor: int = 0,
+        start: int,
         leave: Sequence[Sid] = (),
     ) -> Changed:
         """Fence off a worker that was declared dead, and have sockets of it leave."""
@@ -219,23 +221,18 @@ class RoomPresence:
         self._drop_old_fences(now)
         self._fences[node] = (fenced, now)
         events: list[UserEvent] = []
-        self._start(floor, now)
+        self.version = self.version or start
         for sid in leave:
             self._leave(node, sid, now + grace if grace else None, events)
         self._sweep(now, events)
         return self._changed(events, now)
 
-    def sweep(self, now: int, *, floor: int = 0) -> Changed:
+    def sweep(self, now: int, *, start: int) -> Changed:
         """Have those leave whose grace is over, some at once."""
         events: list[UserEvent] = []
-        self._start(floor, now)
+        self.version = self.version or start
         self._sweep(now, events)
         return self._changed(events, now)
-
-    def _start(self, floor: int, now: int) -> None:
-        """Begin to count where nothing is known. No room has a thousand events a millisecond."""
-        if not self.version:
-            self.version = max(floor, now * 1000)
 
     def _enter(
         self, node: NodeId, entry: Entry, end: int | None, events: list[UserEvent], *, is_told: bool

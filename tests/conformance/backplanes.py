@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -29,12 +29,17 @@ class ServerBackplane(Generic[Servers]):
 async def left_clean(servers: RedisServer | SentinelServers | RedisCluster) -> None:
     """Nothing of any test is left on them: no connection, so no subscription, and no key."""
     await eventually(lambda: not servers.connections(), what="no connection is left")
-    if isinstance(servers, SentinelServers):
-        masters = [servers.master]
-    else:
+    if not isinstance(servers, SentinelServers):
         assert servers.channels() == []
-        masters = [servers] if isinstance(servers, RedisServer) else list(servers.nodes)
+    masters = masters_of(servers)
     assert [node.admin.dbsize() for node in masters] == [0] * len(masters)
+
+
+def masters_of(servers: RedisServer | SentinelServers | RedisCluster) -> Sequence[RedisServer]:
+    """Those that have keys."""
+    if isinstance(servers, SentinelServers):
+        return [servers.master]
+    return [servers] if isinstance(servers, RedisServer) else servers.nodes
 
 
 def slots_are_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:

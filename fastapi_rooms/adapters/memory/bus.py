@@ -151,8 +151,8 @@ class MemoryBus:
             present = self._presence.names()
         for start in range(0, len(present), _SWEPT_AT_ONCE):
             with self._lock:
-                now = int(time.monotonic() * 1000)
-                self._presence.forget(present[start : start + _SWEPT_AT_ONCE], now)
+                some = present[start : start + _SWEPT_AT_ONCE]
+                self._presence.forget(some, time.monotonic())
             yield
         with self._lock:
             names = self._store.names()

@@ -32,7 +32,7 @@ class MemoryPresence:
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
         """Renew a lease."""
         with self._bus.presence() as store:
-            return store.beat(lease, ttl, _now(), reaps=reaps)
+            return store.beat(lease, ttl, time.monotonic(), reaps=reaps)
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:
         """Look at what has to be reaped."""
@@ -47,7 +47,7 @@ class MemoryPresence:
     async def reap(self, room: RoomKey, lease: Lease, terms: Terms) -> Changed:
         """Reap a room, in one step."""
         with self._bus.telling(room) as (store, tell):
-            return tell(store.reap(room.name, lease, terms, _now()))
+            return tell(store.reap(room.name, lease, terms, time.monotonic()))
 
     async def change(
         self,
@@ -62,7 +62,7 @@ class MemoryPresence:
         """Change a room, in one step."""
         with self._bus.telling(room) as (store, tell):
             changed = store.change(
-                room.name, lease, terms, _now(), enter=enter, leave=leave, quiet=quiet
+                room.name, lease, terms, time.monotonic(), enter=enter, leave=leave, quiet=quiet
             )
             return tell(changed)
 
@@ -77,7 +77,7 @@ class MemoryPresence:
     ) -> Changed:
         """Change what differs, in one step."""
         with self._bus.telling(room) as (store, tell):
-            return tell(store.sync(room.name, lease, terms, _now(), entries, quiet=quiet))
+            return tell(store.sync(room.name, lease, terms, time.monotonic(), entries, quiet=quiet))
 
     async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
         """Look at what rooms have of a worker."""
@@ -87,7 +87,7 @@ class MemoryPresence:
     async def sweep(self, room: RoomKey, terms: Terms) -> Changed:
         """Sweep a room, in one step."""
         with self._bus.telling(room) as (store, tell):
-            return tell(store.sweep(room.name, terms, _now()))
+            return tell(store.sweep(room.name, terms, time.monotonic()))
 
     async def present(self, room: RoomKey, cursor: int = 0) -> Page:  # noqa: ARG002 -- one page
         """Look at all who are present: the first page is the last."""
@@ -109,7 +109,3 @@ class MemoryPresence:
         with self._bus.presence() as store:
             names = store.rooms_of_user(namespace, user)
         return [name.partition(b"#")[2].decode() for name in names]
-
-
-def _now() -> int:
-    return int(time.monotonic() * 1000)

@@ -1,7 +1,8 @@
 """The rooms of a bus of which is known who is present: pure state, told the time by its owner.
 
-It needs no bound of its own: a room takes memory while sockets are in it, for the grace of the last
-one, and where a worker was declared dead for an hour more.
+The time is in seconds, of a clock that never goes back. It needs no bound of its own: a room takes
+memory while sockets are in it, for the grace of the last one, and for an hour more where a worker
+was declared dead.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class PresenceStore:
 
     # Leases.
 
-    def beat(self, lease: Lease, ttl: float, now: int, *, reaps: bool) -> Beat:
+    def beat(self, lease: Lease, ttl: float, now: float, *, reaps: bool) -> Beat:
         """Renew a lease, and declare others dead."""
-        own = self._leases.beat(lease, now, max(round(ttl * 1000), 1))
-        return Beat(own, tuple(self._leases.overdue(now, MAX_OVERDUE)) if reaps else ())
+        own = self._leases.beat(lease, _ms(now), max(_ms(ttl), 1))
+        return Beat(own, tuple(self._leases.overdue(_ms(now), MAX_OVERDUE)) if reaps else ())
 
     def rooms_of(self, lease: Lease) -> list[bytes]:
         """The rooms that a worker may have sockets in."""
@@ -55,7 +56,7 @@ class PresenceStore:
         name: bytes,
         lease: Lease,
         terms: Terms,
-        now: int,
+        now: float,
         *,
         enter: Iterable[Entry] = (),
         leave: Iterable[Sid] = (),
@@ -65,9 +66,9 @@ class PresenceStore:
         entries = [*enter]
         changed = self._room(name).change(
             lease,
-            now,
+            _ms(now),
             grace=_ms(terms.grace),
-            floor=terms.floor,
+            start=_start(terms, now),
             enter=entries,
             leave=[*leave],
             quiet=quiet,
@@ -86,7 +87,7 @@ class PresenceStore:
         name: bytes,
         lease: Lease,
         terms: Terms,
-        now: int,
+        now: float,
         entries: Iterable[Entry],
         *,
         quiet: bool,
@@ -98,17 +99,20 @@ class PresenceStore:
         surplus = [entry.sid for entry in found if entry.sid not in sids]
         return self.change(name, lease, terms, now, enter=wanted, leave=surplus, quiet=quiet)
 
-    def reap(self, name: bytes, lease: Lease, terms: Terms, now: int) -> Changed:
+    def reap(self, name: bytes, lease: Lease, terms: Terms, now: float) -> Changed:
         """Take the sockets of a dead worker out."""
         room = self._room(name)
         sids = [entry.sid for entry in room.entries_of(lease.node)]
-        changed = room.reap(lease, now, grace=_ms(terms.grace), floor=terms.floor, leave=sids)
+        changed = room.reap(
+            lease, _ms(now), grace=_ms(terms.grace), start=_start(terms, now), leave=sids
+        )
         _discard(self._rooms_of, lease, name)
         return self._settle(name, changed, now)
 
-    def sweep(self, name: bytes, terms: Terms, now: int) -> Changed:
+    def sweep(self, name: bytes, terms: Terms, now: float) -> Changed:
         """Have those leave whose grace is over."""
-        return self._settle(name, self._room(name).sweep(now, floor=terms.floor), now)
+        changed = self._room(name).sweep(_ms(now), start=_start(terms, now))
+        return self._settle(name, changed, now)
 
     def sums(self, name: bytes, lease: Lease) -> Sums:
         """What a room has of a worker."""
@@ -139,7 +143,7 @@ class PresenceStore:
         """All rooms, to be swept part by part."""
         return [*self._rooms]
 
-    def forget(self, names: Iterable[bytes], now: int) -> None:
+    def forget(self, names: Iterable[bytes], now: float) -> None:
         """Forget rooms whose time is over."""
         for name in names:
             if name in self._rooms:
@@ -153,7 +157,7 @@ class PresenceStore:
         """A room, to be changed; `_settle` follows."""
         return self._rooms.setdefault(name, RoomPresence())
 
-    def _settle(self, name: bytes, changed: Changed, now: int) -> Changed:
+    def _settle(self, name: bytes, changed: Changed, now: float) -> Changed:
         """Keep what leads to a room in step with it, and forget it when there is nothing in it."""
         room = self._rooms[name]
         for event in changed.events:
@@ -162,8 +166,8 @@ class PresenceStore:
         self._forget(name, now)
         return changed
 
-    def _forget(self, name: bytes, now: int) -> None:
-        if 0 <= self._rooms[name].forgotten_at() <= now:
+    def _forget(self, name: bytes, now: float) -> None:
+        if 0 <= self._rooms[name].forgotten_at() <= _ms(now):
             del self._rooms[name]
 
 
@@ -182,3 +186,8 @@ def _namespace_of(name: bytes) -> bytes:
 
 def _ms(seconds: float) -> int:
     return max(round(seconds * 1000), 0)
+
+
+def _start(terms: Terms, now: float) -> int:
+    """Where a count begins: above every earlier one of the room."""
+    return max(terms.floor, int(now * 1_000_000))

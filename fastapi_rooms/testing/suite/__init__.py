@@ -21,6 +21,13 @@ Where the carrier keeps messages, so that the adapter is `SupportsHistory`, one 
 
     class TestRabbitHistory(HistorySuite): ...
 
+And where it knows who is present, so that the adapter is `SupportsPresence`:
+
+    class RabbitBackplane:
+        async def kept(self) -> Collection[object]: ...             # what is kept of that now
+
+    class TestRabbitPresence(PresenceSuite): ...
+
 Every test gets a new backplane with nobody on it; prefixes or databases keep apart what shares a
 server. Needs pytest and pytest-asyncio, in either of its modes.
 """
@@ -39,7 +46,10 @@ pytest.register_assert_rewrite(
             "history",
             "interest",
             "kept_messages",
+            "leases",
+            "people",
             "positions",
+            "presence",
             "strictness",
         )
     )
@@ -52,6 +62,8 @@ from fastapi_rooms.testing.suite.delivery import DeliverySuite  # noqa: E402
 from fastapi_rooms.testing.suite.history import HistorySuite  # noqa: E402
 from fastapi_rooms.testing.suite.interest import InterestSuite  # noqa: E402
 from fastapi_rooms.testing.suite.kept_messages import HistoryBackplane  # noqa: E402
+from fastapi_rooms.testing.suite.people import PresenceBackplane  # noqa: E402
+from fastapi_rooms.testing.suite.presence import PresenceSuite  # noqa: E402
 from fastapi_rooms.testing.suite.strictness import StrictnessSuite  # noqa: E402
 
 __all__ = [
@@ -60,6 +72,8 @@ __all__ = [
     "HistoryBackplane",
     "HistorySuite",
     "ManagerSuite",
+    "PresenceBackplane",
+    "PresenceSuite",
     "Station",
 ]
 

@@ -76,7 +76,7 @@ if own_lease > lease and what ~= 'sweep' or what == 'change' and int(fence) >= l
   answer[1] = 1
   return finish()
 end
-if version == 0 then version = math.max(int(ARGV[7]), now * 1000) end
+if version == 0 then version = math.max(int(ARGV[7]), time[1] * 1000000 + time[2]) end
 
 local changed = false
 
