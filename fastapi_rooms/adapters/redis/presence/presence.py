@@ -13,7 +13,7 @@ at other nodes, so their order matters:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -90,9 +90,8 @@ class RoomsPresence(RoomsReader):
             for sids in _chunks([entry.sid for entry in some]):
                 changed = await self._step(Step("reap", room, lease, terms, leave=sids))
                 events += changed.events
-                await self._forget_sockets(room, lease, sids)
         rooms = worker_key(self._prefix, lease)
-        await self._read([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
+        await self._read([_removed(rooms, room.name)])
         return changed._replace(events=tuple(events))
 
     # Rooms.
@@ -132,18 +131,17 @@ class RoomsPresence(RoomsReader):
         keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
         users = {entry.user: None for entry in step.enter}
         keys += [user_key(prefix, namespace, user.encode()) for user in users]
-        after = [_added(key, room.name) for key in keys]
+        after = [*self._left(room, lease, step.leave), *(_added(k, room.name) for k in keys)]
         (changed, sockets), answers = await self._do(step, before, after)
+        checked, over = self._checked(step, changed), []
         if changed.fenced:
-            checked = {self._index_of_user(room, user): b"u%b" % user.encode() for user in users}
+            checked.update(self._users(room, users))
             checked.update(self._sockets(room, lease, [entry.sid for entry in step.enter]))
-            await self._unindex(room, checked)
             if before and answers[0][0] == 1:  # else a reaper has to find it there
-                await self._ask([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
-            return changed
-        await self._forget_sockets(room, lease, step.leave)
-        if not sockets and changed.next_leave is None:
-            await self._read([Part(rooms, pack(b"SREM", rooms, room.name), 1)])
+                over.append(_removed(rooms, room.name))
+        elif not sockets and changed.next_leave is None:
+            over.append(_removed(rooms, room.name))
+        await self._unindex(room, checked, over)
         return changed
 
     async def sync(
@@ -189,7 +187,10 @@ class RoomsPresence(RoomsReader):
         return await self._step(Step("sweep", room, NOBODY, terms))
 
     async def _step(self, step: Step) -> Changed:
-        done, _ = await self._do(step)
+        """A step for which nothing has to lead to the room."""
+        after = self._left(step.room, step.lease, step.leave)
+        done, _ = await self._do(step, after=after)
+        await self._unindex(step.room, self._checked(step, done.changed))
         return done.changed
 
     async def _do(
@@ -198,18 +199,28 @@ class RoomsPresence(RoomsReader):
         encode = partial(room_script.encode, self._script, self._prefix, step)
         truth = keys_of(self._prefix, step.room.name).truth
         reply, answers = await self._call(truth, encode, before, after)
-        done = room_script.decode(reply)
-        gone = {event.user for event in done.changed.events if event.kind == "leave"}
-        room = step.room
-        await self._unindex(
-            room, {self._index_of_user(room, user): b"u%b" % user.encode() for user in gone}
-        )
-        return done, answers
+        return room_script.decode(reply), answers
 
     # What leads to rooms.
 
-    def _index_of_user(self, room: RoomKey, user: str) -> bytes:
-        return user_key(self._prefix, namespace_of(room.name), user.encode())
+    def _left(self, room: RoomKey, lease: Lease, sids: Iterable[Sid]) -> list[Part]:
+        """Remove a room from those of sockets that no other worker can have."""
+        own = (sid for sid in sids if not is_chosen(sid, lease.node))
+        return [_removed(key, room.name) for key, _ in self._sockets(room, lease, own)]
+
+    def _checked(self, step: Step, changed: Changed) -> dict[bytes, bytes]:
+        """What a step may have left: keys, and which fields the room has if it has not."""
+        chosen = (sid for sid in step.leave if is_chosen(sid, step.lease.node))
+        gone = (event.user for event in changed.events if event.kind == "leave")
+        checked = self._users(step.room, gone)
+        checked.update(self._sockets(step.room, step.lease, chosen))
+        return checked
+
+    def _users(self, room: RoomKey, users: Iterable[str]) -> dict[bytes, bytes]:
+        """The keys of users, and which fields a room has of them."""
+        prefix, namespace = self._prefix, namespace_of(room.name)
+        encoded = (user.encode() for user in users)
+        return {user_key(prefix, namespace, user): b"u%b" % user for user in encoded}
 
     def _sockets(
         self, room: RoomKey, lease: Lease, sids: Iterable[Sid]
@@ -220,21 +231,29 @@ class RoomsPresence(RoomsReader):
             field = f"={sid}" if is_chosen(sid, node) else f"s{node}{sid}"
             yield socket_key(self._prefix, namespace, sid.encode()), field.encode()
 
-    async def _forget_sockets(self, room: RoomKey, lease: Lease, sids: Sequence[Sid]) -> None:
-        await self._unindex(room, dict(self._sockets(room, lease, sids)))
-
-    async def _unindex(self, room: RoomKey, checked: dict[bytes, bytes]) -> None:
+    async def _unindex(
+        self, room: RoomKey, checked: Mapping[bytes, bytes], over: Sequence[Part] = ()
+    ) -> None:
         """Remove a room from sets, unless it has the field which stands beside each.
 
-        What cannot be removed now is removed by who reads it, or expires.
+        What cannot be removed now is removed by who reads it, or expires: the change is made, and
+        its events are to be told.
+
+        Args:
+            room: what is not to be there any more.
+            checked: the keys of sets, and fields of the room.
+            over: what else is to be done.
         """
         if not checked:
+            if over:
+                with suppress(AdapterUnavailable):
+                    await self._ask(over)
             return
         truth = keys_of(self._prefix, room.name).truth
         look = b"".join(pack(b"HEXISTS", truth, field) for field in checked.values())
         with suppress(AdapterUnavailable):
             answers = await self._ask(
-                [Part(key, pack(b"SREM", key, room.name), 1) for key in checked],
+                [*over, *(_removed(key, room.name) for key in checked)],
                 [Part(truth, look, len(checked))],
             )
             found = zip(checked, answers[-1], strict=True)
@@ -255,7 +274,8 @@ class RoomsPresence(RoomsReader):
                 if is_there:
                     rooms.append(name.partition(b"#")[2].decode(errors="replace"))
                 else:
-                    await self._unindex(RoomKey(name, b""), {key: b"u%b" % user.encode()})
+                    room = RoomKey(name, b"")
+                    await self._unindex(room, self._users(room, [user]))
         return rooms
 
     # Repairs.
@@ -289,6 +309,11 @@ class RoomsPresence(RoomsReader):
 def _added(key: bytes, name: bytes) -> Part:
     """Add a room to a set."""
     return Part(key, pack(b"SADD", key, name) + pack(b"PEXPIRE", key, _KEPT), 2)
+
+
+def _removed(key: bytes, name: bytes) -> Part:
+    """Remove a room from a set."""
+    return Part(key, pack(b"SREM", key, name), 1)
 
 
 def _chunks(items: Sequence[T], size: int = MAX_AT_ONCE) -> list[Sequence[T]]:
