@@ -15,6 +15,7 @@ from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.history.history import History
 from fastapi_rooms.adapters.redis.history.lane import Lane
+from fastapi_rooms.adapters.redis.history.rights import HISTORY
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Stretch
 from tests.fuzz.strategies import array, bulk, streams
@@ -65,6 +66,7 @@ async def lane_hears(stream: bytes, cuts: list[int], waiting: int, *, is_tried: 
     lane = Lane(SOURCE, "rooms", connect_timeout=1, timeout=60, patience=60, budget=budget)
     lane._supervision = asyncio.create_task(asyncio.sleep(3600))  # what opens links here is below
     history = History(lane, "rooms")
+    lane._use(HISTORY)
     wire = Wire(lane.reply)
     lane.link_up(wire.link)
     if is_tried:
