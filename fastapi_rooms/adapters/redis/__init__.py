@@ -1,6 +1,6 @@
 """Redis between the workers: its pub/sub, over redis-py's connections.
 
-It keeps keys of rooms with a history only.
+It keeps keys only of rooms with a history, and of those of which is known who is present.
 
     RedisAdapter  (pubsub/adapter)          RedisClusterAdapter  (sharded/adapter)
           │                                             │
@@ -14,6 +14,7 @@ It keeps keys of rooms with a history only.
     ├ rights      what is allowed (pure)    ├ dialect             sharded commands, redirections
     ├ refusals    what to do then (pure)    └ access              how the nodes are reached
     └ keys        their names (pure)                    │
+    presence/  rooms that know who is there             │
           │ one                                         │ one for each master
           └──────────────────────┬──────────────────────┘
     pubsub/                      │         one node

@@ -1,8 +1,9 @@
 """The script that changes who is present in a room, and tells of it: pure.
 
 It follows `fastapi_rooms.core.presence.RoomPresence`, by the clock of Redis. Scripts roll nothing
-back: what is refused for want of memory or of a disk is refused at the first write, and the first
-read refuses what is no hash. What follows is refused for none of these reasons.
+back, so the order of what this one does matters: it reads everything, writes everything, and tells
+of it then. What is no hash is refused by the first read; what there is no memory or disk for, by
+the first write. What follows is refused for none of these reasons.
 
 Versions are doubles in Lua, exact up to 2**53. A count begins at the time in microseconds: so it is
 above where an earlier one has ended.
@@ -54,20 +55,50 @@ local function int(text)
   return text and #text < 17 and string.find(text, '^%d+$') and tonumber(text) or 0
 end
 
-local meta = redis.call('HMGET', truth, 'v', 'n', 'm', 'g', 'f', 'w' .. node)
-local version, users, sockets, waiting = int(meta[1]), int(meta[2]), int(meta[3]), int(meta[4])
-local fences, own = meta[5] or '', meta[6] or ''
-local in_grace = redis.call('ZCARD', gone)
-local own_lease, count, sum = string.match(own, '^(%d+) (%d+) (%d+)$')
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function is_chosen(sid)
+  return #sid ~= 33 or string.sub(sid, 1, 17) ~= node .. '.'
+end
+
+-- What the truth has, read at once, and what is to be written there; false is for none.
+local asked, first = {'v', 'n', 'm', 'g', 'f', 'w' .. node}, 10 + leaving
+for at = 10, #ARGV do
+  if at < first or (at - first) % 2 == 0 then
+    asked[#asked + 1] = 's' .. node .. ARGV[at]
+    if is_chosen(ARGV[at]) then asked[#asked + 1] = '=' .. ARGV[at] end
+  else
+    asked[#asked + 1] = 'u' .. ARGV[at]
+  end
+end
+local fields, written = {}, {}
+for at, value in ipairs(redis.call('HMGET', truth, unpack(asked))) do fields[asked[at]] = value end
+
+local function get(field)
+  if fields[field] == nil then fields[field] = redis.call('HGET', truth, field) end
+  return fields[field]
+end
+
+local function set(field, value)
+  if fields[field] ~= value then fields[field], written[field] = value, true end
+end
+
+local version, users, sockets, waiting = int(fields.v), int(fields.n), int(fields.m), int(fields.g)
+local fences, own = fields.f or '', 'w' .. node
+local own_lease, count, sum = string.match(fields[own] or '', '^(%d+) (%d+) (%d+)$')
 own_lease, count, sum = int(own_lease), int(count), int(sum)
 local fence = node ~= '' and string.match(fences, node .. ' (%d+) %d+;')
+local in_grace = redis.call('ZCARD', gone)
+local is_in, ends = {}, {} -- the sids that come and go, and the graces that begin and are over
 
 local answer = {0, version, -1, count, ''}
 local function finish()
   answer[4] = count
-  if in_grace > 0 then
-    local first = redis.call('ZRANGE', gone, 0, 0, 'WITHSCORES')
-    if first[2] then answer[3] = math.max(first[2] - now, 0) end
+  if in_grace > 0 or next(ends) then
+    local next_end = redis.call('ZRANGE', gone, 0, 0, 'WITHSCORES')[2]
+    if next_end then answer[3] = math.max(next_end - now, 0) end
   end
   return answer
 end
@@ -82,10 +113,6 @@ local changed = false
 
 local function tell(kind, user)
   version = version + 1
-  local text = string.format('%.0f', version)
-  local told = redis.pcall('PUBLISH', channel, '<BEGINNING>' .. kind .. ' ' .. text .. ' '
-    .. #name .. ' ' .. #user .. '\\n' .. name .. user)
-  if type(told) == 'table' and told.err then answer[5] = told.err end
   answer[#answer + 1] = kind
   answer[#answer + 1] = user
   answer[#answer + 1] = version
@@ -95,33 +122,24 @@ local function counts_as(sid, user)
   return tonumber(string.sub(redis.sha1hex(sid .. '\\0' .. user), 1, 8), 16)
 end
 
-local function is_chosen(sid)
-  return #sid ~= 33 or string.sub(sid, 1, 17) ~= node .. '.'
-end
-
 local function leave(sid)
   local field = 's' .. node .. sid
-  local user = redis.call('HGET', truth, field)
+  local user = get(field)
   if not user then return end
   changed = true
-  redis.call('HDEL', truth, field)
+  set(field, false)
   count, sum = count - 1, (sum - counts_as(sid, user)) % 4294967296
-  local held = is_chosen(sid) and int(redis.call('HGET', truth, '=' .. sid)) - 1 or 0
-  if held > 0 then
-    redis.call('HSET', truth, '=' .. sid, held)
-  else
-    if is_chosen(sid) then redis.call('HDEL', truth, '=' .. sid) end
-    redis.pcall('SREM', sids, sid)
-    sockets = sockets - 1
-  end
-  local tabs = int(redis.call('HGET', truth, 'u' .. user)) - 1
+  local held = is_chosen(sid) and int(get('=' .. sid)) - 1 or 0
+  if is_chosen(sid) then set('=' .. sid, held > 0 and tostring(held)) end
+  if held <= 0 then is_in[sid], sockets = false, sockets - 1 end
+  local tabs = int(get('u' .. user)) - 1
   if tabs > 0 then
-    redis.call('HSET', truth, 'u' .. user, tabs)
+    set('u' .. user, tostring(tabs))
   elseif grace > 0 then
-    redis.call('HSET', truth, 'u' .. user, 0)
-    in_grace, waiting = in_grace + redis.call('ZADD', gone, now + grace, user), waiting + 1
+    set('u' .. user, '0')
+    ends[user], waiting = now + grace, waiting + 1
   else
-    redis.call('HDEL', truth, 'u' .. user)
+    set('u' .. user, false)
     users = users - 1
     tell('leave', user)
   end
@@ -129,25 +147,23 @@ end
 
 local function enter(sid, user)
   local field = 's' .. node .. sid
-  local known = redis.call('HGET', truth, field)
+  local known = get(field)
   if known == user then return end
   if known then leave(sid) end
   changed = true
-  redis.call('HSET', truth, field, user)
+  set(field, user)
   count, sum = count + 1, (sum + counts_as(sid, user)) % 4294967296
-  local held = is_chosen(sid) and int(redis.call('HGET', truth, '=' .. sid)) or 0
-  if is_chosen(sid) then redis.call('HSET', truth, '=' .. sid, held + 1) end
-  if held == 0 then
-    redis.pcall('SADD', sids, sid)
-    sockets = sockets + 1
-  end
-  local expected = in_grace > 0 and redis.call('ZREM', gone, user) or 0
-  in_grace = in_grace - expected
-  local tabs = redis.call('HGET', truth, 'u' .. user)
-  redis.call('HSET', truth, 'u' .. user, int(tabs) + 1)
+  local held = is_chosen(sid) and int(get('=' .. sid)) or 0
+  if is_chosen(sid) then set('=' .. sid, tostring(held + 1)) end
+  if held == 0 then is_in[sid], sockets = true, sockets + 1 end
+  local expected = ends[user]
+  if expected == nil then expected = in_grace > 0 and redis.call('ZSCORE', gone, user) end
+  if expected then ends[user] = false end
+  local tabs = get('u' .. user)
+  set('u' .. user, tostring(int(tabs) + 1))
   if not tabs then
     users = users + 1
-    if expected == 0 and is_told then tell('join', user) end
+    if is_told and not expected then tell('join', user) end
   elseif int(tabs) == 0 then
     waiting = waiting - 1
   end
@@ -155,9 +171,9 @@ end
 
 local function drop_old_fences()
   local kept, last = {}, 0
-  for text, since in string.gmatch(fences, '(%x+ %d+ (%d+);)') do
+  for each, since in string.gmatch(fences, '(%x+ %d+ (%d+);)') do
     if int(since) > now - <FENCE_TTL> then
-      kept[#kept + 1], last = text, math.max(last, int(since))
+      kept[#kept + 1], last = each, math.max(last, int(since))
     end
   end
   fences = table.concat(kept)
@@ -167,25 +183,45 @@ end
 if what == 'reap' then
   drop_old_fences()
   fences = string.gsub(fences, node .. ' %d+ %d+;', '')
-  fences = fences .. node .. ' ' .. string.format('%.0f %.0f;', math.max(lease, int(fence)), now)
+  fences = fences .. node .. ' ' .. text(math.max(lease, int(fence))) .. ' ' .. text(now) .. ';'
   changed = true
 elseif fence then
   is_told = true
 end
-local first = 10 + leaving
 for at = 10, first - 1 do leave(ARGV[at]) end
 for at = first, #ARGV, 2 do enter(ARGV[at], ARGV[at + 1]) end
 if in_grace > 0 then
   for _, user in ipairs(redis.call('ZRANGEBYSCORE', gone, '-inf', now, 'LIMIT', 0, <SWEPT>)) do
-    changed = true
-    redis.call('ZREM', gone, user)
-    in_grace = in_grace - 1
-    local tabs = redis.call('HGET', truth, 'u' .. user)
-    if tabs and int(tabs) == 0 then
-      redis.call('HDEL', truth, 'u' .. user)
-      users, waiting = users - 1, waiting - 1
+    if ends[user] == nil then
+      changed = true
+      ends[user] = false
+      local tabs = get('u' .. user)
+      if tabs and int(tabs) == 0 then
+        set('u' .. user, false)
+        users, waiting = users - 1, waiting - 1
+      end
+      if int(tabs) == 0 then tell('leave', user) end
     end
-    if int(tabs) == 0 then tell('leave', user) end
+  end
+end
+
+-- What is removed is so first: even where no memory is left for more.
+local function write_all(key, remove, add, changes)
+  local less, more = {}, {}
+  for item, value in pairs(changes) do
+    if value then
+      if add == 'ZADD' then more[#more + 1] = value end
+      more[#more + 1] = item
+      if add == 'HSET' then more[#more + 1] = value end
+    else
+      less[#less + 1] = item
+    end
+  end
+  local call = key == sids and redis.pcall or redis.call
+  if #less > 0 then call(remove, key, unpack(less)) end
+  if #more > 0 then
+    call(add, key, unpack(more))
+    if key ~= truth then redis.call('PEXPIRE', key, <TTL>) end
   end
 end
 
@@ -193,25 +229,34 @@ if changed and users <= 0 then
   local left = drop_old_fences()
   redis.call('DEL', truth, sids)
   if fences ~= '' then
-    redis.call('HSET', truth, 'v', string.format('%.0f', version), 'f', fences)
+    redis.call('HSET', truth, 'v', text(version), 'f', fences)
     redis.call('PEXPIRE', truth, left)
     answer[2] = version
   else
     answer[2] = #answer > 5 and version or 0
   end
+  write_all(gone, 'ZREM', 'ZADD', ends)
 elseif changed or count > 0 then
   answer[2] = version
-  local text = string.format('%.0f', version)
-  if count > 0 then
-    local number = what == 'change' and lease or own_lease
-    redis.call('HSET', truth, 'w' .. node, string.format('%.0f %.0f %.0f', number, count, sum))
-  elseif own ~= '' then
-    redis.call('HDEL', truth, 'w' .. node)
-  end
-  redis.call('HSET', truth, 'v', text, 'n', users, 'm', sockets, 'g', waiting, 'f', fences)
+  local number = what == 'change' and lease or own_lease
+  set(own, count > 0 and text(number) .. ' ' .. text(count) .. ' ' .. text(sum))
+  set('v', text(version))
+  set('n', tostring(users))
+  set('m', tostring(sockets))
+  set('g', tostring(waiting))
+  set('f', fences ~= '' and fences)
+  for field in pairs(written) do written[field] = fields[field] end
+  write_all(truth, 'HDEL', 'HSET', written)
   redis.call('PEXPIRE', truth, <TTL>)
-  redis.call('PEXPIRE', sids, <TTL>)
-  if in_grace > 0 then redis.call('PEXPIRE', gone, <TTL>) end
+  write_all(sids, 'SREM', 'SADD', is_in)
+  write_all(gone, 'ZREM', 'ZADD', ends)
+end
+
+for at = 6, #answer, 3 do
+  local kind, user = answer[at], answer[at + 1]
+  local header = kind .. ' ' .. text(answer[at + 2]) .. ' ' .. #name .. ' ' .. #user .. '\\n'
+  local told = redis.pcall('PUBLISH', channel, '<BEGINNING>' .. header .. name .. user)
+  if type(told) == 'table' and told.err then answer[5] = told.err end
 end
 return finish()
 """
