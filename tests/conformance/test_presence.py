@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from fastapi_rooms import MemoryAdapter, MemoryBus, RedisAdapter, RedisClusterAdapter
+from fastapi_rooms.adapters.history import RoomKey
+from fastapi_rooms.core import presence as core_presence
 from fastapi_rooms.testing import RedisCluster, RedisServer, SentinelServers
 from fastapi_rooms.testing.suite import PresenceSuite
+from fastapi_rooms.testing.suite.backplane import stations
+from fastapi_rooms.testing.suite.kept_messages import new_room
+from fastapi_rooms.testing.suite.people import AT_ONCE, Worker
 from tests.conformance.backplanes import ServerBackplane, Servers, left_clean, masters_of
 
 
@@ -28,8 +35,8 @@ class PresentOnServers(ServerBackplane[Servers]):
 class PresentInMemory:
     """A bus."""
 
-    def __init__(self) -> None:
-        self._bus = MemoryBus()
+    def __init__(self, bus: MemoryBus | None = None) -> None:
+        self._bus = bus or MemoryBus()
 
     def adapter(self) -> MemoryAdapter:
         return MemoryAdapter(self._bus)
@@ -86,3 +93,61 @@ class TestRedisClusterPresence(PresenceSuite):
         for node in redis_cluster.nodes:
             node.command("FLUSHALL")
         await left_clean(redis_cluster)
+
+
+class TestMemoryPresenceItself:
+    """What only a process can have."""
+
+    async def test_what_is_kept_of_a_dead_worker_is_forgotten_in_time(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bus = MemoryBus()
+        async with stations(PresentInMemory(bus), 1) as (station,):
+            worker = Worker(station)
+            await worker.beat()
+            room = new_room(station)
+            await worker.enter(room, worker.new_socket("ann"))
+            await worker.adapter.reap(room, worker.lease, AT_ONCE)
+            await worker.adapter.bury(worker.lease)
+            with bus.presence() as store:
+                assert len(store) == 1
+            for _ in bus.sweep():
+                pass
+            with bus.presence() as store:
+                assert len(store) == 1
+            monkeypatch.setattr(core_presence, "FENCE_TTL", 0)
+            for _ in bus.sweep():
+                pass
+            with bus.presence() as store:
+                assert len(store) == 0
+
+    async def test_managers_in_several_threads_count_alike(self) -> None:
+        bus = MemoryBus()
+        room = RoomKey(b"/#tea", b"rooms#/#tea#")
+
+        async def come_and_go() -> None:
+            async with stations(PresentInMemory(bus), 1) as (station,):
+                worker = Worker(station)
+                await worker.beat()
+                for _ in range(200):
+                    socket = worker.new_socket("ann")
+                    await worker.enter(room, socket)
+                    await worker.leave(room, socket)
+                await worker.adapter.bury(worker.lease)
+
+        async with stations(PresentInMemory(bus), 1) as (here,):
+            await here.subscribe(room.channel)
+            threads = [
+                threading.Thread(target=lambda: asyncio.run(come_and_go())) for _ in range(3)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            heard = Worker(here).heard(room)
+            kinds = [each.kind for each in heard]
+            assert kinds == ["join", "leave"] * (len(kinds) // 2)
+            versions = [each.version for each in heard]
+            assert versions == sorted({*versions})
+            with bus.presence() as store:
+                assert len(store) == 0
