@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.history import Position, Retention, RoomKey
 from fastapi_rooms.adapters.redis.history.appends import Append
+from fastapi_rooms.adapters.redis.history.rights import HISTORY
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.adapters.redis.links.link import Link
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import NodeLane, SlotLanes
@@ -116,6 +117,7 @@ class SlotLanesMachine(RuleBasedStateMachine):
     def connect(self, node: Node) -> None:
         """A link comes up, and no right is missing."""
         link = self.links[node] = FakeLink()
+        self.lanes[node]._use(HISTORY)
         self.lanes[node].link_up(link)
         for _ in range(len(link.arrived)):
             self.lanes[node].reply(b"OK")
