@@ -12,8 +12,7 @@ at other nodes, so their order matters:
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -168,10 +167,11 @@ class RoomsPresence(RoomsReader):
         await self._read([Part(own, pack(b"PEXPIRE", own, _KEPT), 1)])
         found: list[Sums] = []
         for some in _chunks(rooms, ROOMS_AT_ONCE):
-            found += await _all(self._sums(lease, room) for room in some)
+            answers = await self._read([self._sums_of(lease, room) for room in some])
+            found += [replies.sums_in(*answer[:3]) for answer in answers]
         return found
 
-    async def _sums(self, lease: Lease, room: RoomKey) -> Sums:
+    def _sums_of(self, lease: Lease, room: RoomKey) -> Part:
         truth, sids, gone = keys = keys_of(self._prefix, room.name)
         commands = [
             pack(b"HMGET", truth, *replies.SUMS_FIELDS, b"w%b" % lease.node.encode()),
@@ -179,8 +179,7 @@ class RoomsPresence(RoomsReader):
             pack(b"ZCARD", gone),
             *(pack(b"PEXPIRE", key, _KEPT) for key in keys),
         ]
-        (answer,) = await self._read([Part(truth, b"".join(commands), len(commands))])
-        return replies.sums_in(*answer[:3])
+        return Part(truth, b"".join(commands), len(commands))
 
     async def sweep(self, room: RoomKey, terms: Terms) -> Changed:
         """Have those leave whose grace is over."""
@@ -269,9 +268,9 @@ class RoomsPresence(RoomsReader):
         names = [*dict.fromkeys([name async for name in self._names(key)])]
         rooms: list[str] = []
         for some in _chunks(names, ROOMS_AT_ONCE):
-            found = await _all(self._has(name, user) for name in some)
-            for name, is_there in zip(some, found, strict=True):
-                if is_there:
+            answers = await self._read([self._look_for(name, user) for name in some])
+            for name, (found,) in zip(some, answers, strict=True):
+                if found == 1:
                     rooms.append(name.partition(b"#")[2].decode(errors="replace"))
                 else:
                     room = RoomKey(name, b"")
@@ -285,13 +284,10 @@ class RoomsPresence(RoomsReader):
         keys = keys_of(self._prefix, room.name)
         async for items in self._members(keys.sids):
             await self._mend_some(room, terms, items, [])
-        cursor = None
-        while cursor != 0:
-            _, page = await self._page(keys.truth, cursor or 0, b"")
+        async for page in self._pages(room):
             sids = [entry.sid.encode() for _, entry in page.sockets]
             users = [user.encode() for user, tabs in page.users.items() if tabs == 0]
             await self._mend_some(room, terms, sids, users)
-            cursor = page.cursor
 
     async def _mend_some(
         self, room: RoomKey, terms: Terms, sids: Sequence[bytes], users: Sequence[bytes]
@@ -318,7 +314,3 @@ def _removed(key: bytes, name: bytes) -> Part:
 
 def _chunks(items: Sequence[T], size: int = MAX_AT_ONCE) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-async def _all(asked: Iterable[Awaitable[T]]) -> list[T]:
-    return await asyncio.gather(*asked)

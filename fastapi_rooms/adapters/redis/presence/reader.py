@@ -16,6 +16,11 @@ from fastapi_rooms.errors import AdapterUnavailable
 FIELDS_PER_PAGE = b"500"
 """What one question reads of a room: some half a millisecond of Redis."""
 
+MAX_PAGES = 20_000
+"""So many are believed: ten million fields."""
+
+_ENDLESS = "Redis finds no end of what it keeps of who is present"
+
 
 class Part(NamedTuple):
     """Commands about one key, or about keys of one slot."""
@@ -87,24 +92,31 @@ class RoomsReader:
 
     async def is_present(self, room: RoomKey, user: str) -> bool:
         """Whether there is a field of that user."""
-        return await self._has(room.name, user)
+        ((reply,),) = await self._read([self._look_for(room.name, user)])
+        return bool(reply == 1)
 
     # Some at a time.
 
-    async def _has(self, name: bytes, user: str) -> bool:
+    def _look_for(self, name: bytes, user: str) -> Part:
+        """Ask whether a user is present."""
         truth = keys_of(self._prefix, name).truth
-        look = pack(b"HEXISTS", truth, b"u%b" % user.encode())
-        ((reply,),) = await self._read([Part(truth, look, 1)])
-        return bool(reply == 1)
+        return Part(truth, pack(b"HEXISTS", truth, b"u%b" % user.encode()), 1)
 
     async def _own(self, room: RoomKey, lease: Lease) -> AsyncIterator[list[Entry]]:
         """The sockets of a worker in a room, some at a time."""
-        truth, cursor = keys_of(self._prefix, room.name).truth, None
-        while cursor != 0:
-            pattern = b"s%b*" % lease.node.encode()
-            _, page = await self._page(truth, cursor or 0, pattern)
+        async for page in self._pages(room, b"s%b*" % lease.node.encode()):
             yield [entry for node, entry in page.sockets if node == lease.node]
+
+    async def _pages(self, room: RoomKey, pattern: bytes = b"") -> AsyncIterator[replies.Fields]:
+        """The fields of a room, some at a time."""
+        truth, cursor = keys_of(self._prefix, room.name).truth, 0
+        for _ in range(MAX_PAGES):
+            _, page = await self._page(truth, cursor, pattern)
+            yield page
             cursor = page.cursor
+            if not cursor:
+                return
+        raise AdapterUnavailable(_ENDLESS)
 
     async def _page(
         self, truth: bytes, cursor: int, pattern: bytes, first: bytes = b""
@@ -126,9 +138,13 @@ class RoomsReader:
                 yield name
 
     async def _members(self, key: bytes) -> AsyncIterator[list[bytes]]:
-        cursor = None
-        while cursor != 0:
-            scan = pack(b"SSCAN", key, b"%d" % (cursor or 0), b"COUNT", FIELDS_PER_PAGE)
+        """What is in a set, some at a time."""
+        cursor = 0
+        for _ in range(MAX_PAGES):
+            scan = pack(b"SSCAN", key, b"%d" % cursor, b"COUNT", FIELDS_PER_PAGE)
             ((reply,),) = await self._read([Part(key, scan, 1)])
             cursor, items = replies.page_in(reply)
             yield items
+            if not cursor:
+                return
+        raise AdapterUnavailable(_ENDLESS)
