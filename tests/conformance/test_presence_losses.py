@@ -16,6 +16,7 @@ from fastapi_rooms.adapters.redis.presence.keys import (
     worker_key,
     workers_key,
 )
+from fastapi_rooms.adapters.redis.presence.room_script import Step
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.testing import Direction, RedisCluster, RedisProxy, RedisServer, eventually
 from fastapi_rooms.testing.suite.backplane import stations
@@ -167,6 +168,36 @@ async def test_who_is_in_their_grace_as_the_truth_is_lost_leaves_once(
     left = await two.leave(room, stays)
     heard = await one.heard_until(room, left.version)
     assert told(heard) == joins("bob", "ann") + leaves("ann", "bob")
+
+
+async def test_who_comes_back_in_their_grace_as_the_truth_is_lost_was_never_away(
+    servers: Servers, pair: Pair
+) -> None:
+    one, two = pair
+    room = await common_room([two])
+    ann = one.new_socket("ann")
+    await one.enter(room, ann)
+    await one.leave(room, ann, terms=LATER)
+    delete(servers, keys_of(b"rooms", room.name).truth)
+    assert (await one.enter(room, ann)).events == ()
+    left = await one.leave(room, ann)
+    assert told(await two.heard_until(room, left.version)) == joins("ann") + leaves("ann")
+
+
+async def test_a_reaper_that_dies_half_way_leaves_the_room_for_others_to_find(
+    pair: Pair,
+) -> None:
+    one, two = pair
+    room = await common_room([two])
+    ann, bob = one.new_socket("ann"), one.new_socket("bob")
+    await one.enter(room, ann)
+    adapter = two.station.adapter
+    assert isinstance(adapter, RedisAdapter | RedisClusterAdapter)
+    await adapter._running_presence()._step(Step("reap", room, one.lease, AT_ONCE))
+    assert (await one.enter(room, bob)).fenced
+    assert await two.adapter.rooms_of(one.lease) == [room.name]
+    assert told((await two.adapter.reap(room, one.lease, AT_ONCE)).events) == leaves("ann")
+    assert await two.adapter.rooms_of(one.lease) == []
 
 
 async def test_what_leads_to_rooms_is_put_in_again_now_and_then(

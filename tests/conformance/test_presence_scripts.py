@@ -175,6 +175,13 @@ class ScriptMachine(RuleBasedStateMachine):
         self.room = RoomPresence()
         self.room._gone, self.room._due = gone, due
 
+    @rule(node=nodes)
+    def come_back_after_a_loss(self, node: str) -> None:
+        waiting = [*self.room._gone][:2]
+        self.lose_the_truth()
+        some = [Entry("own", user) for user in waiting]
+        self.change(node, 0, some, [], 1000, quiet=False, floor=0)
+
     @rule()
     def lose_the_sids(self) -> None:
         self.redis.delete(KEYS.sids)

@@ -116,7 +116,8 @@ class LeasesSuite(PresenceBench):
         dead = await declared_dead(one, by=two)
         await two.adapter.reap(room, dead, AT_ONCE)
         await two.adapter.bury(dead)
-        for late in (one.enter(room, bob), one.leave(room, ann), one.enter(room, quiet=True)):
+        cem = one.new_socket("cem")
+        for late in (one.enter(room, bob), one.enter(room, cem, quiet=True), one.leave(room, ann)):
             changed = await late
             assert (changed.fenced, changed.events) == (True, ())
         assert await two.adapter.count(room) == 0

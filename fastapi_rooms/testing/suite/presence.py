@@ -144,11 +144,13 @@ class PresenceSuite(LeasesSuite):
         assert 0 < changed.next_leave <= LATER.grace
         assert (await two.snapshot(room))[1:] == ({"ann"}, set())
         assert await two.adapter.count(room) == 1
+        assert await two.adapter.rooms_of(one.lease) == [room.name], "who would see to her?"
         again = two.new_socket("ann")
         changed = await two.enter(room, again, terms=LATER)
         assert changed == (False, (), joined.version, None)
         await two.leave(room, again)
-        assert (await one.enter(room)).next_leave is None, "it has nobody there any more"
+        assert (await one.enter(room)).next_leave is None
+        assert await two.adapter.rooms_of(one.lease) == [], "it has nobody there any more"
 
     async def test_who_does_not_is_told_to_have_left_once_whoever_sweeps(
         self, three: Three
