@@ -7,7 +7,8 @@ errors, types, concurrency       the ground
 core                             state and its transitions: pure
 wire, transports, security       bytes between workers; the way to a client; origins, rate limits
 operators, adapters, servers     what users chain; what carries bytes; servers' insides
-cluster, history, emitter        workers among themselves; rooms that remember; other processes
+cluster, history, presence       workers among themselves; rooms that remember; who is present
+emitter                          other processes
 client                           the other end of a WebSocket: for browsers, and for Python
 worker                           this worker: sockets, rooms, fan-out, drain
 namespace, manager               what users touch
@@ -69,6 +70,7 @@ from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap, WorkerLost
 from fastapi_rooms.worker.listener import Listener
+from fastapi_rooms.worker.presence import Presence, PresenceEvent, Present, PresentUser
 from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
@@ -141,6 +143,10 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Health",
     "Joined",
     "Listener",
+    "Presence",
+    "PresenceEvent",
+    "Present",
+    "PresentUser",
     "RoomMessage",
     "Socket",
     "WorkerLost",

@@ -28,10 +28,11 @@ from fastapi_rooms.worker.history_verbs import HistoryVerbs
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.listening import listening
 from fastapi_rooms.worker.local_namespace import LocalNamespace
+from fastapi_rooms.worker.presence_verbs import PresenceVerbs
 from fastapi_rooms.worker.resume import Resume
 
 
-class Namespace(BroadcastOperator, HistoryVerbs):
+class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
     """Sockets and rooms that know nothing of those in other namespaces.
 
     It is the operator that addresses everyone in it, and a dependency too:

@@ -22,6 +22,7 @@ from fastapi_rooms.cli.output import (
     print_stderr,
     printable,
 )
+from fastapi_rooms.cli.people import who
 from fastapi_rooms.cli.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -194,6 +195,7 @@ def _row_without_details(node: str, version: str) -> dict[str, Any]:
 
 app.command()(tail)
 app.command()(history)
+app.command()(who)
 
 
 @app.command()

@@ -32,6 +32,11 @@ hello             the beginning of a connection with a client that speaks the fr
 replay            what a socket is sent of what was said before it is in
 declaring         tells those who are no workers which rooms have one
 history_verbs     what a namespace offers for them
+presences         what is different for rooms that know who is present
+presence_rules    which rooms those are, and who is told
+presence_run      who is present, in all namespaces of a run
+presence          what an application asks, and is told
+presence_verbs    what a namespace offers for them
 authorization     the handlers that are asked before a join
 events            the handlers that are told of joins, leaves and gaps
 gaps              what a namespace may have missed during an outage

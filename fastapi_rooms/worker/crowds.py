@@ -22,6 +22,7 @@ from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect, close_in_parts
 from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.pending_joins import PendingJoins
+from fastapi_rooms.worker.presences import Presences
 from fastapi_rooms.worker.recovery import Recovery
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
@@ -42,6 +43,7 @@ class Crowds:
         clients: who is connected.
         events: who is told of departures.
         recovery: told of those from rooms that remember.
+        presences: told of those from rooms that know who is present.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Crowds:
         "_events",
         "_members",
         "_namespace",
+        "_presences",
         "_recovery",
         "_runtime",
         "_under_way",
@@ -62,6 +65,7 @@ class Crowds:
         clients: Clients,
         events: Events,
         recovery: Recovery,
+        presences: Presences,
     ) -> None:
         self._namespace = namespace
         self._runtime = runtime
@@ -69,6 +73,7 @@ class Crowds:
         self._clients = clients
         self._events = events
         self._recovery = recovery
+        self._presences = presences
         self._under_way: dict[asyncio.Future[None], Iterator[None]] = {}
 
     def of(self, target: Target, joining: PendingJoins | None = None) -> dict[Sid, Transport]:
@@ -132,6 +137,7 @@ class Crowds:
         channel = self._runtime.channels.of_room(self._namespace, room)
         self._runtime.release([channel] * len(sids))
         self._recovery.left(room, sids)
+        self._presences.left(room, sids)
         sockets = (self._clients[sid].socket for sid in sids)
         self._events.departed(room, sockets, deleted=deleted)
 

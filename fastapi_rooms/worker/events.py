@@ -36,7 +36,7 @@ _NAMES = frozenset(get_args(EventName))
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class _InNamespace:
+class InNamespace:
     """Which namespace something is of: no field of it, as a namespace is no data."""
 
     __slots__ = ("_namespace",)
@@ -49,7 +49,7 @@ class _InNamespace:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap(_InNamespace):
+class Gap(InNamespace):
     """A span of time in which messages from other workers may have been missed.
 
     The worker was cut off from them, or they sent more than it could write to its clients. What
@@ -82,7 +82,7 @@ class Gap(_InNamespace):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerLost(_InNamespace):
+class WorkerLost(InNamespace):
     """Another worker is gone, and has not said goodbye: it crashed, was killed, or is cut off.
 
     Its clients are gone with it, or about to come to other workers, and no worker has told of their
@@ -166,7 +166,11 @@ class Events:
 
     def emit(self, event: EventName, *args: Any) -> None:
         """Tell every handler. One that raises is logged, and harms neither others nor us."""
-        for handler in self.handlers.of(event):
+        self.call(event, self.handlers.of(event), *args)
+
+    def call(self, event: str, handlers: Iterable[Callable[..., Any]], *args: Any) -> None:
+        """Tell some handlers of something, as `emit` does."""
+        for handler in handlers:
             try:
                 result = handler(*args)
             except Exception:
@@ -200,7 +204,7 @@ class Events:
         if deleted:
             self.emit("delete-room", room)
 
-    def _ended(self, event: EventName, task: asyncio.Task[Any]) -> None:
+    def _ended(self, event: str, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("A handler of %r raised", event, exc_info=error)
         if (tell := self._when_ended()) is not None:

@@ -17,6 +17,7 @@ from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import ConfigurationError, MalformedEnvelope, UsageError
 from fastapi_rooms.worker.authorization import Authorization, AuthorizeHandler
 from fastapi_rooms.worker.events import EventHandlers, EventName, Handler
+from fastapi_rooms.worker.presence_rules import PresenceRule
 
 
 class HandlersListener(Protocol):
@@ -37,6 +38,7 @@ class Handlers:
         "events",
         "history",
         "namespace",
+        "presence",
         "server_side",
     )
 
@@ -49,12 +51,16 @@ class Handlers:
         """Asked before a socket joins."""
         self.history: Patterns[Retention] = Patterns()
         """Which rooms remember, and how much."""
+        self.presence: Patterns[PresenceRule] = Patterns()
+        """Which rooms know who is present."""
         self.server_side: dict[str, Callable[..., Any]] = {}
         """Of what other workers `server_side_emit`, by the event."""
         self._signatures: dict[str, Signature | None] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.authorization or self.server_side or self.history)
+        return bool(
+            self.events or self.authorization or self.server_side or self.history or self.presence
+        )
 
     @property
     def lock(self) -> RLock:
@@ -86,6 +92,11 @@ class Handlers:
     def keep_history(self, pattern: str, retention: Retention) -> None:
         """See `Namespace.history`."""
         self.history.declare(pattern, retention)
+        self._registry.changed(self)
+
+    def declare_presence(self, rule: PresenceRule) -> None:
+        """See `Namespace.presence`."""
+        self.presence.declare(rule.pattern, rule)
         self._registry.changed(self)
 
     def on_server_side(self, event: str, handler: Handler) -> Handler:

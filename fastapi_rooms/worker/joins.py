@@ -24,6 +24,7 @@ from fastapi_rooms.worker.crowds import Crowd, Crowds
 from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.framed_transport import FramedTransport
 from fastapi_rooms.worker.pending_joins import PendingJoin, PendingJoins
+from fastapi_rooms.worker.presences import Entering, Presences
 from fastapi_rooms.worker.recovery import Recovery
 from fastapi_rooms.worker.replay import Replay, fits, joined_by, send_paced
 from fastapi_rooms.worker.resume import Joined, Resume
@@ -42,6 +43,7 @@ class Joins:
         events: Events,
         authorization: Authorization,
         recovery: Recovery,
+        presences: Presences,
         is_in: Callable[[Socket], bool],
         crowds: Crowds,
     ) -> None:
@@ -51,6 +53,7 @@ class Joins:
         self._events = events
         self._authorization = authorization
         self._recovery = recovery
+        self._presences = presences
         self._is_in = is_in
         self._crowds = crowds
         self.pending = PendingJoins()
@@ -71,6 +74,7 @@ class Joins:
             return Joined(positions=self._recovery.positions(rooms))
         pending = self.pending
         join = pending.begin(socket, new)
+        entering: Entering | None = None
         try:
             if self._authorization:
                 await self._authorization.authorize(socket, new)
@@ -79,25 +83,39 @@ class Joins:
                 if not new:
                     return Joined()
             run, channels = self._runtime.run, self._channels_of(new)
-            opened = await self.acquire(channels, new, resume)
+            entering = self._presences.enter((socket,), new)
+            opened = await self.acquire(channels, new, resume, surely=entering is not None)
             try:
+                if entering is not None:
+                    await entering.confirmed()
                 return await self._replay_and_add(socket, join, opened, resume)
             finally:
                 self._recovery.close(opened)
                 run.release(channels)  # ours; `_add` has the socket's held
         finally:
             pending.end(join)
+            self._end(entering)
+
+    def _end(self, entering: Entering | None) -> None:
+        """A join is over: who is not in after all, nor about to be, is not present."""
+        if entering is not None:
+            entering.end(lambda room: self._members.rooms.get(room, ()), self.pending.sockets)
 
     async def acquire(
-        self, channels: list[Channel], rooms: tuple[Room, ...], resume: Resume
+        self,
+        channels: list[Channel],
+        rooms: tuple[Room, ...],
+        resume: Resume,
+        *,
+        surely: bool = False,
     ) -> tuple[Room, ...]:
         """Hold channels, and have the recoverable ones among the rooms known up to their ends."""
         run, recovery = self._runtime.run, self._recovery
         if not recovery and not resume.is_asked:
-            await self._runtime.attribute(run.acquire(channels))
+            await self._runtime.attribute(run.acquire(channels, surely=surely))
             return ()
         recoverable = recovery.recoverable(rooms, resume)
-        await self._runtime.attribute(run.acquire(channels, surely=bool(recoverable)))
+        await self._runtime.attribute(run.acquire(channels, surely=surely or bool(recoverable)))
         try:
             await recovery.open(recoverable, resume)
         except BaseException:
@@ -189,18 +207,26 @@ class Joins:
                 return  # so that nothing is subscribed to here, where nobody is to join
             self._runtime.settings.check_rooms((), rooms)  # else each would be asked in vain
             run, channels = self._runtime.run, self._channels_of(rooms)
-            opened = await self.acquire(channels, rooms, Resume())
+            surely = any(map(self._presences.knows, rooms))
+            opened = await self.acquire(channels, rooms, Resume(), surely=surely)
             try:
                 if self._recovery.framed:
                     await self._recovery.written()
                 async for some in parts_of(join.crowd.items(), weight=len(rooms)):
-                    for socket in self._crowds.sockets(some):
-                        try:
-                            self._add_at_once(socket, join, opened)
-                        except SocketClosed:
-                            pass
-                        except TooManyRooms as error:
-                            full = error
+                    sockets = self._crowds.sockets(some)
+                    entering = self._presences.enter(sockets, rooms)
+                    try:
+                        if entering is not None:
+                            await entering.confirmed()
+                        for socket in sockets:
+                            try:
+                                self._add_at_once(socket, join, opened)
+                            except SocketClosed:
+                                pass
+                            except TooManyRooms as error:
+                                full = error
+                    finally:
+                        self._end(entering)
             finally:
                 self._recovery.close(opened)
                 run.release(channels)

@@ -35,6 +35,7 @@ from fastapi_rooms.worker.gaps import gap_of, tell_gap
 from fastapi_rooms.worker.handlers import Handlers
 from fastapi_rooms.worker.joins import Joins
 from fastapi_rooms.worker.listener import Listeners
+from fastapi_rooms.worker.presences import Presences
 from fastapi_rooms.worker.recovery import Recovery
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.runtime import Runtime
@@ -71,14 +72,15 @@ class LocalNamespace:
         """Who is connected to it here."""
         self._members: Membership[Transport] = Membership()
         self.listeners = self._listeners = Listeners()
-        """The listeners here."""
         self.events = Events(handlers.events, WeakMethod(self.settle))
         self.recovery = Recovery(
             name, runtime, self._members, self._listeners, handlers.history, WeakMethod(self.tell)
         )
         """What is done for its recoverable rooms."""
+        self.presences = Presences(name, runtime, handlers.presence, ref(self))
+        """Who is present in its rooms that know it."""
         self._crowds = Crowds(
-            name, runtime, self._members, self._clients, self.events, self.recovery
+            name, runtime, self._members, self._clients, self.events, self.recovery, self.presences
         )
         self.joins = self._joins = Joins(
             name,
@@ -87,6 +89,7 @@ class LocalNamespace:
             self.events,
             handlers.authorization,
             self.recovery,
+            self.presences,
             self._clients.is_in,
             self._crowds,
         )
@@ -257,6 +260,7 @@ class LocalNamespace:
         pending = self._clients.disconnects.pop(socket.sid)
         left = self._members.remove(socket.sid) if pending is None else pending.left
         self._runtime.release((self._channel, *self._channels_of(left.rooms)))
+        self.presences.exited(socket, left.rooms)
         self.events.left(socket, left)
         self.events.emit("disconnect", socket)
         return True

@@ -25,6 +25,7 @@ from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.late import Late
 from fastapi_rooms.core.names import Channels, new_node_id
 from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import (
     MalformedEnvelope,
@@ -33,8 +34,8 @@ from fastapi_rooms.errors import (
     ShuttingDown,
 )
 from fastapi_rooms.servers import on_server_shutdown
-from fastapi_rooms.types import Channel
-from fastapi_rooms.wire import codec, kept
+from fastapi_rooms.types import Channel, Room
+from fastapi_rooms.wire import codec, kept, presence
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.confirmation import Confirmation
@@ -56,8 +57,19 @@ SWEEP = 2000
 """Channels that are unsubscribed from in one turn of the event loop: some 2 ms of work."""
 
 
+class ToldOfUsers(Protocol):
+    """The part of a namespace that is about who is present."""
+
+    def received(self, room: Room, event: UserEvent) -> None:
+        """A user has come into a room, or gone from it."""
+
+
 class ManagedNamespace(ToldOfLosses, Protocol):
     """A namespace on this worker, as far as the manager runs it."""
+
+    @property
+    def presences(self) -> ToldOfUsers:
+        """Who is present in it."""
 
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         """Deliver a message of another worker to this worker's members and listeners."""
@@ -321,6 +333,9 @@ class Run:
         if kept.is_kept(data):
             self._received_in_place(channel, data)
             return
+        if presence.is_event(data):
+            self._received_event(channel, data)
+            return
         try:
             envelope = codec.decode(data)
         except MalformedEnvelope as error:
@@ -359,6 +374,18 @@ class Run:
                 namespace.received_in_place(placed, message)
         except Exception:
             logger.exception("A message of a recoverable room could not be delivered")
+
+    def _received_event(self, channel: Channel, data: bytes) -> None:
+        """Tell a namespace that a user came or went, on whichever worker."""
+        try:
+            event = presence.decode(data)
+        except MalformedEnvelope as error:
+            self.malformed += 1
+            logger.debug("Dropped a malformed message on %r: %s", channel, error)
+            return
+        namespace = self._namespaces.get(event.namespace)
+        if namespace is not None:
+            namespace.presences.received(event.room, event.event)
 
     def gap(self, outage: Outage) -> None:
         """Tell every namespace, and find out who is there now."""

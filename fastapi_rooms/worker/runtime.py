@@ -29,6 +29,7 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.declaring import Declaring
+from fastapi_rooms.worker.presence_run import PresenceRun
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
 
@@ -115,6 +116,8 @@ class Runtime:
         """The `RoomManager` that this is the runtime of; errors say so."""
         self._run: Run | None = None
         self._declaring: Declaring | None = None
+        self.presence = PresenceRun(self)
+        """Who is present, in the present run."""
 
     def keep(self, namespace: LocalNamespace, needed: bool) -> None:
         """Have a namespace among those that runs know, or no longer. `/` always is."""
@@ -263,7 +266,7 @@ class Runtime:
         Raises `ConfigurationError` if another manager runs on this adapter, or it keeps no messages
         though rooms with a history are declared.
         """
-        declared = self._declared()
+        declared, has_presence = self._declared(), self.presence.check()
         run = Run(self.adapter, self.settings, self.channels, self.namespaces)
         _claim(self.adapter, run)
         self._run = run
@@ -271,6 +274,8 @@ class Runtime:
             await self._run.start()
             await self._start_declaring(declared)
             await self._try_history(declared)
+            if has_presence:
+                self.presence.start()
         except BaseException:
             await self._close()
             raise
@@ -322,6 +327,7 @@ class Runtime:
         declaring, self._declaring = self._declaring, None
         if declaring is not None:
             await declaring.stop(self.settings.drain_schedule.timeout)
+        await self.presence.stop(self.settings.drain_schedule.timeout)
         if run is not None:
             try:
                 await run.close()
@@ -334,6 +340,7 @@ class Runtime:
         for namespace in self._everywhere():
             namespace.forget()
         self._run = self._declaring = None
+        self.presence.forget()
 
     def _everywhere(self) -> Iterable[ManagedNamespace]:
         """All namespaces: a join may be under way in one that nobody is in yet, or any more."""

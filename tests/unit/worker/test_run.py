@@ -10,6 +10,7 @@ import pytest
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.cluster.commands import EmptyNamespace
 from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, MessageTooLarge
 from fastapi_rooms.operators.dispatcher import ClusterRequest
@@ -39,6 +40,16 @@ LOBBY, BAR = channel_of("lobby"), channel_of("bar")
 HELLO = Payload.of_text("hello")
 
 
+class RecordingPresences:
+    """Who came and went in it."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, UserEvent]] = []
+
+    def received(self, room: str, event: UserEvent) -> None:
+        self.events.append((room, event))
+
+
 class RecordingNamespace(EmptyNamespace):
     """A namespace as far as the runtime knows it."""
 
@@ -46,6 +57,7 @@ class RecordingNamespace(EmptyNamespace):
         self.messages: list[tuple[Target, str, bool]] = []
         self.outages: list[Outage] = []
         self.broken = False
+        self.presences = RecordingPresences()
 
     def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
         if self.broken:

@@ -1,0 +1,126 @@
+"""A worker's own sockets in a room that knows who is present, and what the carrier is to be told.
+
+Pure state.
+
+One change is under way at a time. What happens meanwhile is in the next one, and only as it is by
+then: who came and went in between is not mentioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fastapi_rooms.core.presence import Entry, checksum_of
+from fastapi_rooms.types import Sid
+
+MAX_CHANGES = 500
+"""Sockets in one change: of more, the rest is in the next."""
+
+_MODULUS = 2**32
+
+
+class Change(NamedTuple):
+    """What the carrier has to be told."""
+
+    enter: Sequence[Entry]
+    leave: Sequence[Sid]
+
+
+class OwnRoom:
+    """One room, as long as this worker has anything to do with it."""
+
+    def __init__(self) -> None:
+        self._users: dict[Sid, str] = {}
+        self._checksum = 0
+        self._untold: dict[Sid, None] = {}
+        self._told: list[Sid] = []
+        self.is_busy = False
+        """Whether a change is under way, or a comparison."""
+        self.needs_sync = False
+        """Whether the carrier may have anything but this."""
+        self.version = 0
+        """The highest version that is known."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to be known of it."""
+        return bool(self._users or self._untold or self.is_busy or self.needs_sync)
+
+    def __contains__(self, sid: Sid) -> bool:
+        return sid in self._users
+
+    @property
+    def has_sockets(self) -> bool:
+        """Whether any socket is in it."""
+        return bool(self._users)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The sockets that are in it."""
+        return [Entry(sid, user) for sid, user in self._users.items()]
+
+    @property
+    def sums(self) -> tuple[int, int]:
+        """How many these are, and their checksum: what the carrier should have, too."""
+        return len(self._users), self._checksum
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the carrier has been told everything."""
+        return not (self._untold or self.is_busy)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something is to be begun."""
+        return not self.is_busy and bool(self._untold or self.needs_sync)
+
+    def enter(self, entry: Entry) -> None:
+        """A socket enters, as a user; one that is in is that user's from now on."""
+        self._remove(entry.sid)
+        self._users[entry.sid] = entry.user
+        self._checksum = (self._checksum + checksum_of(entry)) % _MODULUS
+        self._untold[entry.sid] = None
+
+    def leave(self, sid: Sid) -> None:
+        """A socket leaves."""
+        if self._remove(sid):
+            self._untold[sid] = None
+
+    def begin_change(self) -> Change:
+        """The carrier is being told; `succeed` or `fail` is to follow."""
+        self.is_busy = True
+        self._told = list(self._untold)[:MAX_CHANGES]
+        for sid in self._told:
+            del self._untold[sid]
+        users = self._users
+        return Change(
+            [Entry(sid, users[sid]) for sid in self._told if sid in users],
+            [sid for sid in self._told if sid not in users],
+        )
+
+    def begin_sync(self) -> list[Entry]:
+        """The carrier is being told of all; `succeed` or `fail` is to follow."""
+        self.is_busy, self.needs_sync = True, False
+        self._told = list(self._untold)
+        self._untold.clear()
+        return self.entries
+
+    def succeed(self, version: int) -> None:
+        """The carrier has been told."""
+        self.is_busy = False
+        self._told = []
+        self.version = max(self.version, version)
+
+    def fail(self, *, is_sync: bool) -> None:
+        """The carrier may not have been told: it is to be told again."""
+        self.is_busy = False
+        self.needs_sync |= is_sync
+        self._untold = dict.fromkeys([*self._told, *self._untold])
+        self._told = []
+
+    def _remove(self, sid: Sid) -> bool:
+        user = self._users.pop(sid, None)
+        if user is None:
+            return False
+        self._checksum = (self._checksum - checksum_of(Entry(sid, user))) % _MODULUS
+        return True

@@ -1,0 +1,5 @@
+"""Who is present, as far as this worker has to do with it.
+
+keeper  keeps the carrier to what is so here: the sockets of this worker in their rooms
+lease   by which the worker lives, and takes over from those that do not
+"""

@@ -1,0 +1,350 @@
+"""Keeps the carrier to what is so here: which sockets of this worker are in which rooms, and whose.
+
+What is to be is known here, room by room, and the carrier is told of what it does not know yet,
+with one change a room under way. What happens in one turn of the event loop travels together. When
+the carrier may have forgotten, or has declared this worker dead, all of it is put in again; and
+once a minute the two are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from fastapi_rooms.adapters.presence import (
+    Changed,
+    Entry,
+    Lease,
+    RoomKey,
+    SupportsPresence,
+    Terms,
+    UserEvent,
+)
+from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.core.own_presence import OwnRoom
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.presence.lease import LeaseKeeper
+from fastapi_rooms.types import Channel, NodeId, Room, Sid
+
+logger = logging.getLogger("fastapi_rooms")
+
+CHECK_INTERVAL = 60.0
+"""Seconds from one comparison with the carrier to the next."""
+
+RETRY = 1.0
+"""Seconds until a room is tried again that could not be told."""
+
+COMPARED_AT_ONCE = 500
+SYNCED_AT_ONCE = 32
+
+
+class Name(NamedTuple):
+    """A room, of whichever namespace."""
+
+    namespace: str
+    room: Room
+
+    @property
+    def key(self) -> bytes:
+        """As carriers know it."""
+        return f"{self.namespace}#{self.room}".encode()
+
+    @classmethod
+    def of(cls, key: bytes) -> Name | None:
+        """The room of a key; `None` if it is none."""
+        try:
+            namespace, hash_, room = key.decode().partition("#")
+        except UnicodeDecodeError:
+            return None
+        return cls(namespace, room) if hash_ and namespace and room else None
+
+
+class PresenceHost(Protocol):
+    """Who knows what was declared, and is told what became of it."""
+
+    def grace_of(self, name: Name) -> float:
+        """Seconds that users of a room are present after their last socket has left."""
+
+    def made(self, name: Name, events: Sequence[UserEvent]) -> None:
+        """Users came or went, and it was this worker's doing."""
+
+
+class PresenceKeeper:
+    """All rooms of one run in which this worker has sockets, or users in their grace."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        adapter: SupportsPresence,
+        channel_of: Callable[[str, Room], Channel],
+        host: PresenceHost,
+        heartbeat: float,
+    ) -> None:
+        self._adapter = adapter
+        self._channel_of = channel_of
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._rooms: dict[Name, OwnRoom] = {}
+        self._waiting: dict[Name, asyncio.Future[None]] = {}  # for the next change of a room
+        self._due: dict[Name, None] = {}
+        self._is_flush_scheduled = False
+        self._leaves: list[tuple[float, Name]] = []  # a heap: when a grace is over
+        self._leave_timer: asyncio.TimerHandle | None = None
+        self._reaping: set[Lease] = set()
+        self._checks = asyncio.Event()
+        self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
+        self._tasks = Tasks()
+        self._telling = Tasks()
+        self._is_closed = False
+        self._lease = LeaseKeeper(
+            node,
+            adapter,
+            heartbeat,
+            on_new=self._sync_all,
+            on_renewed=self._checks.set,
+            on_overdue=self._reap_all,
+        )
+
+    def start(self) -> None:
+        """Live, and take over from workers that do not."""
+        self._tasks.start(self._lease.run(), "fastapi_rooms lease")
+        self._tasks.start(self._check_repeatedly(), "fastapi_rooms presence check")
+
+    # What is so here.
+
+    def has(self, name: Name) -> bool:
+        """Whether this worker has a socket in a room, or one that is about to come in."""
+        room = self._rooms.get(name)
+        return room is not None and room.has_sockets
+
+    def enter(self, name: Name, entries: Iterable[Entry]) -> asyncio.Future[None]:
+        """Sockets enter a room; the future is done when the carrier has been told.
+
+        It fails with `AdapterUnavailable` if that could not be done. Then they are still to be in,
+        unless they `leave`. Others wait for the same one: it must not be cancelled.
+        """
+        room = self._rooms.setdefault(name, OwnRoom())
+        for entry in entries:
+            room.enter(entry)
+        self._schedule(name)
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = self._loop.create_future()
+        return waiting
+
+    def leave(self, name: Name, sids: Iterable[Sid]) -> None:
+        """Sockets leave a room, if they are in it."""
+        room = self._rooms.get(name)
+        if room is not None:
+            for sid in sids:
+                room.leave(sid)
+            self._schedule(name)
+
+    # What the carrier is told.
+
+    def _schedule(self, name: Name) -> None:
+        self._due[name] = None
+        if not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Begin a change of each room that has one, unless one is under way."""
+        self._is_flush_scheduled = False
+        due, self._due = self._due, {}
+        for name in due:
+            room = self._rooms.get(name)
+            if room is None or room.is_busy:
+                continue
+            if room.is_due and not self._is_closed:
+                room.is_busy = True
+                self._telling.start(self._tell(name, room), "fastapi_rooms presence")
+            elif not room:
+                del self._rooms[name]
+
+    async def _tell(self, name: Name, room: OwnRoom) -> None:
+        """Tell the carrier of what has changed, or of everything."""
+        await self._lease.wait_until_valid()
+        waiting, is_sync = self._waiting.pop(name, None), room.needs_sync
+        try:
+            changed = await self._change(name, room)
+        except AdapterUnavailable as error:
+            room.fail(is_sync=is_sync)
+            self._loop.call_later(RETRY, self._schedule, name)
+            if waiting is not None:
+                waiting.set_exception(error)
+                waiting.exception()  # nobody may wait any more
+            return
+        except BaseException:
+            room.fail(is_sync=is_sync)
+            if waiting is not None:
+                waiting.cancel()
+            raise
+        if changed.fenced:  # with a new lease all of it is put in
+            room.fail(is_sync=True)
+            self._lease.doubt()
+            if waiting is not None:
+                self._wait_on(name, waiting)
+        else:
+            room.succeed(changed.version)
+            if waiting is not None:
+                waiting.set_result(None)
+            self._changed(name, changed)
+        self._schedule(name)
+
+    async def _change(self, name: Name, room: OwnRoom) -> Changed:
+        lease, terms, key = self._lease.lease, self._terms(name), self._key(name)
+        if room.needs_sync:
+            entries = room.begin_sync()
+            async with self._syncs:
+                return await self._adapter.sync(key, lease, terms, entries)
+        change = room.begin_change()
+        return await self._adapter.change(key, lease, terms, enter=change.enter, leave=change.leave)
+
+    def _wait_on(self, name: Name, waiting: asyncio.Future[None]) -> None:
+        """Those who waited for a change wait for the next one."""
+        later = self._waiting.setdefault(name, waiting)
+        if later is not waiting:
+            later.add_done_callback(partial(_copy, waiting))
+
+    def _changed(self, name: Name, changed: Changed) -> None:
+        """What became of a room, by whatever was done to it."""
+        if changed.next_leave is not None:
+            self._expect_leave(name, changed.next_leave)
+        if changed.events:
+            self._host.made(name, changed.events)
+
+    def _terms(self, name: Name) -> Terms:
+        room = self._rooms.get(name)
+        return Terms(self._host.grace_of(name), 0 if room is None else room.version)
+
+    def _key(self, name: Name) -> RoomKey:
+        return RoomKey(name.key, self._channel_of(*name))
+
+    # Whose grace is over.
+
+    def _expect_leave(self, name: Name, delay: float) -> None:
+        heapq.heappush(self._leaves, (self._loop.time() + delay, name))
+        self._set_leave_timer()
+
+    def _set_leave_timer(self) -> None:
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+        self._leave_timer = None
+        if self._leaves and not self._is_closed:
+            self._leave_timer = self._loop.call_at(self._leaves[0][0], self._sweep_due)
+
+    def _sweep_due(self) -> None:
+        now, due = self._loop.time(), dict[Name, None]()
+        while self._leaves and self._leaves[0][0] <= now:
+            due[heapq.heappop(self._leaves)[1]] = None
+        if due:
+            self._tasks.start(self._sweep(list(due)), "fastapi_rooms presence sweep")
+        self._set_leave_timer()
+
+    async def _sweep(self, names: list[Name]) -> None:
+        for name in names:
+            try:
+                changed = await self._adapter.sweep(self._key(name), self._terms(name))
+            except AdapterUnavailable as error:
+                logger.debug("It could not be found out who has left %r: %s", name.room, error)
+                self._expect_leave(name, RETRY)
+            else:
+                self._changed(name, changed)
+
+    # What the carrier may have forgotten.
+
+    def _sync_all(self) -> None:
+        for name, room in self._rooms.items():
+            room.needs_sync = True
+            self._schedule(name)
+
+    async def _check_repeatedly(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await self._checks.wait()
+            self._checks.clear()
+            try:
+                await self._check()
+            except AdapterUnavailable as error:
+                logger.debug("Who is present could not be compared with the carrier: %s", error)
+
+    async def _check(self) -> None:
+        """Compare the rooms that the carrier should know all of with what it has."""
+        await self._lease.wait_until_valid()
+        names = iter([name for name, room in self._rooms.items() if room.is_told])
+        while some := list(islice(names, COMPARED_AT_ONCE)):
+            lease = self._lease.lease
+            before = {name: (room, room.sums) for name in some if (room := self._rooms.get(name))}
+            found = await self._adapter.sums(lease, [self._key(name) for name in before])
+            for (name, (room, own)), sums in zip(before.items(), found, strict=True):
+                room.version = max(room.version, sums.version)
+                is_same = (sums.sockets, sums.checksum) == own and sums.is_whole
+                is_ours = sums.lease == lease.number or not own[0]
+                if not (is_same and is_ours) and room.is_told and room.sums == own:
+                    room.needs_sync = True
+                    self._schedule(name)
+
+    # Those who have died.
+
+    def _reap_all(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            if lease not in self._reaping:
+                self._reaping.add(lease)
+                self._tasks.start(self._reap(lease), "fastapi_rooms presence reaper")
+
+    async def _reap(self, lease: Lease) -> None:
+        """Take the sockets of a dead worker out of their rooms; others may do it, too."""
+        is_done = True
+        try:
+            for key in await self._adapter.rooms_of(lease):
+                name = Name.of(key)
+                if name is not None:
+                    changed = await self._adapter.reap(self._key(name), lease, self._terms(name))
+                    self._changed(name, changed)
+                    is_done &= changed.next_leave is None
+            if is_done:  # else whoever is there then sees to those who are in their grace now
+                await self._adapter.bury(lease)
+        except AdapterUnavailable as error:
+            logger.debug("The sockets of worker %s could not be taken out: %s", lease.node, error)
+        finally:
+            self._reaping.discard(lease)
+
+    # Its end.
+
+    async def close(self, timeout: float) -> None:
+        """Tell the carrier what is left to be told, for so many seconds at most, and be gone.
+
+        If users are in their grace here, the lease ends by itself, and others see to them.
+        """
+        for _ in range(2):  # the second time, what has come meanwhile
+            self._flush()
+            await self._telling.wait(timeout / 2)
+        self._is_closed = True
+        if self._leave_timer is not None:
+            self._leave_timer.cancel()
+        await self._telling.cancel(timeout)
+        await self._tasks.cancel(timeout)
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        if self._lease.is_valid and not self._leaves and not any(self._rooms.values()):
+            with suppress(TimeoutError, AdapterUnavailable):
+                async with asyncio.timeout(timeout):
+                    await self._adapter.bury(self._lease.lease)
+
+
+def _copy(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:
+    """Have one future end as another has."""
+    if done.cancelled():
+        waiting.cancel()
+    elif (error := done.exception()) is not None:
+        waiting.set_exception(error)
+    else:
+        waiting.set_result(None)

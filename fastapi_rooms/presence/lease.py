@@ -1,0 +1,117 @@
+"""The lease by which a worker's sockets are present: renewed as long as the worker lives.
+
+A worker that could not renew it in time changes nothing before it has a lease again. Others may
+have declared it dead meanwhile: then it has a new one, and puts everything in again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from fastapi_rooms.adapters.presence import Lease, SupportsPresence
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.types import NodeId
+
+logger = logging.getLogger("fastapi_rooms")
+
+BEATS = 4
+"""In the time of a lease there are so many attempts to renew it."""
+
+RETRY = 1.0
+"""Seconds until it is tried again if the carrier does not answer; or one beat, if that is less."""
+
+
+class LeaseKeeper:
+    """Renews a lease.
+
+    Args:
+        node: the worker's id.
+        interval: seconds from one beat to the next; a lease lasts for `BEATS` of them.
+        on_new: called when there is a new lease: the carrier may know nothing of this worker.
+        on_renewed: called after a time in which the carrier did not answer.
+        on_overdue: called with the leases that nobody renews any more, at every beat.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        adapter: SupportsPresence,
+        interval: float,
+        *,
+        on_new: Callable[[], None],
+        on_renewed: Callable[[], None],
+        on_overdue: Callable[[Sequence[Lease]], None],
+    ) -> None:
+        self.lease = Lease(node, 0)
+        """The present one; number 0 before the first."""
+        self.ttl = interval * BEATS
+        """Seconds that a lease lasts."""
+        self._adapter = adapter
+        self._interval = interval
+        self._on_new, self._on_renewed, self._on_overdue = on_new, on_renewed, on_overdue
+        self._loop = asyncio.get_running_loop()
+        self._valid_until = 0.0
+        # Others could not renew theirs either while the carrier was away.
+        self._reaps_from = self._loop.time() + self.ttl
+        self._was_away = False
+        self._wanted = asyncio.Event()
+        self._renewed = asyncio.Event()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether this worker may change something now."""
+        return self._loop.time() < self._valid_until
+
+    async def wait_until_valid(self) -> None:
+        """Return once there is a lease by which something may be changed."""
+        while not self.is_valid:
+            self._renewed.clear()
+            self._wanted.set()
+            await self._renewed.wait()
+
+    def doubt(self) -> None:
+        """The carrier says that this lease is not valid: find out."""
+        self._valid_until = 0.0
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Renew it, again and again."""
+        while True:
+            delay = await self._beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def _beat(self) -> float:
+        """Renew it; returns the seconds until the next time."""
+        began = self._loop.time()
+        reaps = began >= self._reaps_from
+        try:
+            beat = await self._adapter.beat(self.lease, self.ttl, reaps=reaps)
+        except AdapterUnavailable as error:
+            logger.debug("The lease of this worker's presence could not be renewed: %s", error)
+            self._was_away = True
+            return min(RETRY, self._interval)
+        now = self._loop.time()
+        if self._was_away or now - began > self._interval:
+            self._reaps_from = now + self.ttl
+        is_new, is_first = beat.lease != self.lease, not self.lease.number
+        was_away, self._was_away = self._was_away, False
+        self.lease = beat.lease
+        self._valid_until = began + self.ttl - self._interval
+        self._renewed.set()
+        if is_new and not is_first:
+            logger.warning(
+                "This worker was taken for dead, or its lease was lost: those who are present here "
+                "are put in again"
+            )
+            self._on_new()
+        elif was_away:
+            self._on_renewed()
+        if reaps and beat.overdue and now < began + self._interval:
+            self._on_overdue([lease for lease in beat.overdue if lease.node != self.lease.node])
+        return self._interval

@@ -1,0 +1,65 @@
+"""Which rooms know who is present, as an application has declared it, and who is told of what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from fastapi_rooms.core.names import check_room
+from fastapi_rooms.errors import ConfigurationError, InvalidRoomName, UsageError
+
+if TYPE_CHECKING:
+    from fastapi_rooms.worker.socket import Socket
+
+PresenceEventName: TypeAlias = Literal["join", "leave"]
+_NAMES = get_args(PresenceEventName)
+
+UserOf: TypeAlias = "str | Callable[[Socket], str] | None"
+"""Who a socket is: a key of `socket.data`, a function of the socket, or `None` for its sid."""
+
+_Handler: TypeAlias = Callable[..., Any]
+
+
+class PresenceRule:
+    """What is declared for the rooms of one pattern. A manager and its clones share it."""
+
+    def __init__(self, pattern: str, user: UserOf, grace: float) -> None:
+        self.pattern = pattern
+        self.user = user
+        self.grace = grace
+        self._handlers: dict[tuple[str, bool], list[_Handler]] = {}
+
+    def on(self, event: PresenceEventName, handler: _Handler, *, one_worker: bool) -> None:
+        """Register a handler. Raises `ConfigurationError` for no such event."""
+        if event not in _NAMES:
+            raise ConfigurationError(
+                f"There is no event {event!r} of presence. There are: {', '.join(_NAMES)}."
+            )
+        self._handlers.setdefault((event, one_worker), []).append(handler)
+
+    def handlers(self, event: PresenceEventName, *, one_worker: bool) -> tuple[_Handler, ...]:
+        """The handlers of an event: those on every worker with members, or those on one of all."""
+        return tuple(self._handlers.get((event, one_worker), ()))
+
+    def user_of(self, socket: Socket) -> str:
+        """Who a socket is. Raises `UsageError` if that cannot be known."""
+        if self.user is None:
+            return socket.sid
+        if callable(self.user):
+            user: Any = self.user(socket)
+            source = "what `user` returned"
+        else:
+            user, source = socket.data.get(self.user), f"socket.data[{self.user!r}]"
+            if user is None and self.user not in socket.data:
+                raise UsageError(
+                    f"{socket} has no {self.user!r} in its data, by which rooms like "
+                    f"{self.pattern!r} know who is present. Give it: rooms.connect(websocket, "
+                    f"data={{{self.user!r}: …}})."
+                )
+        try:
+            return check_room(user)  # what can be a name can be a user
+        except InvalidRoomName as error:
+            raise UsageError(
+                f"{source} of {socket} is {user!r}, and a user is a string of 1 to 255 UTF-8 "
+                f"bytes: {error}"
+            ) from None

@@ -1,0 +1,225 @@
+"""The part of a namespace on this worker that is about who is present.
+
+Sockets that join and leave come here; where no room knows who is present, nothing is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from fastapi_rooms.adapters.presence import Entry, RoomKey, SupportsPresence, UserEvent
+from fastapi_rooms.core.patterns import Patterns
+from fastapi_rooms.errors import AdapterUnavailable, UsageError
+from fastapi_rooms.presence.keeper import Name
+from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.worker.presence import PresenceEvent, Present, PresentUser
+from fastapi_rooms.worker.presence_rules import PresenceRule
+from fastapi_rooms.worker.runtime import Runtime
+from fastapi_rooms.worker.socket import Socket
+
+if TYPE_CHECKING:
+    from fastapi_rooms.worker.local_namespace import LocalNamespace
+
+
+class Entering:
+    """Sockets that are on their way into rooms, and present there from now on."""
+
+    def __init__(
+        self,
+        presences: Presences,
+        rooms: Sequence[Room],
+        sids: Sequence[Sid],
+        told: list[asyncio.Future[None]],
+    ) -> None:
+        self._presences = presences
+        self._rooms = rooms
+        self._sids = sids
+        self._told = told
+
+    async def confirmed(self) -> None:
+        """Return when the carrier knows. Raises `AdapterUnavailable`."""
+        await self._presences.wait(self._told)
+
+    def end(
+        self,
+        members: Callable[[Room], Collection[Sid]],
+        joining: Callable[[Iterable[Room]], Iterable[Socket]],
+    ) -> None:
+        """Whoever has not come in after all, and is not about to, is not present."""
+        for room in self._rooms:
+            inside = members(room)
+            absent = [sid for sid in self._sids if sid not in inside]
+            if absent:
+                others = {socket.sid for socket in joining((room,))}
+                self._presences.left(room, [sid for sid in absent if sid not in others])
+
+
+class Presences:
+    """The rooms of one namespace that know who is present, on this worker."""
+
+    def __init__(
+        self,
+        name: str,
+        runtime: Runtime,
+        rules: Patterns[PresenceRule],
+        here: ref[LocalNamespace],
+    ) -> None:
+        self._name = name
+        self._runtime = runtime
+        self._rules = rules
+        self._here = here
+        self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
+
+    def __bool__(self) -> bool:
+        """Whether any rooms know who is present."""
+        return bool(self._rules)
+
+    def knows(self, room: Room) -> bool:
+        """Whether a room knows who is present."""
+        return self._rules.find(room) is not None
+
+    # Joining and leaving.
+
+    def enter(self, sockets: Sequence[Socket], rooms: Sequence[Room]) -> Entering | None:
+        """Sockets are about to join rooms; `None` if that is nothing to anybody.
+
+        Raises `UsageError` if it is not known who a socket is.
+        """
+        if not self._rules or not sockets:
+            return None
+        found = [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
+        entries = [
+            (room, [Entry(socket.sid, rule.user_of(socket)) for socket in sockets])
+            for room, rule in found
+        ]
+        if not entries:
+            return None
+        keeper = self._runtime.presence.running
+        told = [keeper.enter(Name(self._name, room), some) for room, some in entries]
+        return Entering(self, [room for room, _ in found], [s.sid for s in sockets], told)
+
+    async def wait(self, told: Sequence[asyncio.Future[None]]) -> None:
+        """Wait until the carrier knows; for as long as a join may take."""
+        timeout = self._runtime.settings.join_timeout
+        _, late = await asyncio.wait(told, timeout=timeout)
+        if late:
+            raise self._runtime.own(
+                AdapterUnavailable(f"It could not be told in {timeout:g} s who is present.")
+            )
+        for done in told:
+            if done.cancelled():
+                raise self._runtime.own(AdapterUnavailable("The manager was closed."))
+            if (error := done.exception()) is not None:
+                assert isinstance(error, AdapterUnavailable)
+                raise self._runtime.own(AdapterUnavailable(str(error))) from error
+
+    def left(self, room: Room, sids: Iterable[Sid]) -> None:
+        """Sockets have left a room."""
+        keeper = self._runtime.presence.keeper
+        if self._rules and keeper is not None and self.knows(room):
+            name = Name(self._name, room)
+            keeper.leave(name, sids)
+            if not keeper.has(name):
+                self._versions.pop(room, None)
+
+    def exited(self, socket: Socket, rooms: Iterable[Room]) -> None:
+        """A socket has left all of its rooms."""
+        if self._rules:
+            for room in rooms:
+                self.left(room, (socket.sid,))
+
+    # Events.
+
+    def received(self, room: Room, event: UserEvent) -> None:
+        """A user came or went: every worker that has members of the room is told."""
+        if self._is_here(room):
+            last = self._versions.get(room)
+            if last is None or event.version > last:
+                self._emit(room, event)
+
+    def made(self, room: Room, events: Sequence[UserEvent]) -> None:
+        """Users came or went, by what this worker has done."""
+        rule = self._rules.find(room)
+        if rule is None:
+            return
+        for event in events:
+            self._call(rule, room, event, one_worker=True)
+            if self._is_here(room):
+                # It comes from the carrier as well, and in its place among others', unless this
+                # worker is just about to subscribe to the room.
+                last = self._versions.get(room)
+                if last is None or event.version == last + 1:
+                    self._emit(room, event)
+
+    def _is_here(self, room: Room) -> bool:
+        keeper = self._runtime.presence.keeper
+        return keeper is not None and keeper.has(Name(self._name, room))
+
+    def _emit(self, room: Room, event: UserEvent) -> None:
+        self._versions[room] = event.version
+        rule = self._rules.find(room)
+        if rule is not None:
+            self._call(rule, room, event, one_worker=False)
+
+    def _call(self, rule: PresenceRule, room: Room, event: UserEvent, *, one_worker: bool) -> None:
+        handlers, here = rule.handlers(event.kind, one_worker=one_worker), self._here()
+        if handlers and here is not None:
+            about = PresenceEvent(event.kind, room, event.user, event.version)
+            here.events.call(event.kind, handlers, about._in(here.namespace))
+
+    # Questions.
+
+    async def users(self, room: Room) -> Present:
+        """Who is present in a room."""
+        key, adapter = self._asked(room)
+        version, cursor = None, 0
+        sids: dict[str, dict[Sid, None]] = {}
+        while True:
+            page = await self._runtime.attribute(adapter.present(key, cursor))
+            version = page.version if version is None else version
+            for user in page.users:
+                sids.setdefault(user, {})
+            for entry in page.entries:
+                sids.setdefault(entry.user, {})[entry.sid] = None
+            cursor = page.cursor
+            if not cursor:
+                break
+        users = tuple(PresentUser(user, tuple(found)) for user, found in sids.items())
+        return Present(room, version, users)
+
+    async def count(self, room: Room) -> int:
+        """How many users are present in a room."""
+        key, adapter = self._asked(room)
+        return await self._runtime.attribute(adapter.count(key))
+
+    async def is_present(self, user: str, room: Room) -> bool:
+        """Whether a user is present in a room."""
+        key, adapter = self._asked(room)
+        return await self._runtime.attribute(adapter.is_present(key, user))
+
+    async def rooms_of(self, user: str, rule: PresenceRule) -> set[Room]:
+        """The rooms of a rule in which a user is present."""
+        found = await self._runtime.attribute(self._adapter.rooms_of_user(self._name, user))
+        return {room for room in found if self._rules.find(room) is rule}
+
+    def _asked(self, room: Room) -> tuple[RoomKey, SupportsPresence]:
+        if not self.knows(room):
+            raise UsageError(
+                f"{room!r} does not know who is present. Declare it before the start: "
+                f"`rooms.presence({room!r})`, or a pattern that matches it."
+            )
+        channel = self._runtime.channels.of_room(self._name, room)
+        return RoomKey(Name(self._name, room).key, channel), self._adapter
+
+    @property
+    def _adapter(self) -> SupportsPresence:
+        _ = self._runtime.run
+        assert isinstance(self._runtime.adapter, SupportsPresence)  # else it had not started
+        return self._runtime.adapter
+
+    def forget(self) -> None:
+        """The run is over."""
+        self._versions.clear()

@@ -1,0 +1,150 @@
+"""Who is told of users that come and go, and when."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fastapi_rooms import AdapterUnavailable, UsageError
+from fastapi_rooms.testing import RedisServer, eventually
+from tests.faults.presence.scene import GRACE, ROOM, Workers
+
+
+async def test_everyone_who_has_members_is_told_once(workers: Workers) -> None:
+    async with workers.member(0, "ann"), workers.member(1, "bob"):
+        async with workers.member(1, "ann"), workers.member(1, "cem"):
+            await eventually(lambda: workers.told[0] == ["join ann", "join bob", "join cem"])
+            assert workers.told[1] == ["join bob", "join cem"]
+            assert workers.told[2] == []
+            present = await workers.presences[2].users(ROOM)
+            tabs = {user.user: len(user.sids) for user in present.users}
+            assert tabs == {"ann": 2, "bob": 1, "cem": 1}
+        await eventually(lambda: workers.told[0][-1] == "leave cem")
+        assert workers.told[1] == ["join bob", "join cem", "leave cem"]
+        assert await workers.presences[2].count(ROOM) == 2
+        assert await workers.presences[2].is_present("ann", ROOM)
+        assert not await workers.presences[2].is_present("cem", ROOM)
+        assert await workers.presences[2].rooms("ann") == {ROOM}
+    everything = ["join ann", "join bob", "join cem", "leave ann", "leave bob", "leave cem"]
+    await eventually(lambda: sorted(workers.told_one) == everything)
+    assert await workers.presences[0].rooms("ann") == set()
+
+
+async def test_a_reload_within_the_grace_makes_no_event(workers: Workers) -> None:
+    async with workers.member(0, "bob"):
+        async with workers.member(1, "ann"):
+            await eventually(lambda: workers.told[0] == ["join bob", "join ann"])
+        assert await workers.presences[0].is_present("ann", ROOM)
+        async with workers.member(2, "ann"):
+            await asyncio.sleep(2 * GRACE)
+            assert workers.told[0] == ["join bob", "join ann"]
+
+
+async def test_a_dead_workers_users_leave_once_and_nothing_is_left(workers: Workers) -> None:
+    async with workers.member(0, "bob"), workers.member(1, "ann"), workers.member(1, "cem"):
+        await eventually(lambda: len(workers.told[0]) == 3)
+        await workers.stop_lease(1)
+        await eventually(lambda: len(workers.told[0]) == 5)
+        assert sorted(workers.told[0][3:]) == ["leave ann", "leave cem"]
+        await asyncio.sleep(2 * GRACE)
+        assert len(workers.told[0]) == 5
+    assert (
+        sorted(workers.told_one)
+        == sorted(["join bob", "join ann", "join cem", "leave ann", "leave cem"])
+        or workers.told_one.count("leave bob") == 1
+    )
+
+
+async def test_a_worker_that_thaws_is_seen_to_leave_and_to_join_again(workers: Workers) -> None:
+    async with workers.member(0, "bob"), workers.member(1, "ann"):
+        await eventually(lambda: len(workers.told[0]) == 2)
+        await workers.stop_lease(1)
+        await eventually(lambda: workers.told[0][2:] == ["leave ann"])
+        workers.start_lease(1)
+        await eventually(lambda: workers.told[0][2:] == ["leave ann", "join ann"])
+        assert await workers.presences[2].count(ROOM) == 2
+
+
+async def test_who_is_refused_is_never_present(workers: Workers) -> None:
+    @workers.managers[1].authorize("chat-*")
+    def refuse(socket: object, room: str) -> bool:
+        return False
+
+    async with workers.member(0, "bob"):
+        async with workers.member(1, "ann", expects_to_join=False) as ann:
+            await ann.wait_ended()
+        await asyncio.sleep(2 * GRACE)
+        assert workers.told[0] == ["join bob"]
+
+
+async def test_who_has_no_user_cannot_join(workers: Workers) -> None:
+    async with workers.member(0, None, expects_to_join=False) as nobody:
+        with pytest.raises(UsageError, match="no 'name' in its data"):
+            await nobody.wait_ended()
+    assert await workers.presences[0].count(ROOM) == 0
+
+
+async def test_who_is_put_into_a_room_is_present(workers: Workers) -> None:
+    async with workers.member(0, "ann", room="lobby"), workers.member(1, "bob", room="lobby"):
+        await workers.managers[2].to("lobby").sockets_join(ROOM)
+        assert await workers.presences[2].count(ROOM) == 2
+        await eventually(lambda: sorted(workers.told[0]) == ["join ann", "join bob"])
+        await workers.managers[2].to("lobby").sockets_leave(ROOM)
+        await eventually(lambda: sorted(workers.told_one)[2:] == ["leave ann", "leave bob"])
+
+
+async def test_a_room_that_was_not_declared_cannot_be_asked(workers: Workers) -> None:
+    with pytest.raises(UsageError, match="does not know who is present"):
+        await workers.presences[0].users("lobby")
+
+
+async def test_a_redis_that_was_emptied_makes_nobody_leave_and_is_repaired(
+    redis_workers: Workers, redis_server: RedisServer
+) -> None:
+    workers = redis_workers
+    async with workers.member(0, "bob"), workers.member(1, "ann"):
+        await eventually(lambda: len(workers.told[0]) == 2)
+        redis_server.command("FLUSHALL")
+
+        async def is_repaired() -> bool:
+            return await workers.presences[2].count(ROOM) == 2
+
+        await eventually(is_repaired)
+        async with workers.member(2, "cem"):
+            await eventually(lambda: workers.told[0][2:] == ["join cem"])
+
+
+async def test_nothing_is_left_in_redis(redis_workers: Workers, redis_server: RedisServer) -> None:
+    workers = redis_workers
+    async with workers.member(0, "bob"), workers.member(1, "ann"):
+        assert redis_server.command("KEYS", "rooms:*")
+    await eventually(lambda: workers.told_one[2:] and len(workers.told_one) == 4)
+    await workers.close()
+    assert redis_server.command("KEYS", "rooms:*") == []
+
+
+async def test_while_redis_is_away_nobody_joins_and_nobody_is_said_to_be_there(
+    own_redis: RedisServer,
+) -> None:
+    async with (
+        Workers([own_redis.url, own_redis.url], join_timeout=0.5) as workers,
+        workers.member(0, "bob"),
+        workers.member(1, "ann", room="lobby") as ann,
+    ):
+        own_redis.kill()
+        assert ann.socket is not None
+        with pytest.raises(AdapterUnavailable):
+            await ann.socket.join(ROOM)
+        own_redis.start()
+
+        async def is_known() -> bool:
+            try:
+                return await workers.presences[1].count(ROOM) == 1
+            except AdapterUnavailable:
+                return False
+
+        await eventually(is_known)
+        # What was under way as she gave up may have been done, and is undone then.
+        expected = ["join bob", "join ann", "leave ann"]
+        await eventually(lambda: workers.told[0] in (expected[:1], expected))
