@@ -39,12 +39,16 @@ class OwnRoom:
         """Whether a change is under way, or a comparison."""
         self.needs_sync = False
         """Whether the carrier may have anything but this."""
+        self.needs_touch = False
+        """Whether the carrier is to look at it once more, as somebody's grace is over."""
         self.version = 0
         """The highest version that is known."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to be known of it."""
-        return bool(self._users or self._untold or self.is_busy or self.needs_sync)
+        return bool(
+            self._users or self._untold or self.is_busy or self.needs_sync or self.needs_touch
+        )
 
     def __contains__(self, sid: Sid) -> bool:
         return sid in self._users
@@ -72,7 +76,7 @@ class OwnRoom:
     @property
     def is_due(self) -> bool:
         """Whether something is to be begun."""
-        return not self.is_busy and bool(self._untold or self.needs_sync)
+        return not self.is_busy and bool(self._untold or self.needs_sync or self.needs_touch)
 
     def enter(self, entry: Entry) -> None:
         """A socket enters, as a user; one that is in is that user's from now on."""
@@ -88,7 +92,7 @@ class OwnRoom:
 
     def begin_change(self) -> Change:
         """The carrier is being told; `succeed` or `fail` is to follow."""
-        self.is_busy = True
+        self.is_busy, self.needs_touch = True, False
         self._told = list(self._untold)[:MAX_CHANGES]
         for sid in self._told:
             del self._untold[sid]
@@ -100,7 +104,7 @@ class OwnRoom:
 
     def begin_sync(self) -> list[Entry]:
         """The carrier is being told of all; `succeed` or `fail` is to follow."""
-        self.is_busy, self.needs_sync = True, False
+        self.is_busy, self.needs_sync, self.needs_touch = True, False, False
         self._told = list(self._untold)
         self._untold.clear()
         return self.entries
@@ -113,7 +117,7 @@ class OwnRoom:
 
     def fail(self, *, is_sync: bool) -> None:
         """The carrier may not have been told: it is to be told again."""
-        self.is_busy = False
+        self.is_busy, self.needs_touch = False, True
         self.needs_sync |= is_sync
         self._untold = dict.fromkeys([*self._told, *self._untold])
         self._told = []

@@ -241,22 +241,13 @@ class PresenceKeeper:
             self._leave_timer = self._loop.call_at(self._leaves[0][0], self._sweep_due)
 
     def _sweep_due(self) -> None:
-        now, due = self._loop.time(), dict[Name, None]()
+        """Have the carrier look at those rooms: so it also forgets that this worker was there."""
+        now = self._loop.time()
         while self._leaves and self._leaves[0][0] <= now:
-            due[heapq.heappop(self._leaves)[1]] = None
-        if due:
-            self._tasks.start(self._sweep(list(due)), "fastapi_rooms presence sweep")
+            _, name = heapq.heappop(self._leaves)
+            self._rooms.setdefault(name, OwnRoom()).needs_touch = True
+            self._schedule(name)
         self._set_leave_timer()
-
-    async def _sweep(self, names: list[Name]) -> None:
-        for name in names:
-            try:
-                changed = await self._adapter.sweep(self._key(name), self._terms(name))
-            except AdapterUnavailable as error:
-                logger.debug("It could not be found out who has left %r: %s", name.room, error)
-                self._expect_leave(name, RETRY)
-            else:
-                self._changed(name, changed)
 
     # What the carrier may have forgotten.
 
