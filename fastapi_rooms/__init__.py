@@ -33,7 +33,7 @@ from fastapi_rooms.adapters import (
 from fastapi_rooms.cluster.description import Worker
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
-from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, Emitter
+from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, EmitPresence, Emitter
 from fastapi_rooms.errors import (
     AdapterError,
     AdapterUnavailable,
@@ -64,13 +64,14 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.manager import ManagerSettings, RoomManager
 from fastapi_rooms.namespace import Namespace, SyncNamespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
+from fastapi_rooms.operators.present import Present, PresentUser
 from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
 from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
 from fastapi_rooms.worker.events import Gap, WorkerLost
 from fastapi_rooms.worker.listener import Listener
-from fastapi_rooms.worker.presence import Presence, PresenceEvent, Present, PresentUser
+from fastapi_rooms.worker.presence import Presence, PresenceEvent
 from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
@@ -97,6 +98,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "AsyncEmitter",
     "EmitNamespace",
     "EmitOperator",
+    "EmitPresence",
     "Emitter",
     # .errors
     "AdapterError",
@@ -132,6 +134,8 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "SyncNamespace",
     # .operators
     "BroadcastOperator",
+    "Present",
+    "PresentUser",
     "RemoteSocket",
     "ServerReply",
     "SyncOperator",
@@ -145,8 +149,6 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Listener",
     "Presence",
     "PresenceEvent",
-    "Present",
-    "PresentUser",
     "RoomMessage",
     "Socket",
     "WorkerLost",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi_rooms.core.names import check_room
-from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.operators.present import Present
+from fastapi_rooms.types import Room
 from fastapi_rooms.worker.events import InNamespace
 from fastapi_rooms.worker.presence_rules import PresenceEventName, PresenceRule
 
@@ -16,27 +17,6 @@ if TYPE_CHECKING:
     from fastapi_rooms.worker.local_namespace import LocalNamespace
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class PresentUser:
-    """Somebody who is present in a room."""
-
-    user: str
-    sids: tuple[Sid, ...]
-    """Their sockets there, on whichever worker; none while they may be back at any moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """Who is present in a room."""
-
-    room: Room
-    version: int
-    """All events up to this are in it: `PresenceEvent.version` tells which come after it. 0 if
-    nobody is present."""
-    users: tuple[PresentUser, ...]
-    """Everybody, in no order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from weakref import ref
 from fastapi_rooms.adapters.presence import Entry, RoomKey, SupportsPresence, UserEvent
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
+from fastapi_rooms.operators.present import Present, PresentPages
 from fastapi_rooms.presence.keeper import Name
 from fastapi_rooms.types import Room, Sid
-from fastapi_rooms.worker.presence import PresenceEvent, Present, PresentUser
+from fastapi_rooms.worker.presence import PresenceEvent
 from fastapi_rooms.worker.presence_rules import PresenceRule
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
@@ -175,20 +176,12 @@ class Presences:
     async def users(self, room: Room) -> Present:
         """Who is present in a room."""
         key, adapter = self._asked(room)
-        version, cursor = None, 0
-        sids: dict[str, dict[Sid, None]] = {}
-        while True:
-            page = await self._runtime.attribute(adapter.present(key, cursor))
-            version = page.version if version is None else version
-            for user in page.users:
-                sids.setdefault(user, {})
-            for entry in page.entries:
-                sids.setdefault(entry.user, {})[entry.sid] = None
+        pages, cursor = PresentPages(room), None
+        while cursor != 0:
+            page = await self._runtime.attribute(adapter.present(key, cursor or 0))
+            pages.add(page.version, page.users, page.entries)
             cursor = page.cursor
-            if not cursor:
-                break
-        users = tuple(PresentUser(user, tuple(found)) for user, found in sids.items())
-        return Present(room, version, users)
+        return pages.present
 
     async def count(self, room: Room) -> int:
         """How many users are present in a room."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RedisAdapter
-from fastapi_rooms.adapters.redis import emit_clients
+from fastapi_rooms.adapters.redis.emit_clients import senders
 from fastapi_rooms.testing import Cluster, Direction, Proxy, RedisServer, eventually
 from tests.emitters import AnyEmitter, done
 
@@ -129,7 +129,7 @@ async def test_a_master_that_becomes_a_replica_is_noticed_in_time(
     kind: type[AnyEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(emit_clients, "monotonic", lambda: now)
+    monkeypatch.setattr(senders, "monotonic", lambda: now)
     emitter = kind(own_redis.url)
     await done(emitter.send_text("hello"))
     own_redis.command("REPLICAOF", "127.0.0.1", "1")

@@ -35,10 +35,10 @@ It keeps keys only of rooms with a history, and of those of which is known who i
     ├ canonical        URLs in one spelling
     └ options          what they may ask for (pure)
 
-A module imports from its own folder and from those drawn below it. `emit_clients` stands beside
-them: it publishes for processes without a manager, with the modules of `history/` that are for
-them; `declarations` reads for tools which rooms have a history. What is not Redis' own is in
-[fastapi_rooms.adapters][], for adapters to other carriers to use as well.
+A module imports from its own folder and from those drawn below it. `emit_clients/` stands beside
+them: it publishes and asks for processes without a manager, with the modules of `history/` and
+`presence/` that are for them; `declarations` reads for tools what rooms have. What is not Redis'
+own is in [fastapi_rooms.adapters][], for adapters to other carriers to use as well.
 """
 
 from __future__ import annotations

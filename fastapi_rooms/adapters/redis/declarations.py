@@ -7,7 +7,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from fastapi_rooms.adapters.history import Declaration
-from fastapi_rooms.adapters.redis.emit_clients import FAILURES, async_access
+from fastapi_rooms.adapters.redis.emit_clients.access import async_access
+from fastapi_rooms.adapters.redis.emit_clients.senders import FAILURES
 from fastapi_rooms.adapters.redis.history.declared import key_of, parse
 from fastapi_rooms.adapters.redis.links.reasons import cause_of, reason_of
 from fastapi_rooms.adapters.urls import Url

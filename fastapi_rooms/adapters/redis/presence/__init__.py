@@ -2,6 +2,7 @@
 
 presence     what `SupportsPresence` asks for, whoever is asked
 reader       the part of it that only reads
+questions    the questions by any client of redis-py, for emitters (pure)
 node         the same of one Redis, by a lane
 room_script  changes a room and tells of it; how it is called, what it answers (pure)
 lease_script renews the leases of workers (pure)

@@ -13,7 +13,7 @@ import hiredis
 
 from fastapi_rooms.core.names import MAX_NAME_BYTES
 from fastapi_rooms.core.presence import MAX_VERSION, Entry, Sums
-from fastapi_rooms.types import NodeId
+from fastapi_rooms.types import NodeId, Room
 
 SUMS_FIELDS = (b"v", b"m", b"g")
 
@@ -94,6 +94,12 @@ def sums_in(meta: Any, sids: Any, gone: Any) -> Sums:
 def names_in(items: Sequence[bytes]) -> list[bytes]:
     """Those that can be names of rooms."""
     return [n for n in items if n[:1] == b"/" and b"#" in n and len(n) <= 2 * MAX_NAME_BYTES + 1]
+
+
+def room_in(name: bytes, namespace: str) -> Room:
+    """The room of a namespace that has this name; empty if it is none of it."""
+    own, _, room = name.partition(b"#")
+    return _text(room) if own == namespace.encode() else ""
 
 
 def _text(data: bytes) -> str:

@@ -2,164 +2,39 @@
 
 [fastapi_rooms.wire.drafts][] writes the messages as drafts, and `EmitOperator` sends them
 by the `Outlet` it was given. Whether a verb blocks or has to be awaited is the only difference
-between the two emitters, so sending a draft is the only thing that each of them does by itself.
+between the two emitters, so sending a draft, and asking a question, is all that each of them does
+by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
-from fastapi_rooms.adapters.redis.emit_clients import (
+from fastapi_rooms.adapters.redis.emit_clients.access import (
     AsyncClient,
-    AsyncSender,
     SyncClient,
-    SyncSender,
     async_access,
     sync_access,
 )
+from fastapi_rooms.adapters.redis.emit_clients.senders import AsyncSender, SyncSender
+from fastapi_rooms.adapters.redis.presence.questions import PresenceQuestions, Question
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_count, check_positive
-from fastapi_rooms.core.close_codes import check_close
-from fastapi_rooms.core.names import Channels, check_namespace, check_rooms
-from fastapi_rooms.core.payload import Payload
-from fastapi_rooms.core.target import Target
+from fastapi_rooms.core.names import Channels, check_namespace
+from fastapi_rooms.emitter.operators import EmitNamespace, Outlet
+from fastapi_rooms.emitter.presence import Sent
 from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.operators.addressing import Addressing
-from fastapi_rooms.types import Room
 from fastapi_rooms.wire.drafts import Draft, Drafts
-from fastapi_rooms.wire.verbs import Verb
 
 R = TypeVar("R")
-Sent: TypeAlias = Coroutine[Any, Any, None]
-"""Nothing is sent before it is awaited."""
+T = TypeVar("T")
 Owner: TypeAlias = tuple[int, asyncio.AbstractEventLoop]
 """A process, and an event loop in it, to which a sender belongs."""
-
-
-class Outlet(NamedTuple, Generic[R]):
-    """What the operators of one emitter share."""
-
-    drafts: Drafts
-    send: Callable[[Draft | None], R]
-    """Publishes a draft; does nothing for `None`."""
-
-
-class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
-    """Whom to send to, or do something with. Chain it in any order, keep it, use it again.
-
-        emitter.to("lobby", "bar").except_("muted").send_json({"hello": "everyone"})
-
-    A socket in several of the rooms gets the message once. Without `to`, everyone in the
-    namespace gets it. What is sent to a room with a history is numbered and kept there, as far as
-    workers have told Redis of it; such a room is addressed alone. Each verb returns when Redis has
-    accepted it; that of an `AsyncEmitter` has to be awaited. Nobody answers: what workers make of
-    it, and whether there are any, is not known.
-
-    All verbs raise:
-
-    * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not accept it in time. If
-      `uncertain`, a message to a room with a history may be in it all the same, once.
-    * `UsageError`, or one of its kinds, for what cannot be sent, and for a room with a history
-      among several.
-    """
-
-    __slots__ = ("_namespace", "_outlet", "_volatile")
-
-    def __init__(
-        self,
-        outlet: Outlet[R],
-        namespace: str,
-        target: Target = Target(),  # noqa: B008 -- immutable
-        *,
-        volatile: bool = False,
-    ) -> None:
-        super().__init__(target)
-        self._outlet = outlet
-        self._namespace = namespace
-        self._volatile = volatile
-
-    @property
-    def volatile(self) -> EmitOperator[R]:
-        """Skip sockets that cannot take a message now; do not raise `AdapterUnavailable`.
-
-        Such a message is not kept, whether or not the room has a history.
-        """
-        return EmitOperator(self._outlet, self._namespace, self._target, volatile=True)
-
-    def send_text(self, data: str) -> R:
-        """Send text. Raises `MessageTooLarge` for what is over the emitter's limit."""
-        return self._send(Payload.of_text(data))
-
-    def send_bytes(self, data: bytes | bytearray | memoryview) -> R:
-        """Send bytes, as `send_text` does text."""
-        return self._send(Payload.of_bytes(data))
-
-    def send_json(self, data: Any) -> R:
-        """Send `data` as JSON, as a text message, as `send_text` does."""
-        return self._send(Payload.of_json(data))
-
-    def sockets_join(self, *names: Room) -> R:
-        """Put the sockets into rooms, once each worker gets to it.
-
-        A message to such a room that is sent next may be too early for them: send it to where they
-        are already.
-        """
-        return self._request(Verb.JOIN, {"rooms": list(check_rooms(names))})
-
-    def sockets_leave(self, *names: Room) -> R:
-        """Take the sockets out of rooms, once each worker gets to it."""
-        return self._request(Verb.LEAVE, {"rooms": list(check_rooms(names))})
-
-    def disconnect_sockets(self, code: int = 1000, reason: str = "") -> R:
-        """Close the sockets, once they have what was sent to them before.
-
-        Raises `UsageError` for a code or reason that cannot be sent.
-        """
-        check_close(code, reason)
-        return self._request(Verb.DISCONNECT, {"code": code, "reason": reason})
-
-    def _send(self, payload: Payload) -> R:
-        drafts, send = self._outlet
-        return send(
-            drafts.broadcast(self._namespace, self._target, payload, volatile=self._volatile)
-        )
-
-    def _request(self, verb: Verb, arguments: dict[str, Any]) -> R:
-        drafts, send = self._outlet
-        return send(drafts.request(self._namespace, self._target, verb, arguments))
-
-    def _with_target(self, target: Target) -> EmitOperator[R]:
-        return EmitOperator(self._outlet, self._namespace, target, volatile=self._volatile)
-
-    def __repr__(self) -> str:
-        words = [f"of={self._namespace}", f"to={self._target.rooms}"]
-        words += [f"except_={self._target.except_}"] + ["volatile"] * self._volatile
-        return f"<{type(self).__name__} {' '.join(words)}>"
-
-
-class EmitNamespace(EmitOperator[R]):
-    """Everyone in one namespace: `emitter.of("/chat")`."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """Its name, with the leading slash."""
-        return self._namespace
-
-    def server_side_emit(self, event: str, *args: Any) -> R:
-        """Have every worker call its handler of an event with these JSON values.
-
-        That is what the worker's `rooms.on_server_side(event)` decorates; one without is passed by.
-        Raises `UsageError` for an event that is no string, `TypeError` for what is not JSON.
-        """
-        drafts, send = self._outlet
-        return send(drafts.event(self._namespace, event, args))
 
 
 class _Emitter(EmitNamespace[R]):
@@ -170,6 +45,7 @@ class _Emitter(EmitNamespace[R]):
     def __init__(
         self,
         send: Callable[[Draft | None], R],
+        ask: Callable[[Question[Any]], Any],
         *,
         prefix: str,
         sharded: bool,
@@ -181,7 +57,8 @@ class _Emitter(EmitNamespace[R]):
         self._timeout = timeout
         channels = Channels(prefix, sharded=sharded)
         self._prefix = channels.prefix
-        super().__init__(Outlet(Drafts(channels, max_message_bytes), send), "/")
+        drafts, questions = Drafts(channels, max_message_bytes), PresenceQuestions(channels.prefix)
+        super().__init__(Outlet(drafts, send, ask, questions), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
         """Another namespace. `of("/")` is the emitter's own.
@@ -229,6 +106,7 @@ class Emitter(_Emitter[None]):
         self._access = sync_access(redis, timeout)
         super().__init__(
             self._publish,
+            self._ask,
             prefix=prefix,
             sharded=self._access.sharded,
             timeout=timeout,
@@ -239,11 +117,18 @@ class Emitter(_Emitter[None]):
     def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
+        with suppress(*[AdapterUnavailable] * draft.volatile):
+            self._own_sender().send(draft)
+
+    def _ask(self, question: Question[T]) -> T:
+        return self._own_sender().ask(question)
+
+    def _own_sender(self) -> SyncSender:
+        """That of this process."""
         sender = self._sender
         if sender.owner != os.getpid():
             sender = self._sender = SyncSender(self._access, self._prefix, self._timeout)
-        with suppress(*[AdapterUnavailable] * draft.volatile):
-            sender.send(draft)
+        return sender
 
     def close(self) -> None:
         """Close its connection. It opens another when it is used again."""
@@ -299,6 +184,7 @@ class AsyncEmitter(_Emitter[Sent]):
         self._access = async_access(redis, timeout)
         super().__init__(
             self._publish,
+            self._ask,
             prefix=prefix,
             sharded=self._access.sharded,
             timeout=timeout,
@@ -309,14 +195,21 @@ class AsyncEmitter(_Emitter[Sent]):
     async def _publish(self, draft: Draft | None) -> None:
         if draft is None:
             return
+        with suppress(*[AdapterUnavailable] * draft.volatile):
+            await self._own_sender().send(draft)
+
+    async def _ask(self, question: Question[T]) -> T:
+        return await self._own_sender().ask(question)
+
+    def _own_sender(self) -> AsyncSender:
+        """That of this process and event loop."""
         owner = (os.getpid(), asyncio.get_running_loop())
         sender = self._senders.get(owner)
         if sender is None:
             self._forget_dead_owners()
             sender = AsyncSender(self._access, self._prefix, self._timeout)
             self._senders[owner] = sender
-        with suppress(*[AdapterUnavailable] * draft.volatile):
-            await sender.send(draft)
+        return sender
 
     def _forget_dead_owners(self) -> None:
         for owner in list(self._senders):  # other threads may change it meanwhile
