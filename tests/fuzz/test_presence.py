@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
 from hypothesis import example, given
 from hypothesis import strategies as st
+from redis import Redis
 
-from fastapi_rooms import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms import AdapterUnavailable, Emitter, MalformedEnvelope, Present
 from fastapi_rooms.adapters.presence import Beat, Lease
 from fastapi_rooms.adapters.redis.presence import lease_script, replies, room_script
+from fastapi_rooms.adapters.redis.presence.questions import PresenceQuestions, Question
 from fastapi_rooms.core.names import MAX_NAME_BYTES
 from fastapi_rooms.core.presence import MAX_VERSION
 from fastapi_rooms.wire import presence
@@ -100,3 +103,29 @@ def test_whatever_is_read_is_understood_or_left_out(reply: Any, other: Any, thir
     assert cursor == 0
     assert all(isinstance(item, bytes) for item in items)
     replies.names_in(items)
+
+
+@given(st.lists(answers, max_size=6))
+@example([b"3", (5, {b"uann": b"1"}), (0, {b"ubob": b"0"})])
+def test_whatever_an_emitter_is_answered_is_understood_or_left_out(replies: list[Any]) -> None:
+    questions, notes = PresenceQuestions("rooms"), Emitter(Redis()).presence
+    present = answer_of(notes._users("tea"), replies)
+    assert isinstance(present, Present)
+    assert 0 <= present.version <= MAX_VERSION
+    assert all(user.user and all(user.sids) for user in present.users)
+    assert isinstance(answer_of(questions.is_present(b"/#tea", "ann"), replies), bool)
+    rooms = answer_of(questions.rooms_of_user("/", "ann"), replies)
+    assert isinstance(rooms, set)
+    assert all(rooms)
+
+
+def answer_of(question: Question[Any], replies: Sequence[Any]) -> Any:
+    """What is made of replies, and of nothing any more when there are none left."""
+    left = iter(replies)
+    reply = None
+    while True:
+        try:
+            question.send(reply)
+        except StopIteration as end:
+            return end.value
+        reply = next(left, None)

@@ -13,6 +13,7 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from fastapi_rooms import (
+    AdapterUnavailable,
     AsyncEmitter,
     ConfigurationError,
     Emitter,
@@ -285,3 +286,43 @@ def test_event_loops_that_run_side_by_side_keep_what_is_their_own() -> None:
         for runner in (one, two):
             runner.run(emitter.send_text("hello"))
         assert [message.sequence for message in notebook.said[4:]] == [1, 3]
+
+
+class Nonsense(redis.Redis):
+    """Redis-py, which makes something of a reply to SSCAN, and of one to HGETALL."""
+
+    def execute_command(self, *command: Any, **options: Any) -> Any:
+        raise TypeError("cannot unpack non-iterable int object")
+
+
+def test_a_reply_of_which_the_client_can_make_nothing_is_no_error_of_the_caller() -> None:
+    emitter = Emitter(Nonsense())
+    with pytest.raises(AdapterUnavailable, match="did not say who is present: .*makes no sense"):
+        emitter.presence.rooms("ann")
+    with pytest.raises(AdapterUnavailable, match="did not accept it: .*makes no sense"):
+        emitter.to("tea").send_text("hello")
+
+
+def test_presence_is_that_of_a_namespace(emitter: Emitter) -> None:
+    assert repr(emitter.of("chat").presence) == "<EmitPresence in /chat>"
+    assert repr(emitter.presence) == "<EmitPresence in />"
+
+
+class Scanned(AsyncNotebook):
+    """A room of which there is always more."""
+
+    async def execute_command(self, *command: Any, **options: Any) -> Any:
+        if command[0] == "HSCAN":
+            await asyncio.sleep(0)
+            return 1 - bool(self.said), {b"uann": b"1"}
+        return await super().execute_command(*command, **options)
+
+
+def test_what_is_sent_meanwhile_does_not_wait_for_a_large_room_to_be_read() -> None:
+    async def ask_and_send() -> None:
+        async with AsyncEmitter(Scanned()) as emitter:
+            present = asyncio.create_task(emitter.presence.users("tea"))
+            await emitter.to("tea").send_text("hello")
+            assert [user.user for user in (await present).users] == ["ann"]
+
+    asyncio.run(ask_and_send())
