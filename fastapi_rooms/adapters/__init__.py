@@ -38,7 +38,7 @@ from fastapi_rooms.adapters.history import Declaration, SupportsDeclarations, Su
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
-from fastapi_rooms.adapters.redis.declarations import read_declarations
+from fastapi_rooms.adapters.redis.declarations import knows_presence, read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
 from fastapi_rooms.adapters.urls import Url, text_of
 
@@ -62,6 +62,7 @@ __all__ = [
     "SupportsShards",
     "adapter_of",
     "canonical_url",
+    "knows_presence",
     "read_declarations",
 ]
 

@@ -29,6 +29,7 @@ from fastapi_rooms.cli.advice import TRUST, advice_for, hello, settings_of
 from fastapi_rooms.cli.findings import Finding, Grade
 from fastapi_rooms.cli.history_checks import history_findings
 from fastapi_rooms.cli.output import plural
+from fastapi_rooms.cli.presence_checks import presence_findings
 from fastapi_rooms.cli.session import Session, check_connected
 
 ROUND_TRIPS = 5
@@ -56,6 +57,8 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
                 yield finding
             yield await _round_trip(session, manager)
             for finding in await history_findings(session):
+                yield finding
+            for finding in await presence_findings(session):
                 yield finding
             for finding in await _workers(session, manager):
                 yield finding

@@ -19,7 +19,7 @@ from fastapi_rooms.cli.session import Session
 _SHOWN = 5
 """Patterns that are named; of more, how many there are."""
 
-_TRIED = 64
+TRIED = 64
 """Rooms that are tried in a cluster, so that hardly any node has none: each has its own users."""
 
 
@@ -57,7 +57,7 @@ async def _rights(session: Session) -> Finding:
     manager = session.manager()
     name = f"doctor {secrets.token_hex(8)}"
     manager.history(f"{name}*")
-    rooms = [f"{name} {number}" for number in range(1 if session.is_one_server else _TRIED)]
+    rooms = [f"{name} {number}" for number in range(1 if session.is_one_server else TRIED)]
     try:
         async with manager:
             for room in rooms:
@@ -68,24 +68,31 @@ async def _rights(session: Session) -> Finding:
 
 
 async def _settings(session: Session) -> list[Finding]:
-    client: Any = Redis.from_url(
-        session.redis_url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
-    )
+    settings = await read_settings(session, "maxmemory*", "save", "append*")
     try:
-        async with client:
-            settings = {
-                **await settings_of(client, "maxmemory*"),
-                **await settings_of(client, "save"),
-                **await settings_of(client, "append*"),
-            }
-            return [
-                eviction(settings["maxmemory"], settings["maxmemory-policy"]),
-                persistence(settings["save"], settings["appendonly"], settings["appendfsync"]),
-            ]
-    except (RedisError, ValueError, LookupError):
+        return [
+            eviction(settings["maxmemory"], settings["maxmemory-policy"]),
+            persistence(settings["save"], settings["appendonly"], settings["appendfsync"]),
+        ]
+    except LookupError:
         text = "this user may not read the settings that histories depend on"
         advice = "Ask the administrator of Redis for maxmemory, maxmemory-policy, save, appendonly."
         return [Finding("eviction", Grade.UNKNOWN, text, advice)]
+
+
+async def read_settings(session: Session, *patterns: str) -> dict[str, str]:
+    """The settings of the one server whose names match; none if this user may not read them."""
+    client: Any = Redis.from_url(
+        session.redis_url, socket_timeout=session.timeout, socket_connect_timeout=session.timeout
+    )
+    found: dict[str, str] = {}
+    try:
+        async with client:
+            for pattern in patterns:
+                found.update(await settings_of(client, pattern))
+    except (RedisError, ValueError):
+        return {}
+    return found
 
 
 def eviction(maxmemory: str, policy: str) -> Finding:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fastapi_rooms.cli.output import AsJson, for_terminal, print_rows
-from fastapi_rooms.cli.session import Session, check_connected, run
+from fastapi_rooms.cli.session import Session, run
 
 
 def who(
@@ -18,6 +18,8 @@ def who(
 ) -> None:
     """Show who is present in a room that knows it, and by which sockets.
 
+    In a room that does not know it, nobody is.
+
     \b
     fastapi-rooms who tea
     fastapi-rooms who tea --json | jq length
@@ -25,11 +27,8 @@ def who(
     session: Session = ctx.obj
 
     async def work() -> None:
-        manager = session.manager()
-        presence = manager.of(session.namespace).presence(room)
-        async with manager:
-            check_connected(manager)
-            present = await presence.users(room)
+        async with session.emitter() as emitter:
+            present = await emitter.of(session.namespace).presence.users(room)
         rows = [asdict(user) for user in sorted(present.users, key=lambda user: user.user)]
         if for_terminal(as_json):
             rows = [{**row, "sids": list(row["sids"])} for row in rows]

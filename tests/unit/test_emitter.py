@@ -297,9 +297,9 @@ class Nonsense(redis.Redis):
 
 def test_a_reply_of_which_the_client_can_make_nothing_is_no_error_of_the_caller() -> None:
     emitter = Emitter(Nonsense())
-    with pytest.raises(AdapterUnavailable, match="did not say who is present: .*makes no sense"):
+    with pytest.raises(AdapterUnavailable, match=r"did not say who is present: .*makes no sense"):
         emitter.presence.rooms("ann")
-    with pytest.raises(AdapterUnavailable, match="did not accept it: .*makes no sense"):
+    with pytest.raises(AdapterUnavailable, match=r"did not accept it: .*makes no sense"):
         emitter.to("tea").send_text("hello")
 
 

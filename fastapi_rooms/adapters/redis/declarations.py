@@ -1,4 +1,4 @@
-"""Which rooms remember, as workers have declared it: read by a client of redis-py, for tools."""
+"""What rooms have, as workers have told Redis: read by a client of redis-py, for tools."""
 
 from __future__ import annotations
 
@@ -11,31 +11,52 @@ from fastapi_rooms.adapters.redis.emit_clients.access import async_access
 from fastapi_rooms.adapters.redis.emit_clients.senders import FAILURES
 from fastapi_rooms.adapters.redis.history.declared import key_of, parse
 from fastapi_rooms.adapters.redis.links.reasons import cause_of, reason_of
+from fastapi_rooms.adapters.redis.presence.keys import workers_key
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.errors import AdapterUnavailable
 
 
 async def read_declarations(url: Url, prefix: str, timeout: float) -> list[Declaration]:
-    """What the workers with a prefix have declared, of all namespaces; none if there are none.
+    """Which rooms have a history: those of all namespaces of the workers with a prefix.
 
     Raises `ConfigurationError`, or `AdapterUnavailable` if it cannot be read.
     """
-    access = async_access(url, timeout)
     key = key_of(check_prefix(prefix).encode())
+    refused = (
+        "Redis does not tell which rooms have a history: {reason}. Allow it: ACL SETUSER <user> "
+        f"~{prefix}:* +hgetall"
+    )
+    try:
+        return list(parse(await _ask(url, timeout, refused, "HGETALL", key)))
+    except ValueError as error:
+        raise AdapterUnavailable(f"{key.decode()!r} in Redis makes no sense: {error}") from error
+
+
+async def knows_presence(url: Url, prefix: str, timeout: float) -> bool:
+    """Whether any rooms know who is present: whether workers with a prefix have leases for it.
+
+    Raises `ConfigurationError`, or `AdapterUnavailable` if it cannot be read.
+    """
+    key = workers_key(check_prefix(prefix).encode())
+    refused = (
+        "Redis does not tell whether rooms know who is present: {reason}. Allow it: ACL SETUSER "
+        f"<user> ~{prefix}:* +zcard"
+    )
+    leases = await _ask(url, timeout, refused, "ZCARD", key)
+    return isinstance(leases, int) and leases > 0
+
+
+async def _ask(url: Url, timeout: float, refused: str, *command: str | bytes) -> Any:
+    access = async_access(url, timeout)
     try:
         client: Any = access.open()
         try:
-            return list(parse(await client.execute_command("HGETALL", key, NEVER_DECODE=True)))
+            return await client.execute_command(*command, NEVER_DECODE=True)
         finally:
             for each in access.all_of(client):
                 await each.aclose()
     except ResponseError as error:
-        raise AdapterUnavailable(
-            f"Redis does not tell which rooms have a history: {reason_of(error)}. Allow it: ACL "
-            f"SETUSER <user> ~{prefix}:* +hgetall"
-        ) from error
-    except ValueError as error:
-        raise AdapterUnavailable(f"{key.decode()!r} in Redis makes no sense: {error}") from error
+        raise AdapterUnavailable(refused.replace("{reason}", reason_of(error))) from error
     except FAILURES as error:
         raise AdapterUnavailable(f"Redis was not reached: {reason_of(error)}") from cause_of(error)

@@ -34,7 +34,7 @@ async def test_a_redis_that_is_gone_is_said_at_once_and_mended_by_itself(
         lambda: presence.is_present("ann", "tea"),
         lambda: presence.rooms("ann"),
     ):
-        with pytest.raises(AdapterUnavailable, match="did not say who is present: .*connect"):
+        with pytest.raises(AdapterUnavailable, match=r"did not say who is present: .*connect"):
             await answered(ask())
     own_redis.start()
     assert await answered(presence.count("tea")) == 0
@@ -64,7 +64,7 @@ async def test_keys_of_another_application_are_said_to_be_in_the_way(
     emitter: AnyEmitter, own_redis: RedisServer
 ) -> None:
     own_redis.command("SET", "rooms:presence:{/#tea}", "")
-    with pytest.raises(AdapterUnavailable, match="refused to say .* a prefix of its own"):
+    with pytest.raises(AdapterUnavailable, match=r"refused to say .* a prefix of its own"):
         await answered(emitter.presence.users("tea"))
 
 
