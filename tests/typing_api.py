@@ -28,6 +28,7 @@ from fastapi_rooms import (
     Disconnected,
     EmitNamespace,
     EmitOperator,
+    EmitPresence,
     Emitter,
     Gap,
     Health,
@@ -36,6 +37,10 @@ from fastapi_rooms import (
     MemoryBus,
     Namespace,
     OutboxPolicy,
+    Presence,
+    PresenceEvent,
+    Present,
+    PresentUser,
     RateLimit,
     RedisAdapter,
     RoomManager,
@@ -235,6 +240,41 @@ async def called(websocket: WebSocket) -> None:
         joined("lobby", "ann")  # type: ignore[arg-type]
 
 
+# Who is present.
+
+presence = rooms.presence("chat-*", user="name", grace=5)
+in_chat = rooms.of("/chat").presence("*", user=lambda socket: str(socket.data["name"]))
+
+
+@presence.on("join")
+@presence.on("leave", one_worker=True)
+async def came_or_went(event: PresenceEvent) -> None:
+    assert_type(event.user, str)
+    assert_type(event.version, int)
+    assert_type(event.namespace, Namespace)
+
+
+@app.get("/who/{room}")
+async def who(room: str, rooms: Rooms) -> Present:
+    assert_type(presence, Presence)
+    assert_type(presence.of(rooms), Presence)
+    present = await presence.users(room)
+    assert_type(present, Present)
+    assert_type(present.users, tuple[PresentUser, ...])
+    assert_type(present.users[0].sids, tuple[str, ...])
+    assert_type(await presence.count(room), int)
+    assert_type(await presence.is_present("ann", room), bool)
+    assert_type(await in_chat.rooms("ann"), set[str])
+    present.version = 0  # type: ignore[misc]
+    return present
+
+
+def wrong_presence() -> None:
+    presence.on("came")  # type: ignore[arg-type]
+    rooms.presence("chat-*", user=len)  # type: ignore[arg-type]
+    presence.users("lobby")  # type: ignore[unused-coroutine]
+
+
 # Emitters.
 
 
@@ -246,6 +286,11 @@ def task() -> None:
         emitter.to("lobby").send_json({"report": 1})
         emitter.server_side_emit("reload", 1)
         emitter.to("lobby").disconnect_sockets(4000, "closing time")
+        assert_type(emitter.presence, EmitPresence[None])
+        assert_type(emitter.presence.users("lobby"), Present)
+        assert_type(emitter.presence.count("lobby"), int)
+        assert_type(emitter.of("/chat").presence.is_present("ann", "lobby"), bool)
+        assert_type(emitter.presence.rooms("ann"), set[str])
     Emitter(BlockingRedis()).close()
     Emitter(Redis())  # type: ignore[arg-type]
 
@@ -258,6 +303,11 @@ async def async_task() -> None:
         await emitter.of("/chat").to("lobby").send_bytes(b"hello")
         await asyncio.create_task(emitter.sockets_join("lobby"))
         emitter.to("lobby").send_text("not awaited")  # type: ignore[unused-coroutine]
+        assert_type(await emitter.presence.users("lobby"), Present)
+        assert_type(await emitter.presence.count("lobby"), int)
+        assert_type(await emitter.of("/chat").presence.is_present("ann", "lobby"), bool)
+        assert_type(await asyncio.create_task(emitter.presence.rooms("ann")), set[str])
+        emitter.presence.count("lobby")  # type: ignore[unused-coroutine]
     AsyncEmitter(BlockingRedis())  # type: ignore[arg-type]
 
 
