@@ -22,8 +22,10 @@ from fastapi_rooms import (
     MessageTooLarge,
     UsageError,
 )
+from fastapi_rooms.adapters.redis.presence import questions
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.target import Target
+from fastapi_rooms.operators import present
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast, Request
 
@@ -321,8 +323,25 @@ class Scanned(AsyncNotebook):
 def test_what_is_sent_meanwhile_does_not_wait_for_a_large_room_to_be_read() -> None:
     async def ask_and_send() -> None:
         async with AsyncEmitter(Scanned()) as emitter:
-            present = asyncio.create_task(emitter.presence.users("tea"))
+            asked = asyncio.create_task(emitter.presence.users("tea"))
             await emitter.to("tea").send_text("hello")
-            assert [user.user for user in (await present).users] == ["ann"]
+            assert [user.user for user in (await asked).users] == ["ann"]
 
     asyncio.run(ask_and_send())
+
+
+class Endless(redis.Redis):
+    """Has always something more."""
+
+    def execute_command(self, *command: Any, **options: Any) -> Any:
+        return {"HSCAN": (1, {}), "SSCAN": (1, [])}.get(command[0])
+
+
+def test_what_has_no_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(present, "MAX_PAGES", 3)
+    monkeypatch.setattr(questions, "MAX_PAGES", 3)
+    presence = Emitter(Endless()).presence
+    with pytest.raises(AdapterUnavailable, match="no end of who is present in 'tea'"):
+        presence.users("tea")
+    with pytest.raises(AdapterUnavailable, match="finds no end"):
+        presence.rooms("ann")

@@ -13,7 +13,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.presence import replies
 from fastapi_rooms.adapters.redis.presence.keys import keys_of, user_key
-from fastapi_rooms.adapters.redis.presence.reader import FIELDS_PER_PAGE
+from fastapi_rooms.adapters.redis.presence.reader import ENDLESS, FIELDS_PER_PAGE, MAX_PAGES
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Room
 
 T = TypeVar("T")
@@ -57,18 +58,23 @@ class PresenceQuestions:
         return bool(reply == 1)
 
     def rooms_of_user(self, namespace: str, user: str) -> Question[set[Room]]:
-        """The rooms of a namespace in which a user is present."""
+        """The rooms of a namespace in which a user is present.
+
+        Raises `AdapterUnavailable` if there is no end of them.
+        """
         key = user_key(self._prefix, namespace.encode(), user.encode())
-        found, cursor = set[Room](), None
-        while cursor != 0:
-            reply = yield "SSCAN", key, b"%d" % (cursor or 0), "COUNT", FIELDS_PER_PAGE
+        found, cursor = set[Room](), 0
+        for _ in range(MAX_PAGES):
+            reply = yield "SSCAN", key, b"%d" % cursor, "COUNT", FIELDS_PER_PAGE
             cursor, items = replies.page_in(_as_sent(reply))
             for name in replies.names_in(items):
                 room = replies.room_in(name, namespace)
                 # It is in the set a little longer than the user is in the room.
                 if room and room not in found and (yield from self.is_present(name, user)):
                     found.add(room)
-        return found
+            if not cursor:
+                return found
+        raise AdapterUnavailable(ENDLESS)
 
     def _number(self, name: bytes, field: bytes) -> Question[int]:
         reply = yield "HGET", keys_of(self._prefix, name).truth, field

@@ -19,7 +19,7 @@ FIELDS_PER_PAGE = b"500"
 MAX_PAGES = 20_000
 """So many are believed: ten million fields."""
 
-_ENDLESS = "Redis finds no end of what it keeps of who is present"
+ENDLESS = "Redis finds no end of what it keeps of who is present"
 
 
 class Part(NamedTuple):
@@ -116,7 +116,7 @@ class RoomsReader:
             cursor = page.cursor
             if not cursor:
                 return
-        raise AdapterUnavailable(_ENDLESS)
+        raise AdapterUnavailable(ENDLESS)
 
     async def _page(
         self, truth: bytes, cursor: int, pattern: bytes, first: bytes = b""
@@ -147,4 +147,4 @@ class RoomsReader:
             yield items
             if not cursor:
                 return
-        raise AdapterUnavailable(_ENDLESS)
+        raise AdapterUnavailable(ENDLESS)
