@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import RedisAdapter, RoomManager
-from fastapi_rooms.testing import Cluster, RedisServer, eventually
+from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
 from tests.docs.conftest import REDIS
 from tests.docs.pages import ROOT, Block, blocks
 from tests.integration.terminal import at_a_terminal
@@ -116,6 +116,27 @@ async def test_what_history_writes(command: str, chat: RoomManager, own_redis: R
     assert len(position.findall(done.out)) == len(shown(command).code.splitlines())
     ours, theirs = (position.sub("P", text) for text in (done.out, shown(command).code))
     assert ours.splitlines() == theirs.splitlines()
+
+
+@pytest.fixture
+async def present(own_redis: RedisServer) -> AsyncIterator[None]:
+    """Ann and Bob, present in a room."""
+    rooms = RoomManager(own_redis.url)
+    rooms.presence("chat-*", user="user")
+    async with (
+        rooms,
+        Member(rooms, "chat-tea", data={"user": "ann"}),
+        Member(rooms, "chat-tea", data={"user": "bob"}),
+    ):
+        yield
+
+
+@pytest.mark.usefixtures("present")
+@pytest.mark.parametrize("options", ["", " --json"])
+async def test_what_who_writes(options: str, own_redis: RedisServer) -> None:
+    command = f"fastapi-rooms who chat-tea{options}"
+    done = await at_a_terminal(*words_of(command), url=own_redis.url)
+    assert without_ids(done.out) == without_ids(shown(command).code)
 
 
 async def test_what_doctor_writes(workers: Cluster, own_redis: RedisServer) -> None:

@@ -12,11 +12,18 @@ from pathlib import Path
 import pytest
 import redis as redis_py
 
-from fastapi_rooms import AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter, RoomManager
-from fastapi_rooms.testing import Cluster, RedisCluster, RedisServer
+from fastapi_rooms import (
+    AsyncEmitter,
+    Emitter,
+    PresentUser,
+    RedisAdapter,
+    RedisClusterAdapter,
+    RoomManager,
+)
+from fastapi_rooms.testing import Cluster, Member, RedisCluster, RedisServer
 from tests.docs.conftest import AllowOnCluster, as_user, write_files
 from tests.docs.pages import ROOT, blocks, files_of
-from tests.emitters import AnyEmitter, done
+from tests.emitters import AnyEmitter, answered, done
 
 PAGE = "docs/howto/emitting.md"
 
@@ -95,6 +102,29 @@ async def test_the_acl_rule_shown_for_histories_is_enough(
         await done(emitter.to("tea").send_text("hello"))
         await done(emitter.close())
         assert [message.text for message in await rooms.recent("tea")] == ["hello"]
+
+
+@pytest.mark.parametrize("kind", [Emitter, AsyncEmitter])
+async def test_the_acl_rule_shown_for_presence_is_enough_and_no_more(
+    kind: type[AnyEmitter], own_redis: RedisServer
+) -> None:
+    own_redis.command(*rule_with("+publish"))
+    own_redis.command(*rule_with("+hscan"))
+    url = as_user(own_redis.url, "emitter")
+    rooms = RoomManager(own_redis.url)
+    rooms.presence("tea", user="name")
+    async with rooms, Member(rooms, "tea", data={"name": "ann"}) as ann:
+        emitter = kind(url)
+        presence = emitter.presence
+        assert (await answered(presence.users("tea"))).users == (PresentUser("ann", (ann.sid,)),)
+        assert await answered(presence.count("tea")) == 1
+        assert await answered(presence.is_present("ann", "tea"))
+        assert await answered(presence.rooms("ann")) == {"tea"}
+        await done(emitter.close())
+    with redis_py.Redis.from_url(url) as client:
+        for command in ("HSET rooms:presence:{/#tea} n 5", "HGET rooms:history /#tea"):
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
 
 
 async def test_the_acl_rule_shown_for_a_cluster_is_enough(
