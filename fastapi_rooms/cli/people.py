@@ -16,9 +16,9 @@ def who(
     room: Annotated[str, typer.Argument(metavar="ROOM", help="The room.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show who is present in a room that knows it, and by which sockets.
+    """Show who is present in a room, and by which sockets.
 
-    In a room that does not know it, nobody is.
+    In a room that was not declared to know it, nobody is.
 
     \b
     fastapi-rooms who tea
