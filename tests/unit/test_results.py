@@ -17,6 +17,8 @@ from fastapi_rooms import (
     Health,
     MemoryAdapter,
     Outage,
+    Present,
+    PresentUser,
     RemoteSocket,
     RoomManager,
     RoomMessage,
@@ -84,6 +86,10 @@ RESULTS = {
     ),
     "lost": Result(
         WorkerLost("n", ("cake", "tea")), WorkerLost, {"node": "n", "rooms": ["cake", "tea"]}
+    ),
+    "present": Result(Present("tea", 7, ()), Present, {"room": "tea", "version": 7, "users": []}),
+    "users": Result(
+        [PresentUser("ann", ("a", "b"))], list[PresentUser], [{"user": "ann", "sids": ["a", "b"]}]
     ),
     "adapter": Result(
         AdapterHealth(connected=True, since=1.5, last_received=None),
