@@ -13,6 +13,7 @@ from fastapi_rooms import (
     InvalidRoomName,
     Presence,
     PresentUser,
+    RedisAdapter,
     RoomManager,
 )
 from fastapi_rooms.adapters.history import RoomKey
@@ -161,6 +162,8 @@ async def test_what_others_have_written_there_is_not_believed(
     assert (present.version, present.users) == (0, (PresentUser("ann", ("sid",)),))
     assert await answered(presence.count("tea")) == 0
     assert await answered(presence.rooms("ann")) == {"tea"}
+    async with RoomManager(adapter := RedisAdapter(own_redis.url)):  # a worker believes no more
+        assert await adapter.rooms_of_user("/", "ann") == ["tea"]
 
 
 async def test_no_answer_changes_anything(asking: AnyEmitter, own_redis: RedisServer) -> None:

@@ -265,16 +265,21 @@ class RoomsPresence(RoomsReader):
     async def rooms_of_user(self, namespace: str, user: str) -> list[str]:
         """The rooms that lead to the user as well; the others are forgotten."""
         key = user_key(self._prefix, namespace.encode(), user.encode())
-        names = [*dict.fromkeys([name async for name in self._names(key)])]
+        named: dict[bytes, str] = {}
+        async for name in self._names(key):
+            if room := replies.room_in(name, namespace):
+                named[name] = room
+            else:
+                self.malformed += 1
         rooms: list[str] = []
-        for some in _chunks(names, ROOMS_AT_ONCE):
+        for some in _chunks([*named], ROOMS_AT_ONCE):
             answers = await self._read([self._look_for(name, user) for name in some])
             for name, (found,) in zip(some, answers, strict=True):
                 if found == 1:
-                    rooms.append(name.partition(b"#")[2].decode(errors="replace"))
+                    rooms.append(named[name])
                 else:
-                    room = RoomKey(name, b"")
-                    await self._unindex(room, self._users(room, [user]))
+                    gone = RoomKey(name, b"")
+                    await self._unindex(gone, self._users(gone, [user]))
         return rooms
 
     # Repairs.
