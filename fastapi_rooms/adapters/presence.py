@@ -75,6 +75,10 @@ class Beat(NamedTuple):
     carrier has lost the old one: it has to `sync` every room that it has sockets in."""
     overdue: Sequence[Lease]
     """Those that are declared dead, to be reaped and buried: at most 100."""
+    is_late: bool = False
+    """Whether the lease had run down to less than half of its time, or was gone: this worker was
+    held up, or the carrier is as it was some time ago. The leases of others may have run down just
+    so, and nobody is declared dead."""
 
 
 class Page(NamedTuple):
@@ -106,7 +110,8 @@ class SupportsPresence(Protocol):
 
         With `reaps` the others whose leases have ended are declared dead: they get a new number
         when they come back. Ask for it only after being connected for as long as leases last, as
-        others could not renew theirs either while the carrier was away.
+        others could not renew theirs either while the carrier was away. Whoever is late waits for
+        as long again.
         """
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:

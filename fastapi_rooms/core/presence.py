@@ -341,6 +341,13 @@ class Leases:
         self._ends[Lease(node, number)] = now + ttl
         return Lease(node, number)
 
+    def is_late(self, lease: Lease, now: int, ttl: int) -> bool:
+        """Whether a worker is about to renew a lease that has run down, or is gone."""
+        if lease.number == 0:
+            return False
+        end = None if lease in self._dead else self._ends.get(lease)
+        return end is None or end - now < ttl / 2
+
     def overdue(self, now: int, limit: int) -> list[Lease]:
         """Declare dead whose leases have ended, up to a limit with those who were so already."""
         ended = [lease for lease, end in self._ends.items() if end <= now]

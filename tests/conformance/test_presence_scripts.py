@@ -102,8 +102,10 @@ class ScriptMachine(RuleBasedStateMachine):
         finally:
             lease_script.SCRIPT = script
         answer = lease_script.decode(self.ask(command), lease)
+        late = self.leases.is_late(lease, self.now, round(TTL * 1000))
         self.lease[node] = self.leases.beat(lease, self.now, round(TTL * 1000))
-        assert answer.lease == self.lease[node]
+        assert (answer.lease, answer.is_late) == (self.lease[node], late)
+        reaps = reaps and not late
         assert [*answer.overdue] == (self.leases.overdue(self.now, 2) if reaps else [])
         for dead in answer.overdue:
             self.reap(dead)

@@ -37,8 +37,11 @@ class PresenceStore:
 
     def beat(self, lease: Lease, ttl: float, now: float, *, reaps: bool) -> Beat:
         """Renew a lease, and declare others dead."""
-        own = self._leases.beat(lease, _ms(now), max(_ms(ttl), 1))
-        return Beat(own, tuple(self._leases.overdue(_ms(now), MAX_OVERDUE)) if reaps else ())
+        at, lasts = _ms(now), max(_ms(ttl), 1)
+        is_late = self._leases.is_late(lease, at, lasts)
+        own = self._leases.beat(lease, at, lasts)
+        overdue = self._leases.overdue(at, MAX_OVERDUE) if reaps and not is_late else ()
+        return Beat(own, tuple(overdue), is_late)
 
     def rooms_of(self, lease: Lease) -> list[bytes]:
         """The rooms that a worker may have sockets in."""

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from fastapi_rooms.adapters.presence import Lease
+from fastapi_rooms.adapters.presence import Beat, Lease
 from fastapi_rooms.testing.suite.people import (
     AT_ONCE,
     LATER,
+    TTL,
     PresenceBench,
     Three,
     common_room,
@@ -53,6 +54,24 @@ class LeasesSuite(PresenceBench):
         await one.beat()
         assert one.lease == lease
         assert await two.beat(reaps=True) == []
+
+    async def test_one_whose_lease_had_run_down_declares_nobody_dead(self, three: Three) -> None:
+        """Those of others have run down as well where the carrier is as it was some time ago."""
+        one, two, three_ = three
+        assert not (await one.adapter.beat(one.lease, TTL, reaps=True)).is_late
+        for worker in (one, two):
+            await worker.beat(0.001)
+        await asyncio.sleep(0.01)
+        late = await one.adapter.beat(one.lease, TTL, reaps=True)
+        assert late == Beat(one.lease, (), is_late=True)
+        await two.beat()
+        assert await one.beat(reaps=True) == []
+        assert await three_.beat(reaps=True) == []
+        dead = await declared_dead(two, by=one)
+        back = await two.adapter.beat(dead, TTL, reaps=True)
+        assert back == Beat(Lease(dead.node, 2), (), is_late=True), "it was gone"
+        two.lease = back.lease
+        await one.adapter.bury(dead)
 
     async def test_to_ask_again_gives_the_same_lease(self, three: Three) -> None:
         one, two, _ = three

@@ -64,7 +64,7 @@ class Worker:
 
     async def beat(self, ttl: float = TTL, *, reaps: bool = False) -> list[Lease]:
         """Take the lease that is given, and return those that are overdue."""
-        lease, overdue = await self.adapter.beat(self.lease, ttl, reaps=reaps)
+        lease, overdue, _ = await self.adapter.beat(self.lease, ttl, reaps=reaps)
         self.lease = lease
         return [*overdue]
 

@@ -24,20 +24,23 @@ SCRIPT = Script(
     b"""
 -- KEYS: the leases. ARGV: node and number of one; milliseconds that it lasts; how many of those
 --       that have ended to declare dead.
--- Returns the number of the lease, and 'node:number' of each that was declared dead.
+-- Returns the number of the lease, whether it had run down, and 'node:number' of each that was
+-- declared dead.
 local leases, node, number = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function member() return node .. ':' .. string.format('%.0f', number) end
 
-if number == 0 or not redis.call('ZSCORE', leases, member()) then
+local ends = number > 0 and redis.call('ZSCORE', leases, member())
+local late = number > 0 and (not ends or ends - now < ARGV[2] / 2)
+if not ends then
   repeat number = number + 1 until not redis.call('ZSCORE', leases, member() .. ':dead')
 end
 redis.call('ZADD', leases, now + ARGV[3], member())
 redis.call('PEXPIRE', leases, <TTL>)
-local answer = {number}
-if ARGV[4] == '0' then return answer end
+local answer = {number, late and 1 or 0}
+if late or ARGV[4] == '0' then return answer end
 local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
 for at = 1, #ended, 2 do
   local lease, rest = string.match(ended[at], '^(%x+:%d+)(.*)$')
@@ -69,11 +72,14 @@ def decode(reply: Any, lease: Lease) -> Beat:
     """The lease, and who is dead. Raises `AdapterUnavailable` if Redis refused."""
     if isinstance(reply, hiredis.ReplyError):
         raise AdapterUnavailable(f"Redis refused to renew a lease: {explain(str(reply))}")
-    if not isinstance(reply, list) or not reply or type(reply[0]) is not int or reply[0] < 1:
-        raise AdapterUnavailable("Redis' answer about a lease makes no sense")
-    found = (_LEASE.fullmatch(text) for text in reply[1:] if isinstance(text, bytes))
+    match reply:
+        case [int(number), 0 | 1 as late, *others] if number >= 1:
+            pass
+        case _:
+            raise AdapterUnavailable("Redis' answer about a lease makes no sense")
+    found = (_LEASE.fullmatch(text) for text in others if isinstance(text, bytes))
     overdue = [Lease(match[1].decode(), int(match[2])) for match in found if match is not None]
-    return Beat(Lease(lease.node, reply[0]), tuple(overdue))
+    return Beat(Lease(lease.node, number), tuple(overdue), late == 1)
 
 
 def members_of(lease: Lease) -> tuple[bytes, bytes]:
