@@ -90,10 +90,18 @@ class OwnRoom:
         if self._remove(sid):
             self._untold[sid] = None
 
-    def begin_change(self) -> Change:
+    @property
+    def has_news(self) -> bool:
+        """Whether there are users none of whose sockets the carrier has been told of.
+
+        Their joins are still to be told: they go before a sync, which tells nothing.
+        """
+        return bool(self._untold) and bool(self._news())
+
+    def begin_change(self, *, only_news: bool = False) -> Change:
         """The carrier is being told; `succeed` or `fail` is to follow."""
         self.is_busy, self.needs_touch = True, False
-        self._told = list(self._untold)[:MAX_CHANGES]
+        self._told = (self._news() if only_news else list(self._untold))[:MAX_CHANGES]
         for sid in self._told:
             del self._untold[sid]
         users = self._users
@@ -121,6 +129,11 @@ class OwnRoom:
         self.needs_sync |= is_sync
         self._untold = dict.fromkeys([*self._told, *self._untold])
         self._told = []
+
+    def _news(self) -> list[Sid]:
+        users, untold = self._users, self._untold
+        known = {user for sid, user in users.items() if sid not in untold}
+        return [sid for sid in untold if sid in users and users[sid] not in known]
 
     def _remove(self, sid: Sid) -> bool:
         user = self._users.pop(sid, None)

@@ -85,6 +85,7 @@ class PresenceKeeper:
         channel_of: Callable[[str, Room], Channel],
         host: PresenceHost,
         heartbeat: float,
+        connection: Callable[[], object],
     ) -> None:
         self._adapter = adapter
         self._channel_of = channel_of
@@ -106,6 +107,7 @@ class PresenceKeeper:
             node,
             adapter,
             heartbeat,
+            connection=connection,
             on_new=self._sync_all,
             on_renewed=self._checks.set,
             on_overdue=self._reap_all,
@@ -200,11 +202,11 @@ class PresenceKeeper:
 
     async def _change(self, name: Name, room: OwnRoom) -> Changed:
         lease, terms, key = self._lease.lease, self._terms(name), self._key(name)
-        if room.needs_sync:
+        if room.needs_sync and not room.has_news:
             entries = room.begin_sync()
             async with self._syncs:
                 return await self._adapter.sync(key, lease, terms, entries)
-        change = room.begin_change()
+        change = room.begin_change(only_news=room.needs_sync)
         return await self._adapter.change(key, lease, terms, enter=change.enter, leave=change.leave)
 
     def _wait_on(self, name: Name, waiting: asyncio.Future[None]) -> None:
@@ -270,6 +272,7 @@ class PresenceKeeper:
     async def _check(self) -> None:
         """Compare the rooms that the carrier should know all of with what it has."""
         await self._lease.wait_until_valid()
+        await self._find_left()
         names = iter([name for name, room in self._rooms.items() if room.is_told])
         while some := list(islice(names, COMPARED_AT_ONCE)):
             lease = self._lease.lease
@@ -282,6 +285,15 @@ class PresenceKeeper:
                 if not (is_same and is_ours) and room.is_told and room.sums == own:
                     room.needs_sync = True
                     self._schedule(name)
+
+    async def _find_left(self) -> None:
+        """See to the rooms that this worker has left, and the carrier does not know, or no more."""
+        for key in await self._adapter.rooms_of(self._lease.lease):
+            name = Name.of(key)
+            if name is not None and name not in self._rooms:
+                self._rooms[name] = OwnRoom()
+                self._rooms[name].needs_sync = True
+                self._schedule(name)
 
     # Those who have died.
 

@@ -31,7 +31,9 @@ class LeaseKeeper:
         node: the worker's id.
         interval: seconds from one beat to the next; a lease lasts for `BEATS` of them.
         on_new: called when there is a new lease: the carrier may know nothing of this worker.
-        on_renewed: called after a time in which the carrier did not answer.
+        connection: something else after every connection to the carrier that was lost.
+        on_renewed: called when the carrier may have lost some of what it was told: after a time in
+            which it did not answer, with another connection, or a lease that had run down.
         on_overdue: called with the leases that nobody renews any more, at every beat.
     """
 
@@ -41,6 +43,7 @@ class LeaseKeeper:
         adapter: SupportsPresence,
         interval: float,
         *,
+        connection: Callable[[], object],
         on_new: Callable[[], None],
         on_renewed: Callable[[], None],
         on_overdue: Callable[[Sequence[Lease]], None],
@@ -51,6 +54,7 @@ class LeaseKeeper:
         """Seconds that a lease lasts."""
         self._adapter = adapter
         self._interval = interval
+        self._connection, self._last_connection = connection, connection()
         self._on_new, self._on_renewed, self._on_overdue = on_new, on_renewed, on_overdue
         self._loop = asyncio.get_running_loop()
         self._valid_until = 0.0
@@ -97,10 +101,12 @@ class LeaseKeeper:
             self._was_away = True
             return min(RETRY, self._interval)
         now = self._loop.time()
-        if self._was_away or now - began > self._interval:
+        if self._was_away or beat.is_late or now - began > self._interval:
             self._reaps_from = now + self.ttl
         is_new, is_first = beat.lease != self.lease, not self.lease.number
-        was_away, self._was_away = self._was_away, False
+        connection = self._connection()
+        was_away = self._was_away or beat.is_late or connection != self._last_connection
+        self._was_away, self._last_connection = False, connection
         self.lease = beat.lease
         self._valid_until = began + self.ttl - self._interval
         self._renewed.set()

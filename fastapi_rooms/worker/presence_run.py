@@ -57,8 +57,13 @@ class PresenceRun:
                 runtime.channels.of_room,
                 self,
                 heartbeat.interval,
+                self._connection,
             )
             self.keeper.start()
+
+    def _connection(self) -> object:
+        health = self._runtime.adapter.health
+        return health.since, health.reconnects
 
     async def stop(self, timeout: float) -> None:
         """The run is about to end; its sockets have left."""
