@@ -28,7 +28,7 @@ pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 
 PASSWORD = "p@ss:/?#word"
 
-WITH_SERVERS = ["integration", "faults", "recovery", "docs", "conformance"]
+WITH_SERVERS = ["integration", "faults", "recovery", "presence", "docs", "conformance"]
 SERVERS = {
     *("redis_server", "locked_redis_server", "redis_cluster", "sentinel_servers"),
     *("redis_proxy", "own_redis", "own_redis_proxy", "wire"),
