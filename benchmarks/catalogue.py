@@ -140,6 +140,7 @@ _ASGI = ("--variant", "asgi")
 _GLOBAL = ("--variant", "global")
 _HISTORY = ("--variant", "history")
 _BESIDE = ("--variant", "beside")
+_PRESENCE = ("--variant", "presence")
 
 _ALL = (
     Server("floor", "bare C, epoll", _floor, group="reference"),
@@ -159,6 +160,8 @@ _ALL = (
     _fastapi("ours-memory-history", "fastapi_rooms, with a history", "ours", *_HISTORY),
     _fastapi("ours-redis-history", "fastapi_rooms + Redis, with a history", "ours", *_HISTORY),
     _fastapi("ours-redis-beside", "fastapi_rooms + Redis, other rooms have one", "ours", *_BESIDE),
+    _fastapi("ours-memory-presence", "fastapi_rooms, with presence", "ours", *_PRESENCE),
+    _fastapi("ours-redis-presence", "fastapi_rooms + Redis, with presence", "ours", *_PRESENCE),
     _broadcaster("broadcaster-memory", "broadcaster"),
     _broadcaster("broadcaster-redis", "broadcaster + Redis"),
     _litestar("litestar-memory", "Litestar channels"),

@@ -1,7 +1,8 @@
 """fastapi_rooms.
 
 Variants: `asgi`, without the direct transport; `global`, without `Depends`; `history`, in rooms
-that remember what is said; `beside`, where other rooms do.
+that remember what is said; `beside`, where other rooms do; `presence`, in rooms that know who is
+present, each socket by itself.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ options = read_options()
 rooms = RoomManager(options.redis or "memory://", direct_writes=options.variant != "asgi")
 if options.variant in PATTERNS:
     rooms.history(PATTERNS[options.variant])
+if options.variant == "presence":
+    rooms.presence("*", grace=0)
 app = FastAPI(lifespan=rooms.lifespan)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
