@@ -82,6 +82,16 @@ _PROMISES = (
         "ours-redis",
         1.05,
     ),
+    Promise(
+        "a storm with presence, to without", "storm", "ours-memory-presence", "ours-memory", 1.25
+    ),
+    Promise(
+        "a storm with presence, to without, both + Redis",
+        "storm",
+        "ours-redis-presence",
+        "ours-redis",
+        1.25,
+    ),
     _fanout("to python-socketio", "python-socketio", 1 / 8),
     _fanout("to python-socketio, both + Redis", "python-socketio-redis", 1 / 8, "ours-redis"),
     _fanout("to Litestar", "litestar-memory", 1 / 4),

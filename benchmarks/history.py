@@ -59,10 +59,11 @@ def _fill(stage: Stage, figures: Figures) -> tuple[int, int]:
 
 
 def _used(stage: Stage) -> tuple[int, int]:
-    return _used_by_redis(stage.redis.port), private_kb(stage.workers[0].pid) * 1024
+    return used_by_redis(stage.redis.port), private_kb(stage.workers[0].pid) * 1024
 
 
-def _used_by_redis(port: int) -> int:
+def used_by_redis(port: int) -> int:
+    """Bytes that a Redis has in use."""
     with socket.create_connection(("127.0.0.1", port), 5) as redis, redis.makefile("rb") as replies:
         redis.sendall(b"INFO memory\r\n")
         text = replies.read(int(replies.readline()[1:]))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
 
-Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter", "history"]
+Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter", "history", "presence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Entry:
 
 
 _OURS = ("ours-memory", "ours-memory-asyncio", "ours-redis", "ours-redis-asyncio")
+_PRESENCE = ("ours-memory-presence", "ours-redis-presence")
 _HISTORY = ("ours-redis-history", "ours-redis-beside")
 _PYTHON = (
     "broadcaster-memory",
@@ -175,7 +176,7 @@ _ALL = (
     Scenario(
         "storm",
         "1000 clients connect and join 500 rooms, and leave",
-        (*_OURS[::2], "ours-memory-global", *_PEERS, *_DJANGO),
+        (*_OURS[::2], *_PRESENCE, "ours-memory-global", *_PEERS, *_DJANGO),
         kind="storm",
         rooms=500,
         room_size=2,
@@ -236,6 +237,16 @@ _ALL = (
         kind="history",
         rooms=500,
         room_size=2,
+        references=(),
+    ),
+    Scenario(
+        "presence",
+        "Who is present in 500 rooms of 4, on two workers, of which one dies",
+        ("ours-redis", "ours-redis-presence"),
+        kind="presence",
+        rooms=500,
+        room_size=4,
+        workers=2,
         references=(),
     ),
 )

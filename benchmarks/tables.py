@@ -57,6 +57,11 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "bytes in Redis per kept message": "bytes in redis",
         "bytes in the worker": "bytes in worker",
     },
+    "presence": {
+        "Redis' CPU µs per join": "join",
+        "per socket of a dead worker": "reap",
+        "bytes in Redis per socket in a room": "bytes",
+    },
 }
 
 

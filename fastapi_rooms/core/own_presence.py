@@ -30,6 +30,11 @@ class Change(NamedTuple):
 class OwnRoom:
     """One room, as long as this worker has anything to do with it."""
 
+    __slots__ = (
+        *("_checksum", "_told", "_untold", "_users"),
+        *("is_busy", "needs_sync", "needs_touch", "version"),
+    )
+
     def __init__(self) -> None:
         self._users: dict[Sid, str] = {}
         self._checksum = 0

@@ -105,7 +105,9 @@ class Presences:
     async def wait(self, told: Sequence[asyncio.Future[None]]) -> None:
         """Wait until the carrier knows; for as long as a join may take."""
         timeout = self._runtime.settings.join_timeout
-        _, late = await asyncio.wait(told, timeout=timeout)
+        late = {done for done in told if not done.done()}  # none, if it took longer to subscribe
+        if late:
+            _, late = await asyncio.wait(late, timeout=timeout)
         if late:
             raise self._runtime.own(
                 AdapterUnavailable(f"It could not be told in {timeout:g} s who is present.")
