@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
@@ -96,7 +96,7 @@ async def sockets_of(manager: RoomManager, stack: AsyncExitStack, count: int) ->
     return sockets
 
 
-async def turns_of(relay: Relay, *joins: asyncio.Future[object]) -> int:
+async def turns_of(relay: Relay, *joins: Awaitable[object]) -> int:
     before = relay.turns
     await asyncio.gather(*joins)
     return relay.turns - before
