@@ -32,7 +32,7 @@ class OwnRoom:
 
     __slots__ = (
         *("_checksum", "_told", "_untold", "_users"),
-        *("is_busy", "needs_sync", "needs_touch", "version"),
+        *("is_busy", "is_partial", "needs_sync", "needs_touch", "version"),
     )
 
     def __init__(self) -> None:
@@ -42,6 +42,8 @@ class OwnRoom:
         self._told: list[Sid] = []
         self.is_busy = False
         """Whether a change is under way, or a comparison."""
+        self.is_partial = False
+        """Whether the last change that was begun has left some for the next."""
         self.needs_sync = False
         """Whether the carrier may have anything but this."""
         self.needs_touch = False
@@ -109,6 +111,7 @@ class OwnRoom:
         self._told = (self._news() if only_news else list(self._untold))[:MAX_CHANGES]
         for sid in self._told:
             del self._untold[sid]
+        self.is_partial = bool(self._untold)
         users = self._users
         return Change(
             [Entry(sid, users[sid]) for sid in self._told if sid in users],
@@ -117,7 +120,8 @@ class OwnRoom:
 
     def begin_sync(self) -> list[Entry]:
         """The carrier is being told of all; `succeed` or `fail` is to follow."""
-        self.is_busy, self.needs_sync, self.needs_touch = True, False, False
+        self.is_busy, self.is_partial = True, False
+        self.needs_sync, self.needs_touch = False, False
         self._told = list(self._untold)
         self._untold.clear()
         return self.entries

@@ -195,7 +195,9 @@ class PresenceKeeper:
                 self._wait_on(name, waiting)
         else:
             room.succeed(changed.version)
-            if waiting is not None:
+            if waiting is not None and room.is_partial:
+                self._wait_on(name, waiting)
+            elif waiting is not None:
                 waiting.set_result(None)
             self._changed(name, changed)
         self._schedule(name)

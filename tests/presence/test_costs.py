@@ -11,6 +11,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import RoomManager, Socket
+from fastapi_rooms.core.own_presence import MAX_CHANGES
 from fastapi_rooms.testing import RedisServer, WebSocketClient, eventually
 from tests.unit.support import app_of
 
@@ -109,6 +110,17 @@ async def test_a_join_costs_one_round_trip_at_most(manager: RoomManager, relay: 
             assert await turns_of(relay, asyncio.ensure_future(socket.join("tea"))) <= 1
         many = [f"room-{number}" for number in range(20)]
         assert await turns_of(relay, asyncio.ensure_future(first.join(*many))) <= 1
+
+
+async def test_who_is_told_to_be_in_is_present_however_many_come_at_once(
+    manager: RoomManager, redis_server: RedisServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = await sockets_of(manager, stack, MAX_CHANGES + 1)
+        joins = [asyncio.ensure_future(socket.join("tea")) for socket in sockets]
+        await joins[-1]
+        assert redis_server.admin.scard("rooms:room:{/#tea}") == len(sockets)
+        await asyncio.gather(*joins)
 
 
 async def test_10_000_joins_cost_fewer_than_100_round_trips(
