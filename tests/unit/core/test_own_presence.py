@@ -21,15 +21,15 @@ def test_users_who_were_never_told_of_are_told_before_a_sync() -> None:
     room.needs_sync = True
     room.enter(Entry("2", "bob"))
     room.enter(Entry("3", "ann"))
-    assert room.has_news
+    assert (room.has_news, room.is_due) == (True, True)
     assert room.begin_change(only_news=True).enter == [Entry("2", "bob")]
+    assert [room.is_partial] == [True], "who waits for the others, waits"
     room.succeed(2)
-    assert room.is_due, "the sync is still to come"
-    assert not room.has_news
+    assert (room.has_news, room.is_due) == (False, True), "the sync is still to come"
     assert {*room.begin_sync()} == {Entry("1", "ann"), Entry("2", "bob"), Entry("3", "ann")}
+    assert [room.is_partial] == [False]
     room.succeed(3)
-    assert room.is_told
-    assert not room.is_due
+    assert (room.is_told, room.is_due) == (True, False)
 
 
 def test_who_has_left_and_who_is_known_are_no_news() -> None:
