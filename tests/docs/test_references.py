@@ -24,6 +24,7 @@ KNOWN_OBJECTS = {
     "rooms": fastapi_rooms.RoomManager,
     "chat": fastapi_rooms.Namespace,
     "board": fastapi_rooms.Namespace,
+    "presence": fastapi_rooms.Presence,
     "socket": fastapi_rooms.Socket,
     "message": fastapi_rooms.RoomMessage,
     "messages": fastapi_rooms.Listener,

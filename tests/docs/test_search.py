@@ -22,6 +22,8 @@ ANSWERS = {
     "replay": "howto/history.md",
     "since": "howto/history.md",
     "jwt": "recipes/jwt.md",
+    "online list": "recipes/who-is-online.md",
+    "who is online": "recipes/who-is-online.md",
     "notification": "recipes/notifications.md",
     "presence": "recipes/who-is-online.md",
     "prometheus": "recipes/metrics.md",
