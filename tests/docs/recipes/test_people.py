@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from types import ModuleType
 from typing import Any
+from urllib.request import urlopen
 
-import pytest
 from starlette.testclient import TestClient
 from websockets.sync.client import ClientConnection, connect
 
@@ -15,7 +15,6 @@ from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.docs.sessions import joined
 from tests.integration.servers import wait_until
-from tests.integration.uvicorn_thread import uvicorn_thread
 
 ANN, BOB = ({"cookie": f"session={session}"} for session in ("s3cret", "pa55"))
 
@@ -37,53 +36,35 @@ def test_one_user_has_several_tabs(example: ModuleType) -> None:
             assert session.receive_json() == {"notification": text}
 
 
-@shows("docs/recipes/who-is-online.md", "app.py")
-def test_a_user_with_two_tabs_is_online_once(example: ModuleType) -> None:
-    paths = [f"/chat/tea?user={user}" for user in ("bob", "ann", "ann")]
-    with TestClient(example.app) as client, joined(client, example.rooms, *paths) as (bob, *_):
-        assert client.get("/chat/tea/online").json() == ["ann", "bob"]
-        bob.send_text("hello")
-        assert bob.receive_json() == {"from": "bob", "text": "hello"}
-
-
 def heard(client: ClientConnection) -> Any:
     return json.loads(client.recv(timeout=10))
 
 
-@shows("docs/recipes/who-is-online.md", "come_and_go.py")
-def test_a_user_with_two_tabs_comes_and_goes_once(example: ModuleType, serve: Serve) -> None:
-    vars(example)["GRACE"] = 0
-    address = f"ws://{serve(example.app)}/chat/tea"
+@shows("docs/recipes/who-is-online.md", "app.py")
+def test_a_user_with_two_tabs_is_online_once_and_comes_and_goes_once(
+    example: ModuleType, serve: Serve, redis_server: RedisServer
+) -> None:
+    redis_server.command("FLUSHALL")
+    example.presence._rule.grace = 0.1
+    host = serve(example.app)
+    address = f"ws://{host}/chat/tea"
     with connect(f"{address}?user=ann") as ann:
-        assert heard(ann) == {"came": "ann"}
+        assert heard(ann) == {"join": "ann"}
         with connect(f"{address}?user=bob") as first:
-            assert heard(ann) == heard(first) == {"came": "bob"}
+            assert heard(ann) == heard(first) == {"join": "bob"}
             with connect(f"{address}?user=bob") as second:
                 second.send("hello")
                 assert heard(ann) == heard(first) == {"from": "bob", "text": "hello"}
-            wait_until(lambda: len(example.rooms.rooms["seat:tea:bob"]) == 1)
+                assert json.loads(urlopen(f"http://{host}/chat/tea/online").read()) == [
+                    "ann",
+                    "bob",
+                ]
+            wait_until(lambda: len(example.rooms.rooms["chat-tea"]) == 2)
             first.send("still here")
             assert heard(ann) == {"from": "bob", "text": "still here"}
-        assert heard(ann) == {"gone": "bob"}
+        assert heard(ann) == {"leave": "bob"}
         ann.send("alone")
         assert heard(ann) == {"from": "ann", "text": "alone"}
-
-
-@shows("docs/recipes/who-is-online.md", "come_and_go.py")
-def test_who_goes_while_redis_is_away_leaves_no_traceback(
-    example: ModuleType, own_redis: RedisServer, capfd: pytest.CaptureFixture[str]
-) -> None:
-    vars(example)["GRACE"] = 0
-    rooms = example.rooms.clone(own_redis.url, publish_timeout=0.3)
-    example.app.dependency_overrides[example.rooms] = lambda: rooms
-    example.app.router.lifespan_context = rooms.lifespan
-    with uvicorn_thread(example.app, lifespan="on", log_level="warning") as port:
-        with connect(f"ws://127.0.0.1:{port}/chat/tea?user=ann") as ann:
-            assert heard(ann) == {"came": "ann"}
-            own_redis.kill()
-            wait_until(lambda: not rooms.health.ready)
-        wait_until(lambda: not rooms.sids)
-    assert "Traceback" not in capfd.readouterr().err
 
 
 @shows("docs/recipes/typing.md", "app.py")
