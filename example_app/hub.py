@@ -8,7 +8,8 @@ from fastapi import Depends
 
 from fastapi_rooms import RoomManager
 
-rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"))
+# By such heartbeats the people of a killed worker are gone from the lists after some six seconds.
+rooms = RoomManager(os.environ.get("ROOMS_URL", "memory://"), heartbeat=1.5)
 Rooms = Annotated[RoomManager, Depends(rooms)]
 
 PREFIX = "room:"

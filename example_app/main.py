@@ -48,8 +48,8 @@ async def index() -> FileResponse:
 
 @app.websocket("/ws")
 async def chat(websocket: WebSocket, name: page.Name, rooms: Rooms) -> None:
-    async with rooms.connect(websocket, data={"name": name, "worker": worker()}) as socket:
-        await socket.send_json({"type": "welcome", **people.person(socket)})
+    async with rooms.connect(websocket, data={"name": name}) as socket:
+        await socket.send_json({"type": "welcome", **people.person(people.user_of(socket))})
         async for text in socket.iter_text():
             try:
                 await handle(socket, rooms, page.incoming.validate_json(text))
@@ -59,14 +59,16 @@ async def chat(websocket: WebSocket, name: page.Name, rooms: Rooms) -> None:
 
 
 async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> None:
-    me = people.person(socket)
+    me = people.person(people.user_of(socket))
     inside = {room for room in socket.rooms if room.startswith(PREFIX)}
     try:
         match message:
             case page.Rename(name=name):
-                socket.data["name"] = name  # what `fetch_sockets` sees, too
+                socket.data["name"] = name  # who a socket is, is found out as it joins
+                await socket.leave(*inside)
+                await socket.join(*inside)
                 for each in inside:
-                    await socket.to(each).send_json(people.here(socket, each))
+                    await socket.send_json(await people.people(each))
             case page.Join(room=room) if key(room) in inside or len(inside) < MAX_ROOMS:
                 await join(socket, room)
             case page.Join():
@@ -81,7 +83,7 @@ async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> 
             case page.Leave(room=room):
                 await socket.leave(key(room), said_in(room))
     except AdapterUnavailable:
-        if isinstance(message, page.Join):
+        if isinstance(message, page.Join | page.Rename):
             raise  # closes the connection with 1013: the page's client comes back, and asks again
         await refuse(socket, "The other workers cannot be reached just now", message)
 
@@ -90,7 +92,8 @@ async def join(socket: Socket, room: str) -> None:
     """Who comes back gets what was said meanwhile, a newcomer the last; then comes "joined"."""
     if said_in(room) not in socket.rooms:
         await socket.join(said_in(room), recent=RECENT)
-    await socket.join(key(room))  # people.py tells the room, and the page who is there
+    await socket.join(key(room))  # the room is told by people.py
+    await socket.send_json(await people.people(key(room)))
     await socket.send_json({"type": "joined", "room": room})
 
 

@@ -109,36 +109,18 @@ const incoming = {
     if (room?.enters()) event(room, GONE);
   },
 
-  /** Somebody is in the room: just come, or by a new name. */
-  here({ room, sid, name, worker }) {
-    if (!room || sid === me.sid) return;
-    const before = room.people.get(sid);
-    if (!before && room.met && !room.hasName(name)) came(room, name);
-    if (before && before.name !== name) event(room, `${before.name} is now ${name}`);
-    room.note(sid, { name, worker });
+  here({ room, version, sid, name, worker }) {
+    if (room) changed(room, () => room.change(version, sid, { name, worker }));
   },
 
-  gone({ room, sid }) {
+  gone({ room, version, sid }) {
     if (!room) return;
-    const person = room.people.get(sid);
-    room.note(sid, null);
     room.stoppedTyping(sid);
-    if (person && !room.hasName(person.name)) left(room, person.name);
+    changed(room, () => room.change(version, sid, null));
   },
 
-  /** From now on people are noted apart, until the workers have answered who is in the room. */
-  roll({ room, roll }) {
-    room?.rollBegins(roll);
-  },
-
-  people({ room, roll, people }) {
-    if (!room) return;
-    const { met } = room;
-    const before = room.names;
-    for (const { worker } of people) workers.heard(worker);
-    if (!room.rollEnds(roll, people.filter(({ sid }) => sid !== me.sid)) || !met) return;
-    for (const name of before) if (!room.hasName(name)) left(room, name);
-    for (const name of room.names) if (!before.has(name)) came(room, name);
+  people({ room, version, people }) {
+    if (room) changed(room, () => room.areNow(people, version) ?? true);
   },
 
   say({ room, sid, name, worker, text, at, ref, position }) {
@@ -246,27 +228,38 @@ function event(room, text) {
   if (room === current) thread.add(entry, { counts: false });
 }
 
-const leaving = new Map(); // "room name" → timer
+const leaving = new Map(); // "room name" → {room, name, sid, timer}
 
-function came(room, name) {
-  const key = JSON.stringify([room.name, name]);
-  if (leaving.has(key)) {
-    clearTimeout(leaving.get(key));
-    leaving.delete(key);
-  } else {
-    event(room, `${name} came in`);
-  }
+/** Tell who has come and gone by a change: by name, as somebody may be here in several tabs. */
+function changed(room, change) {
+  const { met } = room;
+  const before = new Map([...room.people].map(([sid, { name }]) => [name, sid]));
+  if (!change()) join(room); // it tells everything anew
+  room.people.delete(me.sid);
+  for (const { worker } of room.people.values()) workers.heard(worker);
+  if (!met) return;
+  for (const [name, sid] of before) if (!room.hasName(name)) left(room, name, sid);
+  for (const [sid, { name }] of room.people) if (!before.has(name)) came(room, name, sid), before.set(name, sid);
 }
 
-function left(room, name) {
+function came(room, name, sid) {
+  const back = [...leaving].find(([, gone]) => gone.room === room && (gone.name === name || gone.sid === sid));
+  if (!back) return event(room, `${name} came in`);
+  const [key, gone] = back;
+  clearTimeout(gone.timer);
+  leaving.delete(key);
+  if (gone.name !== name) event(room, `${gone.name} is now ${name}`);
+}
+
+function left(room, name, sid) {
   const key = JSON.stringify([room.name, name]);
   const said = () => {
     leaving.delete(key);
     event(room, `${name} left`);
     draw();
   };
-  clearTimeout(leaving.get(key));
-  leaving.set(key, setTimeout(said, LEFT_FOR_GOOD));
+  clearTimeout(leaving.get(key)?.timer);
+  leaving.set(key, { room, name, sid, timer: setTimeout(said, LEFT_FOR_GOOD) });
 }
 
 setInterval(draw, 1_000); // typing ends, and the seconds to the next attempt are counted down
@@ -389,7 +382,10 @@ $("name-form").addEventListener("submit", (submitted) => {
   me.name = name;
   names.keep(name);
   if (first) begin();
-  else tell({ type: "rename", name });
+  else {
+    for (const room of rooms.values()) room.version = null; // we leave and join, and are told anew
+    tell({ type: "rename", name });
+  }
   draw();
 });
 

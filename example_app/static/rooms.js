@@ -10,10 +10,11 @@ export class Room {
   firstUnread = null; // the entry above which "New" is drawn
   draft = "";
   people = new Map(); // sid → {name, worker}, without ourselves
-  met = false; // whether we have ever been told who is here
+  version = null; // of the list of people; none until we are told who is here
+  met = false; // whether we have ever been told
+  #early = []; // changes that came before the list
   back = ""; // in words, what we missed before we came back
   #return = null; // the one under way: {missed, lacks, isUnsure}
-  #roll = null; // the one under way: {number, since: sid → person or null}
   #typing = new Map(); // sid → {name, until}
 
   constructor(name, { entries = [], unsent = [] } = {}) {
@@ -69,6 +70,7 @@ export class Room {
   /** The connection is lost. */
   leaves() {
     this.joined = false;
+    this.version = null; // the people stay to be seen until we are told anew
     this.back = "";
   }
 
@@ -80,33 +82,26 @@ export class Room {
     this.#typing.delete(sid);
   }
 
-  /** Somebody is here, or has gone (null). */
-  note(sid, person) {
-    this.#roll?.since.set(sid, person);
+  /** Who is here now. Changes up to this version are in it; those that have come already are made up for. */
+  areNow(people, version) {
+    this.people = new Map(people.map(({ sid, name, worker }) => [sid, { name, worker }]));
+    this.version = version;
+    this.met = true;
+    const early = this.#early;
+    this.#early = [];
+    for (const change of early) this.change(...change);
+  }
+
+  /** Somebody is here, or has gone (null). False if a change before this one is missing. */
+  change(version, sid, person) {
+    const isHole = this.version !== null && version > this.version + 1;
+    if (isHole) this.version = null; // until we are told anew
+    if (this.version === null) this.#early.push([version, sid, person]);
+    if (this.version === null || version <= this.version) return !isHole;
+    this.version = version;
     if (person) this.people.set(sid, person);
     else this.people.delete(sid);
-  }
-
-  rollBegins(number) {
-    this.#roll = { number, since: new Map() };
-  }
-
-  /** The answer to the latest roll; what was noted since that began is newer. Tells whether it was the latest. */
-  rollEnds(number, people) {
-    if (number !== this.#roll?.number) return false;
-    this.people = new Map(people.map(({ sid, name, worker }) => [sid, { name, worker }]));
-    const { since } = this.#roll;
-    this.#roll = null;
-    for (const [sid, person] of since) this.note(sid, person);
-    this.met = true;
     return true;
-  }
-
-  forgetPeople() {
-    this.people.clear();
-    this.#typing.clear();
-    this.#roll = null;
-    this.met = false;
   }
 
   get typing() {

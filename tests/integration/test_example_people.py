@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -13,9 +12,7 @@ from playwright.async_api import Error as BrowserError
 
 from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.integration.clients import TIMEOUT
 from tests.integration.example import Scene, Servers, program
-from tests.integration.servers import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
 
@@ -33,6 +30,7 @@ async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -
     await bob.at("name-submit").click()
     for tab in (ann, bob):
         await tab.sees("Ann", "Robert")
+    await expect(ann.at("event").filter(has_text="Bob is now Robert")).to_have_count(1)
     await bob.at("reconnect").click()
     await bob.is_online()
     await ann.page.reload()  # the list is asked for anew, by which he has his new name
@@ -72,47 +70,52 @@ async def test_after_one_worker_was_cut_off_the_lists_are_right_on_all(
     own_scene: Scene, own_redis: RedisServer
 ) -> None:
     server, ann, bob = own_scene
-    for tab in (ann, bob):
-        await knows_both_workers(server, await tab.worker())
-    missed = {"type": "here", "room": "lobby", "sid": "1", "name": "Gus", "worker": "w:1"}
+    missed = {"type": "people", "room": "lobby", "version": 1}
+    gus = {"sid": "1", "name": "Gus", "worker": "w:1"}
     async with AsyncEmitter(own_redis.url) as outside:
-        await outside.to("room:lobby").send_json(missed)  # as if he had gone unheard since
+        # As if he had gone unheard since.
+        await outside.to("room:lobby").send_json({**missed, "people": [gus]})
     for tab in (ann, bob):
-        await tab.sees("Ann", "Bob", "Gus")
+        await tab.sees(tab.name, "Gus")
     one = await cut_off_a_worker(own_redis)
-    for tab in (ann, bob):
-        await tab.sees("Ann", "Bob")
-    told = [await tab.at("event").filter(has_text="lost touch").count() for tab in (ann, bob)]
-    assert sorted(told) == [0, 1], one
+    told = [tab.at("event").filter(has_text="lost touch") for tab in (ann, bob)]
+
+    async def is_told() -> bool:
+        return any([await each.count() for each in told])
+
+    await eventually(is_told)
+    cut_off, other = (ann, bob) if await told[0].count() else (bob, ann)
+    await cut_off.sees("Ann", "Bob")
+    assert sorted([await each.count() for each in told]) == [0, 1], one
+    async with program(server, await other.worker(), "Eve") as eve:
+        await eve.send(json.dumps({"type": "join", "room": "lobby"}))
+        for tab in (ann, bob):  # the other one finds out that it has missed something
+            await tab.sees("Ann", "Bob", "Eve")
 
 
-async def test_what_happens_during_a_roll_outranks_its_answer(
+async def test_a_list_of_people_and_the_changes_to_it_fit_together(
     window: BrowserContext, servers: Servers
 ) -> None:
     server = servers("uvicorn")
     page = await window.new_page()
     await page.goto(server.url("/", "http"))
-    names = await page.evaluate(
+    found = await page.evaluate(
         """async () => {
             const { Room } = await import("/static/rooms.js");
             const person = (name) => ({ name, worker: "w:1" });
             const row = (sid) => ({ sid, ...person(sid) });
             const room = new Room("tea");
-            room.note("before", person("before"));
-            room.rollBegins(1);
-            room.note("came", person("came"));
-            room.note("left", null);
-            const first = room.rollEnds(1, ["left", "stayed"].map(row));
-            const after = [...room.names].sort();
-            room.rollBegins(2);
-            room.rollBegins(3);
-            const outdated = room.rollEnds(2, []);
-            const meanwhile = [...room.names].sort();
-            const latest = room.rollEnds(3, [row("stayed")]);
-            return [first, after, outdated, meanwhile, latest, [...room.names]];
+            room.change(4, "gone", null);
+            room.change(6, "came", person("came"));
+            room.areNow(["stayed", "left"].map(row), 5);
+            const first = [...room.names].sort();
+            room.change(5, "came", null);
+            const next = room.change(7, "left", null);
+            const hole = room.change(9, "later", person("later"));
+            return [first, next, hole, [...room.names].sort()];
         }"""
     )
-    assert names == [True, ["came", "stayed"], False, ["came", "stayed"], True, ["stayed"]]
+    assert found == [["came", "left", "stayed"], True, False, ["came", "stayed"]]
 
 
 async def cut_off_a_worker(redis: RedisServer) -> str:
@@ -121,12 +124,3 @@ async def cut_off_a_worker(redis: RedisServer) -> str:
     one, _ = redis.admin.client_list(_type="pubsub")
     redis.admin.client_kill_filter(_id=one["id"])
     return str(one)
-
-
-async def knows_both_workers(server: Server, worker: str) -> None:
-    """Wait until that worker has seen that there are two, and has called the roll for it."""
-    async with program(server, worker, "Eve") as connection, asyncio.timeout(TIMEOUT):
-        async for message in connection:
-            told = json.loads(message)
-            if told["type"] == "workers" and len(told["workers"]) == 2:
-                return
