@@ -32,7 +32,7 @@ class OwnRoom:
 
     __slots__ = (
         *("_checksum", "_told", "_untold", "_users"),
-        *("is_busy", "is_partial", "needs_sync", "needs_touch", "version"),
+        *("is_busy", "is_partial", "needs_sync", "needs_touch", "synced", "version"),
     )
 
     def __init__(self) -> None:
@@ -48,6 +48,8 @@ class OwnRoom:
         """Whether the carrier may have anything but this."""
         self.needs_touch = False
         """Whether the carrier is to look at it once more, as somebody's grace is over."""
+        self.synced = 0.0
+        """When the carrier was last told of it as a whole, by its owner's clock."""
         self.version = 0
         """The highest version that is known."""
 

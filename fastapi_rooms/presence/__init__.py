@@ -1,5 +1,6 @@
 """Who is present, as far as this worker has to do with it.
 
 keeper  keeps the carrier to what is so here: the sockets of this worker in their rooms
+host    who knows what was declared, and is told what became of it
 lease   by which the worker lives, and takes over from those that do not
 """

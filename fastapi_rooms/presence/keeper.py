@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol
 
 from fastapi_rooms.adapters.presence import (
     Changed,
@@ -24,11 +23,11 @@ from fastapi_rooms.adapters.presence import (
     RoomKey,
     SupportsPresence,
     Terms,
-    UserEvent,
 )
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
@@ -37,42 +36,20 @@ logger = logging.getLogger("fastapi_rooms")
 CHECK_INTERVAL = 60.0
 """Seconds from one comparison with the carrier to the next."""
 
+SYNC_INTERVAL = 6 * 3600.0
+"""Seconds after which a room is told of as a whole again: what nobody touches for a day is gone."""
+
 RETRY = 1.0
 """Seconds until a room is tried again that could not be told."""
 
+BEGUN_AT_ONCE = 500
+"""Rooms whose changes begin in one turn of the event loop: some 10 ms of work."""
+
+SAME_TIME = 0.05
+"""Seconds between two times that count as the same."""
+
 COMPARED_AT_ONCE = 500
 SYNCED_AT_ONCE = 32
-
-
-class Name(NamedTuple):
-    """A room, of whichever namespace."""
-
-    namespace: str
-    room: Room
-
-    @property
-    def key(self) -> bytes:
-        """As carriers know it."""
-        return f"{self.namespace}#{self.room}".encode()
-
-    @classmethod
-    def of(cls, key: bytes) -> Name | None:
-        """The room of a key; `None` if it is none."""
-        try:
-            namespace, hash_, room = key.decode().partition("#")
-        except UnicodeDecodeError:
-            return None
-        return cls(namespace, room) if hash_ and namespace and room else None
-
-
-class PresenceHost(Protocol):
-    """Who knows what was declared, and is told what became of it."""
-
-    def grace_of(self, name: Name) -> float:
-        """Seconds that users of a room are present after their last socket has left."""
-
-    def made(self, name: Name, events: Sequence[UserEvent]) -> None:
-        """Users came or went, and it was this worker's doing."""
 
 
 class PresenceKeeper:
@@ -96,6 +73,7 @@ class PresenceKeeper:
         self._due: dict[Name, None] = {}
         self._is_flush_scheduled = False
         self._leaves: list[tuple[float, Name]] = []  # a heap: when a grace is over
+        self._next_leave: dict[Name, float] = {}  # the first of them, by room
         self._leave_timer: asyncio.TimerHandle | None = None
         self._reaping: set[Lease] = set()
         self._checks = asyncio.Event()
@@ -131,7 +109,10 @@ class PresenceKeeper:
         It fails with `AdapterUnavailable` if that could not be done. Then they are still to be in,
         unless they `leave`. Others wait for the same one: it must not be cancelled.
         """
-        room = self._rooms.setdefault(name, OwnRoom())
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = OwnRoom()
+            room.synced = self._loop.time()
         for entry in entries:
             room.enter(entry)
         self._schedule(name)
@@ -159,8 +140,13 @@ class PresenceKeeper:
     def _flush(self) -> None:
         """Begin a change of each room that has one, unless one is under way."""
         self._is_flush_scheduled = False
-        due, self._due = self._due, {}
-        for name in due:
+        names = list(islice(self._due, BEGUN_AT_ONCE))
+        for name in names:
+            del self._due[name]
+        if self._due:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush)
+        for name in names:
             room = self._rooms.get(name)
             if room is None or room.is_busy:
                 continue
@@ -176,21 +162,22 @@ class PresenceKeeper:
         waiting, is_sync = self._waiting.pop(name, None), room.needs_sync
         try:
             changed = await self._change(name, room)
-        except AdapterUnavailable as error:
-            room.fail(is_sync=is_sync)
-            self._loop.call_later(RETRY, self._schedule, name)
-            if waiting is not None:
-                waiting.set_exception(error)
-                waiting.exception()  # nobody may wait any more
-            return
-        except BaseException:
+        except asyncio.CancelledError:
             room.fail(is_sync=is_sync)
             if waiting is not None:
                 waiting.cancel()
             raise
+        except Exception as error:  # noqa: BLE001 -- whoever waits has it; it is tried again
+            room.fail(is_sync=is_sync)
+            self._retry(name)
+            if waiting is not None:
+                waiting.set_exception(_unavailable(error))
+                waiting.exception()  # nobody may wait any more
+            return
         if changed.fenced:  # with a new lease all of it is put in
             room.fail(is_sync=True)
             self._lease.doubt()
+            self._retry(name)
             if waiting is not None:
                 self._wait_on(name, waiting)
         else:
@@ -200,7 +187,11 @@ class PresenceKeeper:
             elif waiting is not None:
                 waiting.set_result(None)
             self._changed(name, changed)
-        self._schedule(name)
+            self._schedule(name)
+
+    def _retry(self, name: Name) -> None:
+        """Try again, though not at once: what is in the way may stay there."""
+        self._loop.call_later(RETRY, self._schedule, name)
 
     async def _change(self, name: Name, room: OwnRoom) -> Changed:
         lease, terms, key = self._lease.lease, self._terms(name), self._key(name)
@@ -234,8 +225,13 @@ class PresenceKeeper:
     # Whose grace is over.
 
     def _expect_leave(self, name: Name, delay: float) -> None:
-        heapq.heappush(self._leaves, (self._loop.time() + delay, name))
-        self._set_leave_timer()
+        when = self._loop.time() + delay
+        first = self._next_leave.get(name)
+        # After the first the carrier says when the next is. It counts in milliseconds.
+        if first is None or when < first - SAME_TIME:
+            self._next_leave[name] = when
+            heapq.heappush(self._leaves, (when, name))
+            self._set_leave_timer()
 
     def _set_leave_timer(self) -> None:
         if self._leave_timer is not None:
@@ -248,7 +244,10 @@ class PresenceKeeper:
         """Have the carrier look at those rooms: so it also forgets that this worker was there."""
         now = self._loop.time()
         while self._leaves and self._leaves[0][0] <= now:
-            _, name = heapq.heappop(self._leaves)
+            when, name = heapq.heappop(self._leaves)
+            if self._next_leave.get(name) != when:
+                continue  # another was earlier
+            del self._next_leave[name]
             self._rooms.setdefault(name, OwnRoom()).needs_touch = True
             self._schedule(name)
         self._set_leave_timer()
@@ -268,8 +267,8 @@ class PresenceKeeper:
             self._checks.clear()
             try:
                 await self._check()
-            except AdapterUnavailable as error:
-                logger.debug("Who is present could not be compared with the carrier: %s", error)
+            except Exception as error:  # noqa: BLE001 -- it goes on
+                _log(error, "Who is present could not be compared with the carrier")
 
     async def _check(self) -> None:
         """Compare the rooms that the carrier should know all of with what it has."""
@@ -282,9 +281,12 @@ class PresenceKeeper:
             found = await self._adapter.sums(lease, [self._key(name) for name in before])
             for (name, (room, own)), sums in zip(before.items(), found, strict=True):
                 room.version = max(room.version, sums.version)
+                self._host.compared(name, sums.version)
                 is_same = (sums.sockets, sums.checksum) == own and sums.is_whole
                 is_ours = sums.lease == lease.number or not own[0]
-                if not (is_same and is_ours) and room.is_told and room.sums == own:
+                is_old = self._loop.time() - room.synced > SYNC_INTERVAL
+                if (is_old or not (is_same and is_ours)) and room.is_told and room.sums == own:
+                    room.synced = self._loop.time()
                     room.needs_sync = True
                     self._schedule(name)
 
@@ -317,8 +319,8 @@ class PresenceKeeper:
                     is_done &= changed.next_leave is None
             if is_done:  # else whoever is there then sees to those who are in their grace now
                 await self._adapter.bury(lease)
-        except AdapterUnavailable as error:
-            logger.debug("The sockets of worker %s could not be taken out: %s", lease.node, error)
+        except Exception as error:  # noqa: BLE001 -- at the next beat it is tried again
+            _log(error, f"The sockets of worker {lease.node} could not be taken out")
         finally:
             self._reaping.discard(lease)
 
@@ -343,6 +345,26 @@ class PresenceKeeper:
             with suppress(TimeoutError, AdapterUnavailable):
                 async with asyncio.timeout(timeout):
                     await self._adapter.bury(self._lease.lease)
+
+
+def _unavailable(error: Exception) -> AdapterUnavailable:
+    """What those who wait are told."""
+    if isinstance(error, AdapterUnavailable):
+        return error
+    _log(error, "Who is present could not be told")
+    return AdapterUnavailable(f"It could not be told who is present: {error!r}")
+
+
+def _log(error: Exception, what: str) -> None:
+    """An outage is no news here; anything else is a bug, and must not end what it happened in."""
+    is_outage = isinstance(error, AdapterUnavailable)
+    logger.log(
+        logging.DEBUG if is_outage else logging.ERROR,
+        "%s: %s",
+        what,
+        error,
+        exc_info=None if is_outage else error,
+    )
 
 
 def _copy(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:

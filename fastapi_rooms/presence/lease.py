@@ -100,6 +100,10 @@ class LeaseKeeper:
             logger.debug("The lease of this worker's presence could not be renewed: %s", error)
             self._was_away = True
             return min(RETRY, self._interval)
+        except Exception:  # it goes on, else everyone here would be taken for dead
+            logger.exception("The lease of this worker's presence could not be renewed")
+            self._was_away = True
+            return min(RETRY, self._interval)
         now = self._loop.time()
         if self._was_away or beat.is_late or now - began > self._interval:
             self._reaps_from = now + self.ttl

@@ -10,7 +10,7 @@ from fastapi_rooms.core.names import check_room
 from fastapi_rooms.operators.present import Present
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.events import InNamespace
-from fastapi_rooms.worker.presence_rules import PresenceEventName, PresenceRule
+from fastapi_rooms.worker.presence_rules import PresenceEventName, PresenceRule, check_event
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
@@ -77,6 +77,7 @@ class Presence:
         Raises:
             ConfigurationError: there is no such event.
         """
+        check_event(event)
 
         def register(handler: Handler) -> Handler:
             self._rule.on(event, handler, one_worker=one_worker)

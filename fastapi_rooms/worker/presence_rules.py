@@ -20,6 +20,14 @@ UserOf: TypeAlias = "str | Callable[[Socket], str] | None"
 _Handler: TypeAlias = Callable[..., Any]
 
 
+def check_event(event: object) -> None:
+    """Raise `ConfigurationError` if presence has no such event."""
+    if event not in _NAMES:
+        raise ConfigurationError(
+            f"There is no event {event!r} of presence. There are: {', '.join(_NAMES)}."
+        )
+
+
 class PresenceRule:
     """What is declared for the rooms of one pattern. A manager and its clones share it."""
 
@@ -30,11 +38,7 @@ class PresenceRule:
         self._handlers: dict[tuple[str, bool], list[_Handler]] = {}
 
     def on(self, event: PresenceEventName, handler: _Handler, *, one_worker: bool) -> None:
-        """Register a handler. Raises `ConfigurationError` for no such event."""
-        if event not in _NAMES:
-            raise ConfigurationError(
-                f"There is no event {event!r} of presence. There are: {', '.join(_NAMES)}."
-            )
+        """Register a handler."""
         self._handlers.setdefault((event, one_worker), []).append(handler)
 
     def handlers(self, event: PresenceEventName, *, one_worker: bool) -> tuple[_Handler, ...]:

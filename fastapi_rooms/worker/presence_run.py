@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastapi_rooms.adapters.presence import SupportsPresence, UserEvent
 from fastapi_rooms.errors import ConfigurationError, NotStarted
-from fastapi_rooms.presence.keeper import Name, PresenceKeeper
+from fastapi_rooms.presence.host import Name
+from fastapi_rooms.presence.keeper import PresenceKeeper
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.runtime import Runtime
@@ -91,3 +92,9 @@ class PresenceRun:
         here = self._runtime.living.get(name.namespace)
         if here is not None:
             here.presences.made(name.room, events)
+
+    def compared(self, name: Name, version: int) -> None:
+        """A room has this version."""
+        here = self._runtime.living.get(name.namespace)
+        if here is not None:
+            here.presences.compared(name.room, version)

@@ -14,7 +14,7 @@ from fastapi_rooms.adapters.presence import Entry, RoomKey, SupportsPresence, Us
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.operators.present import Present, PresentPages
-from fastapi_rooms.presence.keeper import Name
+from fastapi_rooms.presence.host import Name
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.presence import PresenceEvent
 from fastapi_rooms.worker.presence_rules import PresenceRule
@@ -142,6 +142,12 @@ class Presences:
             last = self._versions.get(room)
             if last is None or event.version > last:
                 self._emit(room, event)
+
+    def compared(self, room: Room, version: int) -> None:
+        """The room has this version: an event that named a higher one was forged."""
+        last = self._versions.get(room)
+        if last is not None and last > version:
+            self._versions[room] = version
 
     def made(self, room: Room, events: Sequence[UserEvent]) -> None:
         """Users came or went, by what this worker has done."""
