@@ -11,7 +11,7 @@ import fastapi_rooms.adapters
 
 ROOT = Path(fastapi_rooms.adapters.__file__).parent
 NAME = "fastapi_rooms.adapters"
-LAYERS = ["links", "history", "presence", "pubsub", "sharded"]
+LAYERS = ["links", "history", "presence", "pubsub", "sharded", "emit_clients"]
 """The folders of `redis`: each imports from itself and those before it."""
 
 
