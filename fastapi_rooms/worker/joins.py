@@ -83,7 +83,7 @@ class Joins:
                 if not new:
                     return Joined()
             run, channels = self._runtime.run, self._channels_of(new)
-            entering = self._presences.enter((socket,), new)
+            entering = self._presences.enter(socket, new)
             opened = await self.acquire(channels, new, resume, surely=entering is not None)
             try:
                 if entering is not None:
@@ -99,7 +99,7 @@ class Joins:
     def _end(self, entering: Entering | None) -> None:
         """A join is over: who is not in after all, nor about to be, is not present."""
         if entering is not None:
-            entering.end(lambda room: self._members.rooms.get(room, ()), self.pending.sockets)
+            entering.end(lambda room: self._members.rooms.get(room, ()))
 
     async def acquire(
         self,
@@ -192,7 +192,8 @@ class Joins:
 
         It is under way at once: a leave that comes before anything is awaited counts, too. Those
         that have left the namespace meanwhile are passed over. Those that would be in too many
-        rooms are passed over as well, and then it raises `TooManyRooms`, after the others are in.
+        rooms, or of whom it is not known who they are, are passed over as well, and then it raises
+        what that is, `TooManyRooms` for one, after the others are in.
         If it is cancelled, as when its time is up, those are in whose turn has come.
         """
         rooms = tuple(dict.fromkeys(rooms))
@@ -201,7 +202,7 @@ class Joins:
     async def _join_all(
         self, pending: PendingJoins, join: PendingJoin, rooms: tuple[Room, ...]
     ) -> None:
-        full: TooManyRooms | None = None
+        refused: Exception | None = None
         try:
             if not join.crowd:
                 return  # so that nothing is subscribed to here, where nobody is to join
@@ -213,8 +214,10 @@ class Joins:
                 if self._recovery.framed:
                     await self._recovery.written()
                 async for some in parts_of(join.crowd.items(), weight=len(rooms)):
-                    sockets = self._crowds.sockets(some)
-                    entering = self._presences.enter(sockets, rooms)
+                    sockets, entering, error = self._presences.enter_crowd(
+                        self._crowds.sockets(some), rooms
+                    )
+                    refused = error or refused
                     try:
                         if entering is not None:
                             await entering.confirmed()
@@ -223,8 +226,8 @@ class Joins:
                                 self._add_at_once(socket, join, opened)
                             except SocketClosed:
                                 pass
-                            except TooManyRooms as error:
-                                full = error
+                            except TooManyRooms as full:
+                                refused = full
                     finally:
                         self._end(entering)
             finally:
@@ -234,8 +237,8 @@ class Joins:
             pass  # the sockets of a draining worker are as good as gone
         finally:
             pending.end(join)
-        if full is not None:
-            raise full
+        if refused is not None:
+            raise refused
 
     def forget(self) -> None:
         """Forget the joins of a run that is over, or of an event loop that is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from fastapi_rooms.core.names import check_room
@@ -51,6 +52,8 @@ class PresenceRule:
             return socket.sid
         if callable(self.user):
             user: Any = self.user(socket)
+            if iscoroutine(user):
+                user.close()  # the error says it all
             source = "what `user` returned"
         else:
             user, source = socket.data.get(self.user), f"socket.data[{self.user!r}]"

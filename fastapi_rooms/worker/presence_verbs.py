@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
 from fastapi_rooms.core.checks import check_not_negative
@@ -36,9 +37,9 @@ class PresenceVerbs:
         Args:
             pattern: a room's name, or the beginning of names and a `*`. Of several that match, the
                 longest counts.
-            user: who a socket is, as it joins: a key of `socket.data`, or a function of the socket.
-                A string of 1 to 255 UTF-8 bytes; if it is missing, the join raises `UsageError`.
-                Left out, each socket is somebody of its own, known by its sid.
+            user: who a socket is, as it joins: a key of `socket.data`, or a plain function of the
+                socket. A string of 1 to 255 UTF-8 bytes; if it is missing, the join raises
+                `UsageError`. Left out, each socket is somebody of its own, known by its sid.
             grace: seconds that users are present after their last socket has left, so that a page
                 that is reloaded makes no events. 0 for none.
 
@@ -51,6 +52,8 @@ class PresenceVerbs:
                 "is, keep what `rooms.presence(…)` returned, and `await presence.users(room)`."
             )
         given: object = user
+        if iscoroutinefunction(given):
+            raise ConfigurationError(f"user is a plain function, not an async one as {user!r} is.")
         if not (given is None or callable(given) or (isinstance(given, str) and given)):
             raise ConfigurationError(
                 f"user is a key of socket.data, or a function of the socket, not {user!r}."

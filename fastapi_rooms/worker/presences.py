@@ -26,36 +26,45 @@ if TYPE_CHECKING:
 
 
 class Entering:
-    """Sockets that are on their way into rooms, and present there from now on."""
+    """Sockets that are on their way into rooms, and present there from now on.
+
+    Several may be on their way at once that are about the same socket and room. As long as one of
+    them is, nothing but its end says that the socket is not present.
+    """
 
     def __init__(
         self,
         presences: Presences,
-        rooms: Sequence[Room],
-        sids: Sequence[Sid],
+        counts: dict[tuple[Room, Sid], int],
+        entries: Sequence[tuple[Room, Sequence[Entry]]],
         told: list[asyncio.Future[None]],
+        until: float,
     ) -> None:
         self._presences = presences
-        self._rooms = rooms
-        self._sids = sids
+        self._counts = counts
+        self._entries = entries
         self._told = told
+        self._until = until
+        for room, some in entries:
+            for entry in some:
+                counts[room, entry.sid] = counts.get((room, entry.sid), 0) + 1
 
     async def confirmed(self) -> None:
         """Return when the carrier knows. Raises `AdapterUnavailable`."""
-        await self._presences.wait(self._told)
+        await self._presences.wait(self._told, self._until)
 
-    def end(
-        self,
-        members: Callable[[Room], Collection[Sid]],
-        joining: Callable[[Iterable[Room]], Iterable[Socket]],
-    ) -> None:
+    def end(self, members: Callable[[Room], Collection[Sid]]) -> None:
         """Whoever has not come in after all, and is not about to, is not present."""
-        for room in self._rooms:
-            inside = members(room)
-            absent = [sid for sid in self._sids if sid not in inside]
-            if absent:
-                others = {socket.sid for socket in joining((room,))}
-                self._presences.left(room, [sid for sid in absent if sid not in others])
+        counts = self._counts
+        for room, some in self._entries:
+            inside, absent = members(room), []
+            for sid, _ in some:
+                counts[room, sid] -= 1
+                if not counts[room, sid]:
+                    del counts[room, sid]
+                    if sid not in inside:
+                        absent.append(sid)
+            self._presences.left(room, absent)
 
 
 class Presences:
@@ -73,6 +82,7 @@ class Presences:
         self._rules = rules
         self._here = here
         self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
+        self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
 
     def __bool__(self) -> bool:
         """Whether any rooms know who is present."""
@@ -84,31 +94,59 @@ class Presences:
 
     # Joining and leaving.
 
-    def enter(self, sockets: Sequence[Socket], rooms: Sequence[Room]) -> Entering | None:
-        """Sockets are about to join rooms; `None` if that is nothing to anybody.
+    def enter(self, socket: Socket, rooms: Iterable[Room]) -> Entering | None:
+        """A socket is about to join rooms; `None` if that is nothing to anybody.
 
-        Raises `UsageError` if it is not known who a socket is.
+        Raises `UsageError` if it is not known who it is, or what its `user` function raises.
         """
-        if not self._rules or not sockets:
-            return None
-        found = [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
-        entries = [
-            (room, [Entry(socket.sid, rule.user_of(socket)) for socket in sockets])
-            for room, rule in found
-        ]
+        rules = self._rules_of(rooms)
+        return self._enter([(room, [_entry(rule, socket)]) for room, rule in rules])
+
+    def enter_crowd(
+        self, sockets: Sequence[Socket], rooms: Iterable[Room]
+    ) -> tuple[Sequence[Socket], Entering | None, Exception | None]:
+        """Many are about to join rooms: those of whom it is known who they are.
+
+        Returns them, and what the first of the others raised.
+        """
+        rules = self._rules_of(rooms)
+        if not rules:
+            return sockets, None, None
+        known: list[Socket] = []
+        entries: list[tuple[Room, list[Entry]]] = [(room, []) for room, _ in rules]
+        first: Exception | None = None
+        for socket in sockets:
+            try:
+                own = [_entry(rule, socket) for _, rule in rules]
+            except Exception as error:  # noqa: BLE001 -- whoever asked is told, the others join
+                first = first or error
+                continue
+            known.append(socket)
+            for (_, some), entry in zip(entries, own, strict=True):
+                some.append(entry)
+        return known, self._enter(entries if known else []), first
+
+    def _rules_of(self, rooms: Iterable[Room]) -> list[tuple[Room, PresenceRule]]:
+        if not self._rules:
+            return []
+        return [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
+
+    def _enter(self, entries: Sequence[tuple[Room, Sequence[Entry]]]) -> Entering | None:
         if not entries:
             return None
         keeper = self._runtime.presence.running
         told = [keeper.enter(Name(self._name, room), some) for room, some in entries]
-        return Entering(self, [room for room, _ in found], [s.sid for s in sockets], told)
+        until = asyncio.get_running_loop().time() + self._runtime.settings.join_timeout
+        return Entering(self, self._entering, entries, told, until)
 
-    async def wait(self, told: Sequence[asyncio.Future[None]]) -> None:
+    async def wait(self, told: Sequence[asyncio.Future[None]], until: float) -> None:
         """Wait until the carrier knows; for as long as a join may take."""
-        timeout = self._runtime.settings.join_timeout
         late = {done for done in told if not done.done()}  # none, if it took longer to subscribe
         if late:
-            _, late = await asyncio.wait(late, timeout=timeout)
+            left = max(until - asyncio.get_running_loop().time(), 0)
+            _, late = await asyncio.wait(late, timeout=left)
         if late:
+            timeout = self._runtime.settings.join_timeout
             raise self._runtime.own(
                 AdapterUnavailable(f"It could not be told in {timeout:g} s who is present.")
             )
@@ -116,15 +154,14 @@ class Presences:
             if done.cancelled():
                 raise self._runtime.own(AdapterUnavailable("The manager was closed."))
             if (error := done.exception()) is not None:
-                assert isinstance(error, AdapterUnavailable)
                 raise self._runtime.own(AdapterUnavailable(str(error))) from error
 
     def left(self, room: Room, sids: Iterable[Sid]) -> None:
-        """Sockets have left a room."""
+        """Sockets have left a room; those who are on their way into it are as good as there."""
         keeper = self._runtime.presence.keeper
         if self._rules and keeper is not None and self.knows(room):
-            name = Name(self._name, room)
-            keeper.leave(name, sids)
+            name, entering = Name(self._name, room), self._entering
+            keeper.leave(name, [sid for sid in sids if (room, sid) not in entering])
             if not keeper.has(name):
                 self._versions.pop(room, None)
 
@@ -224,3 +261,8 @@ class Presences:
     def forget(self) -> None:
         """The run is over."""
         self._versions.clear()
+        self._entering = {}  # those whose end is still to come have the old one
+
+
+def _entry(rule: PresenceRule, socket: Socket) -> Entry:
+    return Entry(socket.sid, rule.user_of(socket))
