@@ -17,7 +17,7 @@ from tests.integration.workers import Workers
 HEARTBEAT = 0.5
 LEASE = 4 * HEARTBEAT
 
-GRACES = {"*": 0.0, "soon-*": 0.4, "later-*": 600.0}
+GRACES = {"*": 0.0, "soon-*": 0.4, "beats-*": 4 * HEARTBEAT, "later-*": 600.0}
 """Seconds of grace, by rooms; each test has some that are named after it."""
 
 HOUR = 3600.0
