@@ -31,7 +31,8 @@ class ClientHeartbeat:
     def __init__(self, clients: Mapping[Sid, FramedTransport]) -> None:
         self._clients = clients
         self._round: deque[Sid] = deque()
-        self._step = 0
+        self._step = 0  # how many clients are looked at in one turn
+        self._turns_left = 0  # of this round, whether or not there is anybody left to look at
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -49,12 +50,15 @@ class ClientHeartbeat:
         """The event loop is gone."""
         self._timer = None
         self._round.clear()
+        self._turns_left = 0
 
     def look(self) -> None:
         """Look at some clients, and write to those that were silent since the last time."""
-        if not self._round:
+        if not self._turns_left:
+            self._turns_left = _STEPS
             self._round.extend(self._clients)
             self._step = -(-len(self._round) // _STEPS)
+        self._turns_left -= 1
         for _ in range(min(self._step, len(self._round))):
             transport = self._clients.get(self._round.popleft())
             if transport is not None:

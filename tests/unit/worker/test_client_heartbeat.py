@@ -22,8 +22,7 @@ def _client(clients: Clients, sid: str) -> FakeTransport:
 
 
 def _round(heartbeat: ClientHeartbeat) -> None:
-    heartbeat.look()
-    while heartbeat._round:
+    for _ in range(client_heartbeat._STEPS):
         heartbeat.look()
 
 
@@ -68,13 +67,32 @@ def test_a_round_is_in_many_turns_and_looks_at_everyone_once(
 ) -> None:
     transports = [_client(clients, str(n)) for n in range(1001)]
     turns = []
-    heartbeat.look()
-    while heartbeat._round:
-        turns.append(sum(len(transport.writes) for transport in transports))
+    for _ in range(client_heartbeat._STEPS):
         heartbeat.look()
-    assert turns[0] == 21
-    assert len(turns) == 47
+        turns.append(sum(len(transport.writes) for transport in transports))
+    assert turns[:2] == [21, 42]
+    assert turns[46:] == [987, 1001, 1001, 1001]
     assert all(transport.writes == [["\0b"]] for transport in transports)
+
+
+@pytest.mark.parametrize("count", [1, 2, 49, 50, 51, 60])
+def test_few_clients_are_looked_at_as_rarely_as_many(
+    heartbeat: ClientHeartbeat, clients: Clients, count: int
+) -> None:
+    transports = [_client(clients, str(n)) for n in range(count)]
+    for number in range(1, 4):
+        _round(heartbeat)
+        assert all(transport.writes == [["\0b"]] * number for transport in transports)
+
+
+def test_who_comes_after_a_stop_is_looked_at_in_a_new_round(
+    heartbeat: ClientHeartbeat, clients: Clients
+) -> None:
+    heartbeat.look()
+    heartbeat.forget()
+    transport = _client(clients, "a")
+    heartbeat.look()
+    assert transport.writes == [["\0b"]]
 
 
 def test_who_has_left_meanwhile_gets_none(heartbeat: ClientHeartbeat, clients: Clients) -> None:
