@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi_rooms.client.message import ClientMessage
 from fastapi_rooms.client.options import ClientOptions
+from fastapi_rooms.core.reconnection import is_final
 from fastapi_rooms.core.resumption import Resumption
 from fastapi_rooms.errors import UsageError
 from fastapi_rooms.types import Room
@@ -18,7 +19,7 @@ from fastapi_rooms.wire import client_frames
 from fastapi_rooms.wire.client_frames import Content, Joined, Left, Moved
 
 if TYPE_CHECKING:
-    from fastapi_rooms.client.connection import Connection
+    from fastapi_rooms.client.connection import Connection, End
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -86,21 +87,27 @@ class Inbox:
 
         Then what is left of it goes in, once. If there is too much already, `Ended` is raised, and
         it is dropped: nobody asks for messages, and somebody may wait for the next connection.
+        Where there is none to come, it goes in all the same, as nobody would ever get it.
         """
         from fastapi_rooms.client.connection import Ended
 
         self._has_space.clear()
         ended = asyncio.create_task(connection.wait_ended(), name="end of a client's connection")
-        ended.add_done_callback(lambda _: self._has_space.set())
+        ended.add_done_callback(self._wake)
         try:
             await self._has_space.wait()
             if not ended.done():
                 return False
-            if len(self.resumption) > self._options.max_queue:
-                raise Ended(ended.result())
+            end = ended.result()
+            if len(self.resumption) > self._options.max_queue and not is_final(end.code):
+                raise Ended(end)
             return True
         finally:
+            ended.remove_done_callback(self._wake)  # as it is cancelled: it would end the next wait
             ended.cancel()
+
+    def _wake(self, _: asyncio.Task[End]) -> None:
+        self._has_space.set()
 
     def end(self, *, is_closed: bool) -> None:
         """Nothing more will come. If it `is_closed` here, nobody wants what is there, either."""
