@@ -78,11 +78,15 @@ async def test_tail_shows_what_is_sent(workers: Cluster, own_redis: RedisServer)
     async with program("tail", "tea", "milk", "--count", "3", "--url", own_redis.url) as tail:
         for room in ("tea", "milk"):
             await eventually(lambda: own_redis.numsub(f"rooms#/#{room}#") == 1)  # noqa: B023
-        await workers[0].to("tea").send_text("hel\nlo")
+        assert tail.stdout is not None
+        first = asyncio.ensure_future(tail.stdout.readline())
+        while not first.done():  # it listens a moment after Redis says so
+            await workers[0].to("tea").send_text("hel\nlo")
+            await asyncio.wait((first,), timeout=5)
         await workers[0].to("milk").send_bytes(b"\x00\xff")
         await workers[0].to("tea", "milk").send_json({})
-        out, _ = await tail.communicate()
-    assert [json.loads(line) for line in out.splitlines()] == [
+        rest, _ = await tail.communicate()
+    assert [json.loads(line) for line in (await first + rest).splitlines()] == [
         {"room": "tea", "text": "hel\nlo"},
         {"room": "milk", "bytes": "AP8="},
         {"room": "tea", "text": "{}"},

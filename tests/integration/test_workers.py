@@ -402,6 +402,7 @@ async def test_a_rooms_channel_has_as_many_subscribers_as_workers_with_a_member(
 
 
 async def test_redis_keeps_no_key(people: People, room: str, redis: RedisServer) -> None:
+    redis.command("FLUSHALL")  # of rooms that remember, in other tests
     ann, bob = await people(2)
     await ann.socket.join(room)
     await bob.socket.join(room)
