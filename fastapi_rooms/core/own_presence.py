@@ -17,6 +17,9 @@ from fastapi_rooms.types import Sid
 MAX_CHANGES = 500
 """Sockets in one change: of more, the rest is in the next."""
 
+BEHIND = 30.0
+"""Seconds after which a carrier that is still behind what was heard of a room is believed."""
+
 _MODULUS = 2**32
 
 
@@ -31,8 +34,8 @@ class OwnRoom:
     """One room, as long as this worker has anything to do with it."""
 
     __slots__ = (
-        *("_checksum", "_told", "_untold", "_users"),
-        *("is_busy", "is_partial", "needs_sync", "needs_touch", "synced", "version"),
+        *("_behind_since", "_checksum", "_told", "_untold", "_users"),
+        *("fences", "is_busy", "is_partial", "needs_sync", "needs_touch", "synced", "version"),
     )
 
     def __init__(self) -> None:
@@ -40,6 +43,9 @@ class OwnRoom:
         self._checksum = 0
         self._untold: dict[Sid, None] = {}
         self._told: list[Sid] = []
+        self._behind_since: float | None = None
+        self.fences = 0
+        """How often a change was refused since the last that was not, as a lease is not valid."""
         self.is_busy = False
         """Whether a change is under way, or a comparison."""
         self.is_partial = False
@@ -130,7 +136,7 @@ class OwnRoom:
 
     def succeed(self, version: int) -> None:
         """The carrier has been told."""
-        self.is_busy = False
+        self.is_busy, self.fences = False, 0
         self._told = []
         self.version = max(self.version, version)
 
@@ -140,6 +146,21 @@ class OwnRoom:
         self.needs_sync |= is_sync
         self._untold = dict.fromkeys([*self._told, *self._untold])
         self._told = []
+
+    def is_behind(self, heard: int, version: int, now: float) -> bool:
+        """Whether the carrier has not come to what was heard before it was asked: that is forged.
+
+        One that has just lost its last writes is behind, too: then what comes once more, as it is
+        repaired, is rightly taken for old. So it is found out at the second look.
+        """
+        if not 0 < version < heard:
+            self._behind_since = None
+        elif self._behind_since is None:
+            self._behind_since = now
+        elif now - self._behind_since >= BEHIND:
+            self._behind_since = None
+            return True
+        return False
 
     def _news(self) -> list[Sid]:
         users, untold = self._users, self._untold

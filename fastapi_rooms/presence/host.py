@@ -39,5 +39,8 @@ class PresenceHost(Protocol):
     def made(self, name: Name, events: Sequence[UserEvent]) -> None:
         """Users came or went, and it was this worker's doing."""
 
+    def heard(self, name: Name) -> int:
+        """The highest version of a room's events that handlers were told of; 0 for none."""
+
     def compared(self, name: Name, version: int) -> None:
         """A room has this version; what was told of a higher one was no truth."""

@@ -107,8 +107,13 @@ class PresenceKeeper:
         """Sockets enter a room; the future is done when the carrier has been told.
 
         It fails with `AdapterUnavailable` if that could not be done. Then they are still to be in,
-        unless they `leave`. Others wait for the same one: it must not be cancelled.
+        unless they `leave`. Others wait for the same one: it must not be cancelled. It is
+        cancelled itself if this is closed first.
         """
+        if self._is_closed:
+            over = self._loop.create_future()
+            over.cancel()
+            return over
         room = self._rooms.get(name)
         if room is None:
             room = self._rooms[name] = OwnRoom()
@@ -158,8 +163,11 @@ class PresenceKeeper:
 
     async def _tell(self, name: Name, room: OwnRoom) -> None:
         """Tell the carrier of what has changed, or of everything."""
+        if room.fences > 1:  # in no hurry, as with each lease all rooms are told
+            await asyncio.sleep(min(RETRY * 2 ** min(room.fences, 10), CHECK_INTERVAL))
         await self._lease.wait_until_valid()
         waiting, is_sync = self._waiting.pop(name, None), room.needs_sync
+        lease = self._lease.lease
         try:
             changed = await self._change(name, room)
         except asyncio.CancelledError:
@@ -176,7 +184,8 @@ class PresenceKeeper:
             return
         if changed.fenced:  # with a new lease all of it is put in
             room.fail(is_sync=True)
-            self._lease.doubt()
+            room.fences += 1
+            self._lease.doubt(lease)
             self._retry(name)
             if waiting is not None:
                 self._wait_on(name, waiting)
@@ -277,11 +286,13 @@ class PresenceKeeper:
         names = iter([name for name, room in self._rooms.items() if room.is_told])
         while some := list(islice(names, COMPARED_AT_ONCE)):
             lease = self._lease.lease
-            before = {name: (room, room.sums) for name in some if (room := self._rooms.get(name))}
+            known, heard_of = self._rooms, self._host.heard
+            before = {n: (it, it.sums, heard_of(n)) for n in some if (it := known.get(n))}
             found = await self._adapter.sums(lease, [self._key(name) for name in before])
-            for (name, (room, own)), sums in zip(before.items(), found, strict=True):
+            for (name, (room, own, heard)), sums in zip(before.items(), found, strict=True):
                 room.version = max(room.version, sums.version)
-                self._host.compared(name, sums.version)
+                if room.is_behind(heard, sums.version, self._loop.time()):
+                    self._host.compared(name, sums.version)
                 is_same = (sums.sockets, sums.checksum) == own and sums.is_whole
                 is_ours = sums.lease == lease.number or not own[0]
                 is_old = self._loop.time() - room.synced > SYNC_INTERVAL
@@ -331,20 +342,31 @@ class PresenceKeeper:
 
         If users are in their grace here, the lease ends by itself, and others see to them.
         """
-        for _ in range(2):  # the second time, what has come meanwhile
-            self._flush()
-            await self._telling.wait(timeout / 2)
-        self._is_closed = True
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-        await self._telling.cancel(timeout)
-        await self._tasks.cancel(timeout)
-        for waiting in self._waiting.values():
-            waiting.cancel()
+        try:
+            await self._tell_all(self._loop.time() + timeout)
+        finally:  # also if that was cut short
+            self._is_closed = True
+            if self._leave_timer is not None:
+                self._leave_timer.cancel()
+            for waiting in self._waiting.values():
+                waiting.cancel()
+            await self._telling.cancel(timeout)
+            await self._tasks.cancel(timeout)
         if self._lease.is_valid and not self._leaves and not any(self._rooms.values()):
             with suppress(TimeoutError, AdapterUnavailable):
                 async with asyncio.timeout(timeout):
                     await self._adapter.bury(self._lease.lease)
+
+    async def _tell_all(self, until: float) -> None:
+        while self._telling or not all(room.is_told for room in self._rooms.values()):
+            left = until - self._loop.time()
+            if left <= 0:
+                return
+            self._flush()
+            if self._telling:
+                await self._telling.wait(left)
+            else:  # what could not be told is tried again
+                await asyncio.sleep(min(RETRY, left))
 
 
 def _unavailable(error: Exception) -> AdapterUnavailable:
@@ -373,5 +395,6 @@ def _copy(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:
         waiting.cancel()
     elif (error := done.exception()) is not None:
         waiting.set_exception(error)
+        waiting.exception()  # nobody may wait any more
     else:
         waiting.set_result(None)

@@ -61,6 +61,7 @@ class LeaseKeeper:
         # Others could not renew theirs either while the carrier was away.
         self._reaps_from = self._loop.time() + self.ttl
         self._was_away = False
+        self._doubted: Lease | None = None
         self._wanted = asyncio.Event()
         self._renewed = asyncio.Event()
 
@@ -76,34 +77,43 @@ class LeaseKeeper:
             self._wanted.set()
             await self._renewed.wait()
 
-    def doubt(self) -> None:
-        """The carrier says that this lease is not valid: find out."""
-        self._valid_until = 0.0
-        self._wanted.set()
+    def doubt(self, lease: Lease) -> None:
+        """A room says that a lease is not valid: have another, if it is the present one."""
+        if lease == self.lease:
+            self._doubted = lease
+            self._valid_until = 0.0
+            self._wanted.set()
 
     async def run(self) -> None:
         """Renew it, again and again."""
         while True:
-            delay = await self._beat()
+            try:
+                delay = await self._beat()
+            except AdapterUnavailable as error:
+                logger.debug("The lease of this worker's presence was not renewed: %s", error)
+                delay = self._retry()
+            except Exception:
+                logger.exception("The lease of this worker's presence could not be renewed")
+                delay = self._retry()
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wanted.wait()
             self._wanted.clear()
 
+    def _retry(self) -> float:
+        self._was_away = True
+        return min(RETRY, self._interval)
+
     async def _beat(self) -> float:
         """Renew it; returns the seconds until the next time."""
         began = self._loop.time()
         reaps = began >= self._reaps_from
-        try:
-            beat = await self._adapter.beat(self.lease, self.ttl, reaps=reaps)
-        except AdapterUnavailable as error:
-            logger.debug("The lease of this worker's presence could not be renewed: %s", error)
-            self._was_away = True
-            return min(RETRY, self._interval)
-        except Exception:  # it goes on, else everyone here would be taken for dead
-            logger.exception("The lease of this worker's presence could not be renewed")
-            self._was_away = True
-            return min(RETRY, self._interval)
+        beat = await self._adapter.beat(self.lease, self.ttl, reaps=reaps)
+        if beat.lease == self._doubted:
+            # What has the leases has lost that this worker was declared dead, and rooms have not.
+            unknown = Lease(self.lease.node, self.lease.number + 1)
+            beat = await self._adapter.beat(unknown, self.ttl, reaps=False)
+        self._doubted = None
         now = self._loop.time()
         if self._was_away or beat.is_late or now - began > self._interval:
             self._reaps_from = now + self.ttl

@@ -70,8 +70,10 @@ class PresenceRun:
         """The run is about to end; its sockets have left."""
         keeper = self.keeper
         if keeper is not None:
-            await keeper.close(timeout)
-            self.forget()
+            try:
+                await keeper.close(timeout)
+            finally:
+                self.forget()
 
     def forget(self) -> None:
         """The run is over, or its event loop is gone."""
@@ -92,6 +94,11 @@ class PresenceRun:
         here = self._runtime.living.get(name.namespace)
         if here is not None:
             here.presences.made(name.room, events)
+
+    def heard(self, name: Name) -> int:
+        """The highest version of a room's events that handlers were told of."""
+        here = self._runtime.living.get(name.namespace)
+        return 0 if here is None else here.presences.heard(name.room)
 
     def compared(self, name: Name, version: int) -> None:
         """A room has this version."""

@@ -180,6 +180,10 @@ class Presences:
             if last is None or event.version > last:
                 self._emit(room, event)
 
+    def heard(self, room: Room) -> int:
+        """The highest version that handlers were told of; 0 for none."""
+        return self._versions.get(room, 0)
+
     def compared(self, room: Room, version: int) -> None:
         """The room has this version: an event that named a higher one was forged."""
         last = self._versions.get(room)

@@ -383,9 +383,12 @@ class Run:
             self.malformed += 1
             logger.debug("Dropped a malformed message on %r: %s", channel, error)
             return
-        namespace = self._namespaces.get(event.namespace)
-        if namespace is not None:
-            namespace.presences.received(event.room, event.event)
+        try:
+            namespace = self._namespaces.get(event.namespace)
+            if namespace is not None:
+                namespace.presences.received(event.room, event.event)
+        except Exception:
+            logger.exception("It could not be told that a user came or went")
 
     def gap(self, outage: Outage) -> None:
         """Tell every namespace, and find out who is there now."""

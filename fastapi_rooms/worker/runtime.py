@@ -325,15 +325,23 @@ class Runtime:
     async def _close(self) -> None:
         run, self._run = self._run, None
         declaring, self._declaring = self._declaring, None
-        if declaring is not None:
-            await declaring.stop(self.settings.drain_schedule.timeout)
-        await self.presence.stop(self.settings.drain_schedule.timeout)
-        if run is not None:
+        timeout = self.settings.drain_schedule.timeout
+        try:
             try:
-                await run.close()
+                if declaring is not None:
+                    await declaring.stop(timeout)
             finally:
-                if _runs.get(id(self.adapter)) is run:
-                    del _runs[id(self.adapter)]
+                await self.presence.stop(timeout)
+        finally:
+            if run is not None:
+                await self._end(run)
+
+    async def _end(self, run: Run) -> None:
+        try:
+            await run.close()
+        finally:
+            if _runs.get(id(self.adapter)) is run:
+                del _runs[id(self.adapter)]
 
     def abandon(self) -> None:
         """Forget a run whose event loop is gone, and with it everything that could be closed."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi_rooms.core.own_presence import OwnRoom
-from fastapi_rooms.core.presence import Entry
+from fastapi_rooms.core.own_presence import BEHIND, Change, OwnRoom
+from fastapi_rooms.core.presence import Entry, sums_of
 
 
 def told_of(*entries: Entry) -> OwnRoom:
@@ -48,3 +48,31 @@ def test_news_that_could_not_be_told_stay_news() -> None:
     room.fail(is_sync=True)
     assert room.has_news
     assert room.needs_sync
+
+
+def test_a_carrier_is_behind_what_was_heard_at_the_second_look_only() -> None:
+    room = OwnRoom()
+    assert not room.is_behind(9, 5, 0.0)
+    assert not room.is_behind(9, 5, BEHIND - 1)
+    assert room.is_behind(9, 5, BEHIND)
+    assert not room.is_behind(9, 5, BEHIND + 1), "it has been taken back, and this is another one"
+    assert not room.is_behind(9, 9, BEHIND + 2)
+    assert not room.is_behind(9, 5, 3 * BEHIND), "it has been up to date since"
+    assert not room.is_behind(9, 0, 9 * BEHIND), "it knows nothing of the room"
+    assert not room.is_behind(9, 5, 9 * BEHIND)
+    assert room.is_behind(9, 5, 10 * BEHIND)
+
+
+def test_one_that_is_of_another_user_counts_as_that_one() -> None:
+    room = told_of(Entry("1", "ann"))
+    room.enter(Entry("1", "bob"))
+    room.leave("nobody")
+    assert "1" in room
+    assert "2" not in room
+    assert room.sums == sums_of([Entry("1", "bob")])
+    assert room.begin_change() == Change([Entry("1", "bob")], [])
+    room.succeed(2)
+    room.leave("1")
+    assert room.begin_change() == Change([], ["1"])
+    room.succeed(3)
+    assert (bool(room), room.sums, room.version) == (False, (0, 0), 3)

@@ -1,0 +1,461 @@
+"""The carrier comes to have what is so on a worker, whatever it refuses, forgets or answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from fastapi_rooms import AdapterUnavailable, MemoryBus
+from fastapi_rooms.adapters.presence import Entry, Lease, RoomKey, Sums, Terms, UserEvent
+from fastapi_rooms.core import own_presence
+from fastapi_rooms.core.own_presence import OwnRoom
+from fastapi_rooms.presence import keeper as module
+from fastapi_rooms.presence.host import Name
+from fastapi_rooms.presence.keeper import PresenceKeeper
+from fastapi_rooms.testing import eventually
+from tests.unit.presence.support import AWAY, CarrierInHand
+
+NODE, OTHER = "0123456789abcdef", "fedcba9876543210"
+TEA, RUM = Name("/", "tea"), Name("/", "rum")
+ANN, BOB, CEM = Entry("1", "ann"), Entry("2", "bob"), Entry("3", "cem")
+KEY = RoomKey(TEA.key, b"channel of tea")
+
+
+class Host:
+    """Who declares graces, and is told."""
+
+    def __init__(self) -> None:
+        self.grace = 0.0
+        self.told: list[str] = []
+        self.versions: dict[Name, int] = {}
+        self.unheard: list[int] = []
+
+    def grace_of(self, name: Name) -> float:
+        return self.grace
+
+    def made(self, name: Name, events: Sequence[UserEvent]) -> None:
+        self.told += [f"{event.kind} {event.user}" for event in events]
+
+    def heard(self, name: Name) -> int:
+        return self.versions.get(name, 0)
+
+    def compared(self, name: Name, version: int) -> None:
+        self.unheard.append(version)
+        self.versions[name] = version
+
+
+class Keeping:
+    """A keeper that runs, its host and its carrier."""
+
+    def __init__(self, carrier: CarrierInHand, *, heartbeat: float = 60, node: str = NODE) -> None:
+        self.carrier = carrier
+        self.host = Host()
+        self.connection = 0
+        self.keeper = PresenceKeeper(
+            node,
+            carrier,
+            lambda namespace, room: f"channel of {room}".encode(),
+            self.host,
+            heartbeat,
+            lambda: self.connection,
+        )
+        self.keeper.start()
+
+    async def entries(self, name: Name = TEA) -> set[Entry]:
+        """What the carrier has of a room."""
+        return {*(await self.carrier.present(RoomKey(name.key, b""))).entries}
+
+    async def has(self, *entries: Entry, name: Name = TEA) -> None:
+        """Wait until the carrier has exactly these, and the keeper has nothing more to tell."""
+
+        async def is_so() -> bool:
+            is_told = all(not room.is_due and not room.is_busy for room in self.rooms.values())
+            return is_told and await self.entries(name) == {*entries}
+
+        await eventually(is_so, what=f"the carrier has {entries}")
+
+    @property
+    def rooms(self) -> dict[Name, OwnRoom]:
+        return self.keeper._rooms
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again soon."""
+    monkeypatch.setattr(module, "RETRY", 0.02)
+
+
+@pytest.fixture
+async def keeping() -> AsyncIterator[Keeping]:
+    keeping = Keeping(CarrierInHand())
+    yield keeping
+    keeping.carrier.release()
+    keeping.carrier.errors.clear()
+    await keeping.keeper.close(1)
+    assert not {t for t in asyncio.all_tasks() if "presence" in t.get_name()}
+
+
+async def test_who_enters_and_leaves_is_told_and_nothing_is_kept_then(keeping: Keeping) -> None:
+    keeper = keeping.keeper
+    await keeper.enter(TEA, [ANN, BOB])
+    assert keeper.has(TEA)
+    await keeping.has(ANN, BOB)
+    keeper.leave(TEA, ["1", "2", "unknown"])
+    keeper.leave(RUM, ["1"])
+    await keeping.has()
+    assert keeping.host.told == ["join ann", "join bob", "leave ann", "leave bob"]
+    await eventually(lambda: not keeping.rooms)
+    assert not keeper._waiting
+    assert not keeper._due
+
+
+@pytest.mark.parametrize("error", [AWAY, RuntimeError("a bug")], ids=["away", "unexpected"])
+async def test_what_could_not_be_told_fails_who_waits_and_is_tried_again(
+    keeping: Keeping, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeping.carrier.errors["change"] = error
+    first, second = keeping.keeper.enter(TEA, [ANN]), keeping.keeper.enter(TEA, [BOB])
+    for waiting in (first, second):
+        with pytest.raises(AdapterUnavailable, match=r"is away|a bug"):
+            await waiting
+    await eventually(lambda: keeping.carrier.asked.count("change") > 2)
+    del keeping.carrier.errors["change"]
+    await keeping.has(ANN, BOB)
+    assert [record.levelno for record in caplog.records] == (
+        [] if error is AWAY else [logging.ERROR] * len(caplog.records)
+    )
+    assert bool(caplog.records) == (error is not AWAY)
+
+
+async def test_several_wait_for_one_change_and_one_gives_up(keeping: Keeping) -> None:
+    keeping.carrier.hold()
+    told = keeping.keeper.enter(TEA, [ANN])
+    assert keeping.keeper.enter(TEA, [BOB]) is told
+
+    async def wait() -> None:
+        await asyncio.wait([told])
+
+    waiting = [asyncio.create_task(wait()) for _ in range(3)]
+    await eventually(lambda: keeping.carrier.waiting == 1)
+    waiting[0].cancel()
+    later = keeping.keeper.enter(TEA, [CEM])
+    assert later is not told, "the change that is under way has nothing of it"
+    keeping.carrier.release()
+    await asyncio.wait(waiting)
+    await later
+    assert [task.cancelled() for task in waiting] == [True, False, False]
+    await keeping.has(ANN, BOB, CEM)
+
+
+async def test_more_than_one_change_takes_are_waited_for_to_the_last(keeping: Keeping) -> None:
+    many = [Entry(str(number), f"user{number}") for number in range(1100)]
+    await keeping.keeper.enter(TEA, many)
+    assert len(await keeping.entries()) == 1100
+    assert keeping.carrier.asked.count("change") == 3
+
+
+# Fences, and leases.
+
+
+async def declare_dead(keeping: Keeping) -> None:
+    """A room says that the lease is not valid; what has the leases does not know."""
+    await keeping.carrier.reap(KEY, keeping.keeper._lease.lease, Terms(0))
+
+
+async def test_who_is_fenced_off_has_another_lease_though_the_old_one_seems_valid(
+    keeping: Keeping,
+) -> None:
+    await keeping.keeper.enter(TEA, [ANN])
+    old = keeping.keeper._lease.lease
+    await declare_dead(keeping)
+    async with asyncio.timeout(5):
+        await keeping.keeper.enter(TEA, [BOB])
+    await keeping.has(ANN, BOB)
+    assert keeping.keeper._lease.lease.number > old.number
+    assert keeping.carrier.asked.count("beat") < 6
+
+
+async def test_a_room_that_refuses_every_lease_is_not_asked_in_a_hurry(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY", 60)
+    carrier, keeper = keeping.carrier, keeping.keeper
+    await keeper.enter(RUM, [ANN])
+    for what in ("change", "sync"):
+        carrier.answers[what] = lambda changed: changed._replace(fenced=True)
+    told = keeper.enter(TEA, [BOB])
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert carrier.asked.count("beat") < 20
+    assert len(carrier.asked) < 40, "it is a tight loop"
+    assert not told.done()
+
+
+async def test_a_room_that_has_refused_several_leases_takes_another(keeping: Keeping) -> None:
+    carrier, keeper = keeping.carrier, keeping.keeper
+    await keeper.enter(RUM, [ANN])
+    for what in ("change", "sync"):
+        carrier.answers[what] = lambda changed: changed._replace(fenced=True)
+    told = keeper.enter(TEA, [BOB])
+    await eventually(lambda: TEA in keeping.rooms and keeping.rooms[TEA].fences > 2)
+    carrier.answers.clear()
+    await told
+    await keeping.has(BOB)
+    await keeping.has(ANN, name=RUM)
+    assert keeping.rooms[TEA].fences == 0
+
+
+async def test_who_waited_as_it_was_fenced_off_may_have_gone_when_it_fails(
+    keeping: Keeping, caplog: pytest.LogCaptureFixture
+) -> None:
+    carrier, keeper = keeping.carrier, keeping.keeper
+    await keeper.enter(TEA, [ANN])
+    carrier.answers["change"] = lambda changed: changed._replace(fenced=True)
+    carrier.errors["sync"] = AWAY
+    first = keeper.enter(TEA, [BOB])
+    carrier.hold()
+    await eventually(lambda: carrier.waiting == 1)
+    later = keeper.enter(TEA, [CEM])
+    carrier.release()
+    await asyncio.wait([first], timeout=0.1)
+    carrier.errors["change"] = AWAY
+    await eventually(first.done)
+    del first, later
+    await eventually(lambda: not keeper._waiting)
+    carrier.errors.clear()
+    carrier.answers.clear()
+    await keeping.has(ANN, BOB, CEM)
+    assert "never retrieved" not in caplog.text
+
+
+async def test_what_the_carrier_has_lost_is_found_by_comparison(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    await keeping.carrier.change(
+        KEY, keeping.keeper._lease.lease, Terms(0), enter=[CEM], leave=["1"], quiet=True
+    )
+    # A room that it has left, and of which the carrier has more than there is.
+    rum = RoomKey(RUM.key, b"")
+    await keeping.carrier.change(rum, keeping.keeper._lease.lease, Terms(0), enter=[BOB])
+    keeping.keeper._checks.set()
+    await keeping.has(ANN)
+    await keeping.has(name=RUM)
+    await eventually(lambda: RUM not in keeping.rooms)
+    await keeping.keeper.close(1)
+
+
+@pytest.mark.parametrize("what", ["sums", "rooms_of"])
+@pytest.mark.parametrize("error", [AWAY, RuntimeError("a bug")], ids=["away", "unexpected"])
+async def test_a_comparison_that_fails_is_not_the_last_one(
+    keeping: Keeping, what: str, error: Exception
+) -> None:
+    carrier = keeping.carrier
+    await keeping.keeper.enter(TEA, [ANN])
+    carrier.errors[what] = error
+    keeping.keeper._checks.set()
+    await eventually(lambda: what in carrier.asked)
+    del carrier.errors[what]
+    carrier.answers["sums"] = lambda found: found[:-1]  # fewer than were asked for
+    asked = carrier.asked.count("sums")
+    keeping.keeper._checks.set()
+    await eventually(lambda: carrier.asked.count("sums") == asked + 1)
+    carrier.answers.clear()
+    keeping.keeper._checks.set()
+    await eventually(lambda: carrier.asked.count("sums") == asked + 2)
+
+
+async def test_rooms_that_are_none_are_passed_over(keeping: Keeping) -> None:
+    await keeping.keeper.enter(TEA, [ANN])
+    carrier = keeping.carrier
+    forged = [b"", b"#", b"/", b"/#", b"#room", b"\xff#\xff", *(b"/#%d" % n for n in range(1500))]
+    carrier.answers["rooms_of"] = lambda found: [*found, *forged]
+    keeping.keeper._checks.set()
+    await eventually(lambda: carrier.asked.count("sync") == 1500)
+    await eventually(lambda: [*keeping.rooms] == [TEA])
+    carrier.answers.clear()
+
+
+# Forged versions.
+
+
+async def test_a_version_that_the_carrier_has_not_come_to_is_taken_back(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, host = keeping.keeper, keeping.host
+
+    async def compare() -> None:
+        asked = keeping.carrier.asked.count("sums")
+        keeper._checks.set()
+        await eventually(lambda: keeping.carrier.asked.count("sums") > asked)
+
+    await keeper.enter(TEA, [ANN])
+    true = keeping.rooms[TEA].version
+    host.versions[TEA] = true
+    await keeper.enter(TEA, [BOB])
+    await compare()
+    host.versions[TEA] = 2**53
+    await compare()
+    await compare()
+    assert host.unheard == [], "it may have lost its last writes a moment ago"
+    monkeypatch.setattr(own_presence, "BEHIND", 0)
+    await compare()
+    assert host.unheard == [true + 1]
+
+
+async def test_what_is_heard_between_the_question_and_its_answer_is_true(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_presence, "BEHIND", 0)
+    keeper, host, carrier = keeping.keeper, keeping.host, keeping.carrier
+    await keeper.enter(TEA, [ANN])
+
+    def hear(found: list[Sums]) -> list[Sums]:
+        host.versions[TEA] = found[0].version + 1
+        return found
+
+    for _ in range(3):
+        host.versions[TEA] = keeping.rooms[TEA].version
+        carrier.answers["sums"] = hear
+        carrier.asked.clear()
+        keeper._checks.set()
+        await eventually(lambda: "sums" in carrier.asked)
+    assert host.unheard == []
+
+
+# Graces.
+
+
+async def test_a_grace_that_is_over_is_seen_to_once_and_nothing_is_kept(keeping: Keeping) -> None:
+    keeper, host = keeping.keeper, keeping.host
+    host.grace = 0.05
+    await keeper.enter(TEA, [ANN])
+    for number in range(20):  # each change says again when the next grace is over
+        await keeper.enter(TEA, [Entry(f"x{number}", f"user{number}")])
+        keeper.leave(TEA, [f"x{number}"])
+    assert len(keeper._next_leave) <= 1
+    keeper.leave(TEA, ["1"])
+    await eventually(lambda: host.told.count("leave ann") == 1)
+    await eventually(lambda: not keeping.rooms and not keeper._next_leave)
+    assert sorted(host.told) == sorted(
+        f"{kind} {user}"
+        for kind in ("join", "leave")
+        for user in ["ann", *map("user{}".format, range(20))]
+    )
+
+
+# The dead.
+
+
+async def dead_with(bus: MemoryBus, *entries: Entry) -> Lease:
+    """A worker that has died long ago."""
+    carrier = CarrierInHand(bus)
+    lease = (await carrier.beat(Lease(OTHER, 0), 0.001, reaps=False)).lease
+    await carrier.change(KEY, lease, Terms(0), enter=entries)
+    return lease
+
+
+async def test_the_dead_are_reaped_though_it_fails_at_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    keeping.carrier.errors["reap"] = AWAY
+    await eventually(lambda: keeping.carrier.asked.count("reap") >= 2)
+    keeping.carrier.errors["reap"] = RuntimeError("a bug")
+    await eventually(lambda: "could not be taken out" in caplog.text)
+    del keeping.carrier.errors["reap"]
+    await keeping.has()
+    await eventually(lambda: "bury" in keeping.carrier.asked)
+    assert keeping.host.told == ["leave ann"]
+    await keeping.keeper.close(1)
+
+
+async def test_two_reap_the_same_and_it_is_told_once() -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN, BOB)
+    one = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    two = Keeping(CarrierInHand(bus), heartbeat=0.05, node="1" * 16)
+    await one.has()
+    told = one.host.told + two.host.told
+    assert sorted(told) == ["leave ann", "leave bob"]
+    await one.keeper.close(1)
+    await two.keeper.close(1)
+
+
+async def test_a_dead_worker_whose_users_are_in_their_grace_is_buried_after_it() -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    keeping.host.grace = 0.1
+    keeping.carrier.answers["rooms_of"] = lambda found: [*found, b"no name"]
+    await eventually(lambda: keeping.host.told == ["leave ann"])
+    await eventually(lambda: "bury" in keeping.carrier.asked)
+    await keeping.keeper.close(1)
+
+
+# The end.
+
+
+async def test_all_is_told_at_the_end_though_it_takes_many_changes() -> None:
+    keeping = Keeping(CarrierInHand())
+    many = [Entry(str(number), f"user{number}") for number in range(2600)]
+    await keeping.keeper.enter(TEA, many)
+    keeping.keeper.leave(TEA, [entry.sid for entry in many])
+    await keeping.keeper.close(5)
+    assert await keeping.entries() == set()
+    assert "bury" in keeping.carrier.asked
+
+
+async def test_at_the_end_what_was_refused_is_tried_again() -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.carrier.errors["change"] = AWAY
+    keeping.keeper.leave(TEA, ["1"])
+    closing = asyncio.create_task(keeping.keeper.close(5))
+    await eventually(lambda: keeping.carrier.asked.count("change") >= 3)
+    del keeping.carrier.errors["change"]
+    await closing
+    assert await keeping.entries() == set()
+
+
+@pytest.mark.parametrize("error", [AWAY, TimeoutError()], ids=["away", "late"])
+async def test_a_lease_that_cannot_be_given_back_ends_by_itself(error: Exception) -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.keeper.leave(TEA, ["1"])
+    keeping.carrier.errors["bury"] = error
+    await keeping.keeper.close(1)
+    assert keeping.carrier.asked.count("bury") == 1
+
+
+async def test_a_carrier_that_does_not_answer_is_not_waited_for_longer_than_the_timeout() -> None:
+    keeping = Keeping(CarrierInHand())
+    keeping.carrier.hold()
+    under_way = keeping.keeper.enter(TEA, [ANN])
+    await eventually(lambda: keeping.carrier.waiting == 1)
+    next_one = keeping.keeper.enter(TEA, [BOB])
+    await keeping.keeper.close(0.05)
+    assert under_way.cancelled()
+    assert next_one.cancelled()
+    assert keeping.keeper.enter(RUM, [CEM]).cancelled(), "it is over"
+    assert RUM not in keeping.rooms
+    keeping.keeper._schedule(TEA)
+    await asyncio.sleep(0)
+    assert not keeping.keeper._telling
+    assert not {t for t in asyncio.all_tasks() if "presence" in t.get_name()}
+
+
+async def test_users_in_their_grace_are_left_to_others() -> None:
+    keeping = Keeping(CarrierInHand())
+    keeping.host.grace = 60
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.keeper.leave(TEA, ["1"])
+    await keeping.keeper.close(1)
+    assert "bury" not in keeping.carrier.asked
+    assert await keeping.carrier.count(KEY) == 1
