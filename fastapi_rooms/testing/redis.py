@@ -34,6 +34,8 @@ _START_TIMEOUT = 20.0
 _PORTS = range(20_000, 32_000)
 """Below those that systems give to outgoing connections, one of which could get ours meanwhile."""
 
+_random = random.SystemRandom()  # tests seed the other, and would all draw the same ports
+
 _HOW_TO_GET_IT = (
     "{!r} is not installed, and these tests talk to a real Redis. Install it: "
     "`apt-get install redis-server` on Debian and Ubuntu, `dnf install redis` on Fedora, "
@@ -314,7 +316,7 @@ class RedisProxy(Proxy):
 def free_port() -> int:
     """A port that nobody listens on."""
     while True:
-        port = random.choice(_PORTS)  # noqa: S311 -- guards nothing
+        port = _random.choice(_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind((RedisServer.host, port))
