@@ -39,6 +39,9 @@ VERSION = 1
 MAX_RESUME_BYTES = 64 * 1024
 """What a resume frame may have: the positions of some hundred rooms."""
 
+MAX_RESUME_ROOMS = 2000
+"""Rooms in a resume frame. More than true positions leave space for; short forged ones would give many more."""
+
 HEARTBEAT_SECONDS = 25
 """Within these, a framed client is sent something. Many proxies end what is silent for 60."""
 
@@ -181,7 +184,9 @@ def parse_resume(data: object) -> ClientResume | None:
     token, positions = said.get("token"), said.get("positions", {})
     if token is not None and not (isinstance(token, str) and _TOKEN.fullmatch(token)):
         return None
-    if not isinstance(positions, dict) or not all(map(_is_position, positions.items())):
+    if not isinstance(positions, dict) or len(positions) > MAX_RESUME_ROOMS:
+        return None
+    if not all(map(_is_position, positions.items())):
         return None
     return ClientResume(token, positions)
 

@@ -141,6 +141,17 @@ def test_a_token_is_drawn_at_random_and_not_to_be_told_from_its_alias() -> None:
     assert one not in framing.alias_of(one)
 
 
+def _of_rooms(count: int) -> str:
+    positions = ",".join(f'"{n}":""' for n in range(count))
+    return f'\0r{{"positions":{{{positions}}}}}'
+
+
+def test_a_resume_frame_may_be_about_so_many_rooms() -> None:
+    resume = framing.parse_resume(_of_rooms(framing.MAX_RESUME_ROOMS))
+    assert resume is not None
+    assert len(resume.positions) == framing.MAX_RESUME_ROOMS
+
+
 @pytest.mark.parametrize(
     ("data", "resume"),
     [
@@ -164,6 +175,7 @@ def test_a_token_is_drawn_at_random_and_not_to_be_told_from_its_alias() -> None:
         ('\0r{"positions":{"":"x"}}', None),
         (f'\0r{{"positions":{{"{"x" * 256}":"x"}}}}', None),
         (f'\0r{{"x":"{"x" * framing.MAX_RESUME_BYTES}"}}', None),
+        (_of_rooms(framing.MAX_RESUME_ROOMS + 1), None),
         (f'\0r{{"x":"{chr(0x20AC) * (framing.MAX_RESUME_BYTES // 2)}"}}', None),
         ("\0r\ud800", None),
         (b"\0r{}", None),
