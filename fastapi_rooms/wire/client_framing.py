@@ -40,7 +40,7 @@ MAX_RESUME_BYTES = 64 * 1024
 """What a resume frame may have: the positions of some hundred rooms."""
 
 MAX_RESUME_ROOMS = 2000
-"""Rooms in a resume frame. More than true positions leave space for; short forged ones would give many more."""
+"""Rooms in a resume frame: more than true positions leave space for. Forged ones can be shorter."""
 
 HEARTBEAT_SECONDS = 25
 """Within these, a framed client is sent something. Many proxies end what is silent for 60."""
