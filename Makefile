@@ -23,6 +23,9 @@ HOST := 127.0.0.1
 # The theme announces its successor at every build.
 export NO_MKDOCS_2_WARNING := 1
 
+# The tests start hundreds of servers, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 

@@ -9,10 +9,13 @@ the end of a run there are short tests for every process. All others are for `ma
 
 from __future__ import annotations
 
+import functools
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis.utils
 import trustme
 from hypothesis import HealthCheck, settings
 
@@ -47,9 +50,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             )
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector all that stays: by now thousands of tests, walked again each time."""
+    gc.collect()
+    gc.freeze()
+
+
 def _tier(item: pytest.Item) -> int:
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
     return WITH_SERVERS.index(folder) if folder in WITH_SERVERS else len(WITH_SERVERS)
+
+
+# redis-py reads the metadata of its package for each connection, and a run makes tens of thousands.
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 
 # How hypothesis looks for counterexamples. A machine that is busy with something else must not make

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from websockets.asyncio.client import connect as connect_websocket
@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fastapi_rooms.testing import eventually
 from tests.integration.clients import http
-from tests.integration.servers import Server, Start, granian, hypercorn, uvicorn
+from tests.integration.servers import Server, Start, granian, hypercorn, starter, uvicorn
 from tests.integration.test_lost_connections import OTHERS, UVICORN, resets
 
 SERVERS = UVICORN | OTHERS
@@ -22,12 +22,20 @@ UNANSWERED = "ASGI callable returned without completing handshake."
 Command = Callable[[int], list[str]]
 
 
-@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-async def test_a_status_closes_with_four_thousand_more_and_its_reason(
-    command: Command, start: Start
-) -> None:
-    server = start(command)
-    server.wait_for_workers()
+@pytest.fixture(scope="module", params=[*SERVERS.values()], ids=[*SERVERS])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that has nothing to complain of when the tests are over."""
+    with starter(tmp_path_factory.mktemp("servers")) as start:
+        server = start(request.param)
+        server.wait_for_workers()
+        yield server
+        server.stop()
+        assert [line for line in server.complaints if UNANSWERED not in line] == []
+
+
+async def test_a_status_closes_with_four_thousand_more_and_its_reason(server: Server) -> None:
     for status in (401, 404, 503):
         async with connect_websocket(server.url(f"/status/{status}")) as client:
             await client.send("go")
@@ -41,16 +49,11 @@ async def test_a_status_closes_with_four_thousand_more_and_its_reason(
     async with connect_websocket(server.url("/status/404")) as client:
         await client.send("go")
         await resets(client)
-    await asyncio.to_thread(server.stop)
-    assert server.complaints == []
 
 
-@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
 async def test_a_sid_in_use_is_said_before_the_handshake_where_the_server_can(
-    command: Command, start: Start
+    server: Server,
 ) -> None:
-    server = start(command)
-    server.wait_for_workers()
     async with connect_websocket(server.url("/sid/ann")) as ann:
         assert await ann.recv() == "in"
         with pytest.raises(InvalidStatus) as refused:
@@ -59,8 +62,6 @@ async def test_a_sid_in_use_is_said_before_the_handshake_where_the_server_can(
         await ann.send("still here")
     async with connect_websocket(server.url("/sid/ann")) as third:
         assert await third.recv() == "in"
-    await asyncio.to_thread(server.stop)
-    assert [line for line in server.complaints if UNANSWERED not in line] == []
 
 
 @pytest.mark.parametrize("command", [uvicorn, hypercorn, granian])
