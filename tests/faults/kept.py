@@ -80,3 +80,7 @@ async def worker(url: str, **options: Any) -> AsyncIterator[Worker]:
         yield one
     finally:
         await one.adapter.close()
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
