@@ -200,7 +200,15 @@ class ShuttingDown(RoomsError):
 
 
 class ListenerOverflow(RoomsError):
-    """A listener read too slowly: the messages queued for it exceeded its outbox limit."""
+    """A listener read too slowly: the messages queued for it exceeded its outbox limit.
+
+    It ends the listener's own block quietly, with a line in the log.
+    """
+
+    def __init__(self, message: str, listener: Any) -> None:
+        super().__init__(message)
+        self.listener = listener
+        """The `Listener` that this is about."""
 
 
 class AdapterError(RoomsError):

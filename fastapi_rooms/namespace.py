@@ -144,7 +144,8 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
             everyone: hear what is sent to everyone in the namespace as well, or, without names,
                 only that.
             outbox: how much may wait for this listener and what happens past that; the manager's
-                policy when left out. `close` ends the iteration with `ListenerOverflow`.
+                policy when left out. `close` ends the iteration with `ListenerOverflow`, and that
+                ends the block: quietly, with a line in the log.
             since: a position in one room with a history, as of `socket.join`; such as a
                 `Last-Event-ID`. `Listener.recovered` tells whether all since then is heard.
             recent: how many of its last messages are heard first.

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import jwt
@@ -17,6 +18,7 @@ from fastapi_rooms import (
     AllowedOrigins,
     Emitter,
     Listener,
+    ListenerOverflow,
     RateLimit,
     RoomManager,
     ShuttingDown,
@@ -207,8 +209,9 @@ async def dashboard(
     messages: Annotated[Listener, Depends(dashboard_events)],
 ) -> AsyncIterator[ServerSentEvent]:
     yield ServerSentEvent(comment="listening")
-    async for message in messages:
-        yield ServerSentEvent(raw_data=message.text)
+    with suppress(ListenerOverflow):  # a slow client; it reconnects
+        async for message in messages:
+            yield ServerSentEvent(raw_data=message.text)
 
 
 # --8<-- [end:dashboard]

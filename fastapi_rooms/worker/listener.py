@@ -107,7 +107,8 @@ class Listener(AsyncIterator[RoomMessage]):
                 raise ListenerOverflow(
                     f"More than {self._policy.max_bytes} bytes waited for this listener of "
                     f"{names}, where each message counts its length and {ENTRY_BYTES} bytes. Read "
-                    "faster, or listen with outbox=OutboxPolicy(overflow='drop_oldest')."
+                    "faster, or listen with outbox=OutboxPolicy(overflow='drop_oldest').",
+                    self,
                 )
             if self._closed:
                 raise StopAsyncIteration

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.errors import ListenerOverflow
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.resume import Resume
+
+logger = logging.getLogger("fastapi_rooms")
 
 
 @asynccontextmanager
@@ -22,7 +26,10 @@ async def listening(
     *,
     everyone: bool = False,
 ) -> AsyncIterator[Listener]:
-    """Have a listener among the members of some rooms."""
+    """Have a listener among the members of some rooms.
+
+    Its overflow ends the block quietly, as the end of its client ends a socket's.
+    """
     of = here.runtime.channels
     channels = [of.of_namespace(here.name), *(of.of_room(here.name, room) for room in rooms)]
     opened = await here.joins.acquire(channels, rooms, resume)
@@ -35,6 +42,11 @@ async def listening(
     here.settle()
     try:
         yield listener
+    except ListenerOverflow as error:
+        if error.listener is not listener:
+            raise
+        # The client of an event stream can bring it about as often as it likes.
+        logger.warning("A listener has ended. %s", error)
     finally:
         here.listeners.remove(listener)
         here.settle()

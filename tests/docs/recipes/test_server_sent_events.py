@@ -71,6 +71,29 @@ def test_a_client_that_reads_nothing_and_goes_takes_its_listener_with_it(
     wait_until(lambda: redis_server.numsub(CHANNEL) == 0)
 
 
+def slow_client(address: str, redis: RedisServer) -> bytes:
+    """What a client is sent that reads nothing until more than a MiB waits for it."""
+    with stream(address) as response, Emitter(redis.url) as emitter:
+        assert event(response) == [b": listening\n"]
+        for _ in range(40):
+            emitter.to("tea").send_text("x" * 256 * 1024)
+        wait_until(lambda: redis.numsub(CHANNEL) == 0)
+        return response.read()  # raises if the response does not end as it should
+
+
+@shows(PAGE, "app.py")
+def test_a_slow_client_gets_what_waited_and_is_no_error(
+    example: ModuleType,
+    serve: Serve,
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert slow_client(serve(example.app), redis_server).count(b"data: ") > 3
+    assert caplog.records == []
+    assert "Traceback" not in capsys.readouterr().err
+
+
 @shows(PAGE, "app.py")
 def test_a_quiet_response_is_kept_open(
     example: ModuleType, serve: Serve, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +149,19 @@ def test_events_by_hand(example: ModuleType, serve: Serve, redis_server: RedisSe
         emitter.to("tea").send_json({"kettle": "on"})
         assert event(response) == [b'data: {"kettle":"on"}\n']
     wait_until(lambda: redis_server.numsub(CHANNEL) == 0)
+
+
+@shows(PAGE, "by_hand.py")
+def test_a_slow_client_of_events_by_hand_gets_what_waited_and_is_no_error(
+    example: ModuleType,
+    serve: Serve,
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert slow_client(serve(example.app), redis_server).count(b"data: ") > 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @shows(PAGE, "by_hand.py")

@@ -188,6 +188,34 @@ async def test_one_of_several_listeners_that_overflows_takes_nothing_from_the_ot
             await anext(behind)
 
 
+async def test_an_overflow_ends_the_listeners_own_block_quietly_with_a_line_in_the_log(
+    rooms: RoomManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rooms.listen("lobby", outbox=OutboxPolicy(max_bytes=3)) as messages:
+        for text in ("aa", "bb"):
+            await rooms.to("lobby").send_text(text)
+        assert (await anext(messages)).text == "aa"
+        await anext(messages)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.exc_info is None
+    assert "'lobby'" in record.getMessage()
+    assert "drop_oldest" in record.getMessage()
+
+
+async def test_the_overflow_of_another_listener_is_an_error_of_the_block(
+    rooms: RoomManager,
+) -> None:
+    async with rooms.listen("lobby", outbox=OutboxPolicy(max_bytes=3)) as behind:
+        for text in ("aa", "bb"):
+            await rooms.to("lobby").send_text(text)
+        assert (await anext(behind)).text == "aa"
+        with pytest.raises(ListenerOverflow) as overflow:
+            async with rooms.listen("lobby"):
+                await anext(behind)
+        assert overflow.value.listener is behind
+
+
 async def test_a_block_that_raises_ends_the_listening(
     rooms: RoomManager, adapter: FakeAdapter
 ) -> None:
