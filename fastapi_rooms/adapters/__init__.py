@@ -3,6 +3,7 @@
 base                 the contract
 history              what an adapter can do for rooms that remember
 presence             what an adapter can do for rooms that know who is present
+declarations         what workers tell others of their rooms
 schemes, urls        URLs, their parts, and the carriers they lead to
 memory/              the adapter within one process
 redis/               the adapters for Redis and Redis Cluster
@@ -34,11 +35,17 @@ from fastapi_rooms.adapters.base import (
     SupportsIsLive,
     SupportsShards,
 )
-from fastapi_rooms.adapters.history import Declaration, SupportsDeclarations, SupportsHistory
+from fastapi_rooms.adapters.declarations import (
+    Declaration,
+    HistoryDeclaration,
+    PresenceDeclaration,
+    SupportsDeclarations,
+)
+from fastapi_rooms.adapters.history import SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
-from fastapi_rooms.adapters.redis.declarations import knows_presence, read_declarations
+from fastapi_rooms.adapters.redis.declarations import read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
 from fastapi_rooms.adapters.urls import Url, text_of
 
@@ -49,9 +56,11 @@ __all__ = [
     "AdapterHealth",
     "Carrier",
     "Declaration",
+    "HistoryDeclaration",
     "MemoryAdapter",
     "MemoryBus",
     "Outage",
+    "PresenceDeclaration",
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
@@ -62,7 +71,6 @@ __all__ = [
     "SupportsShards",
     "adapter_of",
     "canonical_url",
-    "knows_presence",
     "read_declarations",
 ]
 

@@ -26,13 +26,11 @@ from fastapi_rooms.wire import kept
 
 __all__ = [
     "MAX_BYTES",
-    "Declaration",
     "Kept",
     "Position",
     "Retention",
     "RoomKey",
     "Stretch",
-    "SupportsDeclarations",
     "SupportsHistory",
     "after",
     "kept",
@@ -47,15 +45,6 @@ class Retention(NamedTuple):
     """How many messages somebody who was away can have missed."""
     ttl: float
     """Seconds after its last message that all of them are forgotten. The numbering goes on."""
-
-
-class Declaration(NamedTuple):
-    """That the rooms of a pattern remember, as an application has declared it."""
-
-    namespace: str
-    """With the leading slash."""
-    pattern: str
-    retention: Retention
 
 
 def retention_of(patterns: Patterns[Retention], target: Target) -> Retention | None:
@@ -123,15 +112,3 @@ class SupportsHistory(Protocol):
 
     async def forget(self, room: RoomKey) -> None:
         """Forget the messages of a room, and go on counting. Raises `AdapterUnavailable`."""
-
-
-@runtime_checkable
-class SupportsDeclarations(Protocol):
-    """An adapter whose carrier tells others than workers which rooms remember."""
-
-    async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell what this worker's application has declared; of a pattern the last word counts.
-
-        It is to be repeated: what no worker declares any more is forgotten after some minutes.
-        Raises `AdapterUnavailable`.
-        """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from fastapi_rooms import AdapterUnavailable
-from fastapi_rooms.adapters import Declaration
+from fastapi_rooms.adapters import HistoryDeclaration
 from fastapi_rooms.cli.advice import settings_of
 from fastapi_rooms.cli.findings import Finding, Grade
 from fastapi_rooms.cli.output import duration, plural
@@ -26,9 +26,10 @@ TRIED = 64
 async def history_findings(session: Session) -> list[Finding]:
     """What there is to say; nothing where no room has a history."""
     try:
-        declared = await session.declarations()
+        declarations = await session.declarations()
     except AdapterUnavailable as error:
         return [Finding("history", Grade.UNKNOWN, str(error))]
+    declared = [each for each in declarations if isinstance(each, HistoryDeclaration)]
     if not declared:
         return []
     found = [_patterns(declared), await _rights(session)]
@@ -39,16 +40,22 @@ async def history_findings(session: Session) -> list[Finding]:
     return [*found, Finding("eviction", Grade.UNKNOWN, text, advice)]
 
 
-def _patterns(declared: Iterable[Declaration]) -> Finding:
+def _patterns(declared: Iterable[HistoryDeclaration]) -> Finding:
     texts = [
-        f"{pattern} in {namespace} (the last {plural(size, 'message')}, {_span(ttl)})"
+        f"{pattern} in {namespace} (the last {plural(size, 'message')}, {span(ttl)})"
         for namespace, pattern, (size, ttl) in sorted(declared)
     ]
+    return Finding("history", Grade.OK, some_of(texts))
+
+
+def some_of(texts: Sequence[str]) -> str:
+    """The first few in a row, and how many more there are."""
     more = [f"{len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
-    return Finding("history", Grade.OK, "; ".join([*texts[:_SHOWN], *more]))
+    return "; ".join([*texts[:_SHOWN], *more])
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Seconds, also short ones, for people."""
     return duration(seconds) if seconds >= 1 else f"{seconds:g}s"
 
 

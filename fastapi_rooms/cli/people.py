@@ -18,7 +18,7 @@ def who(
 ) -> None:
     """Show who is present in a room, and by which sockets.
 
-    In a room that was not declared to know it, nobody is.
+    It is an error to ask for a room that no worker has declared to know it.
 
     \b
     fastapi-rooms who tea

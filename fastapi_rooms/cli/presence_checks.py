@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
 from fastapi_rooms import AdapterUnavailable
-from fastapi_rooms.adapters import knows_presence
+from fastapi_rooms.adapters import PresenceDeclaration
 from fastapi_rooms.cli.findings import Finding, Grade
-from fastapi_rooms.cli.history_checks import TRIED, read_settings
+from fastapi_rooms.cli.history_checks import TRIED, read_settings, some_of, span
 from fastapi_rooms.cli.session import Session
 
 
 async def presence_findings(session: Session) -> list[Finding]:
-    """What there is to say; nothing where no worker has rooms that know who is present."""
+    """What there is to say; nothing where no room knows who is present."""
     try:
-        if not await knows_presence(session.redis_url, session.prefix, session.timeout):
-            return []
+        declarations = await session.declarations()
     except AdapterUnavailable as error:
         return [Finding("presence", Grade.UNKNOWN, str(error))]
-    return [await _rights(session), await _eviction(session)]
+    declared = [each for each in declarations if isinstance(each, PresenceDeclaration)]
+    if not declared:
+        return []
+    return [_patterns(declared), await _rights(session), await _eviction(session)]
+
+
+def _patterns(declared: Iterable[PresenceDeclaration]) -> Finding:
+    texts = [
+        f"{pattern} in {namespace} ({f'{span(grace)} of grace' if grace else 'no grace'})"
+        for namespace, pattern, grace in sorted(declared)
+    ]
+    return Finding("presence", Grade.OK, some_of(texts))
 
 
 async def _rights(session: Session) -> Finding:

@@ -21,7 +21,14 @@ from fastapi_rooms import (
     RoomsError,
     UsageError,
 )
-from fastapi_rooms.adapters import SCHEMES, Carrier, Declaration, canonical_url, read_declarations
+from fastapi_rooms.adapters import (
+    SCHEMES,
+    Carrier,
+    Declaration,
+    HistoryDeclaration,
+    canonical_url,
+    read_declarations,
+)
 from fastapi_rooms.cli.output import plural, print_stderr
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -113,12 +120,13 @@ class Session(NamedTuple):
             yield rooms
 
     async def declarations(self) -> list[Declaration]:
-        """Which rooms remember, as the workers have declared it. Raises `AdapterUnavailable`."""
+        """What rooms have, as the workers have declared it. Raises `AdapterUnavailable`."""
         self.check_url()
         return await read_declarations(self.url, self.prefix, self.timeout)
 
-    async def _declarations_for(self, namespace: str, room: str) -> list[Declaration]:
-        of_namespace = [d for d in await self.declarations() if d.namespace == namespace]
+    async def _declarations_for(self, namespace: str, room: str) -> list[HistoryDeclaration]:
+        histories = [d for d in await self.declarations() if isinstance(d, HistoryDeclaration)]
+        of_namespace = [d for d in histories if d.namespace == namespace]
         if not any(_matches(room, d.pattern) for d in of_namespace):
             raise UsageError(
                 f"{room!r} has no history: no worker with the prefix {self.prefix!r} has declared "

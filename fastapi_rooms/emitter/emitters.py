@@ -57,7 +57,8 @@ class _Emitter(EmitNamespace[R]):
         self._timeout = timeout
         channels = Channels(prefix, sharded=sharded)
         self._prefix = channels.prefix
-        drafts, questions = Drafts(channels, max_message_bytes), PresenceQuestions(channels.prefix)
+        drafts = Drafts(channels, max_message_bytes)
+        questions = PresenceQuestions(channels.prefix, sharded=sharded)
         super().__init__(Outlet(drafts, send, ask, questions), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:

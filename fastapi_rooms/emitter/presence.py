@@ -26,12 +26,13 @@ class EmitPresence(Generic[R]):
 
     Redis is asked, and no worker. Every answer of an `AsyncEmitter` has to be awaited.
 
-    An emitter does not know which rooms were declared to know who is present, as the application
-    does by `rooms.presence`. In a room of which Redis knows nothing, nobody is present: one that
-    was not declared looks like one that everybody has left.
+    Which rooms know who is present, an emitter learns from Redis, where workers have declared it at
+    their start. It reads that before it first asks, and again every few seconds.
 
     All questions raise:
 
+    * `UsageError` for a room that no worker has declared by `rooms.presence`, or before the first
+      worker that does was ever started; `rooms`, if no room of the namespace was.
     * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not answer in time.
     * `InvalidRoomName` for what can be the name of no room, or of no user.
     """
@@ -58,7 +59,7 @@ class EmitPresence(Generic[R]):
         It is read in parts, so that a large room holds up nobody. Each part has the emitter's
         timeout, and what is sent meanwhile goes out between them.
         """
-        return self._ask(self._users(check_room(room)))
+        return self._ask(self._about(room, self._users(check_room(room))))
 
     @overload
     def count(self: EmitPresence[None], room: Room) -> int: ...
@@ -66,7 +67,8 @@ class EmitPresence(Generic[R]):
     def count(self: EmitPresence[Sent], room: Room) -> Awaited[int]: ...
     def count(self, room: Room) -> Any:
         """How many users are present in a room."""
-        return self._ask(self._questions.count(self._name(check_room(room))))
+        name = self._name(check_room(room))
+        return self._ask(self._about(room, self._questions.count(name)))
 
     @overload
     def is_present(self: EmitPresence[None], user: str, room: Room) -> bool: ...
@@ -75,7 +77,7 @@ class EmitPresence(Generic[R]):
     def is_present(self, user: str, room: Room) -> Any:
         """Whether a user is present in a room."""
         name = self._name(check_room(room))
-        return self._ask(self._questions.is_present(name, check_room(user)))
+        return self._ask(self._about(room, self._questions.is_present(name, check_room(user))))
 
     @overload
     def rooms(self: EmitPresence[None], user: str) -> set[Room]: ...
@@ -83,7 +85,8 @@ class EmitPresence(Generic[R]):
     def rooms(self: EmitPresence[Sent], user: str) -> Awaited[set[Room]]: ...
     def rooms(self, user: str) -> Any:
         """The rooms of the namespace in which a user is present, whatever pattern they match."""
-        return self._ask(self._questions.rooms_of_user(self._namespace, check_room(user)))
+        question = self._questions.rooms_of_user(self._namespace, check_room(user))
+        return self._ask(self._about(None, question))
 
     def _users(self, room: Room) -> Question[Present]:
         name, pages = self._name(room), PresentPages(room)
@@ -94,6 +97,11 @@ class EmitPresence(Generic[R]):
             pages.add(version, page.users, [entry for _, entry in page.sockets])
             cursor = page.cursor
         return pages.present
+
+    def _about(self, room: Room | None, question: Question[T]) -> Question[T]:
+        """A question, asked only if it has an answer."""
+        yield from self._questions.ensure_known(self._namespace, room)
+        return (yield from question)
 
     def _name(self, room: Room) -> bytes:
         return f"{self._namespace}#{room}".encode()

@@ -30,7 +30,7 @@ framed_transport  the transport to one
 client_heartbeat  something now and then to those that are sent nothing
 hello             the beginning of a connection with a client that speaks the framing
 replay            what a socket is sent of what was said before it is in
-declaring         tells those who are no workers which rooms have one
+declaring         tells those who are no workers what rooms have
 history_verbs     what a namespace offers for them
 presences         what is different for rooms that know who is present
 presence_rules    which rooms those are, and who is told

@@ -1,15 +1,24 @@
-"""Tells the carrier which rooms remember, for emitters and the command line."""
+"""Tells the carrier what rooms have, for emitters and the command line."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from fastapi_rooms.adapters.history import Declaration, SupportsDeclarations
+from fastapi_rooms.adapters.declarations import (
+    Declaration,
+    HistoryDeclaration,
+    PresenceDeclaration,
+    SupportsDeclarations,
+)
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.errors import AdapterUnavailable
+
+if TYPE_CHECKING:
+    from fastapi_rooms.worker.local_namespace import LocalNamespace
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -18,6 +27,15 @@ REPEAT = 20.0
 
 RETRY = 1.0
 """Seconds until it is tried again if it could not be told."""
+
+
+def declarations_of(namespaces: Iterable[LocalNamespace]) -> Iterator[Declaration]:
+    """What an application has declared of the rooms of namespaces."""
+    for here in namespaces:
+        for pattern, retention in here.handlers.history.items():
+            yield HistoryDeclaration(here.name, pattern, retention)
+        for pattern, rule in here.handlers.presence.items():
+            yield PresenceDeclaration(here.name, pattern, rule.grace)
 
 
 class Declaring:
@@ -61,6 +79,6 @@ class Declaring:
         try:
             await self._adapter.declare(self._declarations)
         except AdapterUnavailable as error:
-            logger.debug("It could not be told which rooms have a history: %s", error)
+            logger.debug("It could not be told what rooms have: %s", error)
             return False
         return True

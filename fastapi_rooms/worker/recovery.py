@@ -135,10 +135,9 @@ class Recovery:
 
     def outage(self, outage: Outage) -> list[Collection[Room]]:
         """Messages may have been missed. Rooms that remember read them. Returns all rooms."""
-        if self._patterns:
-            self._runtime.declare_again()
-            if self._logs is not None:
-                self._logs.doubt(outage.channels)
+        self._runtime.declare_again()
+        if self._patterns and self._logs is not None:
+            self._logs.doubt(outage.channels)
         return [self._members.rooms, self._listeners.rooms]
 
     def is_heard(self, room: Room) -> bool:

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi_rooms.adapters.base import Adapter, SupportsShards
-from fastapi_rooms.adapters.history import (
-    Declaration,
-    SupportsDeclarations,
-    SupportsHistory,
-)
+from fastapi_rooms.adapters.declarations import SupportsDeclarations
+from fastapi_rooms.adapters.history import SupportsHistory
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import (
     AdapterUnavailable,
@@ -28,7 +25,7 @@ from fastapi_rooms.errors import (
 )
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
-from fastapi_rooms.worker.declaring import Declaring
+from fastapi_rooms.worker.declaring import Declaring, declarations_of
 from fastapi_rooms.worker.presence_run import PresenceRun
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
@@ -266,49 +263,48 @@ class Runtime:
         Raises `ConfigurationError` if another manager runs on this adapter, or it keeps no messages
         though rooms with a history are declared.
         """
-        declared, has_presence = self._declared(), self.presence.check()
+        has_history, has_presence = self._check_history(), self.presence.check()
         run = Run(self.adapter, self.settings, self.channels, self.namespaces)
         _claim(self.adapter, run)
         self._run = run
         try:
             await self._run.start()
-            await self._start_declaring(declared)
-            await self._try_history(declared)
+            await self._start_declaring()
+            if has_history:
+                await self._try_history()
             if has_presence:
                 self.presence.start()
         except BaseException:
             await self._close()
             raise
 
-    async def _try_history(self, declared: list[Declaration]) -> None:
+    async def _try_history(self) -> None:
         """Find out now, and not at the first message, what the carrier does not allow."""
         adapter = self.adapter
-        if declared and isinstance(adapter, SupportsHistory) and adapter.health.connected:
+        if isinstance(adapter, SupportsHistory) and adapter.health.connected:
             with suppress(AdapterUnavailable):  # the adapter says so in its log
                 await adapter.tops([])
 
-    def _declared(self) -> list[Declaration]:
-        declared = [
-            Declaration(here.name, pattern, retention)
-            for here in self.all_namespaces()
-            for pattern, retention in here.handlers.history.items()
-        ]
-        if declared and not isinstance(self.adapter, SupportsHistory):
+    def _check_history(self) -> bool:
+        """Whether any rooms remember. Raises `ConfigurationError` if the adapter cannot."""
+        patterns = [p for here in self.all_namespaces() for p in here.handlers.history]
+        if patterns and not isinstance(self.adapter, SupportsHistory):
             raise ConfigurationError(
-                f"history({declared[0].pattern!r}) needs an adapter that keeps messages, which "
+                f"history({patterns[0]!r}) needs an adapter that keeps messages, which "
                 f"{type(self.adapter).__name__} does not. In memory and on Redis it can be had."
             )
-        return declared
+        return bool(patterns)
 
-    async def _start_declaring(self, declared: list[Declaration]) -> None:
-        """Tell others which rooms remember; an observer knows it from workers."""
+    async def _start_declaring(self) -> None:
+        """Tell others what rooms have; an observer knows it from workers."""
         adapter, observes = self.adapter, self.settings.heartbeat.observer
+        declared = list(declarations_of(self.all_namespaces()))
         if declared and isinstance(adapter, SupportsDeclarations) and not observes:
             self._declaring = Declaring(adapter, declared)
             await self._declaring.start(connected=adapter.health.connected)
 
     def declare_again(self) -> None:
-        """Tell once more which rooms remember: the carrier may have forgotten it."""
+        """Tell once more what rooms have: the carrier may have forgotten it."""
         if self._declaring is not None:
             self._declaring.again()
 

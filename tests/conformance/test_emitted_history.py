@@ -63,12 +63,12 @@ class Servers(NamedTuple):
     @property
     def with_declarations(self) -> list[RedisServer]:
         """The node that has the key which workers write to, if one has."""
-        return [node for node in self.nodes if node.command("KEYS", "rooms:history")]
+        return [node for node in self.nodes if node.command("KEYS", "rooms:declared")]
 
     def declared(self) -> set[bytes]:
         """The fields that workers have written."""
         return {
-            f for node in self.with_declarations for f in node.command("HKEYS", "rooms:history")
+            f for node in self.with_declarations for f in node.command("HKEYS", "rooms:declared")
         }
 
 
@@ -275,7 +275,7 @@ async def test_the_rights_that_are_named_are_enough_and_each_is_needed(
 async def test_a_key_of_another_kind_is_none_that_says_anything(
     kind: type[AnyEmitter], own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own_redis.command("SET", "rooms:history", "something else")
+    own_redis.command("SET", "rooms:declared", "something else")
     async with closing(kind(own_redis.url)) as emitter:
         await done(emitter.to(ROOM).send_text("plain"))
     assert "WRONGTYPE" in caplog.text or "wrong kind" in caplog.text
@@ -330,7 +330,7 @@ async def test_patterns_of_all_versions_are_there_and_of_one_the_last_word(
 ) -> None:
     old = worker(servers.url, "chat-*", "old-*")
     async with old, worker(servers.url, "chat-*", "new-*", size=1) as new:
-        assert servers.declared() == {b"/#chat-*", b"/#old-*", b"/#new-*"}
+        assert servers.declared() == {b"history /#chat-*", b"history /#old-*", b"history /#new-*"}
         for n in range(4):
             await done(emitter.to(ROOM).send_text(f"{n}"))
         assert (await _texts(new))[-1] == "3"
@@ -345,7 +345,7 @@ async def test_namespaces_declare_their_own(servers: Servers, emitter: AnyEmitte
         await done(emitter.of("/chat").to("tea").send_text("kept"))
         await done(emitter.to("tea").send_text("not kept"))
         assert [m.text for m in await chat.recent("tea")] == ["kept"]
-        assert servers.declared() == {b"/chat#*"}
+        assert servers.declared() == {b"history /chat#*"}
 
 
 async def test_what_redis_has_forgotten_is_declared_after_the_reconnect(
@@ -353,7 +353,7 @@ async def test_what_redis_has_forgotten_is_declared_after_the_reconnect(
 ) -> None:
     async with worker(own_redis.url):
         await asyncio.to_thread(own_redis.restart)
-        await eventually(lambda: own_redis.admin.exists("rooms:history") == 1)
+        await eventually(lambda: own_redis.admin.exists("rooms:declared") == 1)
 
 
 async def test_without_a_history_nothing_is_written(servers: Servers) -> None:
@@ -365,14 +365,14 @@ async def test_a_declaration_that_no_worker_repeats_is_removed(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastapi_rooms.worker.declaring.REPEAT", 0.01)
-    monkeypatch.setattr("fastapi_rooms.adapters.redis.history.declared.STALE", 0.1)
+    monkeypatch.setattr("fastapi_rooms.adapters.redis.declared.form.STALE", 0.1)
     async with worker(servers.url, "old-*"):
         pass
     (node,) = servers.with_declarations
-    node.command("HSET", "rooms:history", "not one", "at all")
+    node.command("HSET", "rooms:declared", "not one", "at all")
     async with worker(servers.url), worker(servers.url, "new-*"):
-        await eventually(lambda: node.admin.hlen("rooms:history") == 2)
-        assert servers.declared() == {b"/#chat-*", b"/#new-*"}
+        await eventually(lambda: node.admin.hlen("rooms:declared") == 2)
+        assert servers.declared() == {b"history /#chat-*", b"history /#new-*"}
 
 
 async def test_a_worker_that_has_not_declared_it_delivers_it_all_the_same(

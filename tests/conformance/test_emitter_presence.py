@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from fastapi_rooms import (
+    AdapterUnavailable,
     AsyncEmitter,
     Emitter,
     InvalidRoomName,
@@ -15,6 +16,7 @@ from fastapi_rooms import (
     PresentUser,
     RedisAdapter,
     RoomManager,
+    UsageError,
 )
 from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import Entry, Lease, SupportsPresence, Terms
@@ -22,7 +24,7 @@ from fastapi_rooms.adapters.redis.emit_clients.senders import AsyncSender, SyncS
 from fastapi_rooms.adapters.redis.emit_clients.turns import Turn
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.conformance.test_emitter import Way, close, emitter, way
-from tests.emitters import AnyEmitter, answered
+from tests.emitters import AnyEmitter, answered, declare_presence
 
 __all__ = ["emitter", "way"]  # fixtures
 
@@ -75,13 +77,36 @@ async def test_an_emitter_is_told_what_a_worker_is_told(
     await eventually(lambda: is_empty(emitter, "chat-tea"))
 
 
-async def test_in_a_room_of_which_nothing_is_known_nobody_is_present(emitter: AnyEmitter) -> None:
+@on_every_kind_of_key
+async def test_in_a_room_that_everybody_has_left_nobody_is_present(
+    workers: list[Worker], emitter: AnyEmitter
+) -> None:
+    assert workers
     asked = emitter.presence
-    present = await answered(asked.users("nowhere"))
-    assert (present.room, present.version, present.users) == ("nowhere", 0, ())
-    assert await answered(asked.count("nowhere")) == 0
-    assert await answered(asked.is_present("ann", "nowhere")) is False
+    present = await answered(asked.users("chat-nowhere"))
+    assert (present.room, present.version, present.users) == ("chat-nowhere", 0, ())
+    assert await answered(asked.count("chat-nowhere")) == 0
+    assert await answered(asked.is_present("ann", "chat-nowhere")) is False
     assert await answered(asked.rooms("nobody")) == set()
+
+
+@on_every_kind_of_key
+async def test_a_room_that_no_worker_has_declared_is_told_from_an_empty_one(
+    workers: list[Worker], emitter: AnyEmitter
+) -> None:
+    (_, presence), _ = workers
+    with pytest.raises(UsageError, match="'tea' does not know who is present"):
+        await presence.users("tea")  # a manager says so, too
+    for ask in (
+        lambda: emitter.presence.users("tea"),
+        lambda: emitter.presence.count("tea"),
+        lambda: emitter.presence.is_present("ann", "tea"),
+        lambda: emitter.of("/chat").presence.users("chat-tea"),
+    ):
+        with pytest.raises(UsageError, match="has declared it in the namespace"):
+            await answered(ask())
+    with pytest.raises(UsageError, match="No room of the namespace '/chat' knows"):
+        await answered(emitter.of("/chat").presence.rooms("ann"))
 
 
 @on_every_kind_of_key
@@ -117,7 +142,9 @@ async def test_a_large_room_is_read_in_pages_between_which_others_have_their_tur
 
         monkeypatch.setattr(kind, "_take", counted)
     adapter = way.adapter()
-    async with RoomManager(adapter):
+    manager = RoomManager(adapter)
+    manager.presence("chat-*")
+    async with manager:
         assert isinstance(adapter, SupportsPresence)
         lease = (await adapter.beat(Lease("a" * 16, 0), 60, reaps=False)).lease
         entries = [Entry(f"sid {n}", f"user {n // 2}") for n in range(2000)]
@@ -144,9 +171,25 @@ async def asking(
     await close(emitter)
 
 
+async def test_where_no_worker_has_declared_anything_it_is_said_and_is_over_with_the_first(
+    asking: AnyEmitter, own_redis: RedisServer
+) -> None:
+    asked = asking.presence
+    for ask in (lambda: asked.users("chat-tea"), lambda: asked.rooms("ann")):
+        with pytest.raises(UsageError, match="started yet, with this Redis and this prefix"):
+            await answered(ask())
+    rooms = RoomManager(own_redis.url)
+    rooms.presence("chat-*", user="name")
+    async with rooms:
+        assert await answered(asked.count("chat-tea")) == 0, "at once"
+        assert await answered(asked.rooms("ann")) == set()
+    assert await answered(asked.count("chat-tea")) == 0, "what was declared outlives the workers"
+
+
 async def test_what_others_have_written_there_is_not_believed(
     asking: AnyEmitter, own_redis: RedisServer
 ) -> None:
+    declare_presence(own_redis)
     truth, user = "rooms:presence:{/#tea}", "rooms:user:/#ann"
     for name in ("/#tea", "/bar#milk", "tea", "/#", "#tea", "/#" + "x" * 256, b"/#\xff", "/#milk"):
         own_redis.command("SADD", user, name)
@@ -167,11 +210,40 @@ async def test_what_others_have_written_there_is_not_believed(
 
 
 async def test_no_answer_changes_anything(asking: AnyEmitter, own_redis: RedisServer) -> None:
+    declare_presence(own_redis)
+    before = own_redis.command("HGETALL", "rooms:declared")
     own_redis.command("SADD", "rooms:user:/#ann", "/#left")  # which a worker would tidy up
     presence = asking.presence
     assert await answered(presence.rooms("ann")) == set()
     await answered(presence.users("tea"))
-    assert own_redis.command("KEYS", "*") == [b"rooms:user:/#ann"]
+    assert sorted(own_redis.command("KEYS", "*")) == [b"rooms:declared", b"rooms:user:/#ann"]
+    assert own_redis.command("HGETALL", "rooms:declared") == before
+
+
+async def test_a_redis_that_was_emptied_is_not_taken_for_one_where_nothing_was_declared(
+    asking: AnyEmitter, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_rooms.adapters.redis.declared.known.READ_INTERVAL", 0)
+    declare_presence(own_redis, "tea")
+    assert await answered(asking.presence.count("tea")) == 0
+    own_redis.admin.flushall()
+    assert await answered(asking.presence.count("tea")) == 0, "the workers declare it again"
+    declare_presence(own_redis, "coffee")
+    with pytest.raises(UsageError, match="'tea' does not know"):
+        await answered(asking.presence.count("tea"))
+
+
+async def test_something_else_in_the_key_of_what_is_declared_is_said(
+    asking: AnyEmitter, own_redis: RedisServer
+) -> None:
+    own_redis.command("SET", "rooms:declared", "something else")
+    with pytest.raises(AdapterUnavailable, match=r"refused to say .* a prefix of its own"):
+        await answered(asking.presence.count("tea"))
+    own_redis.command("DEL", "rooms:declared")
+    fields = {f"presence /#{number}": "{}" for number in range(10_001)}
+    own_redis.admin.hset("rooms:declared", mapping=dict(fields.items()))
+    with pytest.raises(AdapterUnavailable, match="makes no sense: it has 10001 fields"):
+        await answered(asking.presence.count("tea"))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256])

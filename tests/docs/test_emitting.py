@@ -122,7 +122,11 @@ async def test_the_acl_rule_shown_for_presence_is_enough_and_no_more(
         assert await answered(presence.rooms("ann")) == {"tea"}
         await done(emitter.close())
     with redis_py.Redis.from_url(url) as client:
-        for command in ("HSET rooms:presence:{/#tea} n 5", "HGET rooms:history /#tea"):
+        for command in (
+            "HSET rooms:presence:{/#tea} n 5",
+            "HSET rooms:declared x 1",
+            "HGET rooms:meta x",
+        ):
             with pytest.raises(redis_py.exceptions.NoPermissionError):
                 client.execute_command(*command.split())
 

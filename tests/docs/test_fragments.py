@@ -35,6 +35,7 @@ from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.replay import MAX_REPLAY_BYTES
 from tests.docs.conftest import CLUSTER, REDIS, AllowOnCluster, as_user
 from tests.docs.pages import ROOT, Block, blocks
+from tests.emitters import declare_presence
 
 FRAGMENTS = [block for block in blocks("python") if not block.title]
 ENDLESS = [block for block in FRAGMENTS if block.code.startswith("async with rooms.listen")]
@@ -48,6 +49,7 @@ async def test_python_fragments_run(
     if CLUSTER in fragment.code:
         servers: RedisCluster = request.getfixturevalue("redis_cluster")
         fragment = replace(fragment, code=fragment.code.replace(CLUSTER, servers.url))
+    declare_presence(redis_server, "tea")  # for emitters that ask
     async with RoomManager() as rooms, Member(rooms, "tea") as member:
         names = await run(fragment, redis_server, rooms=rooms, socket=member.socket)
     for made in names.values():

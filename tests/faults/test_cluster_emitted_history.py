@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager
+from fastapi_rooms.adapters.redis.declared import known
 from fastapi_rooms.adapters.redis.history import emitted
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
 from tests.emitters import AnyEmitter, done
 
 KINDS = [Emitter, AsyncEmitter]
 ROOM = "chat-tea"
-KEY = "rooms:history"
+KEY = "rooms:declared"
 
 
 def channel(room: str) -> str:
@@ -123,7 +124,7 @@ async def test_declarations_go_with_their_slot(
     plain: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastapi_rooms.worker.declaring.REPEAT", 0.02)
-    monkeypatch.setattr(emitted, "READ_INTERVAL", 0.0)
+    monkeypatch.setattr(known, "READ_INTERVAL", 0.0)
     async with worker(plain) as rooms, AsyncEmitter(plain.url) as emitter:
         for number in range(3):
             owner = plain.master_of(KEY)
@@ -157,7 +158,7 @@ async def test_when_a_master_fails_what_was_accepted_is_kept_once_and_in_order()
                 assert await emit()
             await eventually(lambda: is_in_step(cluster, master))
             master.kill()
-            emitter_history(emitter)._read_at = 0.0
+            emitter_history(emitter)._known.doubt()
             await emitter.to(there).send_text("not at the node that failed")
             await eventually(lambda: cluster.taken_over(master, KEY), 20)
             for _ in range(10):

@@ -11,8 +11,9 @@ from redis.backoff import NoBackoff
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager
 from fastapi_rooms.adapters.history import Retention, RoomKey
+from fastapi_rooms.adapters.redis.declared import known
+from fastapi_rooms.adapters.redis.declared.form import STALE
 from fastapi_rooms.adapters.redis.history import emitted, once
-from fastapi_rooms.adapters.redis.history.declared import STALE
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually
 from tests.emitters import AnyEmitter, done
@@ -162,7 +163,7 @@ async def test_a_redis_that_was_emptied_keeps_what_comes_from_then_on(
     async with worker(own_redis) as rooms:
         await done(emitter.to(ROOM).send_text("before"))
         await asyncio.to_thread(own_redis.restart)
-        await eventually(lambda: own_redis.admin.exists("rooms:history") == 1)
+        await eventually(lambda: own_redis.admin.exists("rooms:declared") == 1)
         await done(emitter.to(ROOM).send_text("after"))
         assert await texts(rooms) == ["after"]
     await done(emitter.close())
@@ -172,7 +173,7 @@ async def test_a_redis_that_was_emptied_keeps_what_comes_from_then_on(
 async def test_what_workers_have_not_told_again_yet_is_remembered(
     kind: type[AnyEmitter], own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emitted, "READ_INTERVAL", 0.0)
+    monkeypatch.setattr(known, "READ_INTERVAL", 0.0)
     now = 1000.0
     monkeypatch.setattr(emitted, "monotonic", lambda: now)
     emitter = kind(own_redis.url)

@@ -14,7 +14,7 @@ from tests.conformance.backplanes import ServerBackplane
 
 COMMANDS = (
     *("eval", "evalsha", "time", "publish", "pexpire", "del"),
-    *("hset", "hget", "hmget", "hexists", "hscan", "hdel"),
+    *("hset", "hget", "hmget", "hexists", "hscan", "hgetall", "hdel"),
     *("sadd", "srem", "scard", "sscan"),
     *("zadd", "zrem", "zcard", "zscore", "zrange", "zrangebyscore"),
 )

@@ -108,7 +108,8 @@ def test_whatever_is_read_is_understood_or_left_out(reply: Any, other: Any, thir
 @given(st.lists(answers, max_size=6))
 @example([b"3", (5, {b"uann": b"1"}), (0, {b"ubob": b"0"})])
 def test_whatever_an_emitter_is_answered_is_understood_or_left_out(replies: list[Any]) -> None:
-    questions, notes = PresenceQuestions("rooms"), Emitter(Redis()).presence
+    questions = PresenceQuestions("rooms", sharded=False)
+    notes = Emitter(Redis()).presence
     present = answer_of(notes._users("tea"), replies)
     assert isinstance(present, Present)
     assert 0 <= present.version <= MAX_VERSION

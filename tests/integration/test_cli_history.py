@@ -247,7 +247,7 @@ async def test_doctor_leaves_nothing_in_a_history(own_redis: RedisServer) -> Non
     async with rooms:
         code, found = await findings(own_redis.url)
         assert (code, found["round trip"]["grade"]) == (0, "ok")
-        assert own_redis.command("KEYS", "*") == [b"rooms:history"]
+        assert own_redis.command("KEYS", "*") == [b"rooms:declared"]
 
 
 async def test_doctor_names_the_rights_that_are_missing(own_redis: RedisServer, url: str) -> None:

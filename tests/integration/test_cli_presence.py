@@ -61,16 +61,26 @@ async def test_who_looks_in_its_namespace_and_at_its_prefix(rooms: RoomManager, 
     async with Member(rooms.of("/bar"), ROOM, data={"name": "ann"}):
         done = await run("who", ROOM, "--namespace", "bar", url=url)
         assert [user["user"] for user in done.json] == ["ann"]
-        for options in ((), ("--namespace", "bar", "--prefix", "other")):
-            assert (await run("who", ROOM, *options, url=url)).json == []
+        assert (await run("who", ROOM, url=url)).json == []
+        done = await run("who", ROOM, "--namespace", "bar", "--prefix", "other", url=url)
+        assert (done.code, done.out) == (2, "")
+        assert "no worker with the prefix 'other' has declared presence for any room" in done.err
 
 
-@pytest.mark.parametrize("room", [ROOM, "not declared"])
-async def test_a_room_without_anybody_is_no_failure(room: str, url: str) -> None:
-    done = await run("who", room, url=url)
+async def test_a_room_without_anybody_is_no_failure(url: str) -> None:
+    done = await run("who", ROOM, url=url)
     assert (done.code, done.json) == (0, [])
-    done = await at_a_terminal("who", room, url=url)
+    done = await at_a_terminal("who", ROOM, url=url)
     assert (done.code, done.out.strip()) == (0, "Nobody is present.")
+
+
+@pytest.mark.parametrize("options", [("not declared",), (ROOM, "--namespace", "pub")])
+async def test_a_room_that_was_not_declared_is_wrong_usage(
+    options: tuple[str, ...], url: str
+) -> None:
+    done = await run("who", *options, url=url)
+    assert (done.code, done.out) == (2, "")
+    assert f"{options[0]!r} does not know who is present" in done.err
 
 
 async def test_names_of_users_cannot_control_the_terminal(rooms: RoomManager, url: str) -> None:
@@ -152,6 +162,8 @@ async def test_doctor_checks_what_presence_depends_on(own_redis: RedisServer, ur
     code, found = await findings(url)
     assert code == 0
     assert found["presence rights"]["grade"] == found["presence eviction"]["grade"] == "ok"
+    assert found["presence"]["grade"] == "ok"
+    assert found["presence"]["text"] == "chat-* in / (no grace); chat-* in /bar (no grace)"
     assert own_redis.command("KEYS", "*") == keys
     own_redis.command("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "volatile-lru")
     code, found = await findings(url)
@@ -166,8 +178,8 @@ async def test_doctor_names_the_rights_that_presence_is_missing(
     eve = url.replace("//", "//eve:x@")
     code, found = await findings(eve)
     assert (code, found["presence"]["grade"]) == (0, "unknown")
-    assert "~rooms:* +zcard" in found["presence"]["text"]
-    own_redis.command("ACL", "SETUSER", "eve", "~rooms:*", "+zcard")
+    assert "~rooms:* +hgetall" in found["presence"]["text"]
+    own_redis.command("ACL", "SETUSER", "eve", "~rooms:*", "+hgetall")
     code, found = await findings(eve)
     assert (code, found["presence rights"]["grade"]) == (1, "wrong")
     assert "+hscan" in found["presence rights"]["text"]

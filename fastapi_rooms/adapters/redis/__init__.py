@@ -25,6 +25,8 @@ It keeps keys only of rooms with a history, and of those of which is known who i
     ├ pending_commands commands that are not fully answered (pure)
     └ dialect          what differs between plain and sharded pub/sub
                                  │
+    declared/                    │         what rooms have, as workers tell others (pure)
+                                 │
     links/                       │         one connection
     ├ owner            has a link, or a reason why not
     ├ source           opens links to the master: at an address, or as sentinels report

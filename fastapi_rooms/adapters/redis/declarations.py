@@ -6,45 +6,30 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from fastapi_rooms.adapters.history import Declaration
+from fastapi_rooms.adapters.declarations import Declaration
+from fastapi_rooms.adapters.redis.declared.form import key_of, parse
 from fastapi_rooms.adapters.redis.emit_clients.access import async_access
 from fastapi_rooms.adapters.redis.emit_clients.senders import FAILURES
-from fastapi_rooms.adapters.redis.history.declared import key_of, parse
 from fastapi_rooms.adapters.redis.links.reasons import cause_of, reason_of
-from fastapi_rooms.adapters.redis.presence.keys import workers_key
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix
 from fastapi_rooms.errors import AdapterUnavailable
 
 
 async def read_declarations(url: Url, prefix: str, timeout: float) -> list[Declaration]:
-    """Which rooms have a history: those of all namespaces of the workers with a prefix.
+    """What rooms have, in all namespaces of the workers with a prefix.
 
     Raises `ConfigurationError`, or `AdapterUnavailable` if it cannot be read.
     """
     key = key_of(check_prefix(prefix).encode())
     refused = (
-        "Redis does not tell which rooms have a history: {reason}. Allow it: ACL SETUSER <user> "
+        "Redis does not tell what rooms have: {reason}. Allow it: ACL SETUSER <user> "
         f"~{prefix}:* +hgetall"
     )
     try:
         return list(parse(await _ask(url, timeout, refused, "HGETALL", key)))
     except ValueError as error:
         raise AdapterUnavailable(f"{key.decode()!r} in Redis makes no sense: {error}") from error
-
-
-async def knows_presence(url: Url, prefix: str, timeout: float) -> bool:
-    """Whether any rooms know who is present: whether workers with a prefix have leases for it.
-
-    Raises `ConfigurationError`, or `AdapterUnavailable` if it cannot be read.
-    """
-    key = workers_key(check_prefix(prefix).encode())
-    refused = (
-        "Redis does not tell whether rooms know who is present: {reason}. Allow it: ACL SETUSER "
-        f"<user> ~{prefix}:* +zcard"
-    )
-    leases = await _ask(url, timeout, refused, "ZCARD", key)
-    return isinstance(leases, int) and leases > 0
 
 
 async def _ask(url: Url, timeout: float, refused: str, *command: str | bytes) -> Any:

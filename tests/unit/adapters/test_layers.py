@@ -11,7 +11,7 @@ import fastapi_rooms.adapters
 
 ROOT = Path(fastapi_rooms.adapters.__file__).parent
 NAME = "fastapi_rooms.adapters"
-LAYERS = ["links", "history", "presence", "pubsub", "sharded", "emit_clients"]
+LAYERS = ["links", "declared", "history", "presence", "pubsub", "sharded", "emit_clients"]
 """The folders of `redis`: each imports from itself and those before it."""
 
 
@@ -47,6 +47,8 @@ def test_a_folder_imports_from_itself_and_from_those_below(path: Path) -> None:
 PURE = [
     "subscriptions.py",
     "reception.py",
+    "redis/declared/form.py",
+    "redis/declared/known.py",
     "redis/pubsub/pending_commands.py",
     "redis/pubsub/failover_gaps.py",
     "redis/sharded/placement.py",

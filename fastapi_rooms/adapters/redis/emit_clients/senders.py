@@ -132,15 +132,20 @@ class SyncSender(_Sender):
         self._take(turn := Sending(), self._sending(draft, turn))
 
     def ask(self, question: Question[T]) -> T:
-        """Ask. Raises `AdapterUnavailable`."""
-        reply = None
+        """Ask. Raises `AdapterUnavailable`, or `UsageError` for what nobody can answer."""
+        step: Callable[[], Command] = partial(next, question)
         while True:
             try:
-                command = question.send(reply)
+                command = step()
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply = self._take(Asking(self._prefix), self._asking(command))
+            try:
+                reply = self._take(Asking(self._prefix), self._asking(command))
+            except AdapterUnavailable as error:
+                step = partial(question.throw, error)
+            else:
+                step = partial(question.send, reply)
 
     def _take(self, turn: Turn, commands: Generator[Command, Any, Any]) -> Any:
         if not self._turn.acquire(timeout=self._timeout):
@@ -204,15 +209,20 @@ class AsyncSender(_Sender):
         await self._take(turn := Sending(), self._sending(draft, turn))
 
     async def ask(self, question: Question[T]) -> T:
-        """Ask. Raises `AdapterUnavailable`."""
-        reply = None
+        """Ask. Raises `AdapterUnavailable`, or `UsageError` for what nobody can answer."""
+        step: Callable[[], Command] = partial(next, question)
         while True:
             try:
-                command = question.send(reply)
+                command = step()
             except StopIteration as end:
                 answer: T = end.value
                 return answer
-            reply = await self._take(Asking(self._prefix), self._asking(command))
+            try:
+                reply = await self._take(Asking(self._prefix), self._asking(command))
+            except AdapterUnavailable as error:
+                step = partial(question.throw, error)
+            else:
+                step = partial(question.send, reply)
 
     async def _take(self, turn: Turn, commands: Generator[Command, Any, Any]) -> Any:
         limit = asyncio.timeout(self._timeout)

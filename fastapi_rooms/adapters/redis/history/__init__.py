@@ -12,8 +12,7 @@ refusals     why Redis refuses, and what to do (pure)
 keys         the names of what is kept (pure)
 
 For those who are no workers:
-declared     which rooms remember, as it is written and read (pure)
-declarer     writes it
+declarer     writes what rooms have, as `declared/` has it
 emitted      the commands by which emitters append
 once         the script for them, as they may send twice without knowing it (pure)
 emitter_rights  what their user has to be allowed (pure)

@@ -1,4 +1,4 @@
-"""Writes which rooms remember, and removes what nobody has declared for long."""
+"""Writes what rooms have, and removes what nobody has declared for long."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from fastapi_rooms.adapters.history import Declaration
-from fastapi_rooms.adapters.redis.history import reading
-from fastapi_rooms.adapters.redis.history.declared import (
+from fastapi_rooms.adapters.declarations import Declaration
+from fastapi_rooms.adapters.redis.declared.form import (
     KEY_TTL,
     Sightings,
     fields_of,
     items_of,
     key_of,
 )
+from fastapi_rooms.adapters.redis.history import reading
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.errors import AdapterUnavailable

@@ -25,13 +25,13 @@ from redis.exceptions import (
 )
 
 from fastapi_rooms.adapters.history import Retention, RoomKey, retention_of
+from fastapi_rooms.adapters.redis.declared.form import key_of
+from fastapi_rooms.adapters.redis.declared.known import Known
 from fastapi_rooms.adapters.redis.history import emitter_rights, once
-from fastapi_rooms.adapters.redis.history.declared import STALE, key_of, parse, patterns_of
 from fastapi_rooms.adapters.redis.history.lane import new_epoch
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.history.rights import cure
 from fastapi_rooms.adapters.redis.history.script import Message, decode
-from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.position import tag_of
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
@@ -39,9 +39,6 @@ from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
 
 Command: TypeAlias = tuple[bytes | str, ...]
-
-READ_INTERVAL = 5.0
-"""Seconds that what workers have declared counts as known."""
 
 MIN_REMEMBERED = 60.0
 """Seconds that Redis knows a message again, at least: longer than clients repeat it."""
@@ -66,10 +63,7 @@ class EmittedHistory:
         self._sharded = sharded
         self._calls = once.SHARDED if sharded else once.PLAIN
         self._remembered = max(MIN_REMEMBERED, 10 * timeout)
-        self._patterns: dict[str, Patterns[Retention]] = {}
-        self._known_at = 0.0  # when there last were any, by `monotonic`
-        self._read_at = 0.0  # when they are read again, by `monotonic`
-        self._has_read = False
+        self._known = Known()  # by `monotonic`
         self._has_rights = False
         self._has_warned = False
 
@@ -77,7 +71,7 @@ class EmittedHistory:
         """It may be another Redis the next time, or another user."""
         self._has_rights = False
         if not self._sharded:
-            self._read_at = 0.0
+            self._known.doubt()
 
     def retention(self, message: Broadcast) -> Generator[Command, Any, Retention | None]:
         """How much is kept of the room that a message goes to; `None` if it is sent plain.
@@ -86,22 +80,22 @@ class EmittedHistory:
         """
         if message.volatile or message.target.rooms is None:
             return None
-        if monotonic() >= self._read_at:
+        if self._known.is_due(monotonic()):
             yield from self._read()
-            self._read_at = monotonic() + READ_INTERVAL
-        patterns = self._patterns.get(message.namespace)
+            self._known.keep(monotonic())
+        patterns = self._known.declared.history.get(message.namespace)
         return None if patterns is None else retention_of(patterns, message.target)
 
     def _read(self) -> Generator[Command, Any, None]:
         try:
             reply = yield "HGETALL", key_of(self._key_prefix)
-            found = patterns_of(parse(reply))
+            self._known.read(reply, monotonic())
         except (RedisError, RedisClusterException, OSError, ValueError) as error:
             # In each case what was known before still counts.
             if not isinstance(error, ResponseError | ValueError) or isinstance(
                 error, ClusterDownError
             ):
-                if self._sharded and self._has_read:  # the room's node may well be there
+                if self._sharded and self._known.has_read:  # the room's node may well be there
                     return
                 raise
             if not self._has_warned:
@@ -113,11 +107,6 @@ class EmittedHistory:
                     error,
                     " ".join(emitter_rights.rules(self._prefix)),
                 )
-            return
-        self._has_read = True
-        # There are none where Redis was emptied, too: the workers are about to tell it again.
-        if found or monotonic() - self._known_at > STALE:
-            self._patterns, self._known_at = found, monotonic()
 
     def ensure_rights(self) -> Generator[Command, Any, None]:
         """Try what the script does, once. Raises `AdapterUnavailable` if any of it is forbidden."""

@@ -11,6 +11,7 @@ from fastapi_rooms.adapters.redis.history import reading
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.reader import ROOMS_PER_QUESTION, RoomReader
 from fastapi_rooms.adapters.redis.history.refusals import code_of
+from fastapi_rooms.adapters.redis.history.rights import HISTORY, Needs
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.core.position import Position
 
@@ -48,10 +49,11 @@ class History(RoomReader):
         room: RoomKey,  # noqa: ARG002 -- all are at one Redis
         encode: Callable[[], bytes],
         count: int,
+        needs: Needs = HISTORY,
     ) -> list[Any]:
         """The replies of a master: a node that says it is a replica is left, and the next asked."""
-        replies = await self.lane.ask(encode, count)
+        replies = await self.lane.ask(encode, count, needs)
         if code_of(reading.refusal_in(replies)) == "READONLY":
             self.lane.leave()
-            replies = await self.lane.ask(encode, count)
+            replies = await self.lane.ask(encode, count, needs)
         return replies

@@ -8,13 +8,15 @@ from typing import Any
 
 import hiredis
 
-from fastapi_rooms.adapters.history import Declaration, RoomKey
+from fastapi_rooms.adapters.declarations import Declaration
+from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.redis.history import reading
 from fastapi_rooms.adapters.redis.history.declarer import Declarer
 from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.history.lane import new_epoch
 from fastapi_rooms.adapters.redis.history.reading import Reading
 from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
+from fastapi_rooms.adapters.redis.history.rights import HISTORY, Needs
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Stretch
 from fastapi_rooms.errors import AdapterUnavailable
@@ -66,10 +68,10 @@ class RoomReader:
         if isinstance(reply, hiredis.ReplyError):
             raise AdapterUnavailable(f"Redis refused to forget: {explain(str(reply))}")
 
-    async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell which rooms remember, and remove what nobody has told for long."""
+    async def declare(self, declarations: Sequence[Declaration], needs: Needs) -> None:
+        """Tell what rooms have, and remove what nobody has told for long."""
         where = RoomKey(b"", self._declarer.key)  # in a cluster, the node of the key's own slot
-        await self._declarer.declare(declarations, partial(self._ask, where))
+        await self._declarer.declare(declarations, partial(self._ask, where, needs=needs))
 
     def _ask_for_tops(self, rooms: Sequence[RoomKey]) -> Callable[[], bytes]:
         """The question where rooms end; `_top_in` reads each of its answers."""
@@ -82,6 +84,8 @@ class RoomReader:
             raise AdapterUnavailable(f"Redis refused to read: {explain(refusal)}")
         return reading.parse_top(reply)
 
-    async def _ask(self, room: RoomKey, encode: Callable[[], bytes], count: int) -> list[Any]:
+    async def _ask(
+        self, room: RoomKey, encode: Callable[[], bytes], count: int, needs: Needs = HISTORY
+    ) -> list[Any]:
         """The replies of the master that has a room. Raises `AdapterUnavailable` for none."""
         raise NotImplementedError

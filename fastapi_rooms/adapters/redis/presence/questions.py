@@ -1,29 +1,35 @@
-"""What is asked of who is present by any client of redis-py: commands, and their replies. Pure.
+"""What is asked of who is present by any client of redis-py: commands, and their replies.
 
-Only what reads: who asks may have no right to write, and repairs nothing.
+Only what reads: who asks may have no right to write, and repairs nothing. Which rooms know it is
+read before, and again every few seconds: of a room that was not declared, Redis would say that
+nobody is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 from redis.exceptions import NoPermissionError, ResponseError
 
+from fastapi_rooms.adapters.redis.declared.form import key_of
+from fastapi_rooms.adapters.redis.declared.known import Known
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.presence import replies
 from fastapi_rooms.adapters.redis.presence.keys import keys_of, user_key
 from fastapi_rooms.adapters.redis.presence.reader import ENDLESS, FIELDS_PER_PAGE, MAX_PAGES
-from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.types import Room
 
 T = TypeVar("T")
 
 Command: TypeAlias = tuple[bytes | str, ...]
 Question: TypeAlias = Generator[Command, Any, T]
-"""Yields commands, is sent the reply to each, and returns the answer."""
+"""Yields commands, is sent the reply to each, or thrown `AdapterUnavailable`, and returns the
+answer."""
 
-READING = ("hget", "hexists", "hscan", "sscan")
+READING = ("hgetall", "hget", "hexists", "hscan", "sscan")
 """The commands, as ACL rules name them."""
 
 
@@ -32,10 +38,58 @@ class PresenceQuestions:
 
     Args:
         prefix: the first part of every key.
+        sharded: whether it is a cluster.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, sharded: bool) -> None:
         self._prefix = prefix.encode()
+        self._sharded = sharded
+        self._known = Known()  # by `monotonic`
+
+    def ensure_known(self, namespace: str, room: Room | None = None) -> Question[None]:
+        """Ask whether a room knows who is present, or of none, whether any of its namespace does.
+
+        Raises `UsageError` if none of the workers has declared it.
+        """
+        is_declared = self._is_declared(namespace, room)
+        if not is_declared or self._known.is_due(monotonic()):
+            try:
+                yield from self._read()
+            except AdapterUnavailable:
+                # Another node than the room's has it, perhaps, and the room may well be there.
+                if not (self._sharded and is_declared):
+                    self._known.doubt()
+                    raise
+            self._known.keep(monotonic())
+        if not self._is_declared(namespace, room):
+            raise UsageError(self._why_not(namespace, room))
+
+    def _read(self) -> Question[None]:
+        key = key_of(self._prefix)
+        reply = yield "HGETALL", key
+        try:
+            self._known.read(reply, monotonic())
+        except ValueError as error:
+            raise AdapterUnavailable(f"{key.decode()!r} in Redis makes no sense: {error}") from None
+
+    def _is_declared(self, namespace: str, room: Room | None) -> bool:
+        patterns = self._known.declared.presence.get(namespace)
+        return patterns is not None and (room is None or patterns.find(room) is not None)
+
+    def _why_not(self, namespace: str, room: Room | None) -> str:
+        prefix = self._prefix.decode()
+        which = f"No room of the namespace {namespace!r}" if room is None else repr(room)
+        what = f"{which} {'knows' if room is None else 'does not know'} who is present: no worker"
+        if not self._known.declared.presence:
+            return (
+                f"{what} with the prefix {prefix!r} has declared presence for any room. Has one "
+                "that does been started yet, with this Redis and this prefix?"
+            )
+        pattern = "…" if room is None else repr(room)
+        return (
+            f"{what} with the prefix {prefix!r} has declared it in the namespace {namespace!r}, by "
+            f"`rooms.presence({pattern})`{'' if room is None else ' or a pattern that matches it'}."
+        )
 
     def version(self, name: bytes) -> Question[int]:
         """The version of a room; 0 if nobody is present. Ask for it before the pages."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi_rooms.adapters.redis.history.rights import TRIAL, Needs
+from fastapi_rooms.adapters.declarations import Declaration, HistoryDeclaration
+from fastapi_rooms.adapters.redis.history.rights import HISTORY, TRIAL, Needs
 from fastapi_rooms.adapters.redis.history.script import SHARDED, Calls
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.adapters.redis.presence.keys import keys_of
@@ -23,6 +24,7 @@ def trial(prefix: bytes, calls: Calls) -> tuple[bytes, Sequence[str]]:
         pack(b"HMGET", truth, b"v"),
         pack(b"HEXISTS", truth, b"v"),
         pack(b"HSCAN", truth, b"0"),
+        pack(b"HGETALL", truth),  # to declare which rooms know it
         pack(b"HDEL", truth, b"none"),
         pack(b"PEXPIRE", truth, b"1000"),
         pack(b"SADD", sids, b"1"),
@@ -43,3 +45,9 @@ def trial(prefix: bytes, calls: Calls) -> tuple[bytes, Sequence[str]]:
 
 
 PRESENCE = Needs("presence", "presence", trial)
+
+
+def needs_to_declare(declarations: Sequence[Declaration]) -> Needs:
+    """What whoever declares this needs for it anyway: each includes what it takes to declare."""
+    has_history = any(isinstance(each, HistoryDeclaration) for each in declarations)
+    return HISTORY if has_history else PRESENCE

@@ -13,14 +13,16 @@ from redis.asyncio import Redis
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
-from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
+from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.probe import PATIENCE
 from fastapi_rooms.adapters.redis.history.history import History
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.presence.node import NodePresence
+from fastapi_rooms.adapters.redis.presence.rights import needs_to_declare
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
 from fastapi_rooms.adapters.subscriptions import Losses
@@ -204,8 +206,8 @@ class RedisAdapter(DelegatesPresence):
         await self._running_history().forget(room)
 
     async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell emitters and the command line which rooms remember."""
-        await self._running_history().declare(declarations)
+        """Tell emitters and the command line what rooms have."""
+        await self._running_history().declare(declarations, needs_to_declare(declarations))
 
     async def close(self) -> None:
         """Close every connection."""

@@ -9,8 +9,10 @@ from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
-from fastapi_rooms.adapters.history import Declaration, Retention, RoomKey
+from fastapi_rooms.adapters.history import Retention, RoomKey
+from fastapi_rooms.adapters.redis.presence.rights import needs_to_declare
 from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.redis.sharded.history import ClusterHistory
@@ -178,8 +180,8 @@ class RedisClusterAdapter(DelegatesPresence):
         await self._running_history().forget(room)
 
     async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell emitters and the command line which rooms remember, at the node of one key."""
-        await self._running_history().declare(declarations)
+        """Tell emitters and the command line what rooms have, at the node of one key."""
+        await self._running_history().declare(declarations, needs_to_declare(declarations))
 
     async def close(self) -> None:
         """Close every connection."""

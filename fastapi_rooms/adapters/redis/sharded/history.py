@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.history.reader import ROOMS_PER_QUESTION, RoomReader
+from fastapi_rooms.adapters.redis.history.rights import HISTORY, Needs
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import NodeLane, SlotLanes
 from fastapi_rooms.adapters.redis.sharded.slot_questions import SlotQuestions, is_elsewhere
@@ -79,6 +80,8 @@ class ClusterHistory(RoomReader):
             if not is_elsewhere((reply,)):
                 found[room] = self._top_in(reply)
 
-    async def _ask(self, room: RoomKey, encode: Callable[[], bytes], count: int) -> list[Any]:
+    async def _ask(
+        self, room: RoomKey, encode: Callable[[], bytes], count: int, needs: Needs = HISTORY
+    ) -> list[Any]:
         """The replies of the master that serves the room's slot, wherever that moves meanwhile."""
-        return await self._questions.ask(slot_of(room.channel), encode, count)
+        return await self._questions.ask(slot_of(room.channel), encode, count, needs)
