@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
 
+from fastapi_rooms.adapters.base import SupportsShards
 from fastapi_rooms.adapters.presence import (
     Changed,
     Entry,
@@ -27,11 +27,11 @@ from fastapi_rooms.adapters.presence import (
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.presence.failures import log, unavailable
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
+from fastapi_rooms.presence.left import LeftRooms
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
-
-logger = logging.getLogger("fastapi_rooms")
 
 CHECK_INTERVAL = 60.0
 """Seconds from one comparison with the carrier to the next."""
@@ -69,6 +69,7 @@ class PresenceKeeper:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[Name, OwnRoom] = {}
+        self._left = LeftRooms() if isinstance(adapter, SupportsShards) else None
         self._waiting: dict[Name, asyncio.Future[None]] = {}  # for the next change of a room
         self._due: dict[Name, None] = {}
         self._is_flush_scheduled = False
@@ -87,7 +88,7 @@ class PresenceKeeper:
             heartbeat,
             connection=connection,
             on_new=self._sync_all,
-            on_renewed=self._checks.set,
+            on_renewed=self._doubt,
             on_overdue=self._reap_all,
         )
 
@@ -160,6 +161,8 @@ class PresenceKeeper:
                 self._telling.start(self._tell(name, room), "fastapi_rooms presence")
             elif not room:
                 del self._rooms[name]
+                if self._left is not None:
+                    self._left.add(name, self._loop.time())
 
     async def _tell(self, name: Name, room: OwnRoom) -> None:
         """Tell the carrier of what has changed, or of everything."""
@@ -179,7 +182,7 @@ class PresenceKeeper:
             room.fail(is_sync=is_sync)
             self._retry(name)
             if waiting is not None:
-                waiting.set_exception(_unavailable(error))
+                waiting.set_exception(unavailable(error))
                 waiting.exception()  # nobody may wait any more
             return
         if changed.fenced:  # with a new lease all of it is put in
@@ -263,10 +266,17 @@ class PresenceKeeper:
 
     # What the carrier may have forgotten.
 
+    def _doubt(self) -> None:
+        """The carrier may have lost something: all that leads to rooms, where it has nodes."""
+        if self._left is not None:
+            self._sync_all()
+        self._checks.set()
+
     def _sync_all(self) -> None:
-        for name, room in self._rooms.items():
-            room.needs_sync = True
-            self._schedule(name)
+        for name in self._left.names(self._loop.time()) if self._left is not None else ():
+            self._rooms.setdefault(name, OwnRoom())
+        for name in self._rooms:
+            self._sync(name)
 
     async def _check_repeatedly(self) -> None:
         while True:
@@ -277,7 +287,7 @@ class PresenceKeeper:
             try:
                 await self._check()
             except Exception as error:  # noqa: BLE001 -- it goes on
-                _log(error, "Who is present could not be compared with the carrier")
+                log(error, "Who is present could not be compared with the carrier")
 
     async def _check(self) -> None:
         """Compare the rooms that the carrier should know all of with what it has."""
@@ -298,17 +308,26 @@ class PresenceKeeper:
                 is_old = self._loop.time() - room.synced > SYNC_INTERVAL
                 if (is_old or not (is_same and is_ours)) and room.is_told and room.sums == own:
                     room.synced = self._loop.time()
-                    room.needs_sync = True
-                    self._schedule(name)
+                    self._sync(name)
 
     async def _find_left(self) -> None:
-        """See to the rooms that this worker has left, and the carrier does not know, or no more."""
-        for key in await self._adapter.rooms_of(self._lease.lease):
-            name = Name.of(key)
-            if name is not None and name not in self._rooms:
-                self._rooms[name] = OwnRoom()
-                self._rooms[name].needs_sync = True
-                self._schedule(name)
+        """See to rooms that only the carrier has of this worker, or it alone: it may not reap them.
+
+        It has left the former, and the carrier does not know, or no more.
+        """
+        own = {name.key: name for name, it in self._rooms.items() if it.is_told and it.has_sockets}
+        found = {*await self._adapter.rooms_of(self._lease.lease)}
+        names = [Name.of(key) for key in found if key not in own]
+        for name in [name for name in names if name is not None and name not in self._rooms]:
+            self._rooms[name] = OwnRoom()
+            self._sync(name)
+        for key in own.keys() - found:
+            self._sync(own[key])
+
+    def _sync(self, name: Name) -> None:
+        if (room := self._rooms.get(name)) is not None:
+            room.needs_sync = True
+            self._schedule(name)
 
     # Those who have died.
 
@@ -331,7 +350,7 @@ class PresenceKeeper:
             if is_done:  # else whoever is there then sees to those who are in their grace now
                 await self._adapter.bury(lease)
         except Exception as error:  # noqa: BLE001 -- at the next beat it is tried again
-            _log(error, f"The sockets of worker {lease.node} could not be taken out")
+            log(error, f"The sockets of worker {lease.node} could not be taken out")
         finally:
             self._reaping.discard(lease)
 
@@ -367,26 +386,6 @@ class PresenceKeeper:
                 await self._telling.wait(left)
             else:  # what could not be told is tried again
                 await asyncio.sleep(min(RETRY, left))
-
-
-def _unavailable(error: Exception) -> AdapterUnavailable:
-    """What those who wait are told."""
-    if isinstance(error, AdapterUnavailable):
-        return error
-    _log(error, "Who is present could not be told")
-    return AdapterUnavailable(f"It could not be told who is present: {error!r}")
-
-
-def _log(error: Exception, what: str) -> None:
-    """An outage is no news here; anything else is a bug, and must not end what it happened in."""
-    is_outage = isinstance(error, AdapterUnavailable)
-    logger.log(
-        logging.DEBUG if is_outage else logging.ERROR,
-        "%s: %s",
-        what,
-        error,
-        exc_info=None if is_outage else error,
-    )
 
 
 def _copy(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:

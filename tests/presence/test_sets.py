@@ -95,11 +95,11 @@ class SetsMachine(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5))
     def evict(self, which: int) -> None:
-        """A room's key is lost, which is found when they are compared."""
+        """A key of a room or a worker is lost, which is found when they are compared."""
         found = [
             (master, key)
             for master in self.masters
-            for kind in ("presence", "room")
+            for kind in ("presence", "room", "worker")
             for key in sorted(master.admin.keys(f"rooms:{kind}:*"))
         ]
         if found:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fastapi_rooms import MemoryAdapter, MemoryBus
-from fastapi_rooms.testing import RedisServer
+from fastapi_rooms.testing import RedisCluster, RedisServer, SentinelServers
+from tests.conformance.backplanes import masters_of, slots_are_at_rest
 from tests.faults.presence.scene import Workers
 
 
@@ -28,5 +29,24 @@ async def workers(
     redis_server.command("FLUSHALL")
     in_memory = request.param == "memory"
     adapters = [MemoryAdapter(bus) if in_memory else redis_server.url for _ in range(3)]
+    async with Workers(adapters) as workers:
+        yield workers
+
+
+@pytest.fixture(params=["memory", "redis_server", "sentinel_servers", "redis_cluster"])
+async def everywhere(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Workers]:
+    """Three workers on each carrier, for what it has to do with that."""
+    if request.param == "memory":
+        bus = MemoryBus()
+        adapters: list[object] = [MemoryAdapter(bus) for _ in range(3)]
+    else:
+        slots_are_at_rest(monkeypatch)
+        servers: RedisServer | SentinelServers | RedisCluster
+        servers = request.getfixturevalue(request.param)
+        for master in masters_of(servers):
+            master.admin.flushall()
+        adapters = [servers.url] * 3
     async with Workers(adapters) as workers:
         yield workers

@@ -15,6 +15,7 @@ from tests.unit.support import app_of
 
 ROOM = "chat-tea"
 GRACE = 0.3
+HEARTBEAT = 0.5
 
 
 class Member(WebSocketClient):
@@ -42,9 +43,15 @@ class Member(WebSocketClient):
 
 
 class Workers:
-    """Workers of one application. Leases last for two seconds, and graces are short."""
+    """Workers of one application. Leases last for two seconds, and graces are short.
 
-    def __init__(self, adapters: Sequence[Any], **settings: Any) -> None:
+    Args:
+        adapters: what each of them is given.
+        grace: seconds.
+        **settings: those of each manager.
+    """
+
+    def __init__(self, adapters: Sequence[Any], grace: float = GRACE, **settings: Any) -> None:
         self.told: list[list[str]] = []
         """By worker."""
         self.told_one: list[str] = []
@@ -53,8 +60,8 @@ class Workers:
         self.presences: list[Presence] = []
         self._stack = AsyncExitStack()
         for adapter in adapters:
-            rooms = RoomManager(adapter, heartbeat=0.5, **settings)
-            presence = rooms.presence("chat-*", user="name", grace=GRACE)
+            rooms = RoomManager(adapter, heartbeat=HEARTBEAT, **settings)
+            presence = rooms.presence("chat-*", user="name", grace=grace)
             self._register(presence)
             self.managers.append(rooms)
             self.presences.append(presence)

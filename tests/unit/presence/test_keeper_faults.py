@@ -249,6 +249,47 @@ async def test_what_the_carrier_has_lost_is_found_by_comparison(
     await keeping.keeper.close(1)
 
 
+async def test_what_leads_to_a_room_and_is_lost_is_put_in_again(keeping: Keeping) -> None:
+    """Else nobody would find the room if this worker died."""
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.carrier.asked.clear()
+    keeping.carrier.answers["rooms_of"] = lambda _: []
+    keeping.keeper._checks.set()
+    await eventually(lambda: "sync" in keeping.carrier.asked)
+    del keeping.carrier.answers["rooms_of"]
+    await keeping.has(ANN)
+    keeping.carrier.asked.clear()
+    keeping.keeper._checks.set()
+    await eventually(lambda: "sums" in keeping.carrier.asked)
+    assert "sync" not in keeping.carrier.asked, "once is enough"
+
+
+class CarrierOfNodes(CarrierInHand):
+    """One that keeps a room on one node, and what leads there on another."""
+
+    def shard_of(self, channel: bytes) -> int:
+        return hash(channel)
+
+    def is_reachable(self, channel: bytes) -> bool:
+        return True
+
+
+async def test_a_node_that_lost_that_a_room_was_left_is_told_again() -> None:
+    keeping = Keeping(CarrierOfNodes(), heartbeat=0.05)
+    keeper, carrier = keeping.keeper, keeping.carrier
+    for name in (TEA, RUM):
+        await keeper.enter(name, [ANN])
+    keeper.leave(TEA, ["1"])
+    await keeping.has(name=TEA)
+    await eventually(lambda: TEA not in keeping.rooms)
+    await carrier.change(KEY, keeper._lease.lease, Terms(0), enter=[ANN])  # it is as it was before
+    carrier.answers["rooms_of"] = lambda rooms: [key for key in rooms if key != TEA.key]
+    keeping.connection += 1
+    await keeping.has(name=TEA)
+    await keeping.has(ANN, name=RUM)
+    await keeper.close(1)
+
+
 @pytest.mark.parametrize("what", ["sums", "rooms_of"])
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a bug")], ids=["away", "unexpected"])
 async def test_a_comparison_that_fails_is_not_the_last_one(
