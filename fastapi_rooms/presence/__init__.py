@@ -4,5 +4,5 @@ keeper  keeps the carrier to what is so here: the sockets of this worker in thei
 host    who knows what was declared, and is told what became of it
 lease   by which the worker lives, and takes over from those that do not
 left    the rooms that it has left lately (pure)
-failures  what is made of what could not be done
+failures  what those are told who wait for what could not be done
 """

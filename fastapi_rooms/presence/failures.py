@@ -1,7 +1,8 @@
-"""What is made of what could not be done."""
+"""What those are told who wait for what could not be done."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from fastapi_rooms.errors import AdapterUnavailable
@@ -27,3 +28,14 @@ def log(error: Exception, what: str) -> None:
         error,
         exc_info=None if is_outage else error,
     )
+
+
+def end_as(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:
+    """Have one future end as another has."""
+    if done.cancelled():
+        waiting.cancel()
+    elif (error := done.exception()) is not None:
+        waiting.set_exception(error)
+        waiting.exception()  # nobody may wait any more
+    else:
+        waiting.set_result(None)

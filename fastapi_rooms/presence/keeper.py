@@ -27,7 +27,7 @@ from fastapi_rooms.adapters.presence import (
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.presence.failures import log, unavailable
+from fastapi_rooms.presence.failures import end_as, log, unavailable
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
 from fastapi_rooms.presence.left import LeftRooms
@@ -209,6 +209,8 @@ class PresenceKeeper:
         lease, terms, key = self._lease.lease, self._terms(name), self._key(name)
         if room.needs_sync and not room.has_news:
             entries = room.begin_sync()
+            # Who is too much may be on another worker, which is about to put them in again.
+            terms = terms._replace(grace=max(terms.grace, self._lease.ttl))
             async with self._syncs:
                 return await self._adapter.sync(key, lease, terms, entries)
         change = room.begin_change(only_news=room.needs_sync)
@@ -218,7 +220,7 @@ class PresenceKeeper:
         """Those who waited for a change wait for the next one."""
         later = self._waiting.setdefault(name, waiting)
         if later is not waiting:
-            later.add_done_callback(partial(_copy, waiting))
+            later.add_done_callback(partial(end_as, waiting))
 
     def _changed(self, name: Name, changed: Changed) -> None:
         """What became of a room, by whatever was done to it."""
@@ -386,14 +388,3 @@ class PresenceKeeper:
                 await self._telling.wait(left)
             else:  # what could not be told is tried again
                 await asyncio.sleep(min(RETRY, left))
-
-
-def _copy(waiting: asyncio.Future[None], done: asyncio.Future[None]) -> None:
-    """Have one future end as another has."""
-    if done.cancelled():
-        waiting.cancel()
-    elif (error := done.exception()) is not None:
-        waiting.set_exception(error)
-        waiting.exception()  # nobody may wait any more
-    else:
-        waiting.set_result(None)

@@ -69,10 +69,11 @@ class Presence:
 
         Args:
             event: `join` or `leave`.
-            one_worker: have it called on one worker of all, whether or not that has members of the
-                room: for what is to be done once, such as a note in a database. If that worker dies
-                at this moment it is not called at all. Otherwise it is called on every worker that
-                has members of the room.
+            one_worker: have it called on one worker of all, the one that made the carrier know of
+                it, whether or not that has members of the room: for what is to be done once, such
+                as a note in a database. If that worker dies at this moment, or its connection to
+                the carrier breaks before it has the answer, it is not called at all. Left out, it
+                is called on every worker that has members of the room.
 
         Raises:
             ConfigurationError: there is no such event.

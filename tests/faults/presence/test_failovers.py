@@ -27,9 +27,6 @@ from tests.conformance.backplanes import slots_are_at_rest
 from tests.faults.cluster_scene import channel
 from tests.faults.presence.scene import HEARTBEAT, ROOM, Member, Workers
 
-GRACE = 4 * HEARTBEAT
-"""Seconds, for who is on another worker: one that knows better comes to it within some beats."""
-
 LEASES = "rooms:{workers}"
 
 
@@ -63,7 +60,7 @@ async def cluster(replicated: RedisCluster) -> AsyncIterator[RedisCluster]:
 
 @asynccontextmanager
 async def three_workers(url: str) -> AsyncIterator[Workers]:
-    async with Workers([url] * 3, grace=GRACE, join_timeout=20) as workers:
+    async with Workers([url] * 3, grace=0, join_timeout=20) as workers:
         yield workers
 
 
@@ -98,7 +95,7 @@ class Crowd:
         before = self.tabs["bob"]
         await self.comes(2, "bob")
         await before.close()
-        await eventually(lambda: self.told[4:] == ["join eve", "leave dan"])
+        await eventually(lambda: self.told[4:] == ["leave dan", "join eve"])
 
     @property
     def told(self) -> list[str]:

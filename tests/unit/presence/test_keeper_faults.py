@@ -290,6 +290,29 @@ async def test_a_node_that_lost_that_a_room_was_left_is_told_again() -> None:
     await keeper.close(1)
 
 
+async def test_who_moved_as_the_carrier_lost_it_is_not_told_to_leave_and_to_join() -> None:
+    """Also without a grace, and if the worker that they left is the first to put it right."""
+    bus = MemoryBus()
+    one, two = (Keeping(CarrierInHand(bus), node=node, heartbeat=0.2) for node in (NODE, OTHER))
+    there = Entry("2", "ann")
+    await one.keeper.enter(TEA, [ANN])
+    await two.keeper.enter(TEA, [there])
+    one.keeper.leave(TEA, ["1"])
+    await one.has(there)
+    await one.carrier.change(KEY, one.keeper._lease.lease, Terms(0), enter=[ANN])
+    await two.carrier.change(KEY, two.keeper._lease.lease, Terms(0), leave=["2"])
+    one.keeper._checks.set()
+    await one.has()
+    two.keeper._checks.set()
+    await two.has(there)
+    two.keeper.leave(TEA, ["2"])
+    await two.has()
+    assert one.host.told == ["join ann"]
+    await eventually(lambda: two.host.told == ["leave ann"])
+    for keeping in (one, two):
+        await keeping.keeper.close(1)
+
+
 @pytest.mark.parametrize("what", ["sums", "rooms_of"])
 @pytest.mark.parametrize("error", [AWAY, RuntimeError("a bug")], ids=["away", "unexpected"])
 async def test_a_comparison_that_fails_is_not_the_last_one(
