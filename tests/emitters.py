@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from fastapi_rooms import AsyncEmitter, Emitter
 from fastapi_rooms.adapters.declarations import PresenceDeclaration
-from fastapi_rooms.adapters.redis.declared.form import fields_of
+from fastapi_rooms.adapters.redis.declared.form import KEY_TTL, fields_of
 from fastapi_rooms.testing import RedisServer
 
 AnyEmitter: TypeAlias = Emitter | AsyncEmitter
@@ -30,3 +30,4 @@ def declare_presence(server: RedisServer, pattern: str = "*") -> None:
     """Have it say what a worker does whose rooms know who is present."""
     fields = fields_of([PresenceDeclaration("/", pattern, 0)], "")
     server.admin.hset("rooms:declared", mapping=dict(fields.items()))
+    server.admin.pexpire("rooms:declared", KEY_TTL)

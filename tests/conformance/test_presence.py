@@ -16,7 +16,13 @@ from fastapi_rooms.testing.suite import PresenceSuite
 from fastapi_rooms.testing.suite.backplane import stations
 from fastapi_rooms.testing.suite.kept_messages import new_room
 from fastapi_rooms.testing.suite.people import AT_ONCE, Worker
-from tests.conformance.backplanes import ServerBackplane, Servers, left_clean, masters_of
+from tests.conformance.backplanes import (
+    ServerBackplane,
+    Servers,
+    keys_of_rooms,
+    left_clean,
+    masters_of,
+)
 
 
 class PresentOnServers(ServerBackplane[Servers]):
@@ -25,7 +31,7 @@ class PresentOnServers(ServerBackplane[Servers]):
     async def kept(self) -> Collection[object]:
         found = list[object]()
         for node in masters_of(self._servers):
-            for key in node.admin.keys("*"):
+            for key in keys_of_rooms(node):
                 is_fence = node.admin.type(key) == b"hash" and node.admin.hlen(key) == 2
                 if not is_fence:
                     found.append(key)
