@@ -31,6 +31,7 @@ from fastapi_rooms.adapters import (
     RedisClusterAdapter,
 )
 from fastapi_rooms.cluster.description import Worker
+from fastapi_rooms.core.compression import Compression
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.emitter import AsyncEmitter, EmitNamespace, EmitOperator, EmitPresence, Emitter
@@ -92,6 +93,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .cluster
     "Worker",
     # .core
+    "Compression",
     "JsonCodec",
     "OutboxPolicy",
     # .emitter

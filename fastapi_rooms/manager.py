@@ -16,6 +16,7 @@ from fastapi_rooms.adapters.memory import MemoryAdapter
 from fastapi_rooms.cluster.description import WORKERS, Worker
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.compression import Compression, compression_of
 from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.names import check_namespace
@@ -53,6 +54,7 @@ class ManagerSettings(TypedDict, total=False):
     drain_window: float
     drain_timeout: float
     direct_writes: bool
+    compression: Compression | bool | None
     json: JsonCodec
     when_unavailable: WhenUnavailable
 
@@ -105,6 +107,8 @@ class RoomManager(Namespace):
         direct_writes: write finished frames to the connection itself where that is known to be
             sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
             tells. It also is how the manager learns in time that uvicorn is stopping.
+        compression: which messages are compressed, once for all clients that negotiated it, where
+            they are written directly; `None`: none.
         json: an object with `dumps(value) -> bytes` and `loads(data) -> value`, by which messages
             are written and read as JSON. The default takes what Starlette's does, and more: see
             `BroadcastOperator.send_json`.
@@ -136,6 +140,7 @@ class RoomManager(Namespace):
         drain_window: float = 5.0,
         drain_timeout: float = 3.0,
         direct_writes: bool = True,
+        compression: Compression | bool | None = True,
         json: JsonCodec = DEFAULT_JSON,
         when_unavailable: WhenUnavailable = "refuse",
     ) -> None:
@@ -156,6 +161,7 @@ class RoomManager(Namespace):
                 drain_window=drain_window,
                 drain_timeout=drain_timeout,
                 direct_writes=direct_writes,
+                compression=compression,
                 json=json,
                 when_unavailable=when_unavailable,
             ),
@@ -176,6 +182,7 @@ class RoomManager(Namespace):
             heartbeat=HeartbeatSettings(given["heartbeat"], given["observer"]),
             drain_schedule=DrainSchedule(given["drain_window"], given["drain_timeout"]),
             direct_writes=given["direct_writes"],
+            compression=compression_of(given["compression"]),
             json=given["json"],
             when_unavailable=given["when_unavailable"],
         )

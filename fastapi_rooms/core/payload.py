@@ -1,9 +1,10 @@
 """A message in the form that clients receive it: encoded and framed once for all of them.
 
 A server's frames are not masked (RFC 6455, section 5.1), so a message is the same bytes for every
-client. A frame may be uncompressed on a connection that negotiated permessage-deflate: a bit of its
+client. On connections that negotiated permessage-deflate it may be compressed or not: a bit of its
 header says which it is, and an uncompressed one does not change the compression context (RFC 7692,
-section 6).
+section 6). How one compressed frame can be for several clients: see
+[fastapi_rooms.core.compression][].
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.errors import InvalidText, UsageError
 
-_FINAL_TEXT, _FINAL_BINARY = 0x81, 0x82
+_FINAL_TEXT, _FINAL_BINARY, _COMPRESSED = 0x81, 0x82, 0x40
 _HEADER_7, _HEADER_16, _HEADER_64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
 """Frame headers by the number of bits in their payload length (RFC 6455, section 5.2)."""
 
 
-def frame_of(data: bytes, *, binary: bool) -> bytes:
-    """Encode a message as one unmasked, uncompressed frame (RFC 6455, section 5.2)."""
+def frame_of(data: bytes, *, binary: bool, compressed: bool = False) -> bytes:
+    """Encode a message as one unmasked frame (RFC 6455, section 5.2).
+
+    `compressed`: whether the data is compressed (RFC 7692, section 6).
+    """
     size = len(data)
-    first = _FINAL_BINARY if binary else _FINAL_TEXT
+    first = (_FINAL_BINARY if binary else _FINAL_TEXT) | (_COMPRESSED if compressed else 0)
     if size < 126:
         return _HEADER_7.pack(first, size) + data
     if size < 0x10000:
@@ -34,13 +39,14 @@ def frame_of(data: bytes, *, binary: bool) -> bytes:
 class Payload:
     """One WebSocket message, text or binary. Immutable, and shared by all its receivers."""
 
-    __slots__ = ("_frame", "_text", "binary", "data", "framed")
+    __slots__ = ("_compressed", "_frame", "_text", "binary", "data", "framed")
 
     def __init__(self, data: bytes, *, binary: bool, text: str | None = None) -> None:
         self.data = data
         self.binary = binary
         self._text = text
         self._frame: bytes | None = None
+        self._compressed: dict[int, bytes] | None = None  # frames by the bits of the window
         self.framed: Payload | None = None
         """The message as framed clients get it, if it is another and has been made."""
 
@@ -50,6 +56,28 @@ class Payload:
         frame = self._frame
         if frame is None:
             frame = self._frame = frame_of(self.data, binary=self.binary)
+        return frame
+
+    def frame_for(self, deflate: Deflate | None) -> bytes:
+        """The frame for clients that negotiated this, compressed at the first use.
+
+        It is the uncompressed one for those without compression, and where that gains nothing.
+        """
+        size = len(self.data)
+        if deflate is None or size < deflate.policy.threshold:
+            return self.frame
+        window = deflate.window_for(size)
+        frames = self._compressed
+        if frames is None:
+            frames = self._compressed = {}
+        frame = frames.get(window)
+        if frame is None:
+            compressed = deflate.compress((self.data,), window)
+            frame = frames[window] = (
+                self.frame
+                if compressed is None
+                else frame_of(compressed[0], binary=self.binary, compressed=True)
+            )
         return frame
 
     @property
@@ -105,13 +133,38 @@ class Payload:
 class Batch:
     """Successive messages to the same members, whose frames are written at once."""
 
-    __slots__ = ("frame", "framed", "parts")
+    __slots__ = ("_compressed", "frame", "framed", "parts")
 
-    def __init__(self, parts: Sequence[Payload], frame: bytes | None = None) -> None:
+    def __init__(self, parts: Sequence[Payload], same: Batch | None = None) -> None:
         self.parts = parts
-        self.frame = b"".join([part.frame for part in parts]) if frame is None else frame
+        self.frame: bytes = b"".join([part.frame for part in parts]) if same is None else same.frame
+        self._compressed: dict[Deflate, bytes] = {} if same is None else same._compressed
         self.framed: Batch | None = None
         """The messages as framed clients get them, once that has been made."""
+
+    def frame_for(self, deflate: Deflate | None) -> bytes:
+        """The frames for clients that negotiated this, compressed at the first use."""
+        if deflate is None:
+            return self.frame
+        frame = self._compressed.get(deflate)
+        if frame is None:
+            frame = self._compressed[deflate] = self._compress(deflate)
+        return frame
+
+    def _compress(self, deflate: Deflate) -> bytes:
+        """Frames that may refer to those before them, if the client keeps its window."""
+        parts = self.parts
+        if not deflate.keeps_window:
+            return b"".join([part.frame_for(deflate) for part in parts])
+        size = sum(len(part.data) for part in parts)
+        if size < deflate.policy.threshold:
+            return self.frame
+        # All of them or none: what is not compressed is not in the client's window either.
+        compressed = deflate.compress([part.data for part in parts], deflate.window_for(size))
+        if compressed is None:
+            return self.frame
+        both = zip(compressed, parts, strict=True)
+        return b"".join([frame_of(data, binary=p.binary, compressed=True) for data, p in both])
 
 
 Outgoing = Payload | Batch

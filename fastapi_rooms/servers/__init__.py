@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from starlette.websockets import WebSocket
 
+from fastapi_rooms.core.compression import Compression
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.servers.uvicorn.connection import is_closing
 from fastapi_rooms.servers.uvicorn.server import OnShutdown, on_server_shutdown
@@ -25,10 +26,13 @@ def open_transport(
     on_shutdown: OnShutdown,
     *,
     direct_writes: bool,
+    compression: Compression | None,
 ) -> Transport:
     """Create the fastest transport that the server and `direct_writes` allow."""
     if direct_writes:
-        transport = UvicornTransport.of(websocket, policy, on_overflow, on_shutdown, on_lost)
+        transport = UvicornTransport.of(
+            websocket, policy, on_overflow, on_shutdown, on_lost, compression
+        )
         if transport is not None:
             return transport
         if is_closing(websocket):  # and perhaps nobody reads

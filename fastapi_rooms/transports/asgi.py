@@ -19,6 +19,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.transports.base import ignore
@@ -41,6 +42,7 @@ class AsgiTransport:
 
     name = "asgi"
     fd: int | None = None
+    deflate: Deflate | None = None  # the server compresses
 
     def __init__(
         self,

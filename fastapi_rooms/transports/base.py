@@ -7,6 +7,7 @@ from typing import Protocol
 
 from starlette.types import Message
 
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Outgoing, Payload
 
@@ -40,6 +41,12 @@ class Transport(Protocol):
 
     `None` if not, and then `write` has to be called. A caller that could write a part of a frame
     only must pass the rest to `write` before anything else is written.
+    """
+
+    deflate: Deflate | None
+    """How what the client is sent is compressed: which of a message's frames goes to `fd`.
+
+    `None` if it is not, or not by this package.
     """
 
     @property

@@ -14,6 +14,7 @@ logger = logging.getLogger("fastapi_rooms")
 
 def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
     """Write to every transport. One that fails does not affect the others."""
+    deflate = None
     frame = message.frame
     size = len(frame)
     write_to = os.write
@@ -21,6 +22,9 @@ def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool)
         try:
             fd = transport.fd
             if fd is not None:
+                if transport.deflate is not deflate:
+                    frame = message.frame_for(transport.deflate)
+                    deflate, size = transport.deflate, len(frame)
                 try:
                     sent = write_to(fd, frame)
                 except OSError:  # full or broken: `transport.write` finds out which

@@ -142,7 +142,7 @@ def framed(message: Outgoing) -> Outgoing:
         return message.framed
     parts = [framed_payload(part) for part in message.parts]
     is_same = all(mine is part for mine, part in zip(parts, message.parts, strict=True))
-    message.framed = Batch(parts, message.frame if is_same else None)
+    message.framed = Batch(parts, message if is_same else None)
     return message.framed
 
 

@@ -110,6 +110,7 @@ class Connection(AsyncBlock):
             self.lost,
             runtime.run.begin_drain,
             direct_writes=runtime.settings.direct_writes,
+            compression=runtime.settings.compression,
         )
         framed = framed_for(self._websocket, transport) if self._accepted else None
         self.transport: Transport = framed or transport

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from starlette.types import Message
 
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.transports import Transport
@@ -26,6 +27,7 @@ class FramedTransport:
     """Writes to one client by another transport."""
 
     fd: int | None = None  # so that every write comes here
+    deflate: Deflate | None = None  # the other has it
 
     __slots__ = (
         "_has_answered",

@@ -13,6 +13,7 @@ from fastapi_rooms.core.checks import (
     check_one_of,
     check_positive,
 )
+from fastapi_rooms.core.compression import Compression
 from fastapi_rooms.core.drain_schedule import DrainSchedule
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
@@ -45,6 +46,7 @@ class Settings:
     heartbeat: HeartbeatSettings = field(default_factory=HeartbeatSettings)
     drain_schedule: DrainSchedule = field(default_factory=DrainSchedule)
     direct_writes: bool = True
+    compression: Compression | None = field(default_factory=Compression)
     json: JsonCodec = DEFAULT_JSON
     when_unavailable: WhenUnavailable = "refuse"
 

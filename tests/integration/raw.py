@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
@@ -24,7 +26,9 @@ HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
 )
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+DEFLATE = "Sec-WebSocket-Extensions: {offer}\r\n"
+
+_NEGOTIATED = re.compile(r"sec-websocket-extensions: permessage-deflate(.*)")
 
 
 on_every_uvicorn = [
@@ -50,6 +54,21 @@ class Frame(NamedTuple):
         return int(code)
 
 
+class Inflating:
+    """Decompresses with the very window that was negotiated."""
+
+    def __init__(self, parameters: str) -> None:
+        bits = re.search(r"server_max_window_bits=(\d+)", parameters)
+        self._window = -int(bits[1] if bits else 15)
+        self._is_emptied = "server_no_context_takeover" in parameters
+        self._stream = zlib.decompressobj(self._window)
+
+    def decompress(self, data: bytes) -> bytes:
+        if self._is_emptied:
+            self._stream = zlib.decompressobj(self._window)
+        return self._stream.decompress(data + b"\0\0\xff\xff")
+
+
 class RawClient:
     """A WebSocket client that does nothing by itself: it reads only when told to."""
 
@@ -59,6 +78,7 @@ class RawClient:
         *,
         query: str = "",
         deflate: bool = False,
+        offer: str = "permessage-deflate",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._socket = socket.socket()
@@ -68,13 +88,15 @@ class RawClient:
         if tls is not None:
             self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._buffer = bytearray()
-        handshake = HANDSHAKE.format(extra=DEFLATE if deflate else "")
+        handshake = HANDSHAKE.format(extra=DEFLATE.format(offer=offer) if deflate else "")
         self._socket.sendall(handshake.replace("/ws", f"/ws{query}", 1).encode())
         while b"\r\n\r\n" not in self._buffer:
             self._receive()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
         self._buffer = bytearray(rest)
+        found = _NEGOTIATED.search(head.decode().lower())
+        self._inflating = None if found is None else Inflating(found[1])
 
     def read_bytes(self, count: int) -> bytes:
         """Exactly `count` bytes as they came."""
@@ -92,6 +114,14 @@ class RawClient:
         elif size == 127:
             (size,) = struct.unpack(">Q", self.read_bytes(8))
         return Frame(first, self.read_bytes(size))
+
+    def read_message(self) -> Frame:
+        """The next frame, decompressed as was negotiated; its first byte still says that it was."""
+        frame = self.read_frame()
+        if not frame.first & 0x40:
+            return frame
+        assert self._inflating is not None, "compression was not negotiated"
+        return Frame(frame.first, self._inflating.decompress(frame.data))
 
     def read_to_close(self) -> list[Frame]:
         """Every frame until a close frame, or until the connection is cut."""

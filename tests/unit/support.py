@@ -15,6 +15,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterHealth, OutboxPolicy, Receiver, RoomManager
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Outgoing, Payload
@@ -141,6 +142,7 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.fd: int | None = None
+        self.deflate: Deflate | None = None
         self.receive: Callable[[], Awaitable[Message]] = asyncio.Event().wait  # type: ignore[assignment]
         self.pending = 0
         self.dropped = 0

@@ -29,10 +29,14 @@ client, so its messages would have overtaken those in our outbox.
 """
 
 OLDEST_WEBSOCKETS, NEWEST_WEBSOCKETS = 15, 17
-"""The major releases of websockets, inclusive, whose parser `reader.py` was tested with."""
+"""The major releases of websockets, inclusive, whose parser `reader.py` was tested with, and whose
+compressor `deflate.py` was."""
 
 _SERVE = ("uvicorn.server", "serve")
 """The module and the name of the method that runs a server."""
+
+OLDEST_WSPROTO, NEWEST_WSPROTO = (1, 2), (1, 3)
+"""The releases of wsproto, inclusive, whose compressor `deflate.py` was tested with."""
 
 OnShutdown = Callable[[float | None], float | None]
 """Called when the server starts to stop, with its shutdown timeout in seconds (`None`: no timeout).
@@ -101,6 +105,11 @@ def is_tested_websockets() -> bool:
     """Whether this package was tested with the installed version of websockets."""
     version = _version_of("websockets")
     return (OLDEST_WEBSOCKETS,) <= version[:1] <= (NEWEST_WEBSOCKETS,)
+
+
+def is_tested_wsproto() -> bool:
+    """Whether this package was tested with the installed version of wsproto."""
+    return OLDEST_WSPROTO <= _version_of("wsproto") <= NEWEST_WSPROTO
 
 
 def is_tested_uvicorn() -> bool:

@@ -29,8 +29,8 @@ This module, like its neighbours, depends on internals of uvicorn:
 If anything is not as expected (another server, an implementation or version that was not tested, an
 attribute of another type), `AsgiTransport` is used, which works on every server.
 
-Our frames are not compressed on a connection that negotiated permessage-deflate either, which is
-legal: see `core/payload.py`.
+What is written here to connections that negotiated permessage-deflate is compressed once for all of
+them: see `deflate.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
+from fastapi_rooms.core.compression import Compression, Deflate
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
@@ -52,6 +53,7 @@ from fastapi_rooms.servers.uvicorn.connection import (
     has_starlettes_receive,
     socket_fd_of,
 )
+from fastapi_rooms.servers.uvicorn.deflate import deflate_of
 from fastapi_rooms.servers.uvicorn.inbox import Inbox
 from fastapi_rooms.servers.uvicorn.reader import Reader
 from fastapi_rooms.servers.uvicorn.server import OnShutdown
@@ -95,6 +97,7 @@ class UvicornTransport:
         "_transport",
         "_transport_write",
         "_writable",
+        "deflate",
         "fd",
         "policy",
         "receive",
@@ -108,12 +111,15 @@ class UvicornTransport:
         on_overflow: Callable[[], None],
         on_shutdown: OnShutdown,
         on_lost: Callable[[], None] = ignore,
+        compression: Compression | None = None,
     ) -> UvicornTransport | None:
         """A transport for an accepted connection, or `None` if anything is not as expected."""
         connection = connection_of(websocket)
         if connection is None:
             return None
-        return cls(websocket, connection, policy, on_overflow, on_shutdown, on_lost)
+        transport = cls(websocket, connection, policy, on_overflow, on_shutdown, on_lost)
+        transport.deflate = deflate_of(connection.conn, compression)
+        return transport
 
     def __init__(
         self,
@@ -128,6 +134,7 @@ class UvicornTransport:
         self._protocol = protocol
         self._transport = transport
         self._transport_write = transport.write
+        self.deflate: Deflate | None = None
         self._conn = conn
         self._open_state = open_state
         self.policy = policy
@@ -186,7 +193,7 @@ class UvicornTransport:
     def write(self, message: Outgoing, sent: int = 0) -> None:
         """Pass the frame to asyncio, or queue it if earlier ones are queued."""
         if self._writable:
-            frame = message.frame
+            frame = message.frame_for(self.deflate)
             self._write(memoryview(frame)[sent:] if sent else frame)
         else:
             self._enqueue(message)
@@ -194,7 +201,7 @@ class UvicornTransport:
     def write_volatile(self, message: Outgoing) -> None:
         """Pass the frame to asyncio, or skip it if earlier ones are queued."""
         if self._writable:
-            self._write(message.frame)
+            self._write(message.frame_for(self.deflate))
         elif self._is_open():
             self._skipped += len(message.parts)
 
@@ -203,12 +210,13 @@ class UvicornTransport:
 
         One that is cancelled before asyncio has the frame takes it back.
         """
+        frame = payload.frame_for(self.deflate)
         if self._writable:
-            self._write(payload.frame)
+            self._write(frame)
             return
         if not self._is_open():
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
-        await self._wait_for(self._get_outbox(), payload.frame)
+        await self._wait_for(self._get_outbox(), frame)
 
     @property
     def is_flushed(self) -> bool:
@@ -283,9 +291,9 @@ class UvicornTransport:
         buffered = self._transport.get_write_buffer_size()
         # Messages that were joined into one frame stay so, and that is shared by all members. Where
         # there is no room for all of them, each is a matter of the policy.
-        whole = outbox.has_room(len(message.frame), buffered=buffered)
+        whole = outbox.has_room(len(message.frame_for(self.deflate)), buffered=buffered)
         for item in (message,) if whole else message.parts:
-            frame, count = item.frame, len(item.parts)
+            frame, count = item.frame_for(self.deflate), len(item.parts)
             verdict = outbox.offer(frame, len(frame), buffered=buffered, messages=count)
             if verdict is Verdict.OVERFLOW:
                 self._loop.call_soon(self._on_overflow)

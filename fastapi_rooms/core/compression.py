@@ -1,0 +1,139 @@
+"""Compressing a message once, so that the same bytes can go to every client that takes them.
+
+A client that negotiated permessage-deflate (RFC 7692) decompresses what it is sent as one stream:
+what came last is in its window, and what comes next may refer to that. Here nothing refers to
+another message, as each is compressed with an empty window. So it means the same to every client,
+whatever each was sent before, provided that
+
+* its window is at least as large as the one that the message was compressed with;
+* nothing that follows refers to anything before this message (RFC 7692, section 7.2.3): whoever
+  else compresses for the same connection has to begin anew for each message, too.
+
+The messages of a `Batch` reach a client in one piece, so those may refer to one another; unless the
+client has said that it empties its window after each.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from fastapi_rooms.core.checks import check_count
+from fastapi_rooms.errors import ConfigurationError
+
+_END = b"\x00\x00\xff\xff"
+"""Ends what is flushed, and is left out (RFC 7692, section 7.2.1)."""
+
+_WINDOWS = (9, 12, 15)
+"""The sizes of windows, in bits, that are compressed for.
+
+A client that negotiated another one gets what suits the next smaller. So a message is compressed
+three times at most, whatever clients ask for; and 12 bits are what uvicorn agrees to at most on its
+default implementation. zlib has no 8.
+"""
+
+_LOOKAHEAD = 262
+"""What zlib does not use of its window."""
+
+_SHORT, _FEW_BYTES, _MANY_BYTES = 8 * 1024, 5, 8
+"""Up to how many bytes a message is short, and zlib's memory levels for those and for others. The
+less memory, the less there is to be emptied before it begins."""
+
+_LONG, _FASTEST = 64 * 1024, 1
+"""From how many bytes on a message is compressed as fast as zlib can, and that level. At the
+default level a megabyte takes some 30 ms, at this one 10, and comes out a fifth longer."""
+
+_WORTHWHILE = 15 / 16
+"""What does not become shorter than this part of itself is sent as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """Which messages are compressed, for clients that negotiated it, and how well.
+
+    Each is compressed once for all of them, where they are written to directly: see `direct_writes`
+    of `RoomManager`. Elsewhere the server compresses for each client, as it is configured to.
+
+    Raises:
+        ConfigurationError: a threshold below one byte, or an unknown level.
+    """
+
+    threshold: int = 128
+    """Messages of fewer bytes are sent as they are. Those of a few dozen bytes gain nothing."""
+
+    level: int = 6
+    """From 1, which is fastest, to 9. Messages from 64 KiB on are compressed at level 1 anyway."""
+
+    def __post_init__(self) -> None:
+        check_count("Compression.threshold", self.threshold, "bytes")
+        if type(self.level) is not int or not 1 <= self.level <= 9:
+            raise ConfigurationError(
+                f"Compression.level must be a whole number from 1 to 9, not {self.level!r}."
+            )
+
+
+def compression_of(value: object) -> Compression | None:
+    """The policy that a setting stands for; `None` if nothing is to be compressed.
+
+    Raises `ConfigurationError` if it is neither a policy nor says yes or no.
+    """
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Compression()
+    if not isinstance(value, Compression):
+        raise ConfigurationError(
+            "compression must be a Compression, such as Compression(threshold=1024), or None for "
+            f"no compression, not {value!r}."
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deflate:
+    """How messages are compressed for connections that negotiated the same.
+
+    Made by `deflate_for`, so that connections which are written the same bytes share one.
+    """
+
+    policy: Compression
+    window_bits: int
+    keeps_window: bool
+    """Whether the client keeps its window from one message to the next."""
+
+    def window_for(self, size: int) -> int:
+        """The window, in bits, for so many bytes: the smallest in which they are all in reach."""
+        for window in _WINDOWS:
+            if window == self.window_bits or size <= (1 << window) - _LOOKAHEAD:
+                break
+        return window
+
+    def compress(self, messages: Sequence[bytes], window: int) -> list[bytes] | None:
+        """Successive messages as what RFC 7692 calls their payload; `None` if that is not shorter.
+
+        A message may refer to those before it.
+        """
+        size = sum(map(len, messages))
+        level = self.policy.level if size < _LONG else _FASTEST
+        memory = _FEW_BYTES if size <= _SHORT else _MANY_BYTES
+        compressor = zlib.compressobj(level, zlib.DEFLATED, -window, memory)
+        compressed = [
+            (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_END)]
+            for message in messages
+        ]
+        is_worthwhile = sum(map(len, compressed)) < size * _WORTHWHILE
+        return compressed if is_worthwhile else None
+
+
+@cache
+def deflate_for(policy: Compression, window_bits: int, *, keeps_window: bool) -> Deflate | None:
+    """How to compress for a connection that negotiated a window of so many bits.
+
+    `None` if it is smaller than any that zlib has.
+    """
+    largest = max((window for window in _WINDOWS if window <= window_bits), default=None)
+    if largest is None or largest == window_bits:
+        return None if largest is None else Deflate(policy, largest, keeps_window)
+    return deflate_for(policy, largest, keeps_window=keeps_window)
