@@ -16,7 +16,7 @@ client has said that it empties its window after each.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -45,8 +45,16 @@ _LONG, _FASTEST = 64 * 1024, 1
 """From how many bytes on a message is compressed as fast as zlib can, and that level. At the
 default level a megabyte takes some 30 ms, at this one 10, and comes out a fifth longer."""
 
-_WORTHWHILE = 15 / 16
+MAX_AT_ONCE, _STEP = 256 * 1024, 64 * 1024
+"""Up to how many bytes a message is compressed in one go, some 3 ms of work; a longer one is in
+steps of so many."""
+
+_WORTHWHILE = 0.95
 """What does not become shorter than this part of itself is sent as it is."""
+
+_HOPELESS = 0.9
+"""If what has come out of the first steps is more than this part, the rest is not tried. Some of it
+is still to come: zlib holds back up to 16 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +111,13 @@ class Deflate:
     keeps_window: bool
     """Whether the client keeps its window from one message to the next."""
 
-    def window_for(self, size: int) -> int:
-        """The window, in bits, for so many bytes: the smallest in which they are all in reach."""
+    def window_for(self, size: int) -> int | None:
+        """The window, in bits, for so many bytes: the smallest in which they are all in reach.
+
+        `None` if so few are not compressed.
+        """
+        if size < self.policy.threshold:
+            return None
         for window in _WINDOWS:
             if window == self.window_bits or size <= (1 << window) - _LOOKAHEAD:
                 break
@@ -123,8 +136,21 @@ class Deflate:
             (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_END)]
             for message in messages
         ]
-        is_worthwhile = sum(map(len, compressed)) < size * _WORTHWHILE
-        return compressed if is_worthwhile else None
+        return compressed if sum(map(len, compressed)) < size * _WORTHWHILE else None
+
+    def compress_in_steps(self, message: bytes, window: int) -> Generator[None, None, bytes | None]:
+        """As `compress`, for one message of more than `MAX_AT_ONCE` bytes."""
+        compressor = zlib.compressobj(_FASTEST, zlib.DEFLATED, -window, _MANY_BYTES)
+        parts, size = [], 0
+        for start in range(0, len(message), _STEP):
+            parts.append(compressor.compress(memoryview(message)[start : start + _STEP]))
+            size += len(parts[-1])
+            if start + _STEP == MAX_AT_ONCE and size > MAX_AT_ONCE * _HOPELESS:
+                return None
+            yield
+        parts.append(compressor.flush(zlib.Z_SYNC_FLUSH))
+        compressed = b"".join(parts)[: -len(_END)]
+        return compressed if len(compressed) < len(message) * _WORTHWHILE else None
 
 
 @cache

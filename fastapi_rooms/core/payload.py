@@ -9,11 +9,11 @@ section 6). How one compressed frame can be for several clients: see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any
 
-from fastapi_rooms.core.compression import Deflate
+from fastapi_rooms.core.compression import MAX_AT_ONCE, Deflate
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.errors import InvalidText, UsageError
 
@@ -61,23 +61,39 @@ class Payload:
     def frame_for(self, deflate: Deflate | None) -> bytes:
         """The frame for clients that negotiated this, compressed at the first use.
 
-        It is the uncompressed one for those without compression, and where that gains nothing.
+        It is the uncompressed one for those without compression, and where that gains nothing; and
+        for a message that is too long to be compressed at once, unless it was by `compressing`.
         """
-        size = len(self.data)
-        if deflate is None or size < deflate.policy.threshold:
+        if deflate is None or (window := deflate.window_for(len(self.data))) is None:
             return self.frame
-        window = deflate.window_for(size)
-        frames = self._compressed
-        if frames is None:
-            frames = self._compressed = {}
-        frame = frames.get(window)
-        if frame is None:
-            compressed = deflate.compress((self.data,), window)
-            frame = frames[window] = (
-                self.frame
-                if compressed is None
-                else frame_of(compressed[0], binary=self.binary, compressed=True)
-            )
+        frame = None if self._compressed is None else self._compressed.get(window)
+        if frame is not None:
+            return frame
+        if len(self.data) > MAX_AT_ONCE:
+            return self.frame
+        compressed = deflate.compress((self.data,), window)
+        return self._keep(window, None if compressed is None else compressed[0])
+
+    def compressing(self, deflate: Deflate | None) -> Iterator[None]:
+        """The steps, of about a millisecond each, by which a long message is compressed.
+
+        There are none where nothing is left to do.
+        """
+        if deflate is None or len(self.data) <= MAX_AT_ONCE:
+            return
+        window = deflate.window_for(len(self.data))
+        if window is not None and window not in (self._compressed or ()):
+            self._keep(window, (yield from deflate.compress_in_steps(self.data, window)))
+
+    def _keep(self, window: int, compressed: bytes | None) -> bytes:
+        """The frame for a window, from now on; the uncompressed one if that is not longer."""
+        if self._compressed is None:
+            self._compressed = {}
+        frame = self._compressed[window] = (
+            self.frame
+            if compressed is None
+            else frame_of(compressed, binary=self.binary, compressed=True)
+        )
         return frame
 
     @property
@@ -156,11 +172,11 @@ class Batch:
         parts = self.parts
         if not deflate.keeps_window:
             return b"".join([part.frame_for(deflate) for part in parts])
-        size = sum(len(part.data) for part in parts)
-        if size < deflate.policy.threshold:
+        window = deflate.window_for(sum(len(part.data) for part in parts))
+        if window is None:
             return self.frame
         # All of them or none: what is not compressed is not in the client's window either.
-        compressed = deflate.compress([part.data for part in parts], deflate.window_for(size))
+        compressed = deflate.compress([part.data for part in parts], window)
         if compressed is None:
             return self.frame
         both = zip(compressed, parts, strict=True)

@@ -43,11 +43,12 @@ class Transport(Protocol):
     only must pass the rest to `write` before anything else is written.
     """
 
-    deflate: Deflate | None
-    """How what the client is sent is compressed: which of a message's frames goes to `fd`.
+    @property
+    def deflate(self) -> Deflate | None:
+        """How what the client is sent is compressed: which of a message's frames goes to `fd`.
 
-    `None` if it is not, or not by this package.
-    """
+        `None` if it is not, or not by this package.
+        """
 
     @property
     def receive(self) -> Callable[[], Awaitable[Message]]:

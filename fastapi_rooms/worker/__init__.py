@@ -17,6 +17,7 @@ listener          a room without a socket
 listening         the block in which one listens
 room_message      the messages it gets
 fanout            from a broadcast to the members of its rooms
+compressing       long messages that are compressed in steps
 burst             messages that are written together, in as few writes as possible
 overload          messages of other workers that were dropped, as too many came
 doubts            messages that a worker can hardly have sent, though they bear its name

@@ -30,6 +30,11 @@ from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.transports.write_loop import write
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.burst import NOBODY, Burst, Delivery, WriteJob
+from fastapi_rooms.worker.compressing import (
+    compressing,
+    cost_of_compressing,
+    is_to_be_compressed_in_steps,
+)
 
 IMMEDIATE_MAX = 16
 """Members that are written to at once: some 50 µs of work."""
@@ -69,6 +74,7 @@ class Fanout:
         self._jobs: Iterator[WriteJob] = iter(())
         self._job: WriteJob | None = None
         self._next_member = 0
+        self._compressing: Iterator[None] = iter(())
         self._is_scheduled = False
         self._slice_from = 0.0
         self._in_a_row = 0
@@ -144,7 +150,7 @@ class Fanout:
             if burst is not None:
                 self._finish(burst)
         self._writing = self._collecting = self._job = None
-        self._jobs = iter(())
+        self._jobs, self._compressing = iter(()), iter(())
 
     def _write_at_once(
         self, members: Membership[Transport], target: Target, payload: Payload, *, volatile: bool
@@ -152,9 +158,9 @@ class Fanout:
         if self._is_scheduled:
             return False
         found = members.few(target, IMMEDIATE_MAX)
-        if found is None:
+        if found is None or is_to_be_compressed_in_steps(found, payload):
             return False
-        self._in_a_row += len(found)
+        self._in_a_row += len(found) + cost_of_compressing(found, payload)
         if self._in_a_row > IMMEDIATE_IN_A_ROW:
             self._in_a_row = 0
             return False
@@ -208,6 +214,8 @@ class Fanout:
         budget, now = SLICE, self._loop.time
         deadline = now() + SLICE_SECONDS
         while budget > 0 and (job := self._job or self._next_job()) is not None:
+            if not self._compress(deadline):
+                break
             start = self._next_member
             weight = 1 + len(job.message.frame) // WRITE_BYTES
             affordable = min(budget, _WRITES_PER_LOOK) // weight
@@ -236,7 +244,12 @@ class Fanout:
                 return None
             self._jobs = self._writing.jobs()
         self._job = job
+        self._compressing = compressing(job.transports, job.message)
         return job
+
+    def _compress(self, deadline: float) -> bool:
+        """Whether the message that is written next is compressed; if not, the turn is over."""
+        return all(self._loop.time() < deadline for _ in self._compressing)
 
     def _finish(self, burst: Burst) -> None:
         for flow, cost in burst.costs():

@@ -27,7 +27,6 @@ class FramedTransport:
     """Writes to one client by another transport."""
 
     fd: int | None = None  # so that every write comes here
-    deflate: Deflate | None = None  # the other has it
 
     __slots__ = (
         "_has_answered",
@@ -137,6 +136,10 @@ class FramedTransport:
         await self._inner.send(framed_payload(payload))
 
     # All else is the other's.
+
+    @property
+    def deflate(self) -> Deflate | None:
+        return self._inner.deflate
 
     @property
     def name(self) -> str:

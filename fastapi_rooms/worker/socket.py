@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -26,6 +27,7 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import Dispatcher
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.worker.compressing import compressing, is_to_be_compressed_in_steps
 from fastapi_rooms.worker.resume import Joined, Resume
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class SocketHost(Dispatcher, Protocol):
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_host", "_transport", "data", "is_lost", "sid", "websocket")
+    __slots__ = ("_host", "_in_turn", "_transport", "data", "is_lost", "sid", "websocket")
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Socket:
     ) -> None:
         self._host = host
         self._transport = transport
+        self._in_turn: asyncio.Lock | None = None
         self.websocket = websocket
         """Starlette's object, for headers, query parameters, the client's address, `close`."""
         self.sid = sid
@@ -263,14 +266,30 @@ class Socket:
         return _Messages(self, self._transport.receive, self._json_of)
 
     async def _send(self, payload: Payload) -> None:
-        if self.is_lost:  # there are servers that would take it all the same
-            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, "the client is gone"))
-        if not self._host.is_in(self):  # it may be open until the client has taken what waits
-            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, has_left(self)))
+        is_long = is_to_be_compressed_in_steps((self._transport,), payload)
+        if self._in_turn is None and not is_long:
+            await self._send_now(payload)
+            return
+        # From the first long message on, as others could overtake one while it is compressed.
+        self._in_turn = self._in_turn or asyncio.Lock()
+        async with self._in_turn:
+            self._check_in()
+            for _ in compressing((self._transport,), payload):
+                await asyncio.sleep(0)
+            await self._send_now(payload)
+
+    async def _send_now(self, payload: Payload) -> None:
+        self._check_in()
         try:
             await self._transport.send(payload)
         except WebSocketDisconnect as error:
             raise self._own(error) from None
+
+    def _check_in(self) -> None:
+        if self.is_lost:  # there are servers that would take it all the same
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, "the client is gone"))
+        if not self._host.is_in(self):  # it may be open until the client has taken what waits
+            raise self._own(WebSocketDisconnect(ABNORMAL_CLOSURE, has_left(self)))
 
     def _own(self, error: E) -> E:
         """The error, which says that it is about this socket."""
