@@ -37,6 +37,12 @@ class Promise:
     ours: str
     other: str
     limit: float
+    figure: str = "cost"
+
+
+def _json(text: str, size: str, other: str, limit: float, figure: str = "cost") -> Promise:
+    ours, text = "ours-memory-deflate", f"{size} of JSON to 1000, compressed, {text}"
+    return Promise(text, f"json-{size}", ours, other, limit, figure)
 
 
 def _fanout(text: str, other: str, limit: float, ours: str = "ours-memory") -> Promise:
@@ -54,6 +60,11 @@ _PROMISES = (
         "the same, both on asyncio", "fanout-1000", "ours-memory-asyncio", "tutorial-asyncio", 0.42
     ),
     _fanout("to the tutorial's loop, compressed", "tutorial-deflate", 0.25, "ours-memory-deflate"),
+    _json("bytes, to plain", "chat", "ours-memory", 0.8, "bytes"),
+    _json("bytes, to the tutorial's loop", "4k", "tutorial-deflate", 1.3, "bytes"),
+    _json("bytes, to the tutorial's loop", "16k", "tutorial-deflate", 1.3, "bytes"),
+    _json("to plain", "4k", "ours-memory", 1.15),
+    _json("to plain", "16k", "ours-memory", 1.15),
     _sizes("100 in memory", "ours-memory@100"),
     _sizes("5000 in memory", "ours-memory@5000"),
     _sizes("100 through Redis", "ours-redis@100"),
@@ -115,11 +126,11 @@ def _promised(results: AllResults) -> Iterator[Verdict]:
     for promise in _PROMISES:
         figures = results.get(promise.scenario, {})
         if promise.ours in figures and promise.other in figures:
-            ours, direct = figures[promise.ours], f"cost/{promise.other}"
+            ours, direct = figures[promise.ours], f"{promise.figure}/{promise.other}"
             if direct in ours.values:
                 value = ours.median(direct)
             else:
-                value = compare(ours, figures[promise.other], "cost")
+                value = compare(ours, figures[promise.other], promise.figure)
             yield Verdict(promise.text, promise.limit, value)
 
 

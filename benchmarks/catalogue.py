@@ -49,12 +49,12 @@ def _python(environment: str, module: str, *flags: str) -> Argv:
     return argv
 
 
-def _node(script: str) -> Argv:
+def _node(script: str, *flags: str) -> Argv:
     def argv(port: int, redis: str) -> list[str]:
         modules = environments.node() / "node_modules"
         path = str(SERVERS / "node" / script)
         command = ["env", f"NODE_PATH={modules}", "NODE_ENV=production", "node", path, str(port)]
-        return [*command, redis] if redis else command
+        return [*command, redis] if redis else [*command, *flags]
 
     return argv
 
@@ -173,6 +173,14 @@ _ALL = (
     _django("django-redis", "Django channels + Redis, pub/sub layer"),
     _django("django-redis-core", "Django channels + Redis, core layer", "core"),
     Server("node-ws", "Node ws", _node("ws.js"), environment="node", packages=("ws",)),
+    Server(
+        "node-ws-deflate",
+        "Node ws, compressed",
+        _node("ws.js", "deflate"),
+        deflate=True,
+        environment="node",
+        packages=("ws",),
+    ),
     _node_socketio("node-socketio", "Node Socket.IO"),
     _node_socketio("node-socketio-redis", "Node Socket.IO + Redis"),
 )

@@ -7,12 +7,16 @@ import select
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from benchmarks.native import program
 from benchmarks.processes import CORES, STOP_TIMEOUT, end_with_the_runner
 
 ANSWER_TIMEOUT = 120.0
+
+HEADER_BYTES = 16
+"""Of each message, that say whose it is, and which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Sample:
     missing: int
     broken: int
     dropped: int
+    bytes: int
+    """That came over the wire."""
     p50_ms: float
     p99_ms: float
 
@@ -34,6 +40,11 @@ class Sample:
     def cost(self) -> float:
         """CPU µs per delivery."""
         return self.cpu_ns / 1000 / self.deliveries if self.deliveries else float("nan")
+
+    @property
+    def bytes_each(self) -> float:
+        """Bytes on the wire per delivery."""
+        return self.bytes / self.deliveries if self.deliveries else float("nan")
 
     @property
     def speed(self) -> float:
@@ -58,10 +69,11 @@ class Load:
         rooms: int,
         room_size: int,
         payload: int,
+        texts: Path | None,
         counted: Sequence[int],
         watched: Sequence[int],
     ) -> None:
-        shape = [str(int(deflate)), str(rooms), str(room_size), str(payload)]
+        shape = [str(int(deflate)), str(rooms), str(room_size), str(payload), str(texts or "-")]
         pids = [",".join(map(str, group)) or "-" for group in (counted, watched)]
         core = ["taskset", "-c", str(CORES.load)]
         self._process = subprocess.Popen(

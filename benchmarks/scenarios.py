@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
+from benchmarks.messages import Messages
 
 Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter", "history", "presence"]
 
@@ -23,6 +24,7 @@ class Scenario:
     rooms: int = 1
     room_size: int = 1000
     payload: int = 128
+    messages: Messages = "noise"
     window: int = 1
     """Messages under way at a time."""
     depth: int = 10
@@ -97,6 +99,8 @@ _NODE = ("node-ws", "node-socketio", "node-socketio-redis")
 _PEERS = (*_PYTHON, *_NODE)
 _DJANGO = ("django-memory", "django-redis")
 
+_COMPRESSED = ("ours-memory", "ours-memory-deflate", "tutorial-deflate", "node-ws-deflate")
+
 _ALL = (
     Scenario(
         "fanout-1000",
@@ -131,6 +135,30 @@ _ALL = (
         "One room of 1000, 16 KiB a message",
         (*_OURS[::2], *_PYTHON[::2], *_NODE),
         payload=16 * 1024,
+        depth=1,
+        per_second=5,
+    ),
+    Scenario(
+        "json-chat",
+        "One room of 1000, JSON of 200 bytes, with and without compression",
+        _COMPRESSED,
+        payload=200,
+        messages="chat",
+    ),
+    Scenario(
+        "json-4k",
+        "One room of 1000, JSON of 4 KiB, with and without compression",
+        _COMPRESSED,
+        payload=4 * 1024,
+        messages="dashboard",
+        depth=2,
+    ),
+    Scenario(
+        "json-16k",
+        "One room of 1000, JSON of 16 KiB, with and without compression",
+        _COMPRESSED,
+        payload=16 * 1024,
+        messages="dashboard",
         depth=1,
         per_second=5,
     ),

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Self
 
-from benchmarks.load import Load
+from benchmarks.load import HEADER_BYTES, Load
+from benchmarks.messages import texts_of
 from benchmarks.processes import CORES, Running, free_port, start_redis
 from benchmarks.scenarios import Entry
 
@@ -52,6 +53,7 @@ class Stage:
                 rooms=self.scenario.rooms,
                 room_size=self.scenario.room_size,
                 payload=self.scenario.payload,
+                texts=texts_of(self.scenario.messages, self.scenario.payload - HEADER_BYTES),
                 counted=[worker.pid for worker in self.workers],
                 watched=[self._redis.pid] if self._redis is not None else [],
             )

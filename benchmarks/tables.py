@@ -18,6 +18,7 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "deliveries/s": "speed",
         "p50 ms": "p50",
         "p99 ms": "p99",
+        "bytes per delivery": "bytes",
     },
     "storm": {
         "CPU µs per connection": "cost",

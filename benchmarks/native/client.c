@@ -195,6 +195,7 @@ void client_read(struct client *c, const struct dialect *d, struct ledger *l)
             client_drop(c);
         return;
     }
+    l->bytes += (uint64_t)got;
     memcpy(incoming, c->rest, c->rest_size);
     unsigned char *at = incoming, *end = incoming + c->rest_size + got;
     uint64_t now = now_ns();

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RING = 512, POOL = 1 << 16, STRIDE = 1009 };
+enum { RING = 512, POOL = 1 << 16, STRIDE = 1009, MOST_TEXTS = 1 << 22 };
 
 struct sender {
     uint32_t next;
@@ -14,23 +14,49 @@ struct sender {
     } ring[RING];
 };
 
-static char pool[POOL];
-
-void ledger_init(struct ledger *l, int rooms, int room_size, size_t payload)
+static void make_noise(struct ledger *l)
 {
     static const char letters[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;-_";
+    char *pool = malloc(POOL);
     uint32_t state = 12345;
     for (int i = 0; i < POOL; i++) {
         state = state * 1664525u + 1013904223u;
         pool[i] = letters[(state >> 16) % (sizeof letters - 1)];
     }
+    l->texts = pool;
+    l->texts_size = POOL;
+    l->stride = STRIDE;
+}
+
+static void read_texts(struct ledger *l, const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    char *texts = malloc(MOST_TEXTS);
+    if (file != NULL)
+        l->texts_size = fread(texts, 1, MOST_TEXTS, file);
+    l->stride = l->payload - LEDGER_HEADER;
+    if (l->texts_size < l->stride || l->texts_size % l->stride != 0) {
+        fprintf(stderr, "%s has no texts of %zu bytes\n", path, l->stride);
+        exit(2);
+    }
+    fclose(file);
+    l->texts_size += l->stride; /* as the last one may be reached, too */
+    l->texts = texts;
+}
+
+void ledger_init(struct ledger *l, int rooms, int room_size, size_t payload, const char *file)
+{
     memset(l, 0, sizeof *l);
     l->rooms = rooms;
     l->room_size = room_size;
     l->slots = room_size < SLOTS ? room_size : SLOTS;
     l->payload = payload;
     l->senders = calloc((size_t)rooms * (size_t)l->slots, sizeof *l->senders);
+    if (file == NULL)
+        make_noise(l);
+    else
+        read_texts(l, file);
 }
 
 int ledger_sender(const struct ledger *l, uint64_t k)
@@ -44,9 +70,11 @@ int ledger_client(const struct ledger *l, int sender)
     return sender / l->slots * l->room_size + sender % l->slots * l->room_size / l->slots;
 }
 
-static size_t filler_at(uint32_t number, size_t length)
+static const char *text_of(const struct ledger *l, uint32_t sender, uint32_t number)
 {
-    return number * (size_t)STRIDE % (POOL - length);
+    size_t length = l->payload - LEDGER_HEADER;
+    size_t nth = number * (size_t)l->slots + sender % (uint32_t)l->slots;
+    return l->texts + nth * l->stride % (l->texts_size - length);
 }
 
 void ledger_compose(struct ledger *l, int sender, uint64_t sent_at, char *out)
@@ -58,7 +86,7 @@ void ledger_compose(struct ledger *l, int sender, uint64_t sent_at, char *out)
 
     snprintf(header, sizeof header, "%08x%08x", (unsigned)sender, number);
     memcpy(out, header, LEDGER_HEADER);
-    memcpy(out + LEDGER_HEADER, pool + filler_at(number, rest), rest);
+    memcpy(out + LEDGER_HEADER, text_of(l, (uint32_t)sender, number), rest);
     if (s->ring[number % RING].remaining > 0) {
         l->lost += s->ring[number % RING].remaining;
         l->outstanding--;
@@ -90,7 +118,7 @@ void ledger_receive(struct ledger *l, int room, uint32_t *next, const char *text
 
     if (length != l->payload || !parse_hex(text, &sender) || !parse_hex(text + 8, &number)
         || (int)sender / l->slots != room
-        || memcmp(text + LEDGER_HEADER, pool + filler_at(number, rest), rest) != 0) {
+        || memcmp(text + LEDGER_HEADER, text_of(l, sender, number), rest) != 0) {
         l->broken++;
         return;
     }
@@ -122,6 +150,6 @@ void ledger_abandon(struct ledger *l)
 
 void ledger_clear_counts(struct ledger *l)
 {
-    l->deliveries = l->lost = l->doubled = l->missing = l->broken = 0;
+    l->deliveries = l->lost = l->doubled = l->missing = l->broken = l->bytes = 0;
     histogram_clear(&l->latency);
 }

@@ -1,7 +1,7 @@
 /* Who has sent what, and who has it: every message once, in its sender's order, unchanged.
 
    A message is 8 hex digits of its sender, 8 of its number, and text that differs from message to
-   message. Each room has up to SLOTS members that send, spread evenly over it. */
+   message: parts of noise, or what a file has, one message after the other. Each room has up to SLOTS members that send, spread evenly over it. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,11 +15,15 @@ struct ledger {
     int rooms, room_size, slots;
     size_t payload;
     struct sender *senders;
+    const char *texts;
+    size_t texts_size, stride;
     struct histogram latency;
     uint64_t deliveries, outstanding, lost, doubled, missing, broken;
+    uint64_t bytes; /* that came, whatever they were */
 };
 
-void ledger_init(struct ledger *l, int rooms, int room_size, size_t payload);
+/* `file`: texts of PAYLOAD - LEDGER_HEADER bytes each; NULL for noise. */
+void ledger_init(struct ledger *l, int rooms, int room_size, size_t payload, const char *file);
 
 /* The k-th message of a rotation over rooms, then over the senders of a room. */
 int ledger_sender(const struct ledger *l, uint64_t k);

@@ -95,10 +95,11 @@ static void begin(void)
 static void answer(uint64_t wall, uint64_t cpu)
 {
     printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"deliveries\":%llu,\"lost\":%llu,\"doubled\":%llu,"
-           "\"missing\":%llu,\"broken\":%llu,\"dropped\":%d,\"p50_ms\":%.4f,\"p99_ms\":%.4f}\n",
+           "\"missing\":%llu,\"broken\":%llu,\"dropped\":%d,\"bytes\":%llu,\"p50_ms\":%.4f,\"p99_ms\":%.4f}\n",
            (unsigned long long)wall, (unsigned long long)cpu, (unsigned long long)ledger.deliveries,
            (unsigned long long)ledger.lost, (unsigned long long)ledger.doubled,
            (unsigned long long)ledger.missing, (unsigned long long)ledger.broken, n_unexpected,
+           (unsigned long long)ledger.bytes,
            histogram_quantile_ms(&ledger.latency, 0.5), histogram_quantile_ms(&ledger.latency, 0.99));
     fflush(stdout);
 }
@@ -278,17 +279,19 @@ static void obey(const char *line)
 int main(int argc, char **argv)
 {
     char line[256];
-    if (argc != 9) {
-        fputs("load ws|socketio PATH DEFLATE ROOMS ROOM_SIZE PAYLOAD COUNTED_PIDS WATCHED_PIDS\n",
+    if (argc != 10) {
+        fputs("load ws|socketio PATH DEFLATE ROOMS ROOM_SIZE PAYLOAD TEXTS COUNTED_PIDS "
+              "WATCHED_PIDS\n",
               stderr);
         return 2;
     }
     dialect.socketio = strcmp(argv[1], "socketio") == 0;
     dialect.path = argv[2];
     dialect.deflate = atoi(argv[3]) != 0;
-    ledger_init(&ledger, atoi(argv[4]), atoi(argv[5]), (size_t)atol(argv[6]));
-    parse_pids(argv[7], processes.counted, &processes.n_counted);
-    parse_pids(argv[8], processes.watched, &processes.n_watched);
+    ledger_init(&ledger, atoi(argv[4]), atoi(argv[5]), (size_t)atol(argv[6]),
+                strcmp(argv[7], "-") == 0 ? NULL : argv[7]);
+    parse_pids(argv[8], processes.counted, &processes.n_counted);
+    parse_pids(argv[9], processes.watched, &processes.n_watched);
 
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);

@@ -1,9 +1,14 @@
-// Node's ws, with a set of connections for each room. Usage: ws.js PORT
+// Node's ws, with a set of connections for each room. Usage: ws.js PORT [deflate]
 "use strict";
 const { WebSocket, WebSocketServer } = require("ws");
 
 const rooms = new Map();
-const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]), backlog: 4096 });
+const server = new WebSocketServer({
+  host: "127.0.0.1",
+  port: Number(process.argv[2]),
+  backlog: 4096,
+  perMessageDeflate: process.argv[3] === "deflate",
+});
 
 server.on("connection", (socket, request) => {
   const name = request.url.slice("/ws/".length);
