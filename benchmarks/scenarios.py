@@ -144,6 +144,7 @@ _ALL = (
         _COMPRESSED,
         payload=200,
         messages="chat",
+        cost_only=True,
     ),
     Scenario(
         "json-4k",
@@ -152,6 +153,7 @@ _ALL = (
         payload=4 * 1024,
         messages="dashboard",
         depth=2,
+        cost_only=True,
     ),
     Scenario(
         "json-16k",
@@ -160,7 +162,7 @@ _ALL = (
         payload=16 * 1024,
         messages="dashboard",
         depth=1,
-        per_second=5,
+        cost_only=True,
     ),
     Scenario(
         "sizes",

@@ -25,6 +25,7 @@ from fastapi_rooms import (
     AsyncEmitter,
     BroadcastOperator,
     ClientError,
+    Compression,
     Disconnected,
     EmitNamespace,
     EmitOperator,
@@ -166,6 +167,8 @@ def settings(redis: Redis) -> list[RoomManager]:
         rooms.clone(MemoryAdapter(bus), outbox=OutboxPolicy(1000), heartbeat=1),
         RoomManager(RedisAdapter("redis://localhost", publish_timeout=2)),
         RoomManager(outbox=OutboxPolicy(max_bytes=4096, overflow="close", close_code=4000)),
+        RoomManager(compression=Compression(threshold=1024, level=1)),
+        RoomManager(compression=None).clone(compression=False),
         *[RoomManager(adapter, max_message_bytes=1024) for adapter in adapters],
     ]
 

@@ -34,9 +34,9 @@ class OutboxPolicy:
     max_bytes: int = 1024 * 1024
     """How many bytes may be queued. An empty queue takes any message, whatever its size.
 
-    Each message counts its length and 256 bytes, about what its place in the queue costs. So there
-    is a limit on empty messages, too: with the default of 1 MiB, 4096 of them. Messages that leave
-    in one write, as a busy worker joins them, have one place.
+    Each message counts its length, compressed where it is, and 256 bytes, about what its place in
+    the queue costs. So there is a limit on empty messages, too: with the default of 1 MiB, 4096 of
+    them. Messages that leave in one write, as a busy worker joins them, have one place.
     """
 
     overflow: Literal["close", "drop_oldest", "drop_newest"] = "close"

@@ -51,6 +51,11 @@ class Payload:
         """The message as framed clients get it, if it is another and has been made."""
 
     @property
+    def size(self) -> int:
+        """How many bytes it has, as it is."""
+        return len(self.data)
+
+    @property
     def frame(self) -> bytes:
         """The message as a WebSocket frame, encoded at the first use."""
         frame = self._frame
@@ -149,30 +154,34 @@ class Payload:
 class Batch:
     """Successive messages to the same members, whose frames are written at once."""
 
-    __slots__ = ("_compressed", "frame", "framed", "parts")
+    __slots__ = ("_frames", "framed", "parts", "size")
 
     def __init__(self, parts: Sequence[Payload], same: Batch | None = None) -> None:
         self.parts = parts
-        self.frame: bytes = b"".join([part.frame for part in parts]) if same is None else same.frame
-        self._compressed: dict[Deflate, bytes] = {} if same is None else same._compressed
+        self.size = sum([part.size for part in parts])
+        """How many bytes they have, as they are."""
+        self._frames: dict[Deflate | None, bytes] = {} if same is None else same._frames
         self.framed: Batch | None = None
         """The messages as framed clients get them, once that has been made."""
 
+    @property
+    def frame(self) -> bytes:
+        """The messages as WebSocket frames, encoded at the first use."""
+        return self.frame_for(None)
+
     def frame_for(self, deflate: Deflate | None) -> bytes:
         """The frames for clients that negotiated this, compressed at the first use."""
-        if deflate is None:
-            return self.frame
-        frame = self._compressed.get(deflate)
+        frame = self._frames.get(deflate)
         if frame is None:
-            frame = self._compressed[deflate] = self._compress(deflate)
+            frame = self._frames[deflate] = self._join(deflate)
         return frame
 
-    def _compress(self, deflate: Deflate) -> bytes:
+    def _join(self, deflate: Deflate | None) -> bytes:
         """Frames that may refer to those before them, if the client keeps its window."""
         parts = self.parts
-        if not deflate.keeps_window:
+        if deflate is None or not deflate.keeps_window:
             return b"".join([part.frame_for(deflate) for part in parts])
-        window = deflate.window_for(sum(len(part.data) for part in parts))
+        window = deflate.window_for(self.size)
         if window is None:
             return self.frame
         # All of them or none: what is not compressed is not in the client's window either.

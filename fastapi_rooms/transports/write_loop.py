@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from typing import Literal
 
+from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.payload import Outgoing
 from fastapi_rooms.transports.base import Transport
 
@@ -14,9 +16,8 @@ logger = logging.getLogger("fastapi_rooms")
 
 def write(transports: Iterable[Transport], message: Outgoing, *, volatile: bool) -> None:
     """Write to every transport. One that fails does not affect the others."""
-    deflate = None
-    frame = message.frame
-    size = len(frame)
+    deflate: Deflate | Literal["unknown"] | None = "unknown"
+    frame, size = b"", 0
     write_to = os.write
     for transport in transports:
         try:

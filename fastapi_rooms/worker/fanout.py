@@ -217,7 +217,7 @@ class Fanout:
             if not self._compress(deadline):
                 break
             start = self._next_member
-            weight = 1 + len(job.message.frame) // WRITE_BYTES
+            weight = 1 + job.message.size // WRITE_BYTES
             affordable = min(budget, _WRITES_PER_LOOK) // weight
             count = min(max(affordable, 1), len(job.transports) - start)
             write(job.transports[start : start + count], job.message, volatile=job.volatile)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import (
+    Compression,
     ConfigurationError,
     InvalidNamespace,
     MemoryAdapter,
@@ -91,6 +92,15 @@ def test_a_url_that_says_none_is_refused_without_showing_a_password(url: str, sh
     assert "secret" not in str(raised.value)
     for known in ("memory://", "redis://", "rediss://", "unix://"):
         assert known in str(raised.value)
+
+
+def test_what_compression_is_to_be_is_a_policy_or_none() -> None:
+    policy = Compression(threshold=1000)
+    for given, is_so in ((policy, policy), (True, Compression()), (False, None), (None, None)):
+        assert RoomManager(compression=given)._runtime.settings.compression == is_so
+    assert RoomManager()._runtime.settings.compression == Compression()
+    with pytest.raises(ConfigurationError, match="compression must be a Compression"):
+        RoomManager(compression="deflate")  # type: ignore[arg-type]
 
 
 def test_the_prefix_is_rooms_or_what_the_adapter_was_made_with() -> None:

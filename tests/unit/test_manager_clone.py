@@ -90,6 +90,7 @@ def test_it_has_the_same_settings_but_for_those_given() -> None:
         prefix="app",
         heartbeat=9,
         when_unavailable="admit",
+        compression=None,
     )
     clone = rooms.clone(join_timeout=2)
     mine, its = rooms._runtime.settings, clone._runtime.settings
@@ -97,6 +98,7 @@ def test_it_has_the_same_settings_but_for_those_given() -> None:
     assert its.outbox is mine.outbox
     assert its.when_unavailable == mine.when_unavailable == "admit"
     assert its.heartbeat == mine.heartbeat
+    assert its.compression is None
     assert clone._runtime.adapter.prefix == "app"
     assert clone.clone()._runtime.settings == its
     assert clone.clone(prefix="other")._runtime.adapter.prefix == "other"
