@@ -8,8 +8,10 @@ import random
 import socket as sockets
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import playwright
 import pytest
 import wsproto.events
 from playwright.async_api import Browser
@@ -117,7 +119,7 @@ def test_a_client_of_wsproto_reads_all_of_it(ws: str) -> None:
 
 
 IN_JAVASCRIPT = """
-async (url) => {
+async ([url]) => {
     const socket = new WebSocket(url), messages = [];
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => {
@@ -128,22 +130,34 @@ async (url) => {
 }
 """
 
+BY_NODE = f"""
+const read = {IN_JAVASCRIPT}, [url, bundle] = process.argv.slice(1);
+const print = (got) => console.log(JSON.stringify(got));
+read([url]).then(print).then(() => {{
+    globalThis.WebSocket = require(bundle).ws;
+    return read([url]);
+}}).then(print);
+"""
+
+WS = Path(playwright.__file__).parent / "driver" / "package" / "lib" / "utilsBundle.js"
+"""Playwright brings Node's `ws` with it."""
+
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("ws", DIRECT_WEBSOCKETS)
-async def test_node_and_a_browser_read_all_of_it(ws: str, browser: Browser) -> None:
+async def test_a_browser_node_and_its_ws_read_all_of_it(ws: str, browser: Browser) -> None:
     spoken = [m if isinstance(m, str) else list(m) for m in SPOKEN]
     with serving(speak, RoomManager(outbox=ROOMY), ws=ws) as port:
         url = f"ws://127.0.0.1:{port}/ws"
         page = await browser.new_page()
-        assert await page.evaluate(IN_JAVASCRIPT, url) == ["permessage-deflate", spoken]
+        assert await page.evaluate(IN_JAVASCRIPT, [url]) == ["permessage-deflate", spoken]
         await page.close()
-        script = f"({IN_JAVASCRIPT})({url!r}).then((got) => console.log(JSON.stringify(got)))"
         node = await asyncio.create_subprocess_exec(
-            NODE, "-e", script, stdout=asyncio.subprocess.PIPE
+            NODE, "-e", BY_NODE, url, WS, stdout=asyncio.subprocess.PIPE
         )
         said, _ = await node.communicate()
-    assert json.loads(said) == ["permessage-deflate", spoken]
+    by_itself, by_ws = map(json.loads, said.splitlines())
+    assert by_itself == by_ws == ["permessage-deflate", spoken]
 
 
 @pytest.mark.parametrize("ws", DIRECT_WEBSOCKETS)

@@ -132,7 +132,7 @@ async def test_uncompressed_frames_between_compressed_ones_leave_both_readable(
             await socket.websocket.send_text(text)
         await wait_for_client(socket)
 
-    with serving(endpoint, ws=ws, loop=loop) as port:
+    with serving(endpoint, RoomManager(compression=None), ws=ws, loop=loop) as port:
         async with websockets_connect(f"ws://127.0.0.1:{port}/ws", compression="deflate") as client:
             assert client.protocol.extensions, "compression was not negotiated"
             for text in texts:
