@@ -218,6 +218,7 @@ _ALL = (
             "bare",
             "bare-asyncio",
             *_OURS,
+            "ours-memory-deflate",
             "tutorial-deflate",
             *_PEERS[::2],
             "django-memory",
