@@ -53,11 +53,14 @@ def chat(number: int, size: int) -> str:
 
 MESSAGES: list[Message] = [
     "short",
-    *[chat(number, size) for number, size in enumerate([200, 900, 5000, 60_000, 200, 700_000])],
+    *[chat(number, size) for number, size in enumerate([200, 900, 5000, 60_000, 200, 300_000])],
     chat(9, 3000).encode(),
     random.Random(0).randbytes(5000),
     b"",
 ]
+
+TOGETHER = [chat(7, 150_000), *(chat(number, 100) for number in range(60))]
+"""The first takes its time, so that those which follow leave in one write."""
 
 
 async def speak(rooms: RoomManager, socket: Socket) -> None:
@@ -69,8 +72,7 @@ async def speak(rooms: RoomManager, socket: Socket) -> None:
                 await way.send_text(message)
             else:
                 await way.send_bytes(message)
-    # More than are written at once, so that those which follow are joined.
-    await asyncio.gather(*(rooms.to("room").send_text(chat(n, 100)) for n in range(1100)))
+    await asyncio.gather(*map(rooms.to("room").send_text, TOGETHER))
     for way in ways:
         await way.send_text(chat(0, 200))
     await socket.websocket.close()
@@ -78,7 +80,7 @@ async def speak(rooms: RoomManager, socket: Socket) -> None:
 
 SPOKEN: list[Message] = [
     *[message for message in MESSAGES for _ in range(3)],
-    *[chat(number, 100) for number in range(1100)],
+    *TOGETHER,
     *[MESSAGES[1]] * 3,
 ]
 

@@ -1,11 +1,11 @@
 """What a connection of uvicorn's negotiated for permessage-deflate, and sharing its window.
 
 Frames that are compressed once for many clients pass through the window of each. The server has a
-compressor for each connection, for what an endpoint sends by itself; it takes it that it alone
-writes to that window. So before our first frame it is told to begin anew for each message, as if
-the client had asked for that (`server_no_context_takeover`). That is sound at any time between two
-messages: a compressor that has just been made refers to nothing that it has not seen itself, and a
-client keeps its window all the same, if that was agreed.
+compressor for each connection, for what an endpoint sends by itself, and it refers to what it has
+sent before as if nothing of ours had come between. So before our first frame it is told to begin
+anew for each message, as if the client had asked for that (`server_no_context_takeover`). That is
+sound at any time between two messages: a compressor that has just been made refers to nothing that
+it has not seen itself, and a client keeps its window all the same, if that was agreed.
 
 It depends on these internals:
 

@@ -115,10 +115,16 @@ def test_short_messages_are_sent_as_they_are(size: int) -> None:
 
 
 def test_what_gains_nothing_is_sent_as_it_is() -> None:
-    noise = [Payload(random.Random(n).randbytes(5000), binary=True) for n in range(2)]
+    noise = [Payload(random.Random(n).randbytes(n), binary=True) for n in (5000, 30_000)]
     each: list[Outgoing] = [*noise, Batch(noise)]
     for message in each:
         assert message.frame_for(deflate()) is message.frame
+
+
+def test_empty_messages_between_compressed_ones_are_read_as_such() -> None:
+    parts = [Payload(data, binary=True) for data in (b"x" * 500, b"", b"", b"x" * 500, b"")]
+    got = Client(12).read(Batch(parts).frame_for(deflate()))
+    assert [message.data for message in got] == [part.data for part in parts]
 
 
 def test_messages_that_leave_together_refer_to_one_another_if_the_client_keeps_its_window() -> None:

@@ -24,7 +24,7 @@ from tests.unit.support import FakeTransport
 LOBBY = Target(("lobby",))
 TWELVE = deflate_for(Compression(), 12, keeps_window=True)
 LONG = "a long one " * 100_000
-STEPS = len(LONG) // (64 * 1024) + 1
+STEPS = len(LONG) // (32 * 1024) + 1
 
 
 class Client(FakeTransport):
@@ -81,7 +81,7 @@ async def test_others_have_the_loop_while_a_long_message_is_compressed(size: int
 async def test_one_turn_compresses_only_so_much(compresses: bool) -> None:
     client = Client(compresses=compresses)
     members, fanout = lobby([client]), Fanout(max_lag=1.0)
-    texts = [f"{number} " * 40_000 for number in range(8)]
+    texts = [f"{number} " * 40_000 for number in range(16)]
     for text in texts:
         fanout.send(members, LOBBY, Payload.of_text(text), volatile=False)
     assert (len(client.texts) < len(texts)) is compresses
@@ -112,7 +112,7 @@ async def test_each_kind_of_client_gets_its_own_form() -> None:
 
 async def test_what_does_not_become_shorter_is_found_out_soon() -> None:
     payload = Payload(random.Random(0).randbytes(16 * MAX_AT_ONCE), binary=True)
-    assert len(list(payload.compressing(TWELVE))) < 6
+    assert list(payload.compressing(TWELVE)) == []
     assert payload.frame_for(TWELVE) is payload.frame
     assert list(payload.compressing(TWELVE)) == []
 
