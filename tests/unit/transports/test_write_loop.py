@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from fastapi_rooms.core.payload import Batch, Payload, frame_of
+from fastapi_rooms.core.compression import Compression, deflate_for
+from fastapi_rooms.core.payload import Batch, Outgoing, Payload, frame_of
 from fastapi_rooms.transports.write_loop import write
 from tests.unit.support import FakeTransport
 
@@ -55,6 +56,24 @@ def test_the_frame_is_built_once_for_all_clients(monkeypatch: pytest.MonkeyPatch
     monkeypatch.undo()
     assert len(written) == 3
     assert all(frame is written[0] for frame in written)
+
+
+def test_each_client_gets_the_form_that_it_negotiated() -> None:
+    twelve = deflate_for(Compression(), 12, keeps_window=True)
+    nine = deflate_for(Compression(), 9, keeps_window=False)
+    kinds = [None, twelve, twelve, nine, None, twelve]
+    transports = _transports(len(kinds))
+    for transport, kind in zip(transports, kinds, strict=True):
+        transport.deflate = kind
+        transport.keep_up()
+    parts = [Payload.of_text(f"{number} words " * 100) for number in range(2)]
+    messages: list[Outgoing] = [parts[0], Batch(parts)]
+    for message in messages:
+        write(transports, message, volatile=False)
+        got = [transport.frames() for transport in transports]
+        assert got == [[message.frame_for(kind)] for kind in kinds]
+    for transport in transports:
+        transport.hang_up()
 
 
 @pytest.mark.parametrize("volatile", [False, True])
