@@ -22,6 +22,8 @@ from fastapi_rooms import (
     MessageTooLarge,
     UsageError,
 )
+from fastapi_rooms.adapters.declarations import PresenceDeclaration
+from fastapi_rooms.adapters.redis.declared.form import fields_of
 from fastapi_rooms.adapters.redis.presence import questions
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.target import Target
@@ -310,10 +312,15 @@ def test_presence_is_that_of_a_namespace(emitter: Emitter) -> None:
     assert repr(emitter.presence) == "<EmitPresence in />"
 
 
+DECLARED = fields_of([PresenceDeclaration("/", "*", 0)], "")
+
+
 class Scanned(AsyncNotebook):
     """A room of which there is always more."""
 
     async def execute_command(self, *command: Any, **options: Any) -> Any:
+        if command[0] == "HGETALL":
+            return DECLARED
         if command[0] == "HSCAN":
             await asyncio.sleep(0)
             return 1 - bool(self.said), {b"uann": b"1"}
@@ -334,7 +341,8 @@ class Endless(redis.Redis):
     """Has always something more."""
 
     def execute_command(self, *command: Any, **options: Any) -> Any:
-        return {"HSCAN": (1, {}), "SSCAN": (1, [])}.get(command[0])
+        replies: dict[Any, Any] = {"HGETALL": DECLARED, "HSCAN": (1, {}), "SSCAN": (1, [])}
+        return replies.get(command[0])
 
 
 def test_what_has_no_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
