@@ -316,6 +316,37 @@ async def stop(scale: Scale) -> None:
             await measured(f"stop with {scale.sockets} sockets", manager.stop)
 
 
+async def presence(scale: Scale) -> None:
+    """Rooms know who is present: they are entered, and put in again after Redis has forgotten."""
+    with RedisServer() as redis:
+        manager = RoomManager(
+            redis.url, join_timeout=PATIENCE, drain_window=1, max_rooms_per_socket=PLENTY
+        )
+        manager.presence("*", grace=0)
+        async with manager, crowd(manager, max(scale.rooms // PART, 1)) as members:
+            names = [[f"room {n} {m}" for n in range(PART)] for m in range(len(members))]
+
+            async def enter() -> None:
+                joins = zip(members, names, strict=True)
+                await asyncio.gather(*(socket.join(*rooms) for socket, rooms in joins))
+
+            async def forget() -> None:
+                await asyncio.to_thread(redis.command, "FLUSHALL")
+                await again(manager)
+
+            await measured(f"enter {len(members) * PART} rooms", enter)
+            await measured(f"put {len(members) * PART} rooms in again", forget)
+        async with manager, crowd(manager, scale.sockets, "tea"):
+            await measured(f"put {scale.sockets} users in again", lambda: again(manager))
+
+
+async def again(manager: RoomManager) -> None:
+    """Put in again who is present, as with a new lease."""
+    keeper = manager._runtime.presence.running
+    keeper._sync_all()
+    await eventually(lambda: not (keeper._unsynced or keeper._due or keeper._telling), PATIENCE)
+
+
 CASES: dict[str, Callable[[Scale], Awaitable[None]]] = {
     "resubscribe": resubscribe,
     "unsubscribe": unsubscribe,
@@ -325,6 +356,7 @@ CASES: dict[str, Callable[[Scale], Awaitable[None]]] = {
     "lost": lost,
     "drain": drain,
     "stop": stop,
+    "presence": presence,
 }
 
 

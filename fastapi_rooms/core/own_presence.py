@@ -34,12 +34,12 @@ class OwnRoom:
     """One room, as long as this worker has anything to do with it."""
 
     __slots__ = (
-        *("_behind_since", "_checksum", "_told", "_untold", "_users"),
+        *("_behind_since", "_checksum", "_entries", "_told", "_untold"),
         *("fences", "is_busy", "is_partial", "needs_sync", "needs_touch", "synced", "version"),
     )
 
     def __init__(self) -> None:
-        self._users: dict[Sid, str] = {}
+        self._entries: dict[Sid, Entry] = {}
         self._checksum = 0
         self._untold: dict[Sid, None] = {}
         self._told: list[Sid] = []
@@ -62,26 +62,26 @@ class OwnRoom:
     def __bool__(self) -> bool:
         """Whether there is anything to be known of it."""
         return bool(
-            self._users or self._untold or self.is_busy or self.needs_sync or self.needs_touch
+            self._entries or self._untold or self.is_busy or self.needs_sync or self.needs_touch
         )
 
     def __contains__(self, sid: Sid) -> bool:
-        return sid in self._users
+        return sid in self._entries
 
     @property
     def has_sockets(self) -> bool:
         """Whether any socket is in it."""
-        return bool(self._users)
+        return bool(self._entries)
 
     @property
     def entries(self) -> list[Entry]:
         """The sockets that are in it."""
-        return [Entry(sid, user) for sid, user in self._users.items()]
+        return [*self._entries.values()]
 
     @property
     def sums(self) -> tuple[int, int]:
         """How many these are, and their checksum: what the carrier should have, too."""
-        return len(self._users), self._checksum
+        return len(self._entries), self._checksum
 
     @property
     def is_told(self) -> bool:
@@ -96,7 +96,7 @@ class OwnRoom:
     def enter(self, entry: Entry) -> None:
         """A socket enters, as a user; one that is in is that user's from now on."""
         self._remove(entry.sid)
-        self._users[entry.sid] = entry.user
+        self._entries[entry.sid] = entry
         self._checksum = (self._checksum + checksum_of(entry)) % _MODULUS
         self._untold[entry.sid] = None
 
@@ -120,10 +120,10 @@ class OwnRoom:
         for sid in self._told:
             del self._untold[sid]
         self.is_partial = bool(self._untold)
-        users = self._users
+        entries = self._entries
         return Change(
-            [Entry(sid, users[sid]) for sid in self._told if sid in users],
-            [sid for sid in self._told if sid not in users],
+            [entries[sid] for sid in self._told if sid in entries],
+            [sid for sid in self._told if sid not in entries],
         )
 
     def begin_sync(self) -> list[Entry]:
@@ -163,13 +163,13 @@ class OwnRoom:
         return False
 
     def _news(self) -> list[Sid]:
-        users, untold = self._users, self._untold
-        known = {user for sid, user in users.items() if sid not in untold}
-        return [sid for sid in untold if sid in users and users[sid] not in known]
+        entries, untold = self._entries, self._untold
+        known = {user for sid, user in entries.values() if sid not in untold}
+        return [sid for sid in untold if sid in entries and entries[sid].user not in known]
 
     def _remove(self, sid: Sid) -> bool:
-        user = self._users.pop(sid, None)
-        if user is None:
+        entry = self._entries.pop(sid, None)
+        if entry is None:
             return False
-        self._checksum = (self._checksum - checksum_of(Entry(sid, user))) % _MODULUS
+        self._checksum = (self._checksum - checksum_of(entry)) % _MODULUS
         return True

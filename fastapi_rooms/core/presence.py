@@ -91,7 +91,7 @@ class Sums(NamedTuple):
 def checksum_of(entry: Entry) -> int:
     """What a socket and its user count in a checksum."""
     text = f"{entry.sid}\0{entry.user}".encode()
-    return int(sha1(text, usedforsecurity=False).hexdigest()[:8], 16)
+    return int.from_bytes(sha1(text, usedforsecurity=False).digest()[:4], "big")
 
 
 def sums_of(entries: Iterable[Entry]) -> tuple[int, int]:

@@ -9,11 +9,10 @@ once a minute the two are compared.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 from fastapi_rooms.adapters.base import SupportsShards
 from fastapi_rooms.adapters.presence import (
@@ -28,6 +27,7 @@ from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.presence.failures import end_as, log, unavailable
+from fastapi_rooms.presence.graces import Graces
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
 from fastapi_rooms.presence.left import LeftRooms
@@ -42,11 +42,11 @@ SYNC_INTERVAL = 6 * 3600.0
 RETRY = 1.0
 """Seconds until a room is tried again that could not be told."""
 
-BEGUN_AT_ONCE = 500
+BEGUN_AT_ONCE = 250
 """Rooms whose changes begin in one turn of the event loop: some 10 ms of work."""
 
-SAME_TIME = 0.05
-"""Seconds between two times that count as the same."""
+TOLD_AT_ONCE = 2000
+"""Rooms whose changes are under way: more would wait for so long that they count as unanswered."""
 
 COMPARED_AT_ONCE = 500
 SYNCED_AT_ONCE = 32
@@ -73,9 +73,10 @@ class PresenceKeeper:
         self._waiting: dict[Name, asyncio.Future[None]] = {}  # for the next change of a room
         self._due: dict[Name, None] = {}
         self._is_flush_scheduled = False
-        self._leaves: list[tuple[float, Name]] = []  # a heap: when a grace is over
-        self._next_leave: dict[Name, float] = {}  # the first of them, by room
-        self._leave_timer: asyncio.TimerHandle | None = None
+        self._unsynced: dict[Name, bool] = {}  # to be told as a whole, which they do not know yet
+        self._awaits_lease = False
+        self._under_way = 0
+        self._graces = Graces(self._grace_over)
         self._reaping: set[Lease] = set()
         self._checks = asyncio.Event()
         self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
@@ -139,6 +140,9 @@ class PresenceKeeper:
 
     def _schedule(self, name: Name) -> None:
         self._due[name] = None
+        self._schedule_flush()
+
+    def _schedule_flush(self) -> None:
         if not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -146,29 +150,56 @@ class PresenceKeeper:
     def _flush(self) -> None:
         """Begin a change of each room that has one, unless one is under way."""
         self._is_flush_scheduled = False
-        names = list(islice(self._due, BEGUN_AT_ONCE))
-        for name in names:
-            del self._due[name]
-        if self._due:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-        for name in names:
-            room = self._rooms.get(name)
-            if room is None or room.is_busy:
-                continue
-            if room.is_due and not self._is_closed:
-                room.is_busy = True
-                self._telling.start(self._tell(name, room), "fastapi_rooms presence")
-            elif not room:
-                del self._rooms[name]
-                if self._left is not None:
-                    self._left.add(name, self._loop.time())
+        if not self._lease.is_valid:  # else all that wait for it would go on in one turn
+            if not (self._awaits_lease or self._is_closed):
+                self._awaits_lease = True
+                self._tasks.start(self._flush_when_valid(), "fastapi_rooms presence")
+            return
+        count = min(BEGUN_AT_ONCE, TOLD_AT_ONCE - self._under_way)
+        if count <= 0:
+            return  # it goes on when one of them is done
+        for name in list(islice(chain(self._due, self._unsynced), count)):
+            self._due.pop(name, None)
+            self._begin(name)
+        if self._due or self._unsynced:
+            self._schedule_flush()
+
+    async def _flush_when_valid(self) -> None:
+        await self._lease.wait_until_valid()
+        self._awaits_lease = False
+        self._flush()
+
+    def _begin(self, name: Name) -> None:
+        room = self._rooms.get(name)
+        if room is None:
+            return
+        self._learn(name, room)
+        if room.is_due and not self._is_closed:
+            room.is_busy = True
+            self._telling.start(self._tell(name, room), "fastapi_rooms presence")
+        elif not room:
+            del self._rooms[name]
+            if self._left is not None:
+                self._left.add(name, self._loop.time())
+
+    def _learn(self, name: Name, room: OwnRoom) -> None:
+        """Before anything is done: a room that is to be told of as a whole learns so."""
+        room.needs_sync |= self._unsynced.pop(name, False)
 
     async def _tell(self, name: Name, room: OwnRoom) -> None:
         """Tell the carrier of what has changed, or of everything."""
         if room.fences > 1:  # in no hurry, as with each lease all rooms are told
             await asyncio.sleep(min(RETRY * 2 ** min(room.fences, 10), CHECK_INTERVAL))
         await self._lease.wait_until_valid()
+        self._learn(name, room)  # it may be another lease
+        self._under_way += 1
+        try:
+            await self._tell_now(name, room)
+        finally:
+            self._under_way -= 1
+            self._schedule_flush()
+
+    async def _tell_now(self, name: Name, room: OwnRoom) -> None:
         waiting, is_sync = self._waiting.pop(name, None), room.needs_sync
         lease = self._lease.lease
         try:
@@ -225,7 +256,7 @@ class PresenceKeeper:
     def _changed(self, name: Name, changed: Changed) -> None:
         """What became of a room, by whatever was done to it."""
         if changed.next_leave is not None:
-            self._expect_leave(name, changed.next_leave)
+            self._graces.expect(name, changed.next_leave)
         if changed.events:
             self._host.made(name, changed.events)
 
@@ -236,35 +267,10 @@ class PresenceKeeper:
     def _key(self, name: Name) -> RoomKey:
         return RoomKey(name.key, self._channel_of(*name))
 
-    # Whose grace is over.
-
-    def _expect_leave(self, name: Name, delay: float) -> None:
-        when = self._loop.time() + delay
-        first = self._next_leave.get(name)
-        # After the first the carrier says when the next is. It counts in milliseconds.
-        if first is None or when < first - SAME_TIME:
-            self._next_leave[name] = when
-            heapq.heappush(self._leaves, (when, name))
-            self._set_leave_timer()
-
-    def _set_leave_timer(self) -> None:
-        if self._leave_timer is not None:
-            self._leave_timer.cancel()
-        self._leave_timer = None
-        if self._leaves and not self._is_closed:
-            self._leave_timer = self._loop.call_at(self._leaves[0][0], self._sweep_due)
-
-    def _sweep_due(self) -> None:
-        """Have the carrier look at those rooms: so it also forgets that this worker was there."""
-        now = self._loop.time()
-        while self._leaves and self._leaves[0][0] <= now:
-            when, name = heapq.heappop(self._leaves)
-            if self._next_leave.get(name) != when:
-                continue  # another was earlier
-            del self._next_leave[name]
-            self._rooms.setdefault(name, OwnRoom()).needs_touch = True
-            self._schedule(name)
-        self._set_leave_timer()
+    def _grace_over(self, name: Name) -> None:
+        """Have the carrier look at a room: so it also forgets that this worker was there."""
+        self._rooms.setdefault(name, OwnRoom()).needs_touch = True
+        self._schedule(name)
 
     # What the carrier may have forgotten.
 
@@ -275,10 +281,14 @@ class PresenceKeeper:
         self._checks.set()
 
     def _sync_all(self) -> None:
+        """Tell the carrier of every room as a whole: each learns so before anything is begun there.
+
+        Of very many, few are touched here.
+        """
         for name in self._left.names(self._loop.time()) if self._left is not None else ():
             self._rooms.setdefault(name, OwnRoom())
-        for name in self._rooms:
-            self._sync(name)
+        self._unsynced = dict.fromkeys(self._rooms, True)
+        self._schedule_flush()
 
     async def _check_repeatedly(self) -> None:
         while True:
@@ -367,13 +377,13 @@ class PresenceKeeper:
             await self._tell_all(self._loop.time() + timeout)
         finally:  # also if that was cut short
             self._is_closed = True
-            if self._leave_timer is not None:
-                self._leave_timer.cancel()
+            self._graces.close()
             for waiting in self._waiting.values():
                 waiting.cancel()
             await self._telling.cancel(timeout)
             await self._tasks.cancel(timeout)
-        if self._lease.is_valid and not self._leaves and not any(self._rooms.values()):
+        is_over = not (self._graces or self._unsynced or any(self._rooms.values()))
+        if self._lease.is_valid and is_over:
             with suppress(TimeoutError, AdapterUnavailable):
                 async with asyncio.timeout(timeout):
                     await self._adapter.bury(self._lease.lease)

@@ -166,7 +166,7 @@ async def test_a_grace_is_waited_for_once_whatever_happens_meanwhile(
     keeper.leave(TEA, [ANN.sid])
     for number in range(50):
         await keeper.enter(TEA, [Entry(f"sid-{number}", "bob")])
-    assert len(keeper._leaves) == 1
+    assert len(keeper._graces) == 1
     await eventually(lambda: ("leave", "ann") in host.events)
     assert len(carrier.changes) < 60
 
@@ -181,6 +181,65 @@ async def test_very_many_rooms_are_begun_in_many_turns(
     assert len(keeper._due) >= 85
     await asyncio.gather(*waiting)
     assert len(carrier.changes) == 96
+
+
+async def test_very_many_rooms_are_put_in_again_in_many_turns(
+    keeper: PresenceKeeper, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [Name("/", f"room {number}") for number in range(95)]
+    await asyncio.gather(*(keeper.enter(name, [ANN]) for name in names))
+    monkeypatch.setattr(keeper_module, "BEGUN_AT_ONCE", 10)
+    keeper._sync_all()
+    assert not any(room.needs_sync for room in keeper._rooms.values()), "none is touched yet"
+    keeper._flush()
+    assert len(keeper._telling) == 10
+    await eventually(lambda: carrier.syncs == 95)
+    assert not any(room.needs_sync for room in keeper._rooms.values())
+
+
+async def test_a_room_learns_that_it_is_to_be_put_in_again_before_it_changes(
+    keeper: PresenceKeeper, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [Name("/", f"room {number}") for number in range(20)]
+    await asyncio.gather(*(keeper.enter(name, [ANN]) for name in names))
+    carrier.changes.clear()
+    monkeypatch.setattr(keeper_module, "BEGUN_AT_ONCE", 1)
+    keeper._sync_all()
+    await keeper.enter(names[-1], [Entry("another tab", "ann")])
+    assert not carrier.changes, "it is no news, and in what is put in again"
+    await eventually(lambda: carrier.syncs == 20)
+
+
+async def test_no_more_rooms_are_told_of_at_once_than_are_answered_in_time(
+    keeper: PresenceKeeper, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "TOLD_AT_ONCE", 3)
+    most, under_way, change = 0, 0, carrier.change
+
+    async def slowly(*args: Any, **options: Any) -> Changed:
+        nonlocal most, under_way
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await change(*args, **options)
+
+    monkeypatch.setattr(carrier, "change", slowly)
+    await asyncio.gather(*(keeper.enter(Name("/", f"room {n}"), [ANN]) for n in range(20)))
+    assert (most, len(carrier.changes)) == (3, 20)
+
+
+async def test_nothing_is_begun_before_there_is_a_lease(
+    keeper: PresenceKeeper, carrier: Carrier
+) -> None:
+    await keeper.enter(TEA, [ANN])
+    carrier.beat_failures += [AdapterUnavailable("away")] * 3
+    keeper._lease.doubt(keeper._lease.lease)
+    waiting = [keeper.enter(Name("/", f"room {number}"), [ANN]) for number in range(20)]
+    await asyncio.sleep(0)
+    assert not keeper._telling
+    await asyncio.gather(*waiting)
+    assert len(carrier.changes) >= 20
 
 
 async def test_a_lease_that_could_not_be_renewed_is_tried_again_whatever_was_wrong(

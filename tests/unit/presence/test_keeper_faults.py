@@ -401,10 +401,10 @@ async def test_a_grace_that_is_over_is_seen_to_once_and_nothing_is_kept(keeping:
     for number in range(20):  # each change says again when the next grace is over
         await keeper.enter(TEA, [Entry(f"x{number}", f"user{number}")])
         keeper.leave(TEA, [f"x{number}"])
-    assert len(keeper._next_leave) <= 1
+    assert len(keeper._graces) <= 1
     keeper.leave(TEA, ["1"])
     await eventually(lambda: host.told.count("leave ann") == 1)
-    await eventually(lambda: not keeping.rooms and not keeper._next_leave)
+    await eventually(lambda: not keeping.rooms and not keeper._graces)
     assert sorted(host.told) == sorted(
         f"{kind} {user}"
         for kind in ("join", "leave")

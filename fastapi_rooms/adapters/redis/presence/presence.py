@@ -12,6 +12,7 @@ at other nodes, so their order matters:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -42,6 +43,9 @@ T = TypeVar("T")
 
 ROOMS_AT_ONCE = 256
 """Rooms that are asked about together, so that nothing waits for long behind them."""
+
+LOOKED_AT_AT_ONCE = 10_000
+"""Sockets that are looked at in one turn of the event loop: some milliseconds."""
 
 _KEPT = b"%d" % TTL
 
@@ -153,9 +157,16 @@ class RoomsPresence(RoomsReader):
         quiet: bool = True,
     ) -> Changed:
         """Put in what is missing, take out what is too much, and repair the rest."""
-        found = [entry.sid async for some in self._own(room, lease) for entry in some]
-        surplus = [*{*found} - {entry.sid for entry in entries}]
-        changed = await self.change(room, lease, terms, enter=entries, leave=surplus, quiet=quiet)
+        wanted: set[Sid] = set()
+        for part in _chunks(entries, LOOKED_AT_AT_ONCE):
+            wanted.update([entry.sid for entry in part])
+            await asyncio.sleep(0)
+        surplus: dict[Sid, None] = {}
+        async for some in self._own(room, lease):
+            surplus.update((entry.sid, None) for entry in some if entry.sid not in wanted)
+        changed = await self.change(
+            room, lease, terms, enter=entries, leave=[*surplus], quiet=quiet
+        )
         (sums,) = await self.sums(lease, [room])
         if not sums.is_whole:
             await self._mend(room, terms)
