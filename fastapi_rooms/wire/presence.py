@@ -62,15 +62,11 @@ def decode(data: bytes) -> RoomEvent:
     if user_size > MAX_NAME_BYTES:
         raise MalformedEnvelope("its user is too long")
     try:
-        namespace, hash_, room = data[start : start + name_size].decode().partition("#")
+        namespace, _, room = data[start : start + name_size].partition(b"#")
+        if not 0 < len(room) <= MAX_NAME_BYTES >= len(namespace) or namespace[:1] != b"/":
+            raise MalformedEnvelope("its room has no name")
         user = data[start + name_size :].decode()
+        event = UserEvent("join" if match[1] == b"join" else "leave", user, version)
+        return RoomEvent(namespace.decode(), room.decode(), event)
     except UnicodeDecodeError as error:
         raise MalformedEnvelope("its names are no UTF-8") from error
-    if not hash_ or not _is_name(room) or namespace[:1] != "/" or not _is_name(namespace):
-        raise MalformedEnvelope("its room has no name")
-    event = UserEvent("join" if match[1] == b"join" else "leave", user, version)
-    return RoomEvent(namespace, room, event)
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text.encode()) <= MAX_NAME_BYTES

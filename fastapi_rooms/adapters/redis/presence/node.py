@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.refusals import code_of
-from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
+from fastapi_rooms.adapters.redis.presence import index_script
+from fastapi_rooms.adapters.redis.presence.presence import KEPT, RoomsPresence
 from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.adapters.redis.presence.replies import refusal_in
 from fastapi_rooms.adapters.redis.presence.rights import PRESENCE
@@ -28,6 +30,14 @@ class NodePresence(RoomsPresence):
 
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         parts = [part for stage in stages for part in stage]
+        answers = await self._ask_for(parts)
+        for at, part in enumerate(parts):
+            if part.whole and code_of(refusal_in(answers[at])) == "NOSCRIPT":
+                whole = part._replace(data=part.whole)
+                (answers[at],) = await self._ask_for([whole])
+        return answers
+
+    async def _ask_for(self, parts: Sequence[Part]) -> list[list[Any]]:
         data, count = b"".join([part.data for part in parts]), sum(part.commands for part in parts)
         replies = await self._lane.ask(lambda: data, count, PRESENCE)
         if code_of(refusal_in(replies)) == "READONLY":
@@ -38,3 +48,15 @@ class NodePresence(RoomsPresence):
             answers.append(replies[start : start + part.commands])
             start += part.commands
         return answers
+
+    def _added(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
+        return _indexed(b"SADD", keys, name) if len(keys) > 1 else super()._added(keys, name)
+
+    def _removed(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
+        return _indexed(b"SREM", keys, name) if len(keys) > 1 else super()._removed(keys, name)
+
+
+def _indexed(what: Literal[b"SADD", b"SREM"], keys: Sequence[bytes], name: bytes) -> list[Part]:
+    """One command for all of them: here they are all of one node."""
+    encode = partial(index_script.encode, what, keys, name, KEPT)
+    return [Part(keys[0], encode(whole=False), 1, encode(whole=True))]

@@ -47,7 +47,7 @@ ROOMS_AT_ONCE = 256
 LOOKED_AT_AT_ONCE = 10_000
 """Sockets that are looked at in one turn of the event loop: some milliseconds."""
 
-_KEPT = b"%d" % TTL
+KEPT = b"%d" % TTL
 
 
 class RoomsPresence(RoomsReader):
@@ -134,7 +134,7 @@ class RoomsPresence(RoomsReader):
         keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
         users = {entry.user: None for entry in step.enter}
         keys += [user_key(prefix, namespace, user.encode()) for user in users]
-        after = [*self._left(room, lease, step.leave), *(_added(k, room.name) for k in keys)]
+        after = [*self._left(room, lease, step.leave), *self._added(keys, room.name)]
         (changed, sockets), answers = await self._do(step, before, after)
         checked, over = self._checked(step, changed), []
         if changed.fenced:
@@ -175,7 +175,7 @@ class RoomsPresence(RoomsReader):
     async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
         """Ask for the sums, and have the rooms kept for longer."""
         own = worker_key(self._prefix, lease)
-        await self._read([Part(own, pack(b"PEXPIRE", own, _KEPT), 1)])
+        await self._read([Part(own, pack(b"PEXPIRE", own, KEPT), 1)])
         found: list[Sums] = []
         for some in _chunks(rooms, ROOMS_AT_ONCE):
             answers = await self._read([self._sums_of(lease, room) for room in some])
@@ -188,7 +188,7 @@ class RoomsPresence(RoomsReader):
             pack(b"HMGET", truth, *replies.SUMS_FIELDS, b"w%b" % lease.node.encode()),
             pack(b"SCARD", sids),
             pack(b"ZCARD", gone),
-            *(pack(b"PEXPIRE", key, _KEPT) for key in keys),
+            *(pack(b"PEXPIRE", key, KEPT) for key in keys),
         ]
         return Part(truth, b"".join(commands), len(commands))
 
@@ -216,7 +216,7 @@ class RoomsPresence(RoomsReader):
     def _left(self, room: RoomKey, lease: Lease, sids: Iterable[Sid]) -> list[Part]:
         """Remove a room from those of sockets that no other worker can have."""
         own = (sid for sid in sids if not is_chosen(sid, lease.node))
-        return [_removed(key, room.name) for key, _ in self._sockets(room, lease, own)]
+        return self._removed([key for key, _ in self._sockets(room, lease, own)], room.name)
 
     def _checked(self, step: Step, changed: Changed) -> dict[bytes, bytes]:
         """What a step may have left: keys, and which fields the room has if it has not."""
@@ -263,13 +263,21 @@ class RoomsPresence(RoomsReader):
         look = b"".join(pack(b"HEXISTS", truth, field) for field in checked.values())
         with suppress(AdapterUnavailable):
             answers = await self._ask(
-                [*over, *(_removed(key, room.name) for key in checked)],
+                [*over, *self._removed([*checked], room.name)],
                 [Part(truth, look, len(checked))],
             )
             found = zip(checked, answers[-1], strict=True)
-            back = [_added(key, room.name) for key, is_there in found if is_there == 1]
+            back = [key for key, is_there in found if is_there == 1]
             if back:
-                await self._ask(back)
+                await self._ask(self._added(back, room.name))
+
+    def _added(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
+        """Add a room to sets."""
+        return [_added(key, name) for key in keys]
+
+    def _removed(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
+        """Remove a room from sets."""
+        return [_removed(key, name) for key in keys]
 
     # Questions.
 
@@ -320,7 +328,7 @@ class RoomsPresence(RoomsReader):
 
 def _added(key: bytes, name: bytes) -> Part:
     """Add a room to a set."""
-    return Part(key, pack(b"SADD", key, name) + pack(b"PEXPIRE", key, _KEPT), 2)
+    return Part(key, pack(b"SADD", key, name) + pack(b"PEXPIRE", key, KEPT), 2)
 
 
 def _removed(key: bytes, name: bytes) -> Part:

@@ -29,6 +29,8 @@ class Part(NamedTuple):
     data: bytes
     commands: int
     """How many."""
+    whole: bytes = b""
+    """The same with the text of the script that is called, for a Redis that has forgotten it."""
 
 
 class RoomsReader:
