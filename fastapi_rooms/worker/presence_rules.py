@@ -42,6 +42,11 @@ class PresenceRule:
         """Register a handler."""
         self._handlers.setdefault((event, one_worker), []).append(handler)
 
+    @property
+    def has_handlers(self) -> bool:
+        """Whether anybody is told of events."""
+        return bool(self._handlers)
+
     def handlers(self, event: PresenceEventName, *, one_worker: bool) -> tuple[_Handler, ...]:
         """The handlers of an event: those on every worker with members, or those on one of all."""
         return tuple(self._handlers.get((event, one_worker), ()))

@@ -178,10 +178,11 @@ class Presences:
 
     def received(self, room: Room, event: UserEvent) -> None:
         """A user came or went: every worker that has members of the room is told."""
-        if self._is_here(room):
+        rule = self._rules.find(room)
+        if rule is not None and rule.has_handlers and self._is_here(room):
             last = self._versions.get(room)
             if last is None or event.version > last:
-                self._emit(room, event)
+                self._emit(rule, room, event)
 
     def heard(self, room: Room) -> int:
         """The highest version that handlers were told of; 0 for none."""
@@ -196,7 +197,7 @@ class Presences:
     def made(self, room: Room, events: Sequence[UserEvent]) -> None:
         """Users came or went, by what this worker has done."""
         rule = self._rules.find(room)
-        if rule is None:
+        if rule is None or not rule.has_handlers:
             return
         for event in events:
             self._call(rule, room, event, one_worker=True)
@@ -205,17 +206,15 @@ class Presences:
                 # worker is just about to subscribe to the room.
                 last = self._versions.get(room)
                 if last is None or event.version == last + 1:
-                    self._emit(room, event)
+                    self._emit(rule, room, event)
 
     def _is_here(self, room: Room) -> bool:
         keeper = self._runtime.presence.keeper
         return keeper is not None and keeper.has(Name(self._name, room))
 
-    def _emit(self, room: Room, event: UserEvent) -> None:
+    def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
         self._versions[room] = event.version
-        rule = self._rules.find(room)
-        if rule is not None:
-            self._call(rule, room, event, one_worker=False)
+        self._call(rule, room, event, one_worker=False)
 
     def _call(self, rule: PresenceRule, room: Room, event: UserEvent, *, one_worker: bool) -> None:
         handlers, here = rule.handlers(event.kind, one_worker=one_worker), self._here()

@@ -264,6 +264,29 @@ async def test_scripts_that_redis_forgets_change_nothing(servers: Servers, pair:
     assert told(heard) == (joins("ann") + leaves("ann")) * 5
 
 
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_a_set_that_cannot_be_written_keeps_no_other_from_it(
+    servers: Servers, pair: Pair, forgets: bool
+) -> None:
+    one, _ = pair
+    room = await common_room([one])
+    broken = user_key(b"rooms", b"/", b"bob")
+    node = servers.master_of(broken) if isinstance(servers, RedisCluster) else servers
+    node.admin.set(broken, "no set")
+    users = [one.new_socket(user) for user in ("ann", "bob", "cem")]
+    if forgets:
+        for each in masters_of(servers):
+            each.admin.script_flush()
+    with pytest.raises(AdapterUnavailable, match="WRONGTYPE"):
+        await one.enter(room, *users)
+    for user in ("ann", "cem"):
+        assert len(await one.adapter.rooms_of_user("/", user)) == 1
+    node.admin.delete(broken)
+    await one.enter(room, *users)
+    assert len(await one.adapter.rooms_of_user("/", "bob")) == 1
+    await one.leave(room, *users)
+
+
 async def test_what_makes_no_sense_is_left_out_and_counted(servers: Servers, pair: Pair) -> None:
     one, _ = pair
     room = await common_room([one])
