@@ -8,6 +8,11 @@ at other nodes, so their order matters:
 * Which rooms a user is in is written after the room, and so it is checked when it is removed: who
   removes it looks at the room once more, and puts it back if the user has come meanwhile. The same
   holds for the rooms of sids that two workers can hold.
+
+So a join is three stages, and in a cluster three round trips. They cannot simply go side by side. A
+worker that dies when its room is written, and the index of its rooms is not, would stay in the room
+for as long as others keep that alive. And a user's index written before the room can be removed by
+whoever has just seen the user leave, and finds no reason to put it back.
 """
 
 from __future__ import annotations
