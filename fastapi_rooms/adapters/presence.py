@@ -100,7 +100,8 @@ class SupportsPresence(Protocol):
     """An adapter whose carrier knows who is present.
 
     Rooms are named `namespace#room`, in UTF-8. All of it raises `AdapterUnavailable` if the carrier
-    does not answer in time, or refuses; it may have been done all the same.
+    does not answer in time, or refuses; it may have been done all the same. What is known to have
+    made events is answered, with the `failure`: only who made them can see to them.
     """
 
     # Leases.

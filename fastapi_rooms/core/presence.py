@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from typing import Literal, NamedTuple
 
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import NodeId, Sid
 
 MAX_VERSION = 2**53
@@ -71,6 +72,8 @@ class Changed(NamedTuple):
     """The room's; 0 if nothing is known of it."""
     next_leave: float | None
     """Seconds until the next grace is over; `None` if nobody is in theirs."""
+    failure: AdapterUnavailable | None = None
+    """Why not all of it was done, although it has made events. Ask for the same again."""
 
 
 class Sums(NamedTuple):

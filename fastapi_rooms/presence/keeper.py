@@ -9,7 +9,7 @@ once a minute the two are compared.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
@@ -18,7 +18,6 @@ from fastapi_rooms.adapters.base import SupportsShards
 from fastapi_rooms.adapters.presence import (
     Changed,
     Entry,
-    Lease,
     RoomKey,
     SupportsPresence,
     Terms,
@@ -31,6 +30,7 @@ from fastapi_rooms.presence.graces import Graces
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
 from fastapi_rooms.presence.left import LeftRooms
+from fastapi_rooms.presence.reaper import Reaper
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
 CHECK_INTERVAL = 60.0
@@ -77,11 +77,11 @@ class PresenceKeeper:
         self._awaits_lease = False
         self._under_way = 0
         self._graces = Graces(self._grace_over)
-        self._reaping: set[Lease] = set()
         self._checks = asyncio.Event()
         self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
         self._tasks = Tasks()
         self._telling = Tasks()
+        reaper = Reaper(adapter, self._tasks, self._key, self._terms, self._changed)
         self._is_closed = False
         self._lease = LeaseKeeper(
             node,
@@ -90,7 +90,7 @@ class PresenceKeeper:
             connection=connection,
             on_new=self._sync_all,
             on_renewed=self._doubt,
-            on_overdue=self._reap_all,
+            on_overdue=reaper.reap_all,
         )
 
     def start(self) -> None:
@@ -204,6 +204,7 @@ class PresenceKeeper:
         lease = self._lease.lease
         try:
             changed = await self._change(name, room)
+            self._changed(name, changed)
         except asyncio.CancelledError:
             room.fail(is_sync=is_sync)
             if waiting is not None:
@@ -229,7 +230,6 @@ class PresenceKeeper:
                 self._wait_on(name, waiting)
             elif waiting is not None:
                 waiting.set_result(None)
-            self._changed(name, changed)
             self._schedule(name)
 
     def _retry(self, name: Name) -> None:
@@ -254,11 +254,13 @@ class PresenceKeeper:
             later.add_done_callback(partial(end_as, waiting))
 
     def _changed(self, name: Name, changed: Changed) -> None:
-        """What became of a room, by whatever was done to it."""
+        """What became of a room, by whatever was done to it. Raises why not all of that was."""
         if changed.next_leave is not None:
             self._graces.expect(name, changed.next_leave)
         if changed.events:
             self._host.made(name, changed.events)
+        if changed.failure is not None:
+            raise changed.failure
 
     def _terms(self, name: Name) -> Terms:
         room = self._rooms.get(name)
@@ -340,31 +342,6 @@ class PresenceKeeper:
         if (room := self._rooms.get(name)) is not None:
             room.needs_sync = True
             self._schedule(name)
-
-    # Those who have died.
-
-    def _reap_all(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            if lease not in self._reaping:
-                self._reaping.add(lease)
-                self._tasks.start(self._reap(lease), "fastapi_rooms presence reaper")
-
-    async def _reap(self, lease: Lease) -> None:
-        """Take the sockets of a dead worker out of their rooms; others may do it, too."""
-        is_done = True
-        try:
-            for key in await self._adapter.rooms_of(lease):
-                name = Name.of(key)
-                if name is not None:
-                    changed = await self._adapter.reap(self._key(name), lease, self._terms(name))
-                    self._changed(name, changed)
-                    is_done &= changed.next_leave is None
-            if is_done:  # else whoever is there then sees to those who are in their grace now
-                await self._adapter.bury(lease)
-        except Exception as error:  # noqa: BLE001 -- at the next beat it is tried again
-            log(error, f"The sockets of worker {lease.node} could not be taken out")
-        finally:
-            self._reaping.discard(lease)
 
     # Its end.
 

@@ -265,7 +265,7 @@ async def test_scripts_that_redis_forgets_change_nothing(servers: Servers, pair:
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-async def test_a_set_that_cannot_be_written_keeps_no_other_from_it(
+async def test_a_set_that_cannot_be_written_keeps_no_other_from_it_and_no_event_from_who_made_it(
     servers: Servers, pair: Pair, forgets: bool
 ) -> None:
     one, _ = pair
@@ -277,8 +277,11 @@ async def test_a_set_that_cannot_be_written_keeps_no_other_from_it(
     if forgets:
         for each in masters_of(servers):
             each.admin.script_flush()
+    changed = await one.enter(room, *users)
+    assert "WRONGTYPE" in str(changed.failure)
+    assert told(changed.events) == joins("ann", "bob", "cem")
     with pytest.raises(AdapterUnavailable, match="WRONGTYPE"):
-        await one.enter(room, *users)
+        await one.enter(room, *users)  # nothing is made of it any more
     for user in ("ann", "cem"):
         assert len(await one.adapter.rooms_of_user("/", user)) == 1
     node.admin.delete(broken)

@@ -8,7 +8,7 @@ import secrets
 
 import pytest
 
-from fastapi_rooms.adapters.presence import Entry, Sums, UserEvent, sums_of
+from fastapi_rooms.adapters.presence import Changed, Entry, Sums, UserEvent, sums_of
 from fastapi_rooms.testing.suite.kept_messages import room_named
 from fastapi_rooms.testing.suite.leases import LeasesSuite
 from fastapi_rooms.testing.suite.people import (
@@ -147,7 +147,7 @@ class PresenceSuite(LeasesSuite):
         assert await two.adapter.rooms_of(one.lease) == [room.name], "who would see to her?"
         again = two.new_socket("ann")
         changed = await two.enter(room, again, terms=LATER)
-        assert changed == (False, (), joined.version, None)
+        assert changed == Changed(False, (), joined.version, None)
         await two.leave(room, again)
         assert (await one.enter(room)).next_leave is None
         assert await two.adapter.rooms_of(one.lease) == [], "it has nobody there any more"
@@ -263,8 +263,8 @@ class PresenceSuite(LeasesSuite):
         assert await one.adapter.count(room) == 0
         assert not await one.adapter.is_present(room, "ann")
         assert await one.adapter.sums(one.lease, [room]) == [Sums(0, 0, 0, 0, is_whole=True)]
-        assert await one.adapter.sweep(room, AT_ONCE) == (False, (), 0, None)
-        assert await one.leave(room, one.new_socket("ann")) == (False, (), 0, None)
+        assert await one.adapter.sweep(room, AT_ONCE) == Changed(False, (), 0, None)
+        assert await one.leave(room, one.new_socket("ann")) == Changed(False, (), 0, None)
 
     # Putting in what is lost.
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, MemoryBus
-from fastapi_rooms.adapters.presence import Entry, Lease, RoomKey, Sums, Terms, UserEvent
+from fastapi_rooms.adapters.presence import Changed, Entry, Lease, RoomKey, Sums, Terms, UserEvent
 from fastapi_rooms.core import own_presence
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.presence import keeper as module
@@ -128,6 +128,22 @@ async def test_what_could_not_be_told_fails_who_waits_and_is_tried_again(
         [] if error is AWAY else [logging.ERROR] * len(caplog.records)
     )
     assert bool(caplog.records) == (error is not AWAY)
+
+
+async def test_what_was_made_of_a_change_that_failed_at_last_is_seen_to_and_it_is_tried_again(
+    keeping: Keeping,
+) -> None:
+    def failed(changed: Changed) -> Changed:
+        keeping.carrier.answers.clear()
+        return changed._replace(failure=AWAY)
+
+    keeping.carrier.answers["change"] = failed
+    with pytest.raises(AdapterUnavailable, match="is away"):
+        await keeping.keeper.enter(TEA, [ANN])
+    assert keeping.host.told == ["join ann"]
+    await keeping.has(ANN)
+    assert keeping.carrier.asked.count("change") == 2
+    assert keeping.host.told == ["join ann"]
 
 
 async def test_several_wait_for_one_change_and_one_gives_up(keeping: Keeping) -> None:

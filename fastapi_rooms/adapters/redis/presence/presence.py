@@ -18,13 +18,21 @@ whoever has just seen the user leave, and finds no reason to put it back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi_rooms.adapters.history import RoomKey
-from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, Sums, Terms
+from fastapi_rooms.adapters.presence import (
+    Beat,
+    Changed,
+    Entry,
+    Lease,
+    Sums,
+    Terms,
+    UserEvent,
+)
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
@@ -73,7 +81,7 @@ class RoomsPresence(RoomsReader):
         """Renew a lease, and declare others dead."""
         limit = lease_script.MAX_OVERDUE if reaps else 0
         encode = partial(lease_script.encode, self._prefix, lease, ttl, limit)
-        reply, _ = await self._call(workers_key(self._prefix), encode)
+        reply, _, _ = await self._call(workers_key(self._prefix), encode)
         return lease_script.decode(reply, lease)
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:
@@ -90,17 +98,21 @@ class RoomsPresence(RoomsReader):
 
     async def reap(self, room: RoomKey, lease: Lease, terms: Terms) -> Changed:
         """Fence a worker off first; then nobody of it enters while its sockets are taken out."""
+        return await _all_of(self._reap(room, lease, terms))
+
+    async def _reap(
+        self, room: RoomKey, lease: Lease, terms: Terms
+    ) -> AsyncGenerator[Changed, None]:
         changed = await self._step(Step("reap", room, lease, terms))
-        events = [*changed.events]
+        yield changed
         async for some in self._own(room, lease):
             if changed.fenced:
                 break
             for sids in _chunks([entry.sid for entry in some]):
                 changed = await self._step(Step("reap", room, lease, terms, leave=sids))
-                events += changed.events
+                yield changed
         rooms = worker_key(self._prefix, lease)
         await self._read([_removed(rooms, room.name)])
-        return changed._replace(events=tuple(events))
 
     # Rooms.
 
@@ -115,21 +127,29 @@ class RoomsPresence(RoomsReader):
         quiet: bool = False,
     ) -> Changed:
         """Have sockets leave, and others enter, some hundred in a step."""
+        return await _all_of(self._changes(room, lease, terms, enter, leave, quiet=quiet))
+
+    async def _changes(
+        self,
+        room: RoomKey,
+        lease: Lease,
+        terms: Terms,
+        enter: Sequence[Entry],
+        leave: Sequence[Sid],
+        *,
+        quiet: bool,
+    ) -> AsyncGenerator[Changed, None]:
         step = Step("change", room, lease, terms, quiet=quiet)
         steps = [step._replace(leave=some) for some in _chunks(leave)]
         if steps and len(steps[-1].leave) + len(enter) <= MAX_AT_ONCE:
             steps[-1] = steps[-1]._replace(enter=enter)
         else:
             steps += [step._replace(enter=some) for some in _chunks(enter)]
-        first, *others = steps or [step]
-        changed = await self._change(first)
-        events = [*changed.events]
-        for each in others:
+        for each in steps or [step]:
+            changed = await self._change(each)
+            yield changed
             if changed.fenced:
                 break
-            changed = await self._change(each)
-            events += changed.events
-        return changed._replace(events=tuple(events))
 
     async def _change(self, step: Step) -> Changed:
         """A step, with what leads to the room."""
@@ -162,6 +182,11 @@ class RoomsPresence(RoomsReader):
         quiet: bool = True,
     ) -> Changed:
         """Put in what is missing, take out what is too much, and repair the rest."""
+        return await _all_of(self._sync(room, lease, terms, entries, quiet=quiet))
+
+    async def _sync(
+        self, room: RoomKey, lease: Lease, terms: Terms, entries: Sequence[Entry], *, quiet: bool
+    ) -> AsyncGenerator[Changed, None]:
         wanted: set[Sid] = set()
         for part in _chunks(entries, LOOKED_AT_AT_ONCE):
             wanted.update([entry.sid for entry in part])
@@ -169,13 +194,11 @@ class RoomsPresence(RoomsReader):
         surplus: dict[Sid, None] = {}
         async for some in self._own(room, lease):
             surplus.update((entry.sid, None) for entry in some if entry.sid not in wanted)
-        changed = await self.change(
-            room, lease, terms, enter=entries, leave=[*surplus], quiet=quiet
-        )
+        async for changed in self._changes(room, lease, terms, entries, [*surplus], quiet=quiet):
+            yield changed
         (sums,) = await self.sums(lease, [room])
         if not sums.is_whole:
             await self._mend(room, terms)
-        return changed
 
     async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
         """Ask for the sums, and have the rooms kept for longer."""
@@ -199,7 +222,7 @@ class RoomsPresence(RoomsReader):
 
     async def sweep(self, room: RoomKey, terms: Terms) -> Changed:
         """Have those leave whose grace is over."""
-        return await self._step(Step("sweep", room, NOBODY, terms))
+        return _known(await self._step(Step("sweep", room, NOBODY, terms)))
 
     async def _step(self, step: Step) -> Changed:
         """A step for which nothing has to lead to the room."""
@@ -213,8 +236,10 @@ class RoomsPresence(RoomsReader):
     ) -> tuple[room_script.Done, list[list[Any]]]:
         encode = partial(room_script.encode, self._script, self._prefix, step)
         truth = keys_of(self._prefix, step.room.name).truth
-        reply, answers = await self._call(truth, encode, before, after)
-        return room_script.decode(reply), answers
+        reply, answers, failure = await self._call(truth, encode, before, after)
+        changed, sockets = room_script.decode(reply)
+        changed = changed._replace(failure=changed.failure or failure)
+        return room_script.Done(changed, sockets), answers
 
     # What leads to rooms.
 
@@ -326,9 +351,37 @@ class RoomsPresence(RoomsReader):
             *(((), others) for others in _chunks(users)),
         ]:
             encode = partial(mend_script.encode, self._prefix, room, terms, some, others)
-            reply, _ = await self._call(keys_of(self._prefix, room.name).truth, encode)
+            reply, _, _ = await self._call(keys_of(self._prefix, room.name).truth, encode)
             if refusal := replies.refusal_in([reply]):
                 raise AdapterUnavailable(f"Redis refused to repair a room: {explain(refusal)}")
+
+
+async def _all_of(steps: AsyncGenerator[Changed, None]) -> Changed:
+    """What has become of a room by several steps, of which one that fails is the last.
+
+    Raises `AdapterUnavailable` if that has made no events, and none before it has.
+    """
+    last: Changed | None = None
+    events: list[UserEvent] = []
+    try:
+        async with aclosing(steps):
+            async for last in steps:
+                events += last.events
+                if last.failure is not None:
+                    break
+    except AdapterUnavailable as error:
+        if last is None:
+            raise
+        last = last._replace(failure=error)
+    assert last is not None  # there is a step at least
+    return _known(last._replace(events=tuple(events)))
+
+
+def _known(changed: Changed) -> Changed:
+    """Raise a failure that leaves nothing to be seen to."""
+    if changed.failure is not None and not changed.events:
+        raise changed.failure
+    return changed
 
 
 def _added(key: bytes, name: bytes) -> Part:

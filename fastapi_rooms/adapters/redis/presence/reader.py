@@ -48,7 +48,8 @@ class RoomsReader:
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         """The replies to each part, those of one stage after those of the stage before.
 
-        Raises `AdapterUnavailable` for no replies.
+        Raises `AdapterUnavailable` for no replies. From a later stage that has none, the error is
+        in their place.
         """
         raise NotImplementedError
 
@@ -66,16 +67,16 @@ class RoomsReader:
         encode: Callable[..., bytes],
         before: Sequence[Part] = (),
         after: Sequence[Part] = (),
-    ) -> tuple[Any, list[list[Any]]]:
-        """Call a script, between other commands; its reply, and those to the others."""
+    ) -> tuple[Any, list[list[Any]], AdapterUnavailable | None]:
+        """Call a script, between other commands; its reply, and those to the others.
+
+        The last is why one of the others was not done.
+        """
         answers = await self._ask(before, (Part(key, encode(whole=False), 1),), after)
         if code_of(replies.refusal_in(answers[len(before)])) == "NOSCRIPT":
             answers = await self._ask(before, (Part(key, encode(whole=True), 1),), after)
         (reply,) = answers.pop(len(before))
-        for answer in answers:
-            if refusal := replies.refusal_in(answer):
-                raise AdapterUnavailable(f"Redis refused to keep who is where: {explain(refusal)}")
-        return reply, answers
+        return reply, answers, next(filter(None, map(_failure_in, answers)), None)
 
     # Questions.
 
@@ -150,3 +151,12 @@ class RoomsReader:
             if not cursor:
                 return
         raise AdapterUnavailable(ENDLESS)
+
+
+def _failure_in(answer: Sequence[Any]) -> AdapterUnavailable | None:
+    for reply in answer:
+        if isinstance(reply, AdapterUnavailable):
+            return reply
+    if refusal := replies.refusal_in(answer):
+        return AdapterUnavailable(f"Redis refused to keep who is where: {explain(refusal)}")
+    return None

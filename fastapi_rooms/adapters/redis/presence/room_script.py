@@ -338,9 +338,6 @@ def decode(reply: Any) -> Done:
 
 
 def _done(fenced: int, version: int, wait: int, sockets: int, refusal: bytes, *told: Any) -> Done:
-    if refusal:
-        why = explain(refusal.decode(errors="replace"))
-        raise AdapterUnavailable(f"Redis refused to tell who is present: {why}", uncertain=True)
     if (
         fenced not in (0, 1)
         or not 0 <= version <= MAX_VERSION
@@ -349,7 +346,11 @@ def _done(fenced: int, version: int, wait: int, sockets: int, refusal: bytes, *t
         raise ValueError(fenced)
     parts = zip(told[::3], told[1::3], told[2::3], strict=True)
     events = tuple([_event(*each) for each in parts])
-    changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000)
+    failure = None
+    if refusal:
+        why = explain(refusal.decode(errors="replace"))
+        failure = AdapterUnavailable(f"Redis refused to tell who is present: {why}", uncertain=True)
+    changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000, failure)
     return Done(changed, sockets)
 
 

@@ -13,6 +13,7 @@ from fastapi_rooms.adapters.redis.presence.room_script import SHARDED
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import SlotLanes
 from fastapi_rooms.adapters.redis.sharded.slot_questions import SlotQuestions
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
+from fastapi_rooms.errors import AdapterUnavailable
 
 
 class ClusterPresence(RoomsPresence):
@@ -30,7 +31,13 @@ class ClusterPresence(RoomsPresence):
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         answers: list[list[Any]] = []
         for stage in stages:
-            answers += await asyncio.gather(*map(self._ask_about, stage))
+            try:
+                answers += await asyncio.gather(*map(self._ask_about, stage))
+            except AdapterUnavailable as error:
+                if not answers:
+                    raise
+                rest = [part for stage in stages for part in stage][len(answers) :]
+                return [*answers, *([error] * part.commands for part in rest)]
         return answers
 
     async def _ask_about(self, part: Part) -> list[Any]:
