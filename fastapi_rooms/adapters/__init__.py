@@ -10,6 +10,9 @@ redis/               the adapters for Redis and Redis Cluster
 
 What adapters over a network are made of, whatever the carrier:
 supervisor           keeps a link open
+link_owner           has that link, or a reason why not
+connection_pair      one connection that publishes and one that receives
+receiving            asks for what is wanted, and delivers what arrives
 connection_status    whether an adapter is connected, and what the log says of an outage
 probe                proves that what is published arrives
 command_queue        what is published, through an outage, within a budget of bytes

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
+from fastapi_rooms.adapters.connection_pair import Settings
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
@@ -24,7 +25,7 @@ from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.presence.node import NodePresence
 from fastapi_rooms.adapters.redis.presence.rights import needs_to_declare
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
-from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
+from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection
 from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.names import check_prefix

@@ -1,14 +1,11 @@
 """The subscribing connection: asks Redis for what is wanted, and delivers what arrives.
 
-Strategy: [fastapi_rooms.adapters.subscriptions][] decides, this file writes and listens. What is
-wanted and unwanted in one turn of the event loop becomes one command of many channels. Every link
-starts by asking for everything that is wanted, a bounded part of it in each turn, and the
-subscriber counts as connected only when all of it is confirmed.
+What is wanted, and what was missed, is kept by [fastapi_rooms.adapters.receiving][]; this file
+writes commands and reads replies. What is due in one turn becomes one command of many channels.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -17,9 +14,9 @@ import hiredis
 
 from fastapi_rooms.adapters.base import Receiver
 from fastapi_rooms.adapters.forbidden import Forbidden
-from fastapi_rooms.adapters.reception import Reception
+from fastapi_rooms.adapters.receiving import ReceivingEnd
 from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, Link, pack
-from fastapi_rooms.adapters.redis.links.owner import LinkOwner
+from fastapi_rooms.adapters.redis.links.reasons import is_login_refused, reason_of
 from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.redis.pubsub.dialect import PLAIN, Dialect, Redirection
 from fastapi_rooms.adapters.redis.pubsub.pending_commands import (
@@ -28,7 +25,7 @@ from fastapi_rooms.adapters.redis.pubsub.pending_commands import (
     commands_for,
 )
 from fastapi_rooms.adapters.retries import Retries
-from fastapi_rooms.adapters.subscriptions import Losses, Subscriptions
+from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.waiters import Waiters
 from fastapi_rooms.types import Channel
 
@@ -36,7 +33,7 @@ FLUSH = 2048
 """Channels that are asked for in one turn of the event loop: some 3 ms of work."""
 
 
-class Subscriber(LinkOwner):
+class Subscriber(ReceivingEnd[Link]):
     """Keeps the wanted channels subscribed over one supervised link.
 
     A channel that Redis forbids is logged and asked for again now and then; the subscriber counts
@@ -66,105 +63,48 @@ class Subscriber(LinkOwner):
         losses: Losses | None = None,
         required: AbstractSet[Channel] = frozenset(),
     ) -> None:
-        super().__init__(source, changed, connect_timeout)
-        self._receiver = receiver
+        super().__init__(
+            receiver, changed, connect_timeout=connect_timeout, waiters=waiters, losses=losses
+        )
+        self._source = source
         self._dialect = dialect
         self._words = dialect.words
-        self._waiters = Waiters() if waiters is None else waiters
-        self._losses = Losses() if losses is None else losses
-        self._reception = Reception(self._losses)
         self._required = required
-        self._subscriptions = Subscriptions()
         self._pending = PendingCommands()
-        self._last_progress = 0.0
-        self._is_flush_scheduled = False
         self._retries = Retries(self._subscriptions, self._schedule_flush)
         self._forbidden = Forbidden("Redis")
         self._why_forbidden = ""
 
-    # Its state.
+    # Its links.
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a link on which everything wanted and allowed has been confirmed."""
-        return self._reception.is_complete
+    async def open(self) -> Link:
+        """Open a link whose replies go to `reply`."""
+        return await self._source.open(self.reply, self._connect_timeout)
 
-    @property
-    def complete_since(self) -> float:
-        """When everything wanted was confirmed on this link, in seconds since the epoch."""
-        return self._reception.complete_since
+    def why_not_open(self, error: Exception) -> tuple[str, bool]:
+        """Why opening a link failed, and whether Redis rejects the login."""
+        return reason_of(error), is_login_refused(error)
 
-    @property
-    def reconnects(self) -> int:
-        """How often every subscription was confirmed again after a loss."""
-        return self._reception.reconnects
+    def link_up(self, link: Link) -> None:
+        """Ask the new link for everything."""
+        self._pending.clear()
+        super().link_up(link)
 
-    @property
-    def wanted(self) -> frozenset[Channel]:
-        """The channels that are wanted now."""
-        return frozenset(self._subscriptions.wanted)
+    def _link_lost(self) -> None:
+        self._dialect.link_lost()
+
+    # What is wanted.
 
     @property
     def forbidden(self) -> frozenset[Channel]:
         """Channels that were live once, are still wanted, and are forbidden now."""
         return self._forbidden.channels
 
-    def is_live(self, channel: Channel) -> bool:
-        """Whether the channel is wanted here, and confirmed."""
-        return self._subscriptions.is_live(channel)
-
-    @property
-    def last_received(self) -> float | None:
-        """When Redis last sent anything, in seconds since the epoch."""
-        return self._link.last_received if self._link is not None else self._reception.last_received
-
-    @property
-    def complete_until(self) -> float | None:
-        """Until when everything published has been received, in seconds since the epoch."""
-        proven_until = self._reception.proven_until
-        return self.last_received if proven_until is None else proven_until
-
-    def prove(self, until: float) -> None:
-        """Note that everything that Redis took before that time has been received."""
-        self._reception.prove(until)
-
-    def why_stuck(self, seconds: float) -> str:
-        """What Redis has owed or withheld for longer than that; empty if there is nothing."""
-        if self._link is None or (self._reception.is_complete and not self._pending):
-            return ""
-        if self._loop.time() - self._last_progress <= seconds:
-            return ""
-        return f"{self._words.subscribe.decode()} is not confirmed for {seconds} s"
-
-    # What is wanted.
-
-    def want(self, channels: Iterable[Channel]) -> None:
-        """Want channels, without waiting."""
-        self._subscriptions.want(channels)
-        self._schedule_flush()
-
-    def want_meanwhile(self, channels: Iterable[Channel]) -> None:
-        """Want channels, without waiting; what they miss until they are live is a loss."""
-        channels = list(channels)
-        self.want(channels)
-        self._losses.lose((c for c in channels if not self.is_live(c)), time.time())
-
-    async def subscribe(self, channels: Iterable[Channel]) -> None:
-        """Want channels, and return when all of them are live."""
-        missing = {c for c in channels if not self._subscriptions.is_live(c)}
-        if missing:
-            self.want(missing)
-            # A channel that was to be unsubscribed in this very turn is live again at once.
-            missing = {c for c in missing if not self._subscriptions.is_live(c)}
-        if missing:
-            await self._waiters.wait(missing)
-
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Stop wanting channels."""
-        self._subscriptions.unwant(channels)
-        self._losses.forget(channels)
+        channels = list(channels)
+        super().unsubscribe(channels)
         self._forbidden.forget(channels)
-        self._schedule_flush()
 
     def release(self, channels: Iterable[Channel]) -> list[Channel]:
         """Stop wanting channels here, as another node is to serve them.
@@ -179,15 +119,7 @@ class Subscriber(LinkOwner):
             return channels
         return [c for c in channels if not self._subscriptions.is_in_flight(c)]
 
-    def _schedule_flush(self) -> None:
-        if self._link is not None and not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._is_flush_scheduled = False
-        if self._link is None:
-            return
+    def _ask(self, link: Link) -> None:
         subscribe, unsubscribe = self._subscriptions.take_due(FLUSH)
         split, words = self._dialect.split, self._words
         commands = [
@@ -195,9 +127,13 @@ class Subscriber(LinkOwner):
             *commands_for(words.unsubscribe, split(unsubscribe)),
         ]
         if commands:
-            self._send(self._link, *commands)
-        if self._subscriptions.is_due:
-            self._schedule_flush()
+            self._send(link, *commands)
+
+    def _is_owed(self) -> bool:
+        return bool(self._pending)
+
+    def _verb(self) -> str:
+        return self._words.subscribe.decode()
 
     def _send(self, link: Link, *commands: SubscriptionCommand) -> None:
         if not self._pending:
@@ -206,26 +142,7 @@ class Subscriber(LinkOwner):
             self._pending.add(command)
         link.write(b"".join([pack(command.verb, *command.channels) for command in commands]))
 
-    # What the link and its supervisor call.
-
-    def link_up(self, link: Link) -> None:
-        """Ask the new link for everything."""
-        self._link = link
-        self._subscriptions.reset()
-        self._pending.clear()
-        self._last_progress = self._loop.time()
-        self._flush()
-        self._check_complete()
-
-    def link_down(self, reason: str) -> None:
-        """Note what may be missed from now on; nothing is confirmed any more."""
-        self.why_down, self.refused = reason, False
-        if self._link is not None:
-            self._reception.link_lost(self._link.last_received, self._subscriptions)
-            self._link = None
-            self._subscriptions.lost()
-            self._dialect.link_lost()
-        self._changed()
+    # What the link calls.
 
     def reply(self, reply: Any) -> None:
         """A message, a confirmation, or a refusal."""
@@ -244,8 +161,7 @@ class Subscriber(LinkOwner):
         elif kind == words.subscribed:
             self._last_progress = self._loop.time()
             self._pending.answered(words.subscribe, channel)
-            if self._subscriptions.confirm_subscribed(channel):
-                self._waiters.wake(channel)
+            self._confirmed(channel)
             self._after_confirmation()
         elif kind == words.unsubscribed and channel is not None:
             self._last_progress = self._loop.time()
@@ -269,21 +185,7 @@ class Subscriber(LinkOwner):
         self._forbidden.forget(channels)
         self._dialect.withdrawn(channels, live)
 
-    def _after_confirmation(self) -> None:
-        self._schedule_flush()
-        self._check_complete()
-
-    def _check_complete(self) -> None:
-        """Report what was missed, once everything that may be had is confirmed."""
-        if self._link is None:
-            return
-        became_complete, outage = self._reception.confirmed(self._subscriptions, time.time())
-        if outage is not None:
-            self._receiver.gap(outage)
-        if became_complete:
-            self._changed()
-        if not self._subscriptions.settled:
-            return
+    def _settled(self) -> None:
         wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden
         if forbidden or self._forbidden.channels:
             lost = frozenset(c for c in forbidden if c in wanted and c in self._losses)
@@ -354,4 +256,4 @@ class Subscriber(LinkOwner):
     def close(self) -> None:
         """Fail the callers that still wait."""
         self.stop_retries()
-        self._waiters.close()
+        super().close()

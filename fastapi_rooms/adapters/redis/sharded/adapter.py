@@ -8,12 +8,12 @@ from dataclasses import replace
 from redis.asyncio.cluster import RedisCluster
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.adapters.connection_pair import Settings
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.presence.rights import needs_to_declare
-from fastapi_rooms.adapters.redis.pubsub.node import Settings
 from fastapi_rooms.adapters.redis.sharded.access import access_of
 from fastapi_rooms.adapters.redis.sharded.history import ClusterHistory
 from fastapi_rooms.adapters.redis.sharded.node_pool import NodePool

@@ -23,9 +23,10 @@ from typing import Any
 from fastapi_rooms.adapters import probe
 from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
+from fastapi_rooms.adapters.connection_pair import Settings
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.redis.links.source import NodeSource
-from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection, Settings
+from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection
 from fastapi_rooms.adapters.redis.sharded.access import Access
 from fastapi_rooms.adapters.redis.sharded.dialect import ShardedDialect
 from fastapi_rooms.adapters.redis.sharded.slot_lanes import NodeLane, SlotLanes
