@@ -26,6 +26,7 @@ from fastapi_rooms.adapters import (
     MemoryAdapter,
     MemoryBus,
     Outage,
+    RabbitMQAdapter,
     Receiver,
     RedisAdapter,
     RedisClusterAdapter,
@@ -86,6 +87,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "MemoryBus",
     "Outage",
     "Receiver",
+    "RabbitMQAdapter",
     "RedisAdapter",
     "RedisClusterAdapter",
     # .client

@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "transports": {"starlette"},
     "security": {"starlette"},
     "operators": set(),
-    "adapters": {"redis", "hiredis"},
+    "adapters": {"redis", "hiredis", "pamqp"},
     "servers": {"starlette"},
     "client": {"starlette", "websockets"},
     "cluster": {"orjson"},

@@ -7,6 +7,7 @@ declarations         what workers tell others of their rooms
 schemes, urls        URLs, their parts, and the carriers they lead to
 memory/              the adapter within one process
 redis/               the adapters for Redis and Redis Cluster
+rabbitmq/            the adapter for RabbitMQ
 
 What adapters over a network are made of, whatever the carrier:
 supervisor           keeps a link open
@@ -47,6 +48,7 @@ from fastapi_rooms.adapters.declarations import (
 from fastapi_rooms.adapters.history import SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.presence import SupportsPresence
+from fastapi_rooms.adapters.rabbitmq.adapter import RabbitMQAdapter
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
 from fastapi_rooms.adapters.redis.declarations import read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
@@ -64,6 +66,7 @@ __all__ = [
     "MemoryBus",
     "Outage",
     "PresenceDeclaration",
+    "RabbitMQAdapter",
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
@@ -97,6 +100,8 @@ def adapter_of(given: AdapterLike, *, prefix: str, publish_timeout: float) -> Ad
                 return RedisAdapter(url, **settings)
             case Carrier.REDIS_CLUSTER:
                 return RedisClusterAdapter(url, **settings)
+            case Carrier.RABBITMQ:
+                return RabbitMQAdapter(url, **settings)
     if isinstance(given, Redis):
         return RedisAdapter(given, **settings)
     if isinstance(given, RedisCluster):

@@ -219,6 +219,11 @@ class CommandQueue:
         self._unanswered.extend(commands)
         return b"".join([command.data for command in commands])
 
+    @property
+    def unanswered(self) -> int:
+        """How many commands are written, and not answered."""
+        return len(self._unanswered)
+
     def answered(self) -> Command | None:
         """The oldest unanswered command, which leaves the queue; `None` if there is none."""
         if not self._unanswered:

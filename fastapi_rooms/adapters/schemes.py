@@ -20,6 +20,7 @@ class Carrier(Enum):
     REDIS = "RedisAdapter"
     REDIS_SENTINEL = "RedisAdapter of the master that sentinels report"
     REDIS_CLUSTER = "RedisClusterAdapter"
+    RABBITMQ = "RabbitMQAdapter"
 
 
 class Scheme(NamedTuple):
@@ -65,6 +66,10 @@ SCHEMES = (
         "rediss+cluster://host:7000,host:7001",
         "a Redis Cluster, with TLS",
     ),
+    Scheme("amqp", Carrier.RABBITMQ, "amqp://user:password@host:5672/vhost", "RabbitMQ"),
+    Scheme(
+        "amqps", Carrier.RABBITMQ, "amqps://user:password@host:5671/vhost", "RabbitMQ, with TLS"
+    ),
 )
 
 FORMS = tuple(scheme.form for scheme in SCHEMES)
@@ -76,6 +81,8 @@ EMITTER_CARRIERS = tuple(dict.fromkeys(scheme.carrier for scheme in SCHEMES if s
 _BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
 
 _OTHER_NAMES = {
+    "amqp": ("pyamqp", "rabbitmq", "amqp091", "librabbitmq"),
+    "amqps": ("amqp+ssl", "pyamqps", "rabbitmqs", "amqp+tls"),
     "redis+cluster": ("redis-cluster",),
     "redis+sentinel": ("redis-sentinel", "sentinel"),
     "redis": ("redis+tcp", "tcp", "valkey"),

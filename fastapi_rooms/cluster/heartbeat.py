@@ -38,6 +38,10 @@ logger = logging.getLogger("fastapi_rooms")
 DISCOVERY_TIMEOUT = 1.0
 """Seconds that others have to answer a HELLO before requests go out."""
 
+QUIET = 0.2
+"""Seconds without another answer after which nobody else is taken to answer, where the carrier does
+not tell how many there are."""
+
 RETRY_DELAY = 1.0
 """Seconds, at most, until a HELLO that could not be sent is tried again: nobody is asked before."""
 
@@ -195,8 +199,18 @@ class HeartbeatMonitor:
         self._check_discovered()
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCOVERY_TIMEOUT):
-                await self.discovered.wait()
+                if self._expected is None:
+                    await self._all_is_quiet()
+                else:
+                    await self.discovered.wait()
         self.discovered.set()
+
+    async def _all_is_quiet(self) -> None:
+        """Return when nobody has answered for a while."""
+        answered = -1
+        while answered != len(self._answered):
+            answered = len(self._answered)
+            await asyncio.sleep(QUIET)
 
     def _check_discovered(self) -> None:
         if self._expected is not None and len(self._answered) >= self._expected:

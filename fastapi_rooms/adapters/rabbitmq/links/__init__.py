@@ -1,0 +1,1 @@
+"""One connection to RabbitMQ; see [fastapi_rooms.adapters.rabbitmq][]."""

@@ -1,0 +1,142 @@
+"""How a connection is opened, step by step, whoever carries the bytes: pure.
+
+A step yields the bytes to send, and is sent the next method that comes. One loop runs the steps for
+asyncio, another one over a plain socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final, TypeAlias, TypeVar
+
+import pamqp.base
+
+from fastapi_rooms.adapters.rabbitmq.links.access import Access
+from fastapi_rooms.adapters.rabbitmq.links.frames import (
+    FRAME_MAX,
+    PROTOCOL,
+    Confirmed,
+    Event,
+    Method,
+    ProtocolError,
+    Returned,
+    commands,
+    method,
+    publish,
+)
+from fastapi_rooms.adapters.rabbitmq.links.reasons import NOT_FOUND, Refused
+from fastapi_rooms.core.printable import printable
+
+T = TypeVar("T")
+F = TypeVar("F", bound=pamqp.base.Frame)
+Steps: TypeAlias = Generator[bytes, Event, T]
+
+UNUSED_KEY: Final = b"~"
+"""A routing key by which no queue is ever bound."""
+
+CHANNEL: Final = 1
+"""The channel to publish on, or to bind queues on."""
+
+
+def log_in(access: Access) -> Steps[str]:
+    """Open the connection; returns the version of the broker. Raises `Refused`."""
+    event = yield PROTOCOL
+    start = _expect(event, commands.Connection.Start)
+    offered = str(start.mechanisms).split()
+    mechanism = "EXTERNAL" if access.external else "PLAIN"
+    if mechanism not in offered:
+        raise Refused(0, f"it takes no login by {mechanism}, but by {', '.join(offered)}")
+    login = "" if access.external else f"\0{access.user}\0{access.password}"
+    capabilities: dict[str, object] = {
+        "authentication_failure_close": True,
+        "basic.nack": True,
+        "connection.blocked": True,
+        "consumer_cancel_notify": True,
+        "publisher_confirms": True,
+    }
+    about: dict[str, object] = {
+        "capabilities": capabilities,
+        "connection_name": access.name,
+        "product": "fastapi_rooms",
+    }
+    ok = commands.Connection.StartOk(about, mechanism, login)  # type: ignore[arg-type]  # a table
+    try:
+        event = yield method(ok, 0)
+        tune = _expect(event, commands.Connection.Tune)
+    except Refused as error:
+        raise Refused(error.code, error.text, logging_in=True) from None
+    if tune.frame_max and tune.frame_max < FRAME_MAX:
+        raise Refused(
+            0,
+            f"its frame_max is {tune.frame_max}, and {FRAME_MAX} is needed, its default: "
+            "take the setting out of rabbitmq.conf",
+        )
+    tuned = commands.Connection.TuneOk(tune.channel_max, FRAME_MAX, access.heartbeat)
+    event = yield method(tuned, 0) + method(commands.Connection.Open(access.vhost), 0)
+    _expect(event, commands.Connection.OpenOk)
+    properties = start.server_properties or {}
+    return " ".join(printable(_text(properties.get(key))) for key in ("product", "version"))
+
+
+def call(frame: pamqp.base.Frame, answer: type[F], channel: int = CHANNEL) -> Steps[F]:
+    """Call a method, and return the answer. Raises `Refused`."""
+    event = yield method(frame, channel)
+    return _expect(event, answer)
+
+
+def open_channel(channel: int = CHANNEL) -> Steps[None]:
+    """Open a channel."""
+    yield from call(commands.Channel.Open(), commands.Channel.OpenOk, channel)
+
+
+def find_exchange(exchange: str) -> Steps[None]:
+    """Have an open channel, and the exchange; to use one that is there needs no permission."""
+    yield from open_channel()
+    kind = "direct"
+    found = commands.Exchange.Declare(exchange=exchange, exchange_type=kind, passive=True)
+    try:
+        yield from call(found, commands.Exchange.DeclareOk)
+    except Refused as error:
+        if error.code != NOT_FOUND:
+            raise
+    else:
+        return
+    event = yield method(commands.Channel.CloseOk(), CHANNEL) + method(
+        commands.Channel.Open(), CHANNEL
+    )
+    _expect(event, commands.Channel.OpenOk)
+    made = commands.Exchange.Declare(exchange=exchange, exchange_type=kind, durable=True)
+    yield from call(made, commands.Exchange.DeclareOk)
+
+
+def begin_publishing(exchange: str) -> Steps[None]:
+    """Have a channel that confirms, on which this user may publish.
+
+    Only what is published finds out whether that is allowed. So something is that nobody gets.
+    """
+    yield from find_exchange(exchange)
+    yield from call(commands.Confirm.Select(), commands.Confirm.SelectOk)
+    event = yield publish(CHANNEL, exchange.encode(), UNUSED_KEY, b"")
+    while isinstance(event, Returned):
+        event = yield b""
+    if not isinstance(event, Confirmed):
+        _expect(event, commands.Basic.Ack)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _expect(event: Event, kind: type[F]) -> F:
+    if isinstance(event, Method):
+        frame = event.frame
+        if isinstance(frame, kind):
+            return frame
+        if isinstance(frame, commands.Connection.Close | commands.Channel.Close):
+            raise refusal(frame)
+    raise ProtocolError(f"{kind.name} did not come")
+
+
+def refusal(frame: commands.Connection.Close | commands.Channel.Close) -> Refused:
+    """Why the broker closes a connection, or a channel."""
+    return Refused(frame.reply_code or 0, str(frame.reply_text or "closed by RabbitMQ"))

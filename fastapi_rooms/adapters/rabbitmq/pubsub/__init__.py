@@ -1,0 +1,1 @@
+"""Publishing and receiving; see [fastapi_rooms.adapters.rabbitmq][]."""
