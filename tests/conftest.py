@@ -1,5 +1,7 @@
 """The servers that tests share, one of each for a pytest process, and who may have them.
 
+Of RabbitMQ, which starts slowly, there is one for all processes.
+
 They are started when first asked for. `own_redis` and its proxy are those that users get; the
 shared Redis speaks TLS too.
 
@@ -21,11 +23,14 @@ from hypothesis import HealthCheck, settings
 
 from fastapi_rooms.testing import (
     Certificates,
+    RabbitMQServer,
     RedisCluster,
     RedisProxy,
     RedisServer,
     SentinelServers,
+    SharedRabbitMQServer,
 )
+from fastapi_rooms.testing.rabbitmq import place_of_the_run
 
 pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 
@@ -35,6 +40,7 @@ WITH_SERVERS = ["integration", "faults", "recovery", "presence", "docs", "confor
 SERVERS = {
     *("redis_server", "locked_redis_server", "redis_cluster", "sentinel_servers"),
     *("redis_proxy", "own_redis", "own_redis_proxy", "wire"),
+    *("rabbitmq_server", "rabbitmq_vhost", "own_rabbitmq"),
 }
 """The fixtures that start one."""
 
@@ -91,6 +97,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def redis_server(certificates: Certificates) -> Iterator[RedisServer]:
     """A Redis that anyone may use and nobody may harm."""
     with RedisServer(certificates=certificates) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RabbitMQServer]:
+    """A RabbitMQ that speaks TLS too, one for all processes. Whoever breaks something mends it."""
+    place = place_of_the_run(tmp_path_factory.getbasetemp())
+    with SharedRabbitMQServer(place, certificates=certificates) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 emitters   the two kinds of them: one blocks, and one is awaited
 operators  what is chained, and namespaces
 presence   who is present
+carriers   what they send by: the senders of each carrier
 """
 
 from fastapi_rooms.emitter.emitters import AsyncEmitter, Emitter

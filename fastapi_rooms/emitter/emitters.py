@@ -15,17 +15,19 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
-from fastapi_rooms.adapters.redis.emit_clients.access import (
-    AsyncClient,
-    SyncClient,
-    async_access,
-    sync_access,
-)
-from fastapi_rooms.adapters.redis.emit_clients.senders import AsyncSender, SyncSender
+from fastapi_rooms.adapters.redis.emit_clients.access import AsyncClient, SyncClient
 from fastapi_rooms.adapters.redis.presence.questions import PresenceQuestions, Question
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_count, check_positive
 from fastapi_rooms.core.names import Channels, check_namespace
+from fastapi_rooms.emitter.carriers import (
+    AsyncSender,
+    SyncSender,
+    async_access_of,
+    async_sender,
+    sync_access_of,
+    sync_sender,
+)
 from fastapi_rooms.emitter.operators import EmitNamespace, Outlet
 from fastapi_rooms.emitter.presence import Sent
 from fastapi_rooms.errors import AdapterUnavailable
@@ -71,7 +73,7 @@ class _Emitter(EmitNamespace[R]):
 
 
 class Emitter(_Emitter[None]):
-    """Sends to rooms from a process without a manager, and blocks until Redis has accepted it.
+    """Sends to rooms from a process without a manager, and blocks until it is accepted.
 
         emitter = Emitter("redis://localhost:6379")
         emitter.to("lobby").send_json({"report": "ready"})
@@ -82,8 +84,8 @@ class Emitter(_Emitter[None]):
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
-            `redis+cluster://`, `rediss+cluster://`), or a `redis.Redis` or `redis.RedisCluster` of
-            your own, which is used as it is and never closed here.
+            `redis+cluster://`, `rediss+cluster://`, `amqp://`, `amqps://`), or a `redis.Redis` or
+            `redis.RedisCluster` of your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that connecting, and each answer of Redis, may take; and seconds to wait
             for the turn, where threads share the emitter. A client of your own has its own limits
@@ -104,7 +106,7 @@ class Emitter(_Emitter[None]):
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        self._access = sync_access(redis, timeout)
+        self._access: Any = sync_access_of(redis, timeout)
         super().__init__(
             self._publish,
             self._ask,
@@ -113,7 +115,7 @@ class Emitter(_Emitter[None]):
             timeout=timeout,
             max_message_bytes=max_message_bytes,
         )
-        self._sender: SyncSender = SyncSender(self._access, self._prefix, timeout)
+        self._sender: Any = sync_sender(self._access, self._prefix, timeout)
 
     def _publish(self, draft: Draft | None) -> None:
         if draft is None:
@@ -126,9 +128,9 @@ class Emitter(_Emitter[None]):
 
     def _own_sender(self) -> SyncSender:
         """That of this process."""
-        sender = self._sender
+        sender: SyncSender = self._sender
         if sender.owner != os.getpid():
-            sender = self._sender = SyncSender(self._access, self._prefix, self._timeout)
+            sender = self._sender = sync_sender(self._access, self._prefix, self._timeout)
         return sender
 
     def close(self) -> None:
@@ -162,8 +164,9 @@ class AsyncEmitter(_Emitter[Sent]):
 
     Args:
         redis: a URL (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `rediss+sentinel://`,
-            `redis+cluster://`, `rediss+cluster://`), or a `redis.asyncio.Redis` or
-            `redis.asyncio.RedisCluster` of your own, which is used as it is and never closed here.
+            `redis+cluster://`, `rediss+cluster://`, `amqp://`, `amqps://`), or a
+            `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` of your own, which is used as it
+            is and never closed here.
         prefix: that of the workers' manager.
         timeout: seconds that Redis has to accept a message, those before it included.
         max_message_bytes: the longest message that may be sent, in bytes.
@@ -182,7 +185,7 @@ class AsyncEmitter(_Emitter[Sent]):
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        self._access = async_access(redis, timeout)
+        self._access: Any = async_access_of(redis, timeout)
         super().__init__(
             self._publish,
             self._ask,
@@ -208,7 +211,7 @@ class AsyncEmitter(_Emitter[Sent]):
         sender = self._senders.get(owner)
         if sender is None:
             self._forget_dead_owners()
-            sender = AsyncSender(self._access, self._prefix, self._timeout)
+            sender = async_sender(self._access, self._prefix, self._timeout)
             self._senders[owner] = sender
         return sender
 

@@ -14,6 +14,8 @@ Its methods are plain functions, as those of `RedisServer`. Those that take long
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -25,6 +27,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from fastapi_rooms.testing.lifetime import Lifetime
@@ -105,7 +108,7 @@ class RabbitMQServer(Lifetime):
     @property
     def pid(self) -> int:
         """The process id of its Erlang machine."""
-        self._running()
+        self._check_running()
         return self._pid
 
     @property
@@ -185,7 +188,7 @@ class RabbitMQServer(Lifetime):
 
     def evaluate(self, expression: str) -> str:
         """The value of an Erlang expression in it, as text."""
-        self._running()
+        self._check_running()
         if self._shell is None:
             self._shell = _Shell(self._nodename, self._environment(), self._cookie())
         return self._shell.evaluate(expression)
@@ -337,7 +340,8 @@ class RabbitMQServer(Lifetime):
 
     def _wait_ready(self, deadline: float) -> bool:
         """Whether it comes to speak AMQP."""
-        process = self._running()
+        process = self._process
+        assert process is not None
         while process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError), socket.create_connection((self.host, self.port), 1) as probe:
                 probe.settimeout(5)
@@ -353,7 +357,15 @@ class RabbitMQServer(Lifetime):
         shell, self._shell = self._shell, None
         if shell is not None:
             shell.close()
-        if process is None:
+        if process is None and not self._pid:
+            return
+        if process is None:  # another process has started it
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, how)
+            deadline = time.monotonic() + _END_TIMEOUT
+            while _lives(self._pid) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            self._pid = 0
             return
         # The script that was started waits for the Erlang machine, and takes note of its end.
         for pid in (self._pid or self._started_pid(process.pid), process.pid):
@@ -392,14 +404,94 @@ class RabbitMQServer(Lifetime):
     def _cookie(self) -> str:
         return (self._path(".erlang.cookie")).read_text().strip()
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+    def _check_running(self) -> None:
+        if not self.is_running:
             raise RuntimeError("This RabbitMQServer is not running.")
-        return self._process
 
     def _path(self, name: str) -> Path:
         assert self._directory is not None, "this RabbitMQServer was never started"
         return self._directory / name
+
+
+_LEFT_TO_OTHERS: list[subprocess.Popen[bytes]] = []
+"""What others use still. Python warns of a program that goes on and that nobody holds."""
+
+
+class SharedRabbitMQServer(RabbitMQServer):
+    """One RabbitMQ for several processes, those of pytest-xdist for example.
+
+    Who comes first starts it, who leaves last ends it. Nobody may harm it; each can have a virtual
+    host of its own.
+
+    Args:
+        place: a directory that these processes share, and no others.
+        certificates: as of `RabbitMQServer`; those of whoever starts it are taken.
+    """
+
+    def __init__(self, place: Path, *, certificates: Certificates | None = None) -> None:
+        super().__init__(certificates=certificates)
+        self._place = place
+        self._is_attached = False
+
+    def _set_up(self) -> None:
+        with self._locked() as state:
+            users = [pid for pid in state.get("users", ()) if _lives(pid)]
+            if not users:
+                state.clear()
+                self.start()
+                files = self._certificates
+                state["server"] = [str(self._path(".")), self.port, self.tls_port, *self._ports]
+                state["pid"] = self._pid
+                state["certificates"] = None if files is None else [str(path) for path in files]
+            directory, self.port, self.tls_port, *ports = state["server"]
+            self._directory, self._ports = Path(directory), (ports[0], ports[1])
+            self._pid, files = state["pid"], state["certificates"]
+            self._certificates = None if files is None else Certificates(*map(Path, files))
+            state["users"] = [*users, os.getpid()]
+            self._is_attached = True
+
+    def _tear_down(self) -> None:
+        if not self._is_attached:
+            super()._tear_down()
+            return
+        with self._locked() as state:
+            self._is_attached = False
+            users = [pid for pid in state["users"] if pid != os.getpid() and _lives(pid)]
+            state["users"] = users
+            if not users:
+                super()._tear_down()
+                return
+            if self._process is not None:
+                _LEFT_TO_OTHERS.append(self._process)
+                self._process = None
+            if self._shell is not None:
+                self._shell.close()
+                self._shell = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is there for this process."""
+        return self._is_attached or super().is_running
+
+    @contextmanager
+    def _locked(self) -> Iterator[dict[str, Any]]:
+        """What the processes know of it; what is changed is kept."""
+        self._place.mkdir(parents=True, exist_ok=True)
+        state = self._place / "state.json"
+        with (self._place / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = json.loads(state.read_text()) if state.exists() else {}
+            yield known
+            state.write_text(json.dumps(known))
+
+
+def place_of_the_run(base: Path) -> Path:
+    """A directory for a `SharedRabbitMQServer`, shared by the processes of one run of pytest.
+
+    Args:
+        base: pytest's `tmp_path_factory.getbasetemp()`.
+    """
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rabbitmq"
 
 
 class _Shell:
@@ -474,6 +566,17 @@ class RabbitMQProxy(Proxy):
     def url(self) -> str:
         """The `amqp://` URL through the proxy."""
         return self.server.url_of(self.host, self.port, vhost=self._vhost)
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process, and it is more than a zombie."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
 
 
 def _binary(text: str) -> str:

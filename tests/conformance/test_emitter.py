@@ -1,4 +1,4 @@
-"""Emitters and three workers that know nothing of them, on every kind of Redis.
+"""Emitters and three workers that know nothing of them, on every kind of carrier.
 
 What differs between the ways to Redis is how a message gets there. What it says and does is made
 before that, the same for all; so the verbs are tried on one Redis and on a cluster only.
@@ -21,15 +21,23 @@ import pytest
 import redis
 import redis.asyncio
 
-from fastapi_rooms import Adapter, AsyncEmitter, Emitter, RedisAdapter, RedisClusterAdapter
+from fastapi_rooms import (
+    Adapter,
+    AsyncEmitter,
+    Emitter,
+    RabbitMQAdapter,
+    RedisAdapter,
+    RedisClusterAdapter,
+)
 from fastapi_rooms.testing import (
     Cluster,
+    RabbitMQServer,
     RedisCluster,
     RedisServer,
     SentinelServers,
     eventually,
 )
-from tests.conformance.backplanes import slots_are_at_rest
+from tests.conformance.backplanes import nobody_is_slow_to_greet, slots_are_at_rest
 from tests.emitters import AnyEmitter, done
 
 
@@ -54,9 +62,15 @@ WAYS: dict[str, Callable[[Callable[[str], Any]], Way]] = {
     "password": lambda get: by_url(RedisAdapter, get("locked_redis_server").url),
     "sentinel": lambda get: by_url(RedisAdapter, get("sentinel_servers").url),
     "cluster": lambda get: by_url(RedisClusterAdapter, get("redis_cluster").url),
+    "RabbitMQ": lambda get: by_rabbitmq(get("rabbitmq_server"), get("rabbitmq_vhost")),
     "own client": lambda get: with_clients(get("redis_server")),
     "own cluster client": lambda get: with_cluster_clients(get("redis_cluster")),
 }
+
+
+def by_rabbitmq(server: RabbitMQServer, vhost: str) -> Way:
+    url = server.url_of(server.host, server.port, vhost=vhost)
+    return Way(lambda: RabbitMQAdapter(url), partial(Emitter, url), partial(AsyncEmitter, url))
 
 
 def with_clients(server: RedisServer) -> Way:
@@ -95,6 +109,8 @@ async def close(emitter: AnyEmitter) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
     if "cluster" in request.param:
         slots_are_at_rest(monkeypatch)
+    if request.param == "RabbitMQ":
+        nobody_is_slow_to_greet(monkeypatch)
     return WAYS[request.param](request.getfixturevalue)
 
 

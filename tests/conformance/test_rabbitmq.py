@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from fastapi_rooms import RabbitMQAdapter
-from fastapi_rooms.testing import eventually
-from fastapi_rooms.testing.rabbitmq import RabbitMQServer
+from fastapi_rooms.adapters.rabbitmq.pubsub.messages import exchange_of, key_of
+from fastapi_rooms.testing import RabbitMQServer, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
-from tests.conformance.silence import SilenceSuite
-from fastapi_rooms.adapters.rabbitmq.pubsub.messages import key_of
+from tests.conformance.backplanes import nobody_is_slow_to_greet
+
 
 class RabbitMQBackplane:
-    def __init__(self, server: RabbitMQServer, vhost: str) -> None:
-        self._server, self._vhost = server, vhost
+    """A virtual host, and a way for adapters to reach it."""
+
+    def __init__(self, server: RabbitMQServer, vhost: str, prefix: str = "rooms") -> None:
+        self._server = server
+        self._vhost = vhost
+        self._prefix = prefix
 
     def adapter(self) -> RabbitMQAdapter:
         server = self._server
-        return RabbitMQAdapter(server.url_of(server.host, server.port, vhost=self._vhost))
+        url = server.url_of(server.host, server.port, vhost=self._vhost)
+        return RabbitMQAdapter(url, prefix=self._prefix)
 
     async def subscribers(self, channel: bytes) -> int:
-        return self._server.bindings(key_of(channel), "rooms", self._vhost)
+        return self._server.bindings(key_of(channel), exchange_of(self._prefix), self._vhost)
 
-
-@pytest.fixture(scope="session")
-def rabbitmq_server():
-    with RabbitMQServer() as s:
-        yield s
 
 @pytest.fixture(scope="module")
-def vhost(rabbitmq_server):
-    with rabbitmq_server.vhost() as v:
-        yield v
+def vhost(rabbitmq_server: RabbitMQServer) -> Iterator[str]:
+    """A virtual host of this process."""
+    with rabbitmq_server.vhost() as name:
+        yield name
+
 
 @pytest.fixture
-async def backplane(rabbitmq_server, vhost):
+async def backplane(
+    rabbitmq_server: RabbitMQServer, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RabbitMQBackplane]:
+    nobody_is_slow_to_greet(monkeypatch)
     yield RabbitMQBackplane(rabbitmq_server, vhost)
     await eventually(lambda: rabbitmq_server.queues(vhost) == [], what="no queue is left")
+
 
 class TestRabbitMQAdapter(AdapterSuite):
     """Adapters on one RabbitMQ."""
@@ -48,5 +54,12 @@ class TestRabbitMQManager(ManagerSuite):
     """Managers on one RabbitMQ."""
 
 
-class TestRabbitMQSilence(SilenceSuite):
-    """Workers that do not answer, on one RabbitMQ."""
+class TestRabbitMQWithAnOddPrefix(AdapterSuite):
+    """The same for a prefix that can be the name of no exchange."""
+
+    @pytest.fixture
+    async def backplane(
+        self, rabbitmq_server: RabbitMQServer, vhost: str
+    ) -> AsyncIterator[RabbitMQBackplane]:
+        yield RabbitMQBackplane(rabbitmq_server, vhost, "app*[1] ü")
+        await eventually(lambda: rabbitmq_server.queues(vhost) == [], what="no queue is left")

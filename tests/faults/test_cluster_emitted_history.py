@@ -10,6 +10,7 @@ import pytest
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager
 from fastapi_rooms.adapters.redis.declared import known
+from fastapi_rooms.adapters.redis.emit_clients import senders
 from fastapi_rooms.adapters.redis.history import emitted
 from fastapi_rooms.testing import Member, RedisCluster, RedisClusterNode, eventually
 from tests.emitters import AnyEmitter, done
@@ -172,6 +173,7 @@ async def test_when_a_master_fails_what_was_accepted_is_kept_once_and_in_order()
 
 def emitter_history(emitter: AsyncEmitter) -> emitted.EmittedHistory:
     (sender,) = emitter._senders.values()
+    assert isinstance(sender, senders.AsyncSender)
     return sender._history
 
 

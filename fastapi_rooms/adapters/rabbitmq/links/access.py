@@ -39,6 +39,11 @@ class Access(NamedTuple):
     external: bool
     """Whether the certificate is the login, and no password."""
 
+    sharded: bool = False
+    """Whether messages go to the node of their channel: there is one place for all."""
+    owned: bool = True
+    """Whether whoever has it opens connections, and closes them."""
+
     def __repr__(self) -> str:
         """Without the password."""
         return f"Access({self.place})"
