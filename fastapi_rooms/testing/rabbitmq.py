@@ -211,15 +211,15 @@ class RabbitMQServer(Lifetime):
         )
         return names.strip("[]").replace('"', "").split(",") if names != "[]" else []
 
-    def connections(self) -> int:
-        """How many connections there are."""
-        return int(self.evaluate("length(rabbit_networking:connections())"))
+    def connections(self, vhost: str = "/") -> int:
+        """How many connections there are to a virtual host."""
+        return int(self.evaluate(f"length({_connections_to(vhost)})"))
 
-    def close_connections(self, reason: str = "closed by the test") -> int:
+    def close_connections(self, vhost: str = "/", reason: str = "closed by the test") -> int:
         """Have it close them, as `rabbitmqctl close_all_connections` does; returns how many."""
         return int(
             self.evaluate(
-                "begin C = rabbit_networking:connections(), "
+                f"begin C = {_connections_to(vhost)}, "
                 f'[rabbit_networking:close_connection(P, "{reason}") || P <- C], length(C) end'
             )
         )
@@ -566,6 +566,14 @@ class RabbitMQProxy(Proxy):
     def url(self) -> str:
         """The `amqp://` URL through the proxy."""
         return self.server.url_of(self.host, self.port, vhost=self._vhost)
+
+
+def _connections_to(vhost: str) -> str:
+    """Those to a virtual host, as an Erlang expression."""
+    return (
+        "[P || [{pid, P}, {vhost, V}] <- rabbit_networking:connection_info_all([pid, vhost]), "
+        f"V =:= {_binary(vhost)}]"
+    )
 
 
 def _lives(pid: int) -> bool:

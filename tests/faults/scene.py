@@ -8,13 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi_rooms import Gap, Health, OutboxPolicy, RedisAdapter, RoomManager
-from fastapi_rooms.testing import Member, Proxy, ProxyConnection, RedisServer, eventually
+from fastapi_rooms import Adapter, Gap, Health, OutboxPolicy, RedisAdapter, RoomManager
+from fastapi_rooms.testing import (
+    Member,
+    Proxy,
+    ProxyConnection,
+    RabbitMQServer,
+    RedisServer,
+    eventually,
+)
 from tests.faults.support import HANGS, Talk, behind, talking
 
 ROOM = "lobby"
@@ -60,19 +67,14 @@ class Worker:
         )
 
 
-class Scene:
-    """The two workers, their Redis, and what is noticed of a fault."""
+class Stage:
+    """The two workers, and what is noticed of a fault."""
 
-    def __init__(self, server: RedisServer, near: Worker, far: Worker) -> None:
-        self.server = server
+    def __init__(self, near: Worker, far: Worker) -> None:
         self.near = near
         self.far = far
         self.workers = (near, far)
         self.began = time.time()
-
-    def connection(self, worker: Worker, kind: str) -> ProxyConnection:
-        """One connection of a worker, to be broken: a `pubsub` or a `normal` one."""
-        return behind(worker.wire, self.server, kind)
 
     async def is_noticed(self, *workers: Worker) -> None:
         """Wait until the health of these has turned red, be it green again or not."""
@@ -117,6 +119,18 @@ class Scene:
                 assert untold == [], f"accepted, lost to {hearer.name}, and in no gap"
 
 
+class Scene(Stage):
+    """The two workers, and their Redis."""
+
+    def __init__(self, server: RedisServer, near: Worker, far: Worker) -> None:
+        super().__init__(near, far)
+        self.server = server
+
+    def connection(self, worker: Worker, kind: str) -> ProxyConnection:
+        """One connection of a worker, to be broken: a `pubsub` or a `normal` one."""
+        return behind(worker.wire, self.server, kind)
+
+
 def _last_of(worker: Worker) -> str:
     return f"that was {worker.name}"
 
@@ -134,13 +148,30 @@ async def scene(
     `options` are those of each worker's adapter, by the worker's name. `size` is how many messages
     the room remembers.
     """
+
+    def adapter_of(wire: Proxy, name: str) -> RedisAdapter:
+        return RedisAdapter(server.url_of(wire.host, wire.port), **options.get(name, {}))
+
+    async with two_workers(server, adapter_of, size=size) as workers:
+        yield Scene(server, *workers)
+    await eventually(lambda: not server.connections(), what="Redis has no connection of ours")
+
+
+@asynccontextmanager
+async def two_workers(
+    server: RedisServer | RabbitMQServer,
+    adapter_of: Callable[[Proxy, str], Adapter],
+    *,
+    size: int = 0,
+) -> AsyncIterator[tuple[Worker, Worker]]:
+    """The two, and their talk; `adapter_of` makes the adapter over a wire, by a worker's name."""
     tasks = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
         workers = []
         for name in ("near", "far"):
             wire = await stack.enter_async_context(Proxy(server.host, server.port))
-            adapter = RedisAdapter(server.url_of(wire.host, wire.port), **options.get(name, {}))
-            worker = Worker(name, RoomManager(adapter, outbox=ROOMY), wire)
+            rooms = RoomManager(adapter_of(wire, name), outbox=ROOMY)
+            worker = Worker(name, rooms, wire)
             if size:
                 worker.rooms.history(ROOM, size=size)
             await stack.enter_async_context(worker.rooms)
@@ -150,7 +181,8 @@ async def scene(
             for worker in workers:
                 talk = talking(worker.rooms, ROOM, f"{worker.name} ")
                 worker.talk = await talks.enter_async_context(talk)
-            yield Scene(server, *workers)
+            near, far = workers
+            yield near, far
         for worker in workers:  # what was said before this has been heard when this has
             await worker.rooms.to(ROOM).send_text(_last_of(worker))
         for worker in workers:
@@ -158,7 +190,6 @@ async def scene(
             worker.health = worker.rooms.health
     left = [task for task in asyncio.all_tasks() - tasks if not task.done()]
     assert left == [], "tasks are left behind"
-    await eventually(lambda: not server.connections(), what="Redis has no connection of ours")
 
 
 def lines_of(records: list[logging.LogRecord]) -> list[str]:
