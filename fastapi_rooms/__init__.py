@@ -86,8 +86,8 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "MemoryAdapter",
     "MemoryBus",
     "Outage",
-    "Receiver",
     "RabbitMQAdapter",
+    "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
     # .client

@@ -83,10 +83,11 @@ class RoomManager(Namespace):
     Args:
         adapter: what carries messages between workers: a URL (`memory://`, `memory://name` shared
             within the process, `redis://`, `rediss://`, `unix://`, `redis+sentinel://`,
-            `rediss+sentinel://`, `redis+cluster://`, `rediss+cluster://`), an adapter, or a
-            `redis.asyncio.Redis` or `RedisCluster` of your own, whose settings are used.
+            `rediss+sentinel://`, `redis+cluster://`, `rediss+cluster://`, `amqp://`, `amqps://`),
+            an adapter, or a `redis.asyncio.Redis` or `RedisCluster` of your own, whose settings
+            are used.
         outbox: what happens to sockets and listeners that do not keep up.
-        prefix: the first part of every channel, so that applications can share one Redis;
+        prefix: the first part of every channel, so that applications can share one carrier;
             `rooms` unless the adapter was made with another.
         join_timeout: seconds that the adapter has to confirm a join.
         publish_timeout: seconds that it has to accept a message; for an adapter made here.

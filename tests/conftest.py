@@ -30,7 +30,7 @@ from fastapi_rooms.testing import (
     SentinelServers,
     SharedRabbitMQServer,
 )
-from fastapi_rooms.testing.rabbitmq import place_of_the_run
+from fastapi_rooms.testing.rabbitmq_shared import place_of_the_run
 
 pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 

@@ -49,6 +49,7 @@ from fastapi_rooms.adapters.history import SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.adapters.rabbitmq.adapter import RabbitMQAdapter
+from fastapi_rooms.adapters.rabbitmq.report import RabbitMQReport, report_on_rabbitmq
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
 from fastapi_rooms.adapters.redis.declarations import read_declarations
 from fastapi_rooms.adapters.schemes import FORMS, SCHEMES, Carrier, one_of, required_scheme
@@ -67,6 +68,7 @@ __all__ = [
     "Outage",
     "PresenceDeclaration",
     "RabbitMQAdapter",
+    "RabbitMQReport",
     "Receiver",
     "RedisAdapter",
     "RedisClusterAdapter",
@@ -78,6 +80,7 @@ __all__ = [
     "adapter_of",
     "canonical_url",
     "read_declarations",
+    "report_on_rabbitmq",
 ]
 
 AdapterLike: TypeAlias = Adapter | Url | Redis | RedisCluster

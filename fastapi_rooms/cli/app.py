@@ -54,12 +54,13 @@ def _print_version(wanted: bool) -> None:
 def common(
     ctx: typer.Context,
     url: Annotated[
-        str, typer.Option(envvar="ROOMS_URL", help="The Redis of the application, as a URL.")
+        str,
+        typer.Option(envvar="ROOMS_URL", help="The application's Redis or RabbitMQ, as a URL."),
     ] = "",
     prefix: Annotated[str, typer.Option(help="The prefix of the application's manager.")] = "rooms",
     namespace: Annotated[str, typer.Option(help="The namespace.")] = "/",
     timeout: Annotated[
-        float, typer.Option(help="Seconds to wait for Redis, and for the workers.", min=0.01)
+        float, typer.Option(help="Seconds to wait for it, and for the workers.", min=0.01)
     ] = 5.0,
     version: Annotated[  # noqa: ARG001 -- its callback does it
         bool,
@@ -248,7 +249,7 @@ def _confirm(question: str) -> None:
 
 @app.command()
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Check Redis and the workers, and say how to fix what is wrong.
+    """Check Redis or RabbitMQ and the workers, and say how to fix what is wrong.
 
     The exit code is 1 if anything is wrong.
 

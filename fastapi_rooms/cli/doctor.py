@@ -30,6 +30,7 @@ from fastapi_rooms.cli.findings import Finding, Grade
 from fastapi_rooms.cli.history_checks import history_findings
 from fastapi_rooms.cli.output import plural
 from fastapi_rooms.cli.presence_checks import presence_findings
+from fastapi_rooms.cli.rabbitmq_checks import advice_for_rabbitmq, rabbitmq_findings
 from fastapi_rooms.cli.session import Session, check_connected
 
 ROUND_TRIPS = 5
@@ -52,35 +53,46 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
             check_connected(manager)
             text = f"connected; messages published on {session.prefix}#… are received"
             yield Finding("connection", Grade.OK, text)
-            yield encryption(session.redis_url)
+            yield encryption(session.carrier_url)
             for finding in await _server(session):
                 yield finding
             yield await _round_trip(session, manager)
-            for finding in await history_findings(session):
-                yield finding
-            for finding in await presence_findings(session):
-                yield finding
+            if not session.is_rabbitmq:
+                for finding in await history_findings(session):
+                    yield finding
+                for finding in await presence_findings(session):
+                    yield finding
             for finding in await _workers(session, manager):
                 yield finding
     except AdapterUnavailable as error:
-        yield Finding("connection", Grade.WRONG, str(error), await advice_for(session))
+        advice = await (advice_for_rabbitmq if session.is_rabbitmq else advice_for)(session)
+        yield Finding("connection", Grade.WRONG, str(error), advice)
 
 
 def encryption(url: str) -> Finding:
     """Whether the connection is encrypted, or does not leave this machine."""
     parts = urlsplit(url)
-    if parts.scheme.startswith("rediss"):
+    if parts.scheme.startswith(("rediss", "amqps")):
         return _identity(dict(parse_qsl(parts.query)))
     hosts = [host.rpartition("@")[2] for host in parts.netloc.split(",")]
     if parts.scheme == "unix" or all(urlsplit(f"//{h}").hostname in _LOOPBACK for h in hosts):
-        return Finding("encryption", Grade.OK, "no TLS, and none needed: Redis is on this machine")
-    return Finding(
-        "encryption", Grade.NOTE, "no TLS", "Use rediss:// unless the network is your own."
-    )
+        text = f"no TLS, and none needed: {_carrier_of(parts.scheme)} is on this machine"
+        return Finding("encryption", Grade.OK, text)
+    secure = "amqps://" if parts.scheme == "amqp" else "rediss://"
+    advice = f"Use {secure} unless the network is your own."
+    return Finding("encryption", Grade.NOTE, "no TLS", advice)
+
+
+def _carrier_of(scheme: str) -> str:
+    return "RabbitMQ" if scheme.startswith("amqp") else "Redis"
 
 
 def _identity(options: dict[str, str]) -> Finding:
     """Whether TLS verifies the identity of the server."""
+    if options.get("verify", "").lower() in ("none", "verify_none") or "no_verify_ssl" in options:
+        text = "TLS, but the server's certificate is not verified: it could be anyone's"
+        advice = "Remove verify=none, and trust the server's CA: amqps://…?cafile=/path/to/ca.pem"
+        return Finding("encryption", Grade.NOTE, text, advice)
     if options.get("ssl_cert_reqs", "").lower() in ("none", "cert_none"):
         text = "TLS, but the server's certificate is not verified: it could be anyone's"
         advice = f"Remove ssl_cert_reqs=none. {TRUST}"
@@ -93,6 +105,8 @@ def _identity(options: dict[str, str]) -> Finding:
 
 async def _server(session: Session) -> list[Finding]:
     """The version and settings of the server, as far as this user may read them."""
+    if session.is_rabbitmq:
+        return await rabbitmq_findings(session)
     if not session.is_one_server:
         text = "several servers: their versions and settings are not checked"
         return [
@@ -155,10 +169,14 @@ async def _round_trip(session: Session, manager: RoomManager) -> Finding:
                 durations.append(time.perf_counter() - start)
     except TimeoutError:
         text = f"a message did not arrive within {session.timeout:g} s"
-        return Finding("round trip", Grade.WRONG, text, "Is Redis, or this machine, overloaded?")
+        return Finding(
+            "round trip", Grade.WRONG, text, f"Is {session.carrier}, or this machine, overloaded?"
+        )
     text = f"{median(durations) * 1000:.1f} ms from publishing to receiving"
     if median(durations) > SLOW:
-        return Finding("round trip", Grade.NOTE, text, "Run the workers closer to Redis.")
+        return Finding(
+            "round trip", Grade.NOTE, text, f"Run the workers closer to {session.carrier}."
+        )
     return Finding("round trip", Grade.OK, text)
 
 
@@ -175,7 +193,10 @@ async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
         if isinstance(error, RequestTimeout):
             silent = len(error.silent) + error.unidentified
     if not workers and not refused and not unsupported and not silent:
-        advice = f"If some should run: do they use this Redis, and the prefix {session.prefix!r}?"
+        advice = (
+            f"If some should run: do they use this {session.carrier}, and the prefix "
+            f"{session.prefix!r}?"
+        )
         return [Finding("workers", Grade.NOTE, "there are none", advice)]
     findings = []
     if silent:

@@ -41,6 +41,8 @@ A worker that misses three heartbeats is considered dead, and is then no longer 
 not answer. So three intervals must be longer than a request may take.
 """
 
+_RABBITMQ = {scheme.name for scheme in SCHEMES if scheme.carrier is Carrier.RABBITMQ}
+
 T = TypeVar("T")
 
 COMMON_OPTIONS = ("--url", "--prefix", "--namespace", "--timeout")
@@ -108,7 +110,7 @@ class Session(NamedTuple):
 
         Raises:
             UsageError: the options are invalid, or the room has no history.
-            AdapterUnavailable: Redis could not be reached in time, or refuses.
+            AdapterUnavailable: the carrier could not be reached in time, or refuses.
         """
         manager = self.manager()
         rooms = manager.of(self.namespace)
@@ -122,6 +124,8 @@ class Session(NamedTuple):
     async def declarations(self) -> list[Declaration]:
         """What rooms have, as the workers have declared it. Raises `AdapterUnavailable`."""
         self.check_url()
+        if self.is_rabbitmq:
+            return []  # it keeps no messages
         return await read_declarations(self.url, self.prefix, self.timeout)
 
     async def _declarations_for(self, namespace: str, room: str) -> list[HistoryDeclaration]:
@@ -139,12 +143,29 @@ class Session(NamedTuple):
         if not self.url.strip():
             forms = ", ".join(scheme.form for scheme in SCHEMES if scheme.emitters)
             raise UsageError(
-                f"No Redis URL: use --url, or set ROOMS_URL in the environment, to one of {forms}"
+                "No Redis URL, nor one of RabbitMQ: use --url, or set ROOMS_URL in the "
+                f"environment, to one of {forms}"
             )
         if self.url.strip().lower().startswith("memory://"):
             raise UsageError(
-                "Rooms in memory cannot be reached from another process: use the URL of a Redis."
+                "Rooms in memory cannot be reached from another process: use the URL of a Redis "
+                "or of a RabbitMQ."
             )
+
+    @property
+    def is_rabbitmq(self) -> bool:
+        """Whether the URL leads to a RabbitMQ."""
+        return self.url.strip().partition("://")[0].lower() in _RABBITMQ
+
+    @property
+    def carrier(self) -> str:
+        """What the URL leads to, for people."""
+        return "RabbitMQ" if self.is_rabbitmq else "Redis"
+
+    @property
+    def carrier_url(self) -> str:
+        """The URL, in one spelling. Raises `UsageError`."""
+        return self.url.strip() if self.is_rabbitmq else self.redis_url
 
     @property
     def redis_url(self) -> str:
@@ -176,7 +197,7 @@ def check_connected(manager: RoomManager) -> None:
     """Raise `AdapterUnavailable` if the manager is not connected."""
     health = manager.health
     if not health.connected:
-        raise AdapterUnavailable(health.reason or "Redis was not reached in time")
+        raise AdapterUnavailable(health.reason or "It was not reached in time")
 
 
 def run(work: Coroutine[Any, Any, T], *, endless: bool = False) -> T:

@@ -24,12 +24,8 @@ from __future__ import annotations
 from fastapi_rooms.testing.client import Rejected, WebSocketClient
 from fastapi_rooms.testing.cluster import Cluster, Member
 from fastapi_rooms.testing.proxy import Direction, Proxy, ProxyConnection
-from fastapi_rooms.testing.rabbitmq import (
-    RabbitMQNotInstalled,
-    RabbitMQProxy,
-    RabbitMQServer,
-    SharedRabbitMQServer,
-)
+from fastapi_rooms.testing.rabbitmq import RabbitMQNotInstalled, RabbitMQProxy, RabbitMQServer
+from fastapi_rooms.testing.rabbitmq_shared import SharedRabbitMQServer
 from fastapi_rooms.testing.redis import Certificates, RedisNotInstalled, RedisProxy, RedisServer
 from fastapi_rooms.testing.redis_cluster import RedisCluster, RedisClusterNode
 from fastapi_rooms.testing.sentinel import SentinelServers
@@ -50,6 +46,7 @@ __all__ = [  # noqa: RUF022 -- by module
     "RabbitMQNotInstalled",
     "RabbitMQProxy",
     "RabbitMQServer",
+    # .rabbitmq_shared
     "SharedRabbitMQServer",
     # .redis
     "Certificates",

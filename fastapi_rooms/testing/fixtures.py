@@ -26,7 +26,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from fastapi_rooms.testing.rabbitmq import RabbitMQServer, SharedRabbitMQServer, place_of_the_run
+from fastapi_rooms.testing.rabbitmq import RabbitMQServer
+from fastapi_rooms.testing.rabbitmq_shared import SharedRabbitMQServer, place_of_the_run
 from fastapi_rooms.testing.redis import RedisProxy, RedisServer
 
 __all__ = [

@@ -14,24 +14,22 @@ Its methods are plain functions, as those of `RedisServer`. Those that take long
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from fastapi_rooms.testing.lifetime import Lifetime
 from fastapi_rooms.testing.proxy import Proxy
+from fastapi_rooms.testing.rabbitmq_operator import RabbitMQOperator
+from fastapi_rooms.testing.rabbitmq_shell import ErlangShell
 from fastapi_rooms.testing.redis import Certificates, free_port
 
 _START_TIMEOUT = 90.0
@@ -51,7 +49,7 @@ class RabbitMQNotInstalled(Exception):
     """There is no rabbitmq-server to start."""
 
 
-class RabbitMQServer(Lifetime):
+class RabbitMQServer(Lifetime, RabbitMQOperator):
     """A rabbitmq-server of one's own, for any user, with its own directory.
 
     It listens on loopback only, also Erlang's port mapper (epmd), which ends with it.
@@ -79,7 +77,7 @@ class RabbitMQServer(Lifetime):
         self._executable = executable
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
-        self._shell: _Shell | None = None
+        self._shell: ErlangShell | None = None
         self._frozen = False
         self._pid = 0
         self.port = 0
@@ -120,6 +118,11 @@ class RabbitMQServer(Lifetime):
     def is_frozen(self) -> bool:
         """Whether it is held by `freeze`."""
         return self._frozen
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it runs, and is not frozen."""
+        return self.is_running and not self._frozen
 
     # Its life.
 
@@ -184,96 +187,14 @@ class RabbitMQServer(Lifetime):
         path = self._path("log") / "r.log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
-    # What it sees, and what an operator does.
+    # What an operator does.
 
     def evaluate(self, expression: str) -> str:
         """The value of an Erlang expression in it, as text."""
         self._check_running()
         if self._shell is None:
-            self._shell = _Shell(self._nodename, self._environment(), self._cookie())
+            self._shell = ErlangShell(self._nodename, self._environment(), self._cookie())
         return self._shell.evaluate(expression)
-
-    def bindings(self, key: bytes, exchange: str = "rooms", vhost: str = "/") -> int:
-        """How many queues are bound to an exchange by a routing key."""
-        source = f"{{resource,{_binary(vhost)},exchange,{_binary(exchange)}}}"
-        return int(
-            self.evaluate(
-                f"length([x || B <- rabbit_binding:list_for_source({source}), "
-                f"element(3, B) =:= {_bytes(key)}])"
-            )
-        )
-
-    def queues(self, vhost: str = "/") -> list[str]:
-        """The names of the queues."""
-        names = self.evaluate(
-            "[binary_to_list(element(4, element(2, Q))) || "
-            f"Q <- rabbit_amqqueue:list({_binary(vhost)})]"
-        )
-        return names.strip("[]").replace('"', "").split(",") if names != "[]" else []
-
-    def connections(self, vhost: str = "/") -> int:
-        """How many connections there are to a virtual host."""
-        return int(self.evaluate(f"length({_connections_to(vhost)})"))
-
-    def close_connections(self, vhost: str = "/", reason: str = "closed by the test") -> int:
-        """Have it close them, as `rabbitmqctl close_all_connections` does; returns how many."""
-        return int(
-            self.evaluate(
-                f"begin C = {_connections_to(vhost)}, "
-                f'[rabbit_networking:close_connection(P, "{reason}") || P <- C], length(C) end'
-            )
-        )
-
-    def delete_queue(self, name: str, vhost: str = "/") -> None:
-        """Delete a queue, as an operator does."""
-        resource = f"{{resource,{_binary(vhost)},queue,{_binary(name)}}}"
-        self.evaluate(
-            f"begin {{ok, Q}} = rabbit_amqqueue:lookup({resource}), "
-            "rabbit_amqqueue:delete_immediately([element(5, Q)]) end"
-        )
-
-    @contextmanager
-    def memory_alarm(self) -> Iterator[None]:
-        """For a `with` block: it has less memory than it wants, and takes nothing."""
-        alarm = "{{resource_limit, memory, node()}, []}"
-        self.evaluate(f"rabbit_alarm:set_alarm({alarm})")
-        try:
-            yield
-        finally:
-            if self.is_running and not self.is_frozen:
-                self.evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()})")
-
-    @contextmanager
-    def vhost(self) -> Iterator[str]:
-        """For a `with` block: a virtual host of its own, in which the user guest may do all."""
-        name = f"v{secrets.token_hex(6)}"
-        self.evaluate(f'rabbit_vhost:add({_binary(name)}, <<"test">>)')
-        self.permit(name)
-        try:
-            yield name
-        finally:
-            if self.is_running and not self.is_frozen:
-                self.evaluate(f'rabbit_vhost:delete({_binary(name)}, <<"test">>)')
-
-    def permit(
-        self,
-        vhost: str = "/",
-        *,
-        user: str = "guest",
-        configure: str = ".*",
-        write: str = ".*",
-        read: str = ".*",
-    ) -> None:
-        """Set what a user may do (`rabbitmqctl set_permissions`)."""
-        words = (user, vhost, configure, write, read)
-        arguments = ", ".join(map(_binary, words))
-        self.evaluate(f'rabbit_auth_backend_internal:set_permissions({arguments}, <<"test">>)')
-
-    def add_user(self, name: str) -> None:
-        """Have another user, whose password is its name and who may do nothing yet."""
-        self.evaluate(
-            f'rabbit_auth_backend_internal:add_user({_binary(name)}, {_binary(name)}, <<"test">>)'
-        )
 
     # How.
 
@@ -363,7 +284,7 @@ class RabbitMQServer(Lifetime):
             with suppress(ProcessLookupError):
                 os.kill(self._pid, how)
             deadline = time.monotonic() + _END_TIMEOUT
-            while _lives(self._pid) and time.monotonic() < deadline:
+            while process_lives(self._pid) and time.monotonic() < deadline:
                 time.sleep(0.02)
             self._pid = 0
             return
@@ -413,141 +334,6 @@ class RabbitMQServer(Lifetime):
         return self._directory / name
 
 
-_LEFT_TO_OTHERS: list[subprocess.Popen[bytes]] = []
-"""What others use still. Python warns of a program that goes on and that nobody holds."""
-
-
-class SharedRabbitMQServer(RabbitMQServer):
-    """One RabbitMQ for several processes, those of pytest-xdist for example.
-
-    Who comes first starts it, who leaves last ends it. Nobody may harm it; each can have a virtual
-    host of its own.
-
-    Args:
-        place: a directory that these processes share, and no others.
-        certificates: as of `RabbitMQServer`; those of whoever starts it are taken.
-    """
-
-    def __init__(self, place: Path, *, certificates: Certificates | None = None) -> None:
-        super().__init__(certificates=certificates)
-        self._place = place
-        self._is_attached = False
-
-    def _set_up(self) -> None:
-        with self._locked() as state:
-            users = [pid for pid in state.get("users", ()) if _lives(pid)]
-            if not users:
-                state.clear()
-                self.start()
-                files = self._certificates
-                state["server"] = [str(self._path(".")), self.port, self.tls_port, *self._ports]
-                state["pid"] = self._pid
-                state["certificates"] = None if files is None else [str(path) for path in files]
-            directory, self.port, self.tls_port, *ports = state["server"]
-            self._directory, self._ports = Path(directory), (ports[0], ports[1])
-            self._pid, files = state["pid"], state["certificates"]
-            self._certificates = None if files is None else Certificates(*map(Path, files))
-            state["users"] = [*users, os.getpid()]
-            self._is_attached = True
-
-    def _tear_down(self) -> None:
-        if not self._is_attached:
-            super()._tear_down()
-            return
-        with self._locked() as state:
-            self._is_attached = False
-            users = [pid for pid in state["users"] if pid != os.getpid() and _lives(pid)]
-            state["users"] = users
-            if not users:
-                super()._tear_down()
-                return
-            if self._process is not None:
-                _LEFT_TO_OTHERS.append(self._process)
-                self._process = None
-            if self._shell is not None:
-                self._shell.close()
-                self._shell = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it is there for this process."""
-        return self._is_attached or super().is_running
-
-    @contextmanager
-    def _locked(self) -> Iterator[dict[str, Any]]:
-        """What the processes know of it; what is changed is kept."""
-        self._place.mkdir(parents=True, exist_ok=True)
-        state = self._place / "state.json"
-        with (self._place / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = json.loads(state.read_text()) if state.exists() else {}
-            yield known
-            state.write_text(json.dumps(known))
-
-
-def place_of_the_run(base: Path) -> Path:
-    """A directory for a `SharedRabbitMQServer`, shared by the processes of one run of pytest.
-
-    Args:
-        base: pytest's `tmp_path_factory.getbasetemp()`.
-    """
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rabbitmq"
-
-
-class _Shell:
-    """An Erlang of its own beside the broker, which has expressions evaluated there.
-
-    `rabbitmqctl eval` does the same, and takes half a second each time.
-    """
-
-    _PROGRAM = (
-        "Node = list_to_atom(lists:nth(1, init:get_plain_arguments())), "
-        "Loop = fun(Self) -> case io:get_line('') of eof -> init:stop(); Line -> "
-        "{ok, Tokens, _} = erl_scan:string(Line), {ok, Parsed} = erl_parse:parse_exprs(Tokens), "
-        "Answer = case rpc:call(Node, erl_eval, exprs, [Parsed, []], 30000) of "
-        '{value, Value, _} -> io_lib:format("ok ~1000000p", [Value]); '
-        'Error -> io_lib:format("error ~1000000p", [Error]) end, '
-        'io:put_chars([re:replace(Answer, "\\\\s*\\n\\\\s*", "", [global]), $\\n]), Self(Self) '
-        "end end, Loop(Loop)."
-    )
-
-    def __init__(self, node: str, environment: dict[str, str], cookie: str) -> None:
-        erl = shutil.which("erl")
-        assert erl is not None, "RabbitMQ runs, so Erlang is here"
-        name = f"ask{secrets.token_hex(4)}@localhost"
-        arguments = ["-noshell", "-hidden", "-sname", name, "-setcookie", cookie]
-        arguments += ["+S", "1:1", "+sbwt", "none", "-kernel", "inet_dist_use_interface"]
-        arguments += ["{127,0,0,1}", "-eval", self._PROGRAM, "-extra", node]
-        self._process = subprocess.Popen(  # noqa: S603 -- Erlang's own
-            [erl, *arguments],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-        )
-
-    def evaluate(self, expression: str) -> str:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(f"{expression}.\n")
-        stdin.flush()
-        kind, _, value = stdout.readline().rstrip("\n").partition(" ")
-        if kind != "ok":
-            raise RuntimeError(f"RabbitMQ could not evaluate {expression}: {value}")
-        return value
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait(10)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-
-
 class RabbitMQProxy(Proxy):
     """A `Proxy` before a `RabbitMQServer`, with the URL by which it is reached.
 
@@ -568,15 +354,7 @@ class RabbitMQProxy(Proxy):
         return self.server.url_of(self.host, self.port, vhost=self._vhost)
 
 
-def _connections_to(vhost: str) -> str:
-    """Those to a virtual host, as an Erlang expression."""
-    return (
-        "[P || [{pid, P}, {vhost, V}] <- rabbit_networking:connection_info_all([pid, vhost]), "
-        f"V =:= {_binary(vhost)}]"
-    )
-
-
-def _lives(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
     """Whether there is such a process, and it is more than a zombie."""
     try:
         os.kill(pid, 0)
@@ -585,12 +363,3 @@ def _lives(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
-
-
-def _binary(text: str) -> str:
-    """Text as a binary of Erlang's."""
-    return _bytes(text.encode())
-
-
-def _bytes(data: bytes) -> str:
-    return f"<<{','.join(map(str, data))}>>"

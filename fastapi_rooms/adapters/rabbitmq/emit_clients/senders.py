@@ -27,6 +27,7 @@ from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, is_refused, reason_of
 from fastapi_rooms.adapters.rabbitmq.links.steps import (
     CHANNEL,
+    Broker,
     Steps,
     begin_publishing,
     log_in,
@@ -175,7 +176,7 @@ class AsyncSender(_Sender):
         link.on_writable = self._check_blocked
         self._check_blocked()
 
-    def _steps(self) -> Steps[str]:
+    def _steps(self) -> Steps[Broker]:
         broker = yield from log_in(self._access)
         yield from begin_publishing(self._exchange)
         return broker

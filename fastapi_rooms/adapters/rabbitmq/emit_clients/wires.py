@@ -21,7 +21,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
 )
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused
-from fastapi_rooms.adapters.rabbitmq.links.steps import Steps, begin_publishing, log_in
+from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, begin_publishing, log_in
 
 _CHUNK = 64 * 1024
 
@@ -67,12 +67,12 @@ class Wire:
         assert first is not None
         raise first
 
-    def _steps(self) -> Steps[str]:
+    def _steps(self) -> Steps[Broker]:
         broker = yield from log_in(self._access)
         yield from begin_publishing(self._exchange)
         return broker
 
-    def _take(self, raw: socket.socket, steps: Steps[str], deadline: float) -> None:
+    def _take(self, raw: socket.socket, steps: Steps[Broker], deadline: float) -> None:
         """Take the steps."""
         data = next(steps)
         while True:

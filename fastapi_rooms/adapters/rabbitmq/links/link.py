@@ -28,7 +28,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
 )
 from fastapi_rooms.adapters.rabbitmq.links.reasons import reason_of
-from fastapi_rooms.adapters.rabbitmq.links.steps import Steps, refusal
+from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, refusal
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -52,9 +52,9 @@ class Link(asyncio.Protocol):
     `on_event` raises for what cannot come: the connection is aborted then, as for malformed bytes.
     """
 
-    def __init__(self, steps: Steps[str], heartbeat: int) -> None:
+    def __init__(self, steps: Steps[Broker], heartbeat: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._steps: Steps[str] | None = steps
+        self._steps: Steps[Broker] | None = steps
         self._heartbeat = heartbeat
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -67,8 +67,8 @@ class Link(asyncio.Protocol):
         """Done when the steps are."""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done when the connection is gone; the result says why."""
-        self.broker = ""
-        """What is there, and its version."""
+        self.broker = Broker("", "", 0, 0)
+        """What is there, when the steps are done."""
         self.blocked = ""
         """Why RabbitMQ takes nothing that is published, while it does not; as it says it."""
         self.last_received = time.time()
@@ -81,7 +81,7 @@ class Link(asyncio.Protocol):
         self.writable = True
 
     @classmethod
-    async def open(cls, access: Access, steps: Callable[[], Steps[str]], timeout: float) -> Link:
+    async def open(cls, access: Access, steps: Callable[[], Steps[Broker]], timeout: float) -> Link:
         """Connect to the first of the hosts that can be used, and take the steps there.
 
         Raises:
@@ -101,7 +101,7 @@ class Link(asyncio.Protocol):
         raise first
 
     @classmethod
-    async def _open(cls, access: Access, host: str, port: int, steps: Steps[str]) -> Link:
+    async def _open(cls, access: Access, host: str, port: int, steps: Steps[Broker]) -> Link:
         link = cls(steps, access.heartbeat)
         try:
             await asyncio.get_running_loop().create_connection(

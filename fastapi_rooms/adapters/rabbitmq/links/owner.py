@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi_rooms.adapters.rabbitmq.links.access import Access
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.reasons import is_refused, reason_of
-from fastapi_rooms.adapters.rabbitmq.links.steps import Steps
+from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps
 
 
 class Opening:
@@ -18,7 +18,7 @@ class Opening:
         """Open a link."""
         return await Link.open(self._access, self.steps, self._connect_timeout)
 
-    def steps(self) -> Steps[str]:
+    def steps(self) -> Steps[Broker]:
         """What is done when a connection is opened."""
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ asyncio, another one over a plain socket.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import pamqp.base
 
@@ -38,8 +38,19 @@ CHANNEL: Final = 1
 """The channel to publish on, or to bind queues on."""
 
 
-def log_in(access: Access) -> Steps[str]:
-    """Open the connection; returns the version of the broker. Raises `Refused`."""
+class Broker(NamedTuple):
+    """What a broker says of itself, and what was agreed."""
+
+    product: str
+    version: str
+    channel_max: int
+    """How many channels a connection may have; 0 for any number."""
+    frame_max: int
+    """The longest frame that it takes, in bytes; 0 for any length."""
+
+
+def log_in(access: Access) -> Steps[Broker]:
+    """Open the connection; returns what is there. Raises `Refused`."""
     event = yield PROTOCOL
     start = _expect(event, commands.Connection.Start)
     offered = str(start.mechanisms).split()
@@ -75,7 +86,8 @@ def log_in(access: Access) -> Steps[str]:
     event = yield method(tuned, 0) + method(commands.Connection.Open(access.vhost), 0)
     _expect(event, commands.Connection.OpenOk)
     properties = start.server_properties or {}
-    return " ".join(printable(_text(properties.get(key))) for key in ("product", "version"))
+    product, version = (printable(_text(properties.get(key))) for key in ("product", "version"))
+    return Broker(product, version, tune.channel_max or 0, tune.frame_max or 0)
 
 
 def call(frame: pamqp.base.Frame, answer: type[F], channel: int = CHANNEL) -> Steps[F]:

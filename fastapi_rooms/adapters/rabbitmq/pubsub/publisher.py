@@ -29,7 +29,13 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
 )
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.owner import Opening
-from fastapi_rooms.adapters.rabbitmq.links.steps import CHANNEL, Steps, begin_publishing, log_in
+from fastapi_rooms.adapters.rabbitmq.links.steps import (
+    CHANNEL,
+    Broker,
+    Steps,
+    begin_publishing,
+    log_in,
+)
 from fastapi_rooms.adapters.rabbitmq.pubsub.confirms import Confirms
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, encode, key_of, number_of
 from fastapi_rooms.types import Channel
@@ -146,7 +152,7 @@ class Publisher(Opening, LinkOwner[Link]):
 
     # What the link and its supervisor call.
 
-    def steps(self) -> Steps[str]:
+    def steps(self) -> Steps[Broker]:
         """Log in, and have a channel to publish on."""
         broker = yield from log_in(self._access)
         yield from begin_publishing(self._exchange)

@@ -33,6 +33,7 @@ from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.owner import Opening
 from fastapi_rooms.adapters.rabbitmq.links.steps import (
     CHANNEL,
+    Broker,
     Steps,
     call,
     find_exchange,
@@ -98,7 +99,7 @@ class Subscriber(Opening, ReceivingEnd[Link]):
 
     # Its links.
 
-    def steps(self) -> Steps[str]:
+    def steps(self) -> Steps[Broker]:
         """Log in, and have both queues, and what they deliver."""
         self._queue = f"{self._exchange}.{secrets.token_hex(8)}"
         lost = f"{self._queue}.lost"

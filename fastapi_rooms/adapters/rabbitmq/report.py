@@ -1,0 +1,55 @@
+"""What RabbitMQ says of itself to whoever may publish there: for tools."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fastapi_rooms.adapters.rabbitmq.extra import require
+from fastapi_rooms.adapters.rabbitmq.links.access import access_of
+from fastapi_rooms.adapters.rabbitmq.pubsub.messages import exchange_of
+from fastapi_rooms.adapters.urls import Url
+from fastapi_rooms.errors import AdapterUnavailable
+
+
+class RabbitMQReport(NamedTuple):
+    """One broker, as it is seen over one connection."""
+
+    product: str
+    version: str
+    exchange: str
+    """What workers publish to."""
+    channel_max: int
+    """How many channels a connection may have; 0 for any number."""
+    frame_max: int
+    """The longest frame that it takes, in bytes; 0 for any length."""
+    alarm: str
+    """Why it takes nothing that is published; empty if it does."""
+
+
+async def report_on_rabbitmq(url: Url, prefix: str, timeout: float) -> RabbitMQReport:
+    """Log in, and see whether anything may be published.
+
+    Raises `ConfigurationError`, or `AdapterUnavailable`, which says what to do.
+    """
+    require("RabbitMQ")
+    from fastapi_rooms.adapters.rabbitmq.links.frames import ProtocolError
+    from fastapi_rooms.adapters.rabbitmq.links.link import Link
+    from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, reason_of
+    from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, begin_publishing, log_in
+
+    access, exchange = access_of(url, "RabbitMQ"), exchange_of(prefix)
+
+    def steps() -> Steps[Broker]:
+        broker = yield from log_in(access)
+        yield from begin_publishing(exchange)
+        return broker
+
+    try:
+        link = await Link.open(access, steps, timeout)
+    except (Refused, ProtocolError, OSError) as error:
+        raise AdapterUnavailable(reason_of(error)) from error
+    try:
+        product, version, channel_max, frame_max = link.broker
+        return RabbitMQReport(product, version, exchange, channel_max, frame_max, link.blocked)
+    finally:
+        await link.close()
