@@ -58,7 +58,6 @@ async def test_rooms_come_back_when_it_had_no_memory_was_frozen_and_was_killed(
         for speaker, hearer in ((scene.near, scene.far), (scene.far, scene.near)):
             late = set(hearer.heard_of(speaker)) & set(speaker.talk.refused)
             assert late == set(), "what was given up is not delivered later"
-        scene.judge()
 
         server.freeze()
         await scene.is_red(*scene.workers)

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import cast
 
 from fastapi_rooms.adapters.rabbitmq.links.access import Access
 from fastapi_rooms.adapters.rabbitmq.links.frames import (
@@ -150,8 +151,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the first step."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
         assert self._steps is not None
         self.write(next(self._steps))
         self._beat()

@@ -24,7 +24,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
     publish,
 )
-from fastapi_rooms.adapters.rabbitmq.links.reasons import NOT_FOUND, Refused
+from fastapi_rooms.adapters.rabbitmq.links.reasons import ACCESS_REFUSED, NOT_FOUND, Refused
 from fastapi_rooms.core.printable import printable
 
 T = TypeVar("T")
@@ -102,23 +102,27 @@ def open_channel(channel: int = CHANNEL) -> Steps[None]:
 
 
 def find_exchange(exchange: str) -> Steps[None]:
-    """Have an open channel, and the exchange; to use one that is there needs no permission."""
+    """Have an open channel, and the exchange; one that is there may be used without making it."""
     yield from open_channel()
-    kind = "direct"
-    found = commands.Exchange.Declare(exchange=exchange, exchange_type=kind, passive=True)
+    declare = commands.Exchange.Declare
+    made = declare(exchange=exchange, exchange_type="direct", durable=True)
     try:
-        yield from call(found, commands.Exchange.DeclareOk)
+        yield from call(made, commands.Exchange.DeclareOk)
     except Refused as error:
-        if error.code != NOT_FOUND:
+        if error.code != ACCESS_REFUSED:
             raise
+        refused = error
     else:
         return
     event = yield method(commands.Channel.CloseOk(), CHANNEL) + method(
         commands.Channel.Open(), CHANNEL
     )
     _expect(event, commands.Channel.OpenOk)
-    made = commands.Exchange.Declare(exchange=exchange, exchange_type=kind, durable=True)
-    yield from call(made, commands.Exchange.DeclareOk)
+    found = declare(exchange=exchange, exchange_type="direct", passive=True)
+    try:
+        yield from call(found, commands.Exchange.DeclareOk)
+    except Refused as error:
+        raise (refused if error.code == NOT_FOUND else error) from None
 
 
 def begin_publishing(exchange: str) -> Steps[None]:
