@@ -56,7 +56,7 @@ demo: $(READY)-example ## Run the example chat, in memory, without Redis
 # --- Check it -------------------------------------------------------------------------------------
 
 .PHONY: test
-test: $(READY)-dev ## Run the tests, with coverage; installs redis-server and chromium if they are missing
+test: $(READY)-dev ## Run the tests, with coverage; installs redis-server, rabbitmq-server and chromium if missing
 	@scripts/ensure-tools
 	$(BIN)/python $(PYTEST) --cov $(PYTEST_ARGS)
 

@@ -11,7 +11,7 @@ from benchmarks.native import program
 from benchmarks.paths import SERVERS
 
 Argv = Callable[[int, str], list[str]]
-"""From a port and the URL of a Redis to a command."""
+"""From a port and the URL of a Redis, or of a RabbitMQ, to a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Server:
     argv: Argv
     group: Literal["ours", "reference", "peer"] = "peer"
     redis: bool = False
+    rabbitmq: bool = False
     protocol: Literal["ws", "socketio"] = "ws"
     in_flight: int = 100
     """How many clients may be connecting at a time."""
@@ -70,9 +71,13 @@ def _fastapi(name: str, label: str, module: str, *flags: str) -> Server:
         _python("ours", module, *flags),
         group="ours" if module == "ours" else "reference",
         redis="redis" in name,
+        rabbitmq="rabbitmq" in name,
         deflate="--deflate" in flags,
         environment="ours",
-        packages=("fastapi", "starlette", "uvicorn", "uvloop", "websockets", "redis", "hiredis"),
+        packages=(
+            *("fastapi", "starlette", "uvicorn", "uvloop", "websockets", "redis", "hiredis"),
+            *(("pamqp",) if "rabbitmq" in name else ()),
+        ),
     )
 
 
@@ -156,6 +161,7 @@ _ALL = (
     _fastapi("ours-memory-global", "fastapi_rooms, not by Depends", "ours", *_GLOBAL),
     _fastapi("ours-redis", "fastapi_rooms + Redis", "ours"),
     _fastapi("ours-redis-asyncio", "fastapi_rooms + Redis, asyncio", "ours", *_ASYNCIO),
+    _fastapi("ours-rabbitmq", "fastapi_rooms + RabbitMQ", "ours"),
     _fastapi("ours-redis-asgi", "fastapi_rooms + Redis, not direct", "ours", *_ASGI),
     _fastapi("ours-memory-history", "fastapi_rooms, with a history", "ours", *_HISTORY),
     _fastapi("ours-redis-history", "fastapi_rooms + Redis, with a history", "ours", *_HISTORY),

@@ -17,7 +17,7 @@ _UVICORN = "uvicorn[standard]"
 _FASTAPI = ("fastapi", _UVICORN)
 
 REQUIREMENTS = {
-    "ours": (*_FASTAPI, "orjson", "redis[hiredis]"),
+    "ours": (*_FASTAPI, "orjson", "redis[hiredis]", "pamqp"),
     # On redis-py's newest versions it delivers nothing: its subscriber gives up before it begins.
     "broadcaster": (*_FASTAPI, "broadcaster[redis]", "redis[hiredis]<6"),
     "socketio": ("python-socketio", "redis[hiredis]", "orjson", _UVICORN),

@@ -60,13 +60,21 @@ def free_port() -> int:
 class Running:
     """A process that listens on a port, for the time of a `with` block."""
 
-    def __init__(self, argv: Sequence[str], port: int, core: int, cwd: Path = ROOT) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        port: int,
+        core: int,
+        cwd: Path = ROOT,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.port = port
         self._core = core
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- `stop` closes it
         self._process = subprocess.Popen(
             argv,
             cwd=cwd,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -122,3 +130,63 @@ def start_redis() -> Running:
         raise SystemExit("The benchmarks need Redis (Debian: redis-server).") from None
     redis.wait_until_listening()
     return redis
+
+
+class _RabbitMQ(Running):
+    """A RabbitMQ with its own directory: a script, the Erlang machine that it starts, and epmd."""
+
+    PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="rooms-bench-rabbitmq-")
+        home, port, mapper = self._directory.name, free_port(), free_port()
+        files = {"enabled_plugins": "[].", "rabbitmq.conf": "log.file.level = error\n"}
+        for name, text in files.items():
+            (Path(home) / name).write_text(text)
+        self._env = {
+            **os.environ,
+            "HOME": home,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(mapper),
+            "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
+            "RABBITMQ_LOGS": f"{home}/rabbitmq.log",
+            "RABBITMQ_LOG_BASE": home,
+            "RABBITMQ_MNESIA_BASE": f"{home}/mnesia",
+            "RABBITMQ_NODENAME": f"bench{port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_PID_FILE": f"{home}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+        }
+        super().__init__([self.PROGRAM], port, CORES.load, Path(home), self._env)
+
+    def wait_until_listening(self) -> None:
+        super().wait_until_listening()
+        self.pid = int((Path(self._directory.name) / "pid").read_text())
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {CORES.load})
+
+    def stop(self) -> None:
+        with suppress(OSError, ValueError):
+            os.kill(int((Path(self._directory.name) / "pid").read_text()), signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_TIMEOUT)
+        super().stop()
+        with suppress(FileNotFoundError):
+            subprocess.run(["epmd", "-kill"], env=self._env, capture_output=True, check=False)
+        self._directory.cleanup()
+
+
+def start_rabbitmq() -> Running:
+    """A RabbitMQ of our own, on the load's core: its work is nobody's."""
+    try:
+        rabbitmq = _RabbitMQ()
+    except FileNotFoundError:
+        raise SystemExit("The benchmarks need RabbitMQ (Debian: rabbitmq-server).") from None
+    rabbitmq.wait_until_listening()
+    return rabbitmq

@@ -85,6 +85,7 @@ class Entry:
 
 
 _OURS = ("ours-memory", "ours-memory-asyncio", "ours-redis", "ours-redis-asyncio")
+_RABBITMQ = ("ours-rabbitmq",)
 _PRESENCE = ("ours-memory-presence", "ours-redis-presence")
 _HISTORY = ("ours-redis-history", "ours-redis-beside")
 _PYTHON = (
@@ -107,6 +108,7 @@ _ALL = (
         "One room of 1000",
         (
             *_OURS,
+            *_RABBITMQ,
             *_HISTORY,
             "ours-memory-asgi",
             "ours-memory-deflate",
@@ -181,7 +183,7 @@ _ALL = (
     Scenario(
         "rooms-2",
         "500 rooms of 2, 250 messages under way",
-        (*_OURS, *_HISTORY, "ours-memory-asgi", *_PEERS, *_DJANGO),
+        (*_OURS, *_RABBITMQ, *_HISTORY, "ours-memory-asgi", *_PEERS, *_DJANGO),
         rooms=500,
         room_size=2,
         window=250,
@@ -189,10 +191,11 @@ _ALL = (
     ),
     Scenario(
         "two-workers",
-        "Two workers through Redis, 500 members of one room on each",
+        "Two workers through Redis, or RabbitMQ, 500 members of one room on each",
         (
             "ours-redis",
             "ours-redis-asyncio",
+            "ours-rabbitmq",
             "ours-memory:1",
             "ours-redis:1",
             "broadcaster-redis",
@@ -206,7 +209,7 @@ _ALL = (
     Scenario(
         "storm",
         "1000 clients connect and join 500 rooms, and leave",
-        (*_OURS[::2], *_PRESENCE, "ours-memory-global", *_PEERS, *_DJANGO),
+        (*_OURS[::2], *_RABBITMQ, *_PRESENCE, "ours-memory-global", *_PEERS, *_DJANGO),
         kind="storm",
         rooms=500,
         room_size=2,

@@ -1,4 +1,4 @@
-"""A server on stage: its processes, its Redis, and the load before it."""
+"""A server on stage: its processes, its Redis or RabbitMQ, and the load before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 from benchmarks.load import HEADER_BYTES, Load
 from benchmarks.messages import texts_of
-from benchmarks.processes import CORES, Running, free_port, start_redis
+from benchmarks.processes import CORES, Running, free_port, start_rabbitmq, start_redis
 from benchmarks.scenarios import Entry
 
 
@@ -21,6 +21,7 @@ class Stage:
         self.scenario = entry.scenario
         self.workers: list[Running] = []
         self._redis: Running | None = None
+        self._rabbitmq: Running | None = None
         self._load: Load | None = None
         self._stack = ExitStack()
 
@@ -29,7 +30,9 @@ class Stage:
         with self._stack:
             if server.redis:
                 self._redis = self._stack.enter_context(start_redis())
-            url = f"redis://127.0.0.1:{self._redis.port}" if self._redis is not None else ""
+            if server.rabbitmq:
+                self._rabbitmq = self._stack.enter_context(start_rabbitmq())
+            url = self._url()
             for _ in range(self.scenario.workers):
                 port = free_port()
                 worker = Running(server.argv(port, url), port, CORES.server)
@@ -39,6 +42,12 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _url(self) -> str:
+        """Where its workers meet."""
+        if self._rabbitmq is not None:
+            return f"amqp://127.0.0.1:{self._rabbitmq.port}"
+        return f"redis://127.0.0.1:{self._redis.port}" if self._redis is not None else ""
 
     def wait_until_up(self) -> None:
         """Wait until its workers listen, and bring in the load."""
@@ -55,7 +64,7 @@ class Stage:
                 payload=self.scenario.payload,
                 texts=texts_of(self.scenario.messages, self.scenario.payload - HEADER_BYTES),
                 counted=[worker.pid for worker in self.workers],
-                watched=[self._redis.pid] if self._redis is not None else [],
+                watched=[at.pid for at in (self._redis, self._rabbitmq) if at is not None],
             )
         )
 

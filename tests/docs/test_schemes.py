@@ -1,4 +1,4 @@
-"""The page about addresses has a row for every URL scheme, and for no other."""
+"""The pages about addresses have a row for every URL scheme, and for no other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import re
 from fastapi_rooms.adapters.schemes import SCHEMES
 from tests.docs.pages import ROOT
 
-PAGE = ROOT / "docs" / "howto" / "deployment" / "redis.md"
+PAGES = [ROOT / "docs" / "howto" / "deployment" / name for name in ("redis.md", "rabbitmq.md")]
 
 
 def test_every_scheme_has_a_row_and_every_row_a_scheme() -> None:
-    section = PAGE.read_text(encoding="utf-8").partition("## Addresses")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `([a-z+]+)://", section, re.MULTILINE)
+    rows = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        section = text.partition("## Addresses")[2].partition("\n## ")[0]
+        rows += re.findall(r"^\| `([a-z+]+)://", section, re.MULTILINE)
     assert set(rows) == {scheme.name for scheme in SCHEMES}
