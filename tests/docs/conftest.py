@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms.testing import RedisCluster, RedisServer
+from fastapi_rooms.testing import RabbitMQServer, RedisCluster, RedisServer
 from tests.docs.pages import Block, files_of
 from tests.integration.servers import Start, starter
 from tests.integration.uvicorn_thread import uvicorn_thread
 
 CLUSTER = "redis+cluster://redis1.example.com:6379,redis2.example.com:6379"
 REDIS = "redis://localhost:6379"
-"""The address that the pages use."""
+RABBITMQ = "amqp://user:password@rabbitmq.example.com:5672/vhost"
+"""The addresses that the pages use."""
 
 _numbers = itertools.count(1)
 
@@ -51,6 +52,15 @@ def example(
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
+
+
+def with_rabbitmq(code: str, request: pytest.FixtureRequest) -> str:
+    """What a page says of RabbitMQ, with the address of one that is there."""
+    if RABBITMQ not in code:
+        return code
+    server: RabbitMQServer = request.getfixturevalue("rabbitmq_server")
+    vhost: str = request.getfixturevalue("rabbitmq_vhost")
+    return code.replace(RABBITMQ, server.url_of(server.host, server.port, vhost=vhost))
 
 
 def as_user(url: str, name: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
-from tests.docs.conftest import REDIS
+from tests.docs.conftest import REDIS, with_rabbitmq
 from tests.docs.pages import ROOT, Block, blocks
 from tests.integration.terminal import at_a_terminal
 
@@ -159,12 +159,16 @@ COMMANDS = [
 
 @pytest.mark.parametrize("line", COMMANDS)
 async def test_commands_in_shell_blocks_run(
-    line: str, chat: RoomManager, workers: Cluster, own_redis: RedisServer
+    line: str,
+    chat: RoomManager,
+    workers: Cluster,
+    own_redis: RedisServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     program = f'fastapi-rooms() {{ "{sys.executable}" -m fastapi_rooms.cli "$@"; }}\n'
     done = await asyncio.to_thread(
         subprocess.run,
-        ["bash", "-c", program + line.replace(REDIS, own_redis.url)],
+        ["bash", "-c", program + with_rabbitmq(line, request).replace(REDIS, own_redis.url)],
         env={**os.environ, "ROOMS_URL": own_redis.url, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -33,7 +33,7 @@ from fastapi_rooms.wire import client_framing, codec, kept
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.replay import MAX_REPLAY_BYTES
-from tests.docs.conftest import CLUSTER, REDIS, AllowOnCluster, as_user
+from tests.docs.conftest import CLUSTER, REDIS, AllowOnCluster, as_user, with_rabbitmq
 from tests.docs.pages import ROOT, Block, blocks
 from tests.emitters import declare_presence
 
@@ -50,6 +50,7 @@ async def test_python_fragments_run(
         servers: RedisCluster = request.getfixturevalue("redis_cluster")
         fragment = replace(fragment, code=fragment.code.replace(CLUSTER, servers.url))
     declare_presence(redis_server, "tea")  # for emitters that ask
+    fragment = replace(fragment, code=with_rabbitmq(fragment.code, request))
     async with RoomManager() as rooms, Member(rooms, "tea") as member:
         names = await run(fragment, redis_server, rooms=rooms, socket=member.socket)
     for made in names.values():
