@@ -40,6 +40,7 @@ class LinkOwner(Generic[L]):
         """Why the last link was lost, could not be opened, or cannot do what it is for."""
         self.refused = False
         """Whether the carrier rejects the login, or forbids what is required."""
+        self._is_flush_scheduled = False
 
     @property
     def link(self) -> L | None:
@@ -55,6 +56,20 @@ class LinkOwner(Generic[L]):
         """Note why there is no link."""
         self.why_down, self.refused = self.why_not_open(error)
         self._changed()
+
+    def _schedule_flush(self) -> None:
+        """Have `_flush` called once at the end of this turn of the event loop."""
+        if self._link is not None and not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._is_flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits, if there is a link."""
+        raise NotImplementedError
 
     def why_not_open(self, error: Exception) -> tuple[str, bool]:
         """Why opening a link failed, in words without a password; whether the login is refused."""

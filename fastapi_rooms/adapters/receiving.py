@@ -50,7 +50,6 @@ class ReceivingEnd(LinkOwner[L]):
         self._reception = Reception(self._losses)
         self._subscriptions = Subscriptions()
         self._last_progress = 0.0
-        self._is_flush_scheduled = False
 
     # Its state.
 
@@ -131,13 +130,7 @@ class ReceivingEnd(LinkOwner[L]):
         self._losses.forget(channels)
         self._schedule_flush()
 
-    def _schedule_flush(self) -> None:
-        if self._link is not None and not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
-        self._is_flush_scheduled = False
         if self._link is None:
             return
         self._ask(self._link)

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from fastapi_rooms.testing.lifetime import Lifetime
+from fastapi_rooms.testing.lifetime import BreakableServer
 from fastapi_rooms.testing.proxy import Proxy
 from fastapi_rooms.testing.rabbitmq_operator import RabbitMQOperator
 from fastapi_rooms.testing.rabbitmq_shell import ErlangShell
@@ -49,7 +49,7 @@ class RabbitMQNotInstalled(Exception):
     """There is no rabbitmq-server to start."""
 
 
-class RabbitMQServer(Lifetime, RabbitMQOperator):
+class RabbitMQServer(BreakableServer, RabbitMQOperator):
     """A rabbitmq-server of one's own, for any user, with its own directory.
 
     It listens on loopback only, also Erlang's port mapper (epmd), which ends with it.
@@ -115,11 +115,6 @@ class RabbitMQServer(Lifetime, RabbitMQOperator):
         return self._process is not None
 
     @property
-    def is_frozen(self) -> bool:
-        """Whether it is held by `freeze`."""
-        return self._frozen
-
-    @property
     def is_there(self) -> bool:
         """Whether it runs, and is not frozen."""
         return self.is_running and not self._frozen
@@ -158,29 +153,6 @@ class RabbitMQServer(Lifetime, RabbitMQOperator):
             log = self.log()
             self.kill()
             raise RuntimeError(f"{program} did not start:\n{log}")
-
-    def stop(self) -> None:
-        """End it as an operator does, with SIGTERM; it closes its connections."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, with SIGKILL. Harmless when it does not run."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Kill it and start it again, on the same ports; what is durable is there again."""
-        self.kill()
-        self.start()
-
-    def freeze(self) -> None:
-        """Hold it with SIGSTOP: connections stay up, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
-        self._frozen = False
 
     def log(self) -> str:
         """The end of what it wrote."""

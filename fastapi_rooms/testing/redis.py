@@ -10,7 +10,6 @@ than a moment (`start`, `stop`, `restart`) hold up an event loop they are called
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -27,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from fastapi_rooms.testing.lifetime import Lifetime
+from fastapi_rooms.testing.lifetime import BreakableServer
 from fastapi_rooms.testing.proxy import Proxy
 
 _START_TIMEOUT = 20.0
@@ -55,7 +54,7 @@ class Certificates(NamedTuple):
     key: Path
 
 
-class RedisServer(Lifetime):
+class RedisServer(BreakableServer):
     """A redis-server of one's own, with its own directory and nothing persisted.
 
     Args:
@@ -85,7 +84,6 @@ class RedisServer(Lifetime):
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: Path | None = None
         self._admin: redis.Redis | None = None
-        self._frozen = False
         self.port = 0
         self.tls_port = 0
 
@@ -124,11 +122,6 @@ class RedisServer(Lifetime):
         """Whether it was started, and neither stopped nor killed since."""
         return self._process is not None
 
-    @property
-    def is_frozen(self) -> bool:
-        """Whether it is held by `freeze`."""
-        return self._frozen
-
     # Its life.
 
     def _set_up(self) -> None:
@@ -165,29 +158,6 @@ class RedisServer(Lifetime):
             self.kill()
             if time.monotonic() > deadline or "Address already in use" not in log:
                 raise RuntimeError(f"{self._executable} did not start:\n{log}")
-
-    def stop(self) -> None:
-        """End it as an operator does, with SIGTERM; it closes its connections."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, with SIGKILL. Harmless when it does not run."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Kill it and start it again: on the same ports, and empty."""
-        self.kill()
-        self.start()
-
-    def freeze(self) -> None:
-        """Hold it with SIGSTOP: connections stay up, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
-        self._frozen = False
 
     def log(self) -> str:
         """The end of what it wrote."""

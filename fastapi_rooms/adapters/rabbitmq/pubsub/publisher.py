@@ -80,7 +80,6 @@ class Publisher(Opening, LinkOwner[Link]):
             why_waiting=self._state,
             on_overdue=self._overdue,
         )
-        self._is_flush_scheduled = False
         self._confirms = Confirms()
         self._returned: set[int] = set()
         self._refusal = ""
@@ -121,13 +120,7 @@ class Publisher(Opening, LinkOwner[Link]):
         sent = Sent(self._id, self._number, self._loop.time(), self._timeout, channel, data)
         return publish(CHANNEL, self._encoded_exchange, key_of(channel), encode(sent))
 
-    def _schedule_flush(self) -> None:
-        if self._link is not None and not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
-        self._is_flush_scheduled = False
         if self.connected and self._link is not None and self._link.writable:
             batch = self._queue.next_batch()
             if batch:

@@ -87,7 +87,6 @@ class Publisher(LinkOwner):
             verb, budget, timeout=timeout, why_waiting=self._state, on_overdue=self._overdue
         )
         """The commands on their way. Messages of a lost link wait here for the next one."""
-        self._is_flush_scheduled = False
         self._node_changes = NodeChanges()
         self._refusal = ""
         self._dropped = 0
@@ -130,13 +129,7 @@ class Publisher(LinkOwner):
         self.queue.put(commands)
         self._schedule_flush()
 
-    def _schedule_flush(self) -> None:
-        if self._link is not None and not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
     def _flush(self) -> None:
-        self._is_flush_scheduled = False
         if self._link is not None and self._link.writable and (batch := self.queue.next_batch()):
             self._link.write(batch)
 
