@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from fastapi_rooms import RabbitMQAdapter
-from fastapi_rooms.adapters.rabbitmq.pubsub.messages import exchange_of, key_of
+from fastapi_rooms.adapters.rabbitmq.pubsub.messages import key_of
 from fastapi_rooms.testing import RabbitMQServer, eventually
 from fastapi_rooms.testing.suite import AdapterSuite, ManagerSuite
 from tests.conformance.backplanes import nobody_is_slow_to_greet
@@ -16,18 +16,17 @@ from tests.conformance.backplanes import nobody_is_slow_to_greet
 class RabbitMQBackplane:
     """A virtual host, and a way for adapters to reach it."""
 
-    def __init__(self, server: RabbitMQServer, vhost: str, prefix: str = "rooms") -> None:
+    def __init__(self, server: RabbitMQServer, vhost: str) -> None:
         self._server = server
         self._vhost = vhost
-        self._prefix = prefix
 
     def adapter(self) -> RabbitMQAdapter:
         server = self._server
         url = server.url_of(server.host, server.port, vhost=self._vhost)
-        return RabbitMQAdapter(url, prefix=self._prefix)
+        return RabbitMQAdapter(url)
 
     async def subscribers(self, channel: bytes) -> int:
-        return self._server.bindings(key_of(channel), exchange_of(self._prefix), self._vhost)
+        return self._server.bindings(key_of(channel), "rooms", self._vhost)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +51,3 @@ class TestRabbitMQAdapter(AdapterSuite):
 
 class TestRabbitMQManager(ManagerSuite):
     """Managers on one RabbitMQ."""
-
-
-class TestRabbitMQWithAnOddPrefix(AdapterSuite):
-    """The same for a prefix that can be the name of no exchange."""
-
-    @pytest.fixture
-    async def backplane(
-        self, rabbitmq_server: RabbitMQServer, vhost: str
-    ) -> AsyncIterator[RabbitMQBackplane]:
-        yield RabbitMQBackplane(rabbitmq_server, vhost, "app*[1] ü")
-        await eventually(lambda: rabbitmq_server.queues(vhost) == [], what="no queue is left")

@@ -90,6 +90,14 @@ async def test_of_several_hosts_the_first_that_answers_is_used(
         )
 
 
+async def test_any_prefix_can_be_used_and_keeps_applications_apart(url: str) -> None:
+    odd = "app*[1] ü"
+    async with RoomManager(url, prefix="app") as other, Member(other, "lobby") as stranger:
+        await hears(RoomManager(url, prefix=odd), Emitter(url, prefix=odd))
+        await other.to("lobby").send_text("here")
+        assert await stranger.receive_until("here") == []
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

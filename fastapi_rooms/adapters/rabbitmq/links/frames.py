@@ -21,6 +21,9 @@ FRAME_MAX: Final = 131_072
 MAX_CONTENT: Final = 64 * 1024 * 1024
 """The longest message that is taken, in bytes; a longer one is skipped."""
 
+MAX_CHANNEL: Final = 3
+"""No connection here has more channels."""
+
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 _END: Final = b"\xce"
 _ENVELOPE: Final = 8  # bytes of a frame around its payload
@@ -118,6 +121,8 @@ class FrameReader:
                     break
                 if buffer[end] != 0xCE:
                     raise ProtocolError("a frame without its end")
+                if channel > MAX_CHANNEL:
+                    raise ProtocolError(f"a frame on the channel {channel}, which is not open")
                 payload = bytes(memoryview(buffer)[at + 7 : end])
                 at = end + 1
                 yield self._frame(kind, channel, payload)

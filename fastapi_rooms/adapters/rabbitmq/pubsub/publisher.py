@@ -184,7 +184,11 @@ class Publisher(Opening, LinkOwner[Link]):
         if isinstance(event, Confirmed):
             for accepted in self._confirms.confirmed(event, self._queue.unanswered):
                 self._answered(accepted=accepted)
-        elif isinstance(event, Returned) and event.body is not None:
+        elif (
+            isinstance(event, Returned)
+            and event.body is not None
+            and len(self._returned) < self._queue.unanswered
+        ):
             self._returned.add(number_of(event.body))
         else:
             raise ProtocolError(f"{event!r} came where messages are confirmed")

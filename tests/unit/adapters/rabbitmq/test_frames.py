@@ -111,6 +111,7 @@ def test_a_message_that_is_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) 
         (b"AMQP\x00\x01\x00\x00", "another version"),
         (b"\x01\x00\x00\xff\xff\xff\xff\x00", "a frame of"),
         (b"\x01\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\x00", "without its end"),
+        (b"\x08\x00\x04\x00\x00\x00\x00\xce", "channel 4"),
         (b"\x02\x00\x01\x00\x00\x00\x00\xce", "belongs to nothing"),
         (delivered(b"x")[:-9] + b"\x01\x00\x02\x00\x00\x00\x00\xce", "in the midst"),
         (b"\x01\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\xce", "cannot be read"),

@@ -139,6 +139,14 @@ async def test_a_publishing_connection_that_makes_no_sense_is_made_anew(
         assert await _publish(station, b"all is well") is None
 
 
+async def test_one_that_sends_back_what_was_never_published_is_left(broker: Broker) -> None:
+    async with running(broker) as station:
+        for number in range(3):
+            _publishing(broker).give_back(a_message(b"no", number=number))
+        await eventually(lambda: len(broker.connections) == 3)
+        assert await _publish(station, b"all is well") is None
+
+
 # What is received.
 
 
