@@ -42,6 +42,9 @@ QUIET = 0.2
 """Seconds without another answer after which nobody else is taken to answer, where the carrier does
 not tell how many there are."""
 
+QUIET_FOR_EACH = 10.0
+"""The same, in times of what the carrier took to accept our HELLO, if that is longer."""
+
 RETRY_DELAY = 1.0
 """Seconds, at most, until a HELLO that could not be sent is tried again: nobody is asked before."""
 
@@ -190,8 +193,10 @@ class HeartbeatMonitor:
         if not self._observer:
             own.append(self._sender.channel_of(None))
         while True:
+            began = self._loop.time()
             try:
                 await self._sender.confirm(own)
+                began = self._loop.time()
                 self._expected = await self._count(self._unless_observer(HeartbeatKind.HELLO))
                 break
             except AdapterUnavailable:
@@ -200,17 +205,18 @@ class HeartbeatMonitor:
         with suppress(TimeoutError):
             async with asyncio.timeout(DISCOVERY_TIMEOUT):
                 if self._expected is None:
-                    await self._all_is_quiet()
+                    await self._all_is_quiet(self._loop.time() - began)
                 else:
                     await self.discovered.wait()
         self.discovered.set()
 
-    async def _all_is_quiet(self) -> None:
+    async def _all_is_quiet(self, accepted_in: float) -> None:
         """Return when nobody has answered for a while."""
+        quiet = max(QUIET, QUIET_FOR_EACH * accepted_in)
         answered = -1
         while answered != len(self._answered):
             answered = len(self._answered)
-            await asyncio.sleep(QUIET)
+            await asyncio.sleep(quiet)
 
     def _check_discovered(self) -> None:
         if self._expected is not None and len(self._answered) >= self._expected:

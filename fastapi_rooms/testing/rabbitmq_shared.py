@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -77,6 +76,8 @@ class SharedRabbitMQServer(RabbitMQServer):
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
         """What the processes know of it; what is changed is kept."""
+        import fcntl  # not on Windows, where RedisServer and the like are not tried either
+
         self._place.mkdir(parents=True, exist_ok=True)
         state = self._place / "state.json"
         with (self._place / "lock").open("w") as lock:

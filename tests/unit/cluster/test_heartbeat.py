@@ -196,10 +196,11 @@ async def test_closing_does_not_wait_for_a_bye_that_cannot_be_sent(
     assert other_tasks() == set()
 
 
-async def test_discovery_takes_its_whole_time_when_the_carrier_does_not_count_receivers(
+async def test_discovery_goes_on_until_all_is_quiet_when_the_carrier_does_not_count_receivers(
     carrier: Carrier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat_module, "DISCOVERY_TIMEOUT", 0.02)
+    monkeypatch.setattr(heartbeat_module, "DISCOVERY_TIMEOUT", 60.0)
+    monkeypatch.setattr(heartbeat_module, "QUIET", 0.02)
     carrier.receivers[b"rooms#workers#"] = None
     cluster = make_cluster(carrier)
     loop = asyncio.get_running_loop()
@@ -210,6 +211,27 @@ async def test_discovery_takes_its_whole_time_when_the_carrier_does_not_count_re
     await starting
     assert loop.time() - began >= 0.02
     assert cluster.nodes == {ME, ANN}
+    await cluster.close(1)
+
+
+async def test_where_the_carrier_is_slow_all_is_quiet_only_after_as_much_longer(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat_module, "DISCOVERY_TIMEOUT", 60.0)
+    monkeypatch.setattr(heartbeat_module, "QUIET", 0.0)
+    monkeypatch.setattr(heartbeat_module, "QUIET_FOR_EACH", 1.0)
+    carrier.receivers[b"rooms#workers#"] = None
+    carrier.hold()
+    cluster = make_cluster(carrier)
+    loop = asyncio.get_running_loop()
+    starting = asyncio.ensure_future(cluster.start())
+    await eventually(carrier.heartbeats, what="a HELLO")
+    began = loop.time()
+    await asyncio.sleep(0.02)
+    carrier.release()
+    accepted = loop.time()
+    await starting
+    assert loop.time() - accepted >= accepted - began
     await cluster.close(1)
 
 
