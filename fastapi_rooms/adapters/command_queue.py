@@ -232,6 +232,12 @@ class CommandQueue:
         self._budget.used -= command.cost
         return command
 
+    def refuse(self, which: Callable[[Command], bool], reason: str) -> None:
+        """Fail some of what is unanswered: it is not written again."""
+        for command in self._unanswered:
+            if which(command):
+                self.dropped += command.fail(reason) and not command.is_query
+
     def rewind(self) -> None:
         """The connection is lost: what is unanswered waits again, except what is abandoned."""
         self._merge(self._take_unanswered())

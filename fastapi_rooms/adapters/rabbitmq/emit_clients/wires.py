@@ -21,7 +21,13 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
 )
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused
-from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, begin_publishing, log_in
+from fastapi_rooms.adapters.rabbitmq.links.steps import (
+    Broker,
+    Steps,
+    begin_publishing,
+    log_in,
+    refusal,
+)
 
 _CHUNK = 64 * 1024
 
@@ -95,7 +101,7 @@ class Wire:
             if isinstance(event, Confirmed):
                 return event.accepted
             if not isinstance(event, Returned):
-                raise ProtocolError(f"{event!r} came where messages are confirmed")
+                raise _unexpected(event)
 
     def _wait_unblocked(self, deadline: float) -> None:
         """Have read what has come, and wait while RabbitMQ takes nothing."""
@@ -104,7 +110,7 @@ class Wire:
             while True:
                 self._read(self._socket)
         for event in self._events():
-            raise ProtocolError(f"{event!r} came when nothing was asked")
+            raise _unexpected(event)
         while self._blocked:
             try:
                 self._socket.settimeout(_left(deadline))
@@ -114,7 +120,7 @@ class Wire:
                     f"it takes nothing that is published until this is over: {self._blocked}"
                 ) from None
             for event in self._events():
-                raise ProtocolError(f"{event!r} came when nothing was asked")
+                raise _unexpected(event)
 
     def _next(self, raw: socket.socket, deadline: float) -> Event:
         while True:
@@ -171,6 +177,15 @@ class Wire:
         """Close the socket: a process that was forked has no other use for it."""
         if hasattr(self, "_socket"):
             self._socket.close()
+
+
+def _unexpected(event: Event) -> Exception:
+    """Why RabbitMQ closes the connection or its channel, or that nobody understands it."""
+    if isinstance(event, Method) and isinstance(
+        event.frame, commands.Connection.Close | commands.Channel.Close
+    ):
+        return refusal(event.frame)
+    return ProtocolError(f"{event!r} came where messages are confirmed")
 
 
 def _left(deadline: float) -> float:

@@ -234,6 +234,12 @@ def start_of_body(data: bytes, exchange: bytes) -> int:
     return 7 + 9 + len(exchange) + key_length + 1 + 22 + 7
 
 
+def size_of_body(data: bytes, exchange: bytes) -> int:
+    """How long the body is in what `publish` made."""
+    size: int = _TAG.unpack_from(data, start_of_body(data, exchange) - 7 - 22 + 7 + 4)[0]
+    return size
+
+
 __all__ = [
     "BEAT",
     "FRAME_MAX",
@@ -250,5 +256,6 @@ __all__ = [
     "commands",
     "method",
     "publish",
+    "size_of_body",
     "start_of_body",
 ]

@@ -11,6 +11,7 @@ says so. Then nothing is written: it would be delivered when that is over, whoev
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +26,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     ProtocolError,
     Returned,
     publish,
+    size_of_body,
     start_of_body,
 )
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
@@ -41,6 +43,9 @@ from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, encode, key_of
 from fastapi_rooms.types import Channel
 
 REFUSED = "RabbitMQ refused to take it"
+
+_TOO_LARGE = re.compile(r"message size (\d{1,20}) is larger than")
+"""What RabbitMQ says of a message longer than its `max_message_size`, as it closes the channel."""
 
 
 class Publisher(Opening, LinkOwner[Link]):
@@ -163,11 +168,21 @@ class Publisher(Opening, LinkOwner[Link]):
         self._changed()
 
     def link_down(self, reason: str) -> None:
-        """Keep what is unanswered for the next link."""
+        """Keep what is unanswered for the next link, but for what was the reason."""
         self._link = None
+        if too_large := _TOO_LARGE.search(reason):
+            self._refuse_of_size(int(too_large[1]), reason)
         self.why_down, self.refused = reason, False
         self._queue.rewind()
         self._changed()
+
+    def _refuse_of_size(self, size: int, reason: str) -> None:
+        """Fail the messages for whose length RabbitMQ closes the channel: it would again."""
+        exchange = self._encoded_exchange
+        self._queue.refuse(
+            lambda command: size_of_body(command.data, exchange) == size,
+            f"{REFUSED}: {reason}.",
+        )
 
     def _writable(self, link: Link) -> None:
         """It can be written to again, or has been blocked, or is so no longer."""

@@ -139,6 +139,25 @@ async def test_a_publishing_connection_that_makes_no_sense_is_made_anew(
         assert await _publish(station, b"all is well") is None
 
 
+async def test_a_message_that_is_too_long_is_refused_and_takes_no_other_along(
+    broker: Broker,
+) -> None:
+    broker.confirms = False
+    async with running(broker) as station:
+        publisher = _publishing(broker)
+        long = asyncio.ensure_future(_publish(station, b"long" * 100))
+        short = asyncio.ensure_future(_publish(station, b"short"))
+        await eventually(lambda: len(publisher.published) == 4)
+        broker.confirms = True
+        size = max(len(data) for data in publisher.published)
+        why = f"PRECONDITION_FAILED - message size {size} is larger than configured max size 9"
+        publisher.say(commands.Channel.Close(406, why, 60, 40))
+        with pytest.raises(AdapterUnavailable, match=f"refused to take it: .* {size} is larger"):
+            await long
+        assert await short is None
+        assert station.adapter.health.dropped == 1
+
+
 async def test_one_that_sends_back_what_was_never_published_is_left(broker: Broker) -> None:
     async with running(broker) as station:
         for number in range(3):
