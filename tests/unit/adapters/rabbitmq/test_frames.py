@@ -115,6 +115,12 @@ def test_a_message_that_is_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) 
         (b"\x02\x00\x01\x00\x00\x00\x00\xce", "belongs to nothing"),
         (delivered(b"x")[:-9] + b"\x01\x00\x02\x00\x00\x00\x00\xce", "in the midst"),
         (b"\x01\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00\xce", "cannot be read"),
+        (delivered(b"")[:-22] + b"\x02\x00\x02\x00\x00\x00\x02\x00\x3c\xce", "too short"),
+        (delivered(b"")[:-22] + b"\x03\x00\x02\x00\x00\x00\x01x\xce", "out of its turn"),
+        (
+            b"\x01\x00\x02\x00\x00\x00\x05\x00\x3c\x00\x3c\xff\xce" + delivered(b"")[-22:],
+            "without its number",
+        ),
     ],
 )
 def test_what_is_not_amqp_is_said_to_be_so(data: bytes, why: str) -> None:

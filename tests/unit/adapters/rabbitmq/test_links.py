@@ -40,17 +40,23 @@ async def broker() -> AsyncIterator[Broker]:
 
 
 @asynccontextmanager
-async def running(broker: Broker, **options: Any) -> AsyncIterator[Station]:
-    """An adapter with both connections; the broker delivers nothing, so no probe comes back."""
-    options = {"connect_timeout": 0.05, "publish_timeout": 60.0, "probe_interval": 600.0} | options
-    station = Station(RabbitMQAdapter(broker.url, **options))
-    await station.start(b"news")
+async def running(broker: Broker) -> AsyncIterator[Station]:
+    """An adapter with both connections; the broker delivers nothing, so no probe comes back.
+
+    Its start waits for one, and nobody waits for that.
+    """
+    station = Station(
+        RabbitMQAdapter(broker.url, publish_timeout=60, connect_timeout=60, probe_interval=600)
+    )
+    starting = asyncio.ensure_future(station.start(b"news"))
     try:
         await eventually(lambda: len(broker.connections) == 2)
         await eventually(lambda: _publishing(broker).published)
         await eventually(lambda: station.adapter.is_live(b"news"))  # type: ignore[attr-defined]
         yield station
     finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
         await station.adapter.close()
 
 
@@ -135,7 +141,7 @@ async def test_a_publishing_connection_that_makes_no_sense_is_made_anew(
 ) -> None:
     async with running(broker) as station:
         _publishing(broker).say(nonsense)
-        await eventually(lambda: len(broker.connections) == 3)
+        await eventually(lambda: len(broker.connections) >= 3)
         assert await _publish(station, b"all is well") is None
 
 
@@ -162,7 +168,7 @@ async def test_one_that_sends_back_what_was_never_published_is_left(broker: Brok
     async with running(broker) as station:
         for number in range(3):
             _publishing(broker).give_back(a_message(b"no", number=number))
-        await eventually(lambda: len(broker.connections) == 3)
+        await eventually(lambda: len(broker.connections) >= 3)
         assert await _publish(station, b"all is well") is None
 
 
@@ -225,7 +231,7 @@ async def test_a_receiving_connection_that_ends_or_makes_no_sense_is_a_gap(
     async with running(broker) as station:
         channel = 0 if isinstance(nonsense, Close) else 1
         receiving(broker).say(nonsense, channel=channel)
-        await eventually(lambda: len(broker.connections) == 3)
+        await eventually(lambda: len(broker.connections) >= 3)
         await eventually(lambda: [b"news" in gap.channels for gap in station.gaps] == [True])
 
 
