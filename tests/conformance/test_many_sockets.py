@@ -15,7 +15,7 @@ async def test_three_workers_of_a_thousand_sockets_answer_as_one(
     redis_server: RedisServer,
 ) -> None:
     adapter = partial(RedisAdapter, redis_server.url)
-    async with Cluster(3, adapter=adapter, request_timeout=60) as cluster:
+    async with Cluster(3, adapter=adapter, join_timeout=60, request_timeout=60) as cluster:
         members = await asyncio.gather(
             *(
                 cluster.member(worker, "all", f"part {n % 10}", data={"number": n})
