@@ -8,6 +8,7 @@ core                             state and its transitions: pure
 wire, transports, security       bytes between workers; the way to a client; origins, rate limits
 operators, adapters, servers     what users chain; what carries bytes; servers' insides
 cluster, history, presence       workers among themselves; rooms that remember; who is present
+socketio                         Node servers of Socket.IO on the same Redis
 emitter                          other processes
 client                           the other end of a WebSocket: for browsers, and for Python
 worker                           this worker: sockets, rooms, fan-out, drain
@@ -71,6 +72,8 @@ from fastapi_rooms.operators.remote import RemoteSocket, ServerReply
 from fastapi_rooms.operators.sync import SyncOperator
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.security.rate_limit import RateLimit
+from fastapi_rooms.wire.socketio.events import EventCodec, Events
+from fastapi_rooms.wire.socketio.settings import SocketIO
 from fastapi_rooms.worker.events import Gap, WorkerLost
 from fastapi_rooms.worker.listener import Listener
 from fastapi_rooms.worker.presence import Presence, PresenceEvent
@@ -146,6 +149,10 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .security
     "AllowedOrigins",
     "RateLimit",
+    # .wire
+    "EventCodec",
+    "Events",
+    "SocketIO",
     # .worker
     "Gap",
     "Health",

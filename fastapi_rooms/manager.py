@@ -26,11 +26,13 @@ from fastapi_rooms.errors import ConfigurationError, UsageError
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.servers import count_workers_here
+from fastapi_rooms.wire.socketio.settings import SocketIO
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.blocks import Lifespan
 from fastapi_rooms.worker.handlers import HandlerRegistry
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.namespaces import Namespaces
+from fastapi_rooms.worker.peer_run import check_socketio
 from fastapi_rooms.worker.runtime import Health, Runtime
 from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings, WhenUnavailable
 
@@ -57,6 +59,7 @@ class ManagerSettings(TypedDict, total=False):
     compression: Compression | bool | None
     json: JsonCodec
     when_unavailable: WhenUnavailable
+    socketio: SocketIO | None
 
 
 class _Made:
@@ -118,6 +121,7 @@ class RoomManager(Namespace):
             `AdapterUnavailable`, which closes a client with 1013. `admit`: they are in at once, or,
             if it looks connected and does not answer, after `join_timeout`; they hear this worker,
             and the others when it is back, with a `gap` event for the time since they joined.
+        socketio: the Socket.IO servers and emitters on the same Redis, if there are any.
 
     Raises:
         ConfigurationError: these settings cannot be.
@@ -144,6 +148,7 @@ class RoomManager(Namespace):
         compression: Compression | bool | None = True,
         json: JsonCodec = DEFAULT_JSON,
         when_unavailable: WhenUnavailable = "refuse",
+        socketio: SocketIO | None = None,
     ) -> None:
         self._set_up(
             adapter,
@@ -165,6 +170,7 @@ class RoomManager(Namespace):
                 compression=compression,
                 json=json,
                 when_unavailable=when_unavailable,
+                socketio=socketio,
             ),
         )
 
@@ -186,6 +192,7 @@ class RoomManager(Namespace):
             compression=compression_of(given["compression"]),
             json=given["json"],
             when_unavailable=given["when_unavailable"],
+            socketio=given["socketio"],
         )
         prefix, publish_timeout = given["prefix"], given["publish_timeout"]
         check_positive("publish_timeout", publish_timeout)
@@ -197,6 +204,9 @@ class RoomManager(Namespace):
                 f"The adapter was made with the prefix {adapter.prefix!r}, the manager is given "
                 f"{prefix!r}. Give the prefix to the adapter only."
             )
+        socketio, is_test = given["socketio"], original is not None
+        if socketio is not None and not (is_test and isinstance(adapter, MemoryAdapter)):
+            check_socketio(adapter, socketio)
         self._given = given
         self._starts = 0
         self._is_started = False  # by `start`, and not stopped

@@ -274,7 +274,7 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
         JSON, `UsageError` for an event that is no string.
         """
         request = ClusterRequest(Verb.EMIT, Target(()), self._event(event, args))
-        await self._runtime.attribute(self._runtime.run.cluster.notify(self.name, request))
+        await self._runtime.notify(self.name, request)
 
     async def server_side_emit_with_ack(
         self, event: str, *args: Any, timeout: float = 5.0

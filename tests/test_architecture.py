@@ -27,7 +27,7 @@ LAYERS = [
     "core",
     "wire transports security",
     "operators adapters servers",
-    "cluster emitter history presence client",
+    "cluster emitter history presence socketio client",
     "worker",
     "namespace",
     "manager",
@@ -41,7 +41,7 @@ PURE, EDGES = {"core", "wire"}, set(LAYERS[-1].split())
 
 THIRD_PARTY = {
     "core": {"orjson"},
-    "wire": {"orjson"},
+    "wire": {"orjson", "msgpack"},
     "transports": {"starlette"},
     "security": {"starlette"},
     "operators": set(),
@@ -51,6 +51,7 @@ THIRD_PARTY = {
     "cluster": {"orjson"},
     "history": set(),
     "presence": set(),
+    "socketio": set(),
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
     "cli": {"orjson", "redis", "typer"},

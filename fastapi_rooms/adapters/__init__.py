@@ -4,6 +4,7 @@ base                 the contract
 history              what an adapter can do for rooms that remember
 presence             what an adapter can do for rooms that know who is present
 declarations         what workers tell others of their rooms
+foreign              what an adapter can do where others publish on its carrier
 schemes, urls        URLs, their parts, and the carriers they lead to
 memory/              the adapter within one process
 redis/               the adapters for Redis and Redis Cluster

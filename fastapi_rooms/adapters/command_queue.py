@@ -51,7 +51,7 @@ class Answer(asyncio.Future[Any]):
 class Command:
     """One command to the carrier, until it is answered or its caller stops waiting."""
 
-    __slots__ = ("accepted", "cost", "data", "deadline", "is_query", "number", "shard")
+    __slots__ = ("accepted", "cost", "data", "deadline", "is_once", "is_query", "number", "shard")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class Command:
         shard: int | None,
         *,
         is_query: bool,
+        is_once: bool = False,
     ) -> None:
         self.data = data
         self.cost = len(data) + ENTRY_BYTES
@@ -72,6 +73,8 @@ class Command:
         """The shard whose order it keeps; `None` where all commands are of one order."""
         self.is_query = is_query
         """Whether it asks something of its connection, and an error is an answer like any other."""
+        self.is_once = is_once
+        """Whether it fails, and is not written again, when its connection is lost."""
         self.number = next(_numbers)
         """Rises over all queues, so that commands keep their order when they are moved."""
 
@@ -143,11 +146,12 @@ class CommandQueue:
     # Commands come.
 
     def publish(
-        self, channel: Channel, data: bytes, shard: int | None = None
+        self, channel: Channel, data: bytes, shard: int | None = None, *, once: bool = False
     ) -> asyncio.Future[Any]:
         """Add a message; the future is done when the carrier has answered it.
 
-        It fails with `AdapterUnavailable` if there is no room, or no answer in time.
+        It fails with `AdapterUnavailable` if there is no room, or no answer in time; if it is to be
+        written `once`, also when the connection is lost before the answer has come.
         """
         budget = self._budget
         command = self._encode(channel, data)
@@ -161,7 +165,7 @@ class CommandQueue:
             refused.set_exception(AdapterUnavailable(f"{full} ({self._why_waiting()})."))
             return refused
         accepted = Answer(loop=self._loop)
-        self._add(command, accepted, shard)
+        self._add(command, accepted, shard, is_once=once)
         return accepted
 
     def publish_volatile(self, channel: Channel, data: bytes, shard: int | None = None) -> None:
@@ -184,9 +188,10 @@ class CommandQueue:
         shard: int | None,
         *,
         is_query: bool = False,
+        is_once: bool = False,
     ) -> None:
         deadline = self._loop.time() + self._timeout
-        command = Command(data, accepted, deadline, shard, is_query=is_query)
+        command = Command(data, accepted, deadline, shard, is_query=is_query, is_once=is_once)
         self._waiting.append(command)
         self._budget.used += command.cost
         if accepted is not None:
@@ -282,6 +287,9 @@ class CommandQueue:
 
     def _take_unanswered(self) -> list[Command]:
         """What is unanswered and not abandoned; it still counts against the budget."""
+        for command in self._unanswered:
+            if command.is_once:
+                self._fail_once(command)
         again = [command for command in self._unanswered if not command.is_abandoned]
         self._budget.used -= sum(c.cost for c in self._unanswered if c.is_abandoned)
         self._unanswered.clear()
@@ -331,6 +339,12 @@ class CommandQueue:
             f"{self._carrier} did not accept it in {self._timeout} s ({self._why_waiting()})."
         )
         self.dropped += failed and not command.is_query
+
+    def _fail_once(self, command: Command) -> None:
+        self.dropped += command.fail(
+            f"The connection to {self._carrier} was lost before it had answered: the message may "
+            "have been sent, and is not sent again."
+        )
 
     def close(self) -> None:
         """Fail the callers that still wait."""

@@ -82,6 +82,24 @@ class BroadcastOperator(Addressing["BroadcastOperator"], SocketCommands):
             self._target, payload, local=self._local, volatile=self._volatile
         )
 
+    async def emit(self, event: str, *args: Any) -> None:
+        """Send an event, to Socket.IO's clients, too, where the manager has `socketio`.
+
+        They get it as if a Node server had emitted it. Native clients get the message that the
+        codec makes of it: of `Events`, `{"event": event, "args": [...]}`, or, of the event
+        `message` with one argument, that alone, as `send_text`, `send_bytes` or `send_json` would
+        send it. Arguments are what `send_json` takes, with bytes anywhere in lists and dicts.
+
+        Raises:
+            UsageError: the manager has no `socketio`, or this namespace is not shared; or the event
+                would disconnect those clients, by a name that Socket.IO keeps for itself or more
+                than ten byte strings.
+            TypeError: an argument, or a part of it, has no JSON form.
+        """
+        await self._dispatcher.emit(
+            self._target, event, args, local=self._local, volatile=self._volatile
+        )
+
     async def _request(
         self,
         verb: Verb,

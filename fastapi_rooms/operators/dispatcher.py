@@ -53,6 +53,11 @@ class Dispatcher(Protocol):
     async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
         """Send a message to the target's sockets: on this worker only if `local`, else on all."""
 
+    async def emit(
+        self, target: Target, event: str, args: tuple[Any, ...], *, local: bool, volatile: bool
+    ) -> None:
+        """Send an event to the target's sockets, and to Socket.IO's clients unless `local`."""
+
     async def request(
         self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None
     ) -> T:

@@ -82,6 +82,10 @@ class RemoteSocket(_Reached):
         """Send JSON to it."""
         await self._send(Payload.of_json(data, self._dispatcher.json))
 
+    async def emit(self, event: str, *args: Any) -> None:
+        """Send it an event: see `BroadcastOperator.emit`."""
+        await self._dispatcher.emit(Target((self.sid,)), event, args, local=False, volatile=False)
+
     async def _send(self, payload: Payload) -> None:
         await self._dispatcher.send(Target((self.sid,)), payload, local=False, volatile=False)
 

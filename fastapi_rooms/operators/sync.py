@@ -79,6 +79,10 @@ class SyncOperator(Addressing["SyncOperator"]):
         """Send JSON, as a text message."""
         self._send(Payload.of_json(data, self._dispatcher.json))
 
+    def emit(self, event: str, *args: Any) -> None:
+        """Send an event: see `BroadcastOperator.emit`."""
+        self._caller.call(lambda: self._operator.emit(event, *args), None)
+
     def fetch_sockets(self, *, timeout: float | None = None) -> list[RemoteSocket]:
         """The sockets: see `BroadcastOperator.fetch_sockets`.
 

@@ -30,6 +30,7 @@ from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.crowds import Crowd, Crowds
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
+from fastapi_rooms.worker.emitting import Emits
 from fastapi_rooms.worker.events import Events, Gap, WorkerLost
 from fastapi_rooms.worker.gaps import gap_of, tell_gap
 from fastapi_rooms.worker.handlers import Handlers
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 _DRAIN: Callable[[Client], Drainable] = attrgetter("drain")
 
 
-class LocalNamespace:
+class LocalNamespace(Emits):
     """The part of a namespace that is on this worker.
 
     It is the `Dispatcher` of operators, the `SocketHost` of sockets, the `CommandTarget` of what
@@ -112,9 +113,8 @@ class LocalNamespace:
     def settle(self) -> None:
         """Be in reach of the runs while something is here, or can come: see `namespaces`."""
         with self.handlers.lock:  # a thread may register a handler at this very moment
-            self._runtime.keep(
-                self, bool(self._clients or self._listeners or self.events.at_work or self.handlers)
-            )
+            needed = self._clients or self._listeners or self.events.at_work or self.handlers
+            self._runtime.keep(self, bool(needed))
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:

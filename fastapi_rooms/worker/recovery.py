@@ -30,6 +30,7 @@ from fastapi_rooms.worker.events import Gap
 from fastapi_rooms.worker.framed_transport import FramedTransport
 from fastapi_rooms.worker.framing import FramedClients, put_in_place
 from fastapi_rooms.worker.listener import Listener, Listeners
+from fastapi_rooms.worker.peer_run import PeerRun
 from fastapi_rooms.worker.replay import Replay, cost_of
 from fastapi_rooms.worker.resume import Resume
 from fastapi_rooms.worker.room_message import RoomMessage, message_of
@@ -86,14 +87,20 @@ class Recovery:
         return retention_of(self._patterns, target) is not None
 
     async def send(self, target: Target, payload: Payload) -> None:
-        """Have a message numbered, kept, and sent to everyone. Raises `AdapterUnavailable`."""
-        run = self._runtime.run
+        """Have a message numbered, kept, and sent to everyone. Raises `AdapterUnavailable`.
+
+        Socket.IO's clients get it when it is kept, and as any other: they have no positions.
+        """
+        run, addressed = self._runtime.run, target
+        packed = run.packed(self.name, payload) if isinstance(run, PeerRun) else None
         if self.framed and target.except_:
             target = self.framed.with_aliases(target)
         sequence = run.next_sequence()
         message = Broadcast(run.node, sequence, self.name, target, payload)
         try:
             await self.logs.append(message, tag_of(run.node, sequence))
+            if isinstance(run, PeerRun) and packed is not None:
+                await run.publish_after_keeping(self.name, addressed, packed)
         except AdapterUnavailable as error:
             raise self._runtime.own(error) from error.__cause__
 

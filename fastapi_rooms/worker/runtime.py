@@ -26,9 +26,11 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.declaring import Declaring, declarations_of
+from fastapi_rooms.worker.peer_run import PeerRun, carries_socketio
 from fastapi_rooms.worker.presence_run import PresenceRun
 from fastapi_rooms.worker.run import ManagedNamespace, Run
 from fastapi_rooms.worker.settings import Settings
+from fastapi_rooms.worker.shared_requests import is_shared, notify, request_both
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.local_namespace import LocalNamespace
@@ -205,7 +207,18 @@ class Runtime:
         """Have workers carry out a request: see `Cluster.request`."""
         if timeout is None:
             timeout = self.settings.request_timeout
-        return await self.attribute(self.run.cluster.request(namespace, request, reader, timeout))
+        run = self.run
+        work = run.cluster.request(namespace, request, reader, timeout)
+        if isinstance(run, PeerRun) and is_shared(run.peer, namespace, request):
+            work = request_both(run.peer, namespace, request, reader, timeout, work)
+        return await self.attribute(work)
+
+    async def notify(self, namespace: str, request: ClusterRequest) -> None:
+        """Ask for something that nobody is to answer: see `Cluster.notify`."""
+        run = self.run
+        if isinstance(run, PeerRun) and is_shared(run.peer, namespace, request):
+            await self.attribute(notify(run.peer, namespace, request.arguments))
+        await self.attribute(run.cluster.notify(namespace, request))
 
     async def attribute(self, work: Awaitable[T]) -> T:
         """Await something, and say of its error that it is about this manager."""
@@ -264,7 +277,7 @@ class Runtime:
         though rooms with a history are declared.
         """
         has_history, has_presence = self._check_history(), self.presence.check()
-        run = Run(self.adapter, self.settings, self.channels, self.namespaces)
+        run = self._new_run()
         _claim(self.adapter, run)
         self._run = run
         try:
@@ -277,6 +290,12 @@ class Runtime:
         except BaseException:
             await self._close()
             raise
+
+    def _new_run(self) -> Run:
+        socketio, adapter = self.settings.socketio, self.adapter
+        if socketio is not None and carries_socketio(adapter):
+            return PeerRun(adapter, self.settings, self.channels, self.namespaces, socketio)
+        return Run(adapter, self.settings, self.channels, self.namespaces)
 
     async def _try_history(self) -> None:
         """Find out now, and not at the first message, what the carrier does not allow."""

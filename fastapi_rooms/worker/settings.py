@@ -19,6 +19,7 @@ from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.errors import TooManyRooms
 from fastapi_rooms.types import Room
+from fastapi_rooms.wire.socketio.settings import SocketIO
 
 MAX_ROOMS_PER_SOCKET = 1000
 """Far more than a client needs, and few enough that one client cannot do harm by joining."""
@@ -49,6 +50,7 @@ class Settings:
     compression: Compression | None = field(default_factory=Compression)
     json: JsonCodec = DEFAULT_JSON
     when_unavailable: WhenUnavailable = "refuse"
+    socketio: SocketIO | None = None
 
     def __post_init__(self) -> None:
         check_positive("join_timeout", self.join_timeout)

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -232,10 +232,16 @@ class RecordingDispatcher:
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
+        self.emitted: list[tuple[Target, str, tuple[Any, ...], bool, bool]] = []
         self.requests: list[tuple[ClusterRequest, float | None]] = []
 
     async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
         self.sent.append(Sent(target, payload.data, payload.binary, local, volatile))
+
+    async def emit(
+        self, target: Target, event: str, args: tuple[Any, ...], *, local: bool, volatile: bool
+    ) -> None:
+        self.emitted.append((target, event, args, local, volatile))
 
     async def request(
         self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None

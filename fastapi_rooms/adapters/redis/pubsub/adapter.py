@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from redis.asyncio import Redis
@@ -24,6 +24,7 @@ from fastapi_rooms.adapters.redis.links.source import source_of
 from fastapi_rooms.adapters.redis.links.urls import pool_of
 from fastapi_rooms.adapters.redis.presence.node import NodePresence
 from fastapi_rooms.adapters.redis.presence.rights import needs_to_declare
+from fastapi_rooms.adapters.redis.pubsub.dialect import TellingDialect
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import FailoverGaps, Span, decode, encode
 from fastapi_rooms.adapters.redis.pubsub.node import NodeConnection
 from fastapi_rooms.adapters.subscriptions import Losses
@@ -87,6 +88,9 @@ class RedisAdapter(DelegatesPresence):
         self._budget = ByteBudget(max_buffered_bytes)
         self._status = ConnectionStatus("Redis")
         self._malformed = 0
+        self._patterns: Sequence[Channel] = ()
+        self._dialect = TellingDialect()
+        self._tell_connected: Callable[[bool], None] | None = None
 
     @property
     def health(self) -> AdapterHealth:
@@ -118,6 +122,7 @@ class RedisAdapter(DelegatesPresence):
         self._status.start()
         self._budget = ByteBudget(self._settings.max_buffered_bytes)
         self._malformed = 0
+        self._dialect = TellingDialect()
         own = self._own_channels
         required = own.union(channels)
         source = source_of(self._pool, ping_interval=self._settings.probe_interval)
@@ -139,6 +144,8 @@ class RedisAdapter(DelegatesPresence):
             self._budget,
             losses=Losses(own),
             required=required,
+            patterns=self._patterns,
+            dialect=self._dialect,
         )
         node.subscriber.want(required)
         node.probe_on(self._probe_channel)
@@ -183,6 +190,35 @@ class RedisAdapter(DelegatesPresence):
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Leave the channels with the next command."""
         self._running().subscriber.unsubscribe(channels)
+
+    def hear_patterns(self, patterns: Sequence[Channel], connected: Callable[[bool], None]) -> None:
+        """Receive what is published on channels of these patterns, too, from the next start on."""
+        self._patterns, self._tell_connected = patterns, connected
+
+    def publish_once(self, channel: Channel, data: bytes) -> Awaitable[int]:
+        """Send it, and never again; the number of connections that Redis gave it to."""
+        return self._running().publisher.publish(channel, data, once=True)
+
+    def ask_for(self, channels: Iterable[Channel]) -> None:
+        """Subscribe without waiting."""
+        self._running().subscriber.want(channels)
+
+    async def count_subscribers(self, channel: Channel) -> int:
+        """How many connections subscribe to it by its name."""
+        reply = await self._running().publisher.ask(b"PUBSUB", b"NUMSUB", channel)
+        try:
+            _, count = reply
+            return int(count)
+        except (TypeError, ValueError):
+            raise AdapterUnavailable("Redis did not say how many subscribers there are.") from None
+
+    async def withdraw(self, channels: Sequence[Channel]) -> None:
+        """Unsubscribe, and return when Redis has nothing left of it."""
+        subscriber, dialect = self._running().subscriber, self._dialect
+        subscriber.unsubscribe(channels)
+        while any(map(subscriber.is_in_flight, channels)):
+            dialect.unsubscribed_some.clear()
+            await dialect.unsubscribed_some.wait()
 
     def append(
         self, room: RoomKey, data: bytes, tag: int, retention: Retention
@@ -252,6 +288,8 @@ class RedisAdapter(DelegatesPresence):
         if node is None:
             return
         self._status.update(node.connected, node.why_down)
+        if self._tell_connected is not None:
+            self._tell_connected(node.connected)
         if node.connected and (span := node.publisher.take_failover_span()) is not None:
             node.publisher.publish_volatile(self._failover_channel, encode(span, time.time()))
 

@@ -7,6 +7,7 @@ slot moves away. The sharded dialect is in [fastapi_rooms.adapters.redis.sharded
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -79,6 +80,22 @@ class PlainDialect:
 
     def link_lost(self) -> None:
         """Nothing to do: the subscriber asks the next link for everything."""
+
+
+class TellingDialect(PlainDialect):
+    """Plain pub/sub that tells when Redis has confirmed that channels are unsubscribed."""
+
+    def __init__(self) -> None:
+        self.unsubscribed_some = asyncio.Event()
+        """Set with every such confirmation, and when the link is lost."""
+
+    def unsubscribed(self, channels: list[Channel]) -> None:  # noqa: ARG002 -- as every dialect
+        """Wake up who waits for it."""
+        self.unsubscribed_some.set()
+
+    def link_lost(self) -> None:
+        """Wake them up: nothing is subscribed to any more."""
+        self.unsubscribed_some.set()
 
 
 PLAIN = PlainDialect()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -34,7 +34,7 @@ class NodeConnection(ConnectionPair[Publisher, Subscriber]):
         name: the node's name where there are several, for errors and tasks.
         dialect: the kind of pub/sub.
         redirects: takes over messages that the node does not serve.
-        waiters, losses, required: see `Subscriber`; nodes can share them.
+        waiters, losses, required, patterns: see `Subscriber`; nodes can share them.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class NodeConnection(ConnectionPair[Publisher, Subscriber]):
         waiters: Waiters | None = None,
         losses: Losses | None = None,
         required: AbstractSet[Channel] = frozenset(),
+        patterns: Sequence[Channel] = (),
     ) -> None:
         self._source = source
         publisher = Publisher(
@@ -71,6 +72,7 @@ class NodeConnection(ConnectionPair[Publisher, Subscriber]):
             waiters=waiters,
             losses=losses,
             required=required,
+            patterns=patterns,
         )
         super().__init__(
             publisher, subscriber, changed, probe_interval=settings.probe_interval, name=name

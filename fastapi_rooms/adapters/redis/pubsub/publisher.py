@@ -104,14 +104,15 @@ class Publisher(LinkOwner):
     # Messages.
 
     def publish(
-        self, channel: Channel, data: bytes, shard: int | None = None
+        self, channel: Channel, data: bytes, shard: int | None = None, *, once: bool = False
     ) -> asyncio.Future[int]:
         """Publish; the future is done when Redis has accepted the message.
 
         Its result is the number of subscribers that Redis reports. It fails with
-        `AdapterUnavailable` if Redis refuses the message, or does not accept it in time.
+        `AdapterUnavailable` if Redis refuses the message, or does not accept it in time; what is to
+        be written `once`, when the connection is lost.
         """
-        accepted = self.queue.publish(channel, data, shard)
+        accepted = self.queue.publish(channel, data, shard, once=once)
         if not self._is_flush_scheduled:
             self._schedule_flush()
         return accepted

@@ -6,7 +6,7 @@ writes commands and reads replies. What is due in one turn becomes one command o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -29,6 +29,8 @@ from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.waiters import Waiters
 from fastapi_rooms.types import Channel
 
+PSUBSCRIBE = b"PSUBSCRIBE"
+
 FLUSH = 2048
 """Channels that are asked for in one turn of the event loop: some 3 ms of work."""
 
@@ -49,6 +51,8 @@ class Subscriber(ReceivingEnd[Link]):
         losses: the channels on which messages may have been missed; can be shared, too.
         required: channels without which it does not count as connected, forbidden or not. The
             owner may change the set.
+        patterns: what else to hear: channels of these patterns, as long as there is a link. They
+            come first on each, so that all of them are confirmed when any channel is.
     """
 
     def __init__(
@@ -62,11 +66,13 @@ class Subscriber(ReceivingEnd[Link]):
         waiters: Waiters | None = None,
         losses: Losses | None = None,
         required: AbstractSet[Channel] = frozenset(),
+        patterns: Sequence[Channel] = (),
     ) -> None:
         super().__init__(
             receiver, changed, connect_timeout=connect_timeout, waiters=waiters, losses=losses
         )
         self._source = source
+        self._patterns = patterns
         self._dialect = dialect
         self._words = dialect.words
         self._required = required
@@ -88,6 +94,8 @@ class Subscriber(ReceivingEnd[Link]):
     def link_up(self, link: Link) -> None:
         """Ask the new link for everything."""
         self._pending.clear()
+        if self._patterns:
+            self._send(link, SubscriptionCommand(PSUBSCRIBE, set(self._patterns)))
         super().link_up(link)
 
     def _link_lost(self) -> None:
@@ -99,6 +107,10 @@ class Subscriber(ReceivingEnd[Link]):
     def forbidden(self) -> frozenset[Channel]:
         """Channels that were live once, are still wanted, and are forbidden now."""
         return self._forbidden.channels
+
+    def is_in_flight(self, channel: Channel) -> bool:
+        """Whether Redis has the channel, or a command about it is in flight."""
+        return self._subscriptions.is_in_flight(channel)
 
     def unsubscribe(self, channels: Iterable[Channel]) -> None:
         """Stop wanting channels."""
@@ -152,7 +164,9 @@ class Subscriber(ReceivingEnd[Link]):
         try:
             kind, channel, data = reply
         except (TypeError, ValueError):
-            return  # a maintenance notice of a hosted Redis, or a pong
+            if not (self._patterns and isinstance(reply, list) and reply[:1] == [b"pmessage"]):
+                return  # a maintenance notice of a hosted Redis, or a pong
+            kind, (channel, data) = self._words.message, reply[2:]
         words = self._words
         if kind == words.message:
             if type(channel) is not bytes or type(data) is not bytes:
@@ -171,6 +185,9 @@ class Subscriber(ReceivingEnd[Link]):
             else:
                 self._withdrawn([channel])
             self._after_confirmation()
+        elif kind == b"psubscribe":
+            self._last_progress = self._loop.time()
+            self._pending.answered(PSUBSCRIBE, channel)
 
     # What the replies mean.
 
@@ -201,6 +218,9 @@ class Subscriber(ReceivingEnd[Link]):
             return
         command = self._pending.refused()
         is_forbidden = reason.startswith(FORBIDDEN)
+        if command.verb == PSUBSCRIBE:
+            self._note_refusal(reason, is_forbidden=is_forbidden)
+            return
         if (
             is_forbidden
             and command.verb == self._words.subscribe

@@ -1,0 +1,205 @@
+"""Arguments of events: JSON values, and bytes anywhere among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+
+from fastapi_rooms.core.json_codec import WIRE_JSON, JsonCodec
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.errors import InvalidText, UsageError
+from fastapi_rooms.wire.socketio import msgpack
+
+MAX_ATTACHMENTS = 10
+"""Byte strings in one event: a client disconnects when there are more (socket.io-parser 4)."""
+
+RESERVED = frozenset(
+    ("connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener")
+)
+"""Names by which an event disconnects whoever gets it (socket.io-parser 4)."""
+
+RESERVED_FOR_SERVERS = frozenset(("connect", "connection", "new_namespace", "error"))
+"""Names by which an event between servers raises in Node, or cannot be sent there."""
+
+_PLACEHOLDER = "_placeholder"
+"""What stands for bytes in an event on its way to a client: one who sends it could be anyone."""
+
+_BYTES = "\0fastapi_rooms bytes"
+"""What stands for bytes while the rest becomes JSON."""
+
+
+def check_name(name: object) -> str:
+    """Return the name of an event, or raise `UsageError` if clients cannot be sent it."""
+    if not isinstance(name, str):
+        raise UsageError(f"An event is named by a string; {name!r} is a {type(name).__name__}.")
+    if name in RESERVED:
+        raise UsageError(
+            f"{name!r} is a name that Socket.IO keeps for itself: whoever gets such an event is "
+            "disconnected. Give it another."
+        )
+    return str.__str__(name)
+
+
+def check_server_name(name: str) -> None:
+    """Raise `UsageError` for an event between servers that would raise in Node."""
+    if name in RESERVED_FOR_SERVERS:
+        raise UsageError(
+            f"{name!r} is a name that Node servers keep for themselves: such an event would end "
+            "them. Give it another."
+        )
+
+
+def json_values(args: tuple[Any, ...], json: JsonCodec) -> list[Any]:
+    """Arguments as the JSON values that `json` makes of them, with bytes where they were.
+
+    Raises what `json` does.
+    """
+    found: list[bytes] = []
+    replaced = _without_bytes(list(args), found)
+    values = WIRE_JSON.loads(Payload.of_json(replaced, json).data)
+    return _with_bytes(values, found) if found else values  # type: ignore[no-any-return]  # a list
+
+
+def check_event(event: list[Any]) -> None:
+    """Raise `UsageError` for an event that would disconnect the clients that get it."""
+    attachments = sum(1 for value in _leaves(event) if isinstance(value, bytes))
+    if attachments > MAX_ATTACHMENTS:
+        raise UsageError(
+            f"There are {attachments} byte strings in this event. Socket.IO's clients disconnect "
+            f"when there are more than {MAX_ATTACHMENTS}: put some together."
+        )
+    if attachments and any(value.get(_PLACEHOLDER) is True for value in _objects(event)):
+        raise UsageError(
+            f"An object with {_PLACEHOLDER!r} cannot be in an event that has bytes, too: Socket.IO "
+            "writes it in their place, and clients would take it for some."
+        )
+
+
+def pack_event(event: list[Any], *, lossy: bool = False) -> bytes:
+    """An event as MessagePack; integers of more than 64 bits are what JavaScript makes of them.
+
+    If `lossy`, halves of surrogate pairs are replaced.
+
+    Raises:
+        InvalidText: it has half of a surrogate pair.
+        UsageError: it is nested too deeply.
+    """
+    try:
+        return msgpack.pack(event)
+    except (UnicodeEncodeError, OverflowError):
+        pass
+    except ValueError:
+        raise UsageError("This event is nested too deeply to be sent.") from None
+    return msgpack.pack(_repaired(event, lossy=lossy))
+
+
+def received_values(values: list[Any]) -> list[Any]:
+    """Arguments that came, as JSON values and bytes: keys are strings, dates are text."""
+    return [_received(value) for value in values]
+
+
+def _received(value: Any) -> Any:
+    match value:
+        case list():
+            return [_received(each) for each in value]
+        case dict():
+            return {_key(key): _received(each) for key, each in value.items()}
+        case None | bool() | int() | float() | str() | bytes():
+            return value
+        case _:
+            return msgpack.date_text(value.to_unix()) if msgpack.is_timestamp(value) else None
+
+
+def _key(key: Any) -> str:
+    match key:
+        case str():
+            return key
+        case bytes():
+            return key.decode(errors="replace")
+        case bool():
+            return "true" if key else "false"
+        case _:
+            return "null" if key is None else str(key)
+
+
+def _without_bytes(value: Any, found: list[bytes]) -> Any:
+    match value:
+        case bytes() | bytearray() | memoryview():
+            found.append(bytes(value))
+            return {_BYTES: len(found) - 1}
+        case list() | tuple():
+            return [_without_bytes(each, found) for each in value]
+        case dict():
+            return {key: _without_bytes(each, found) for key, each in value.items()}
+        case _:
+            return value
+
+
+def _with_bytes(value: Any, found: list[bytes]) -> Any:
+    match value:
+        case dict():
+            if (place := value.get(_BYTES)) is not None and len(value) == 1:
+                return found[place]
+            return {key: _with_bytes(each, found) for key, each in value.items()}
+        case list():
+            return [_with_bytes(each, found) for each in value]
+        case _:
+            return value
+
+
+def _walk(value: Any) -> Iterator[Any]:
+    level = [value]
+    while level:
+        one = level.pop()
+        yield one
+        if isinstance(one, list):
+            level.extend(one)
+        elif isinstance(one, dict):
+            level.extend(one.values())
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    return (each for each in _walk(value) if not isinstance(each, dict | list))
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    return (each for each in _walk(value) if isinstance(each, dict))
+
+
+def _repaired(value: Any, *, lossy: bool) -> Any:
+    match value:
+        case str():
+            return _text(value, lossy=lossy)
+        case bool():
+            return value
+        case int() if not -(2**63) <= value < 2**64:
+            return _number(value)
+        case list():
+            return [_repaired(each, lossy=lossy) for each in value]
+        case dict():
+            return {
+                _text(key, lossy=lossy): _repaired(each, lossy=lossy) for key, each in value.items()
+            }
+        case _:
+            return value
+
+
+def _text(text: str, *, lossy: bool) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        if not lossy:
+            invalid = InvalidText(*error.args)
+            invalid.text = text
+            raise invalid from None
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _number(value: int) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
