@@ -30,8 +30,10 @@ from fastapi_rooms.emitter.carriers import (
 )
 from fastapi_rooms.emitter.operators import EmitNamespace, Outlet
 from fastapi_rooms.emitter.presence import Sent
-from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.wire.drafts import Draft, Drafts
+from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
+from fastapi_rooms.wire.drafts import Draft, Drafts, ForeignDraft
+from fastapi_rooms.wire.socketio.drafts import SocketIODrafts
+from fastapi_rooms.wire.socketio.settings import SocketIO
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -46,20 +48,29 @@ class _Emitter(EmitNamespace[R]):
 
     def __init__(
         self,
-        send: Callable[[Draft | None], R],
+        send: Callable[[Draft | ForeignDraft | None], R],
         ask: Callable[[Question[Any]], Any],
         *,
         prefix: str,
         sharded: bool,
         timeout: float,
         max_message_bytes: int,
+        socketio: SocketIO | None,
     ) -> None:
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
         channels = Channels(prefix, sharded=sharded)
         self._prefix = channels.prefix
-        drafts = Drafts(channels, max_message_bytes)
+        if socketio is not None:
+            if sharded:
+                raise ConfigurationError(
+                    "socketio=… needs the Redis that the Socket.IO servers are on, alone or behind "
+                    "sentinels (redis://, redis+sentinel://), not a Redis Cluster."
+                )
+            socketio.check_prefix(channels.prefix)
+        foreign = None if socketio is None else SocketIODrafts(socketio)
+        drafts = Drafts(channels, max_message_bytes, foreign)
         questions = PresenceQuestions(channels.prefix, sharded=sharded)
         super().__init__(Outlet(drafts, send, ask, questions), "/")
 
@@ -91,6 +102,8 @@ class Emitter(_Emitter[None]):
             for the turn, where threads share the emitter. A client of your own has its own limits
             for the former.
         max_message_bytes: the longest message that may be sent, in bytes.
+        socketio: that of the workers' manager: what is sent goes to Socket.IO's clients as well,
+            and commands about sockets to their servers.
 
     Raises:
         ConfigurationError: for a URL or client that cannot be used, or these settings.
@@ -105,6 +118,7 @@ class Emitter(_Emitter[None]):
         prefix: str = "rooms",
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
+        socketio: SocketIO | None = None,
     ) -> None:
         self._access: Any = sync_access_of(redis, timeout)
         super().__init__(
@@ -114,10 +128,11 @@ class Emitter(_Emitter[None]):
             sharded=self._access.sharded,
             timeout=timeout,
             max_message_bytes=max_message_bytes,
+            socketio=socketio,
         )
         self._sender: Any = sync_sender(self._access, self._prefix, timeout)
 
-    def _publish(self, draft: Draft | None) -> None:
+    def _publish(self, draft: Draft | ForeignDraft | None) -> None:
         if draft is None:
             return
         with suppress(*[AdapterUnavailable] * draft.volatile):
@@ -170,6 +185,8 @@ class AsyncEmitter(_Emitter[Sent]):
         prefix: that of the workers' manager.
         timeout: seconds that Redis has to accept a message, those before it included.
         max_message_bytes: the longest message that may be sent, in bytes.
+        socketio: that of the workers' manager: what is sent goes to Socket.IO's clients as well,
+            and commands about sockets to their servers.
 
     Raises:
         ConfigurationError: for a URL or client that cannot be used, or these settings.
@@ -184,6 +201,7 @@ class AsyncEmitter(_Emitter[Sent]):
         prefix: str = "rooms",
         timeout: float = 5.0,
         max_message_bytes: int = 16 * 1024 * 1024,
+        socketio: SocketIO | None = None,
     ) -> None:
         self._access: Any = async_access_of(redis, timeout)
         super().__init__(
@@ -193,10 +211,11 @@ class AsyncEmitter(_Emitter[Sent]):
             sharded=self._access.sharded,
             timeout=timeout,
             max_message_bytes=max_message_bytes,
+            socketio=socketio,
         )
         self._senders: dict[Owner, AsyncSender] = {}
 
-    async def _publish(self, draft: Draft | None) -> None:
+    async def _publish(self, draft: Draft | ForeignDraft | None) -> None:
         if draft is None:
             return
         with suppress(*[AdapterUnavailable] * draft.volatile):

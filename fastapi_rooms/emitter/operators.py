@@ -13,7 +13,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.emitter.presence import EmitPresence
 from fastapi_rooms.operators.addressing import Addressing
 from fastapi_rooms.types import Room
-from fastapi_rooms.wire.drafts import Draft, Drafts
+from fastapi_rooms.wire.drafts import Draft, Drafts, ForeignDraft
 from fastapi_rooms.wire.verbs import Verb
 
 R = TypeVar("R")
@@ -23,7 +23,7 @@ class Outlet(NamedTuple, Generic[R]):
     """What the operators of one emitter share."""
 
     drafts: Drafts
-    send: Callable[[Draft | None], R]
+    send: Callable[[Draft | ForeignDraft | None], R]
     """Publishes a draft; does nothing for `None`."""
     ask: Callable[[Question[Any]], Any]
     """Answers a question; of an `AsyncEmitter` the answer has to be awaited."""
@@ -84,6 +84,13 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
     def send_json(self, data: Any) -> R:
         """Send `data` as JSON, as a text message, as `send_text` does."""
         return self._send(Payload.of_json(data))
+
+    def emit(self, event: str, *args: Any) -> R:
+        """Send an event, to Socket.IO's clients, too: see `BroadcastOperator.emit`."""
+        drafts, send = self._outlet[:2]
+        return send(
+            drafts.emission(self._namespace, self._target, event, args, volatile=self._volatile)
+        )
 
     def sockets_join(self, *names: Room) -> R:
         """Put the sockets into rooms, once each worker gets to it.

@@ -88,7 +88,7 @@ class Peer:
 
     def shares(self, namespace: str) -> bool:
         """Whether a namespace is shared, and Node servers are told anything."""
-        return self.settings.sends and namespace in self.settings.namespaces
+        return self.settings.shares(namespace)
 
     def packed(self, payload: Payload) -> bytes | None:
         """The event that a message is, encoded; `None` if it is for native clients alone.

@@ -8,12 +8,12 @@ published; only then an `Origin` numbers it.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fastapi_rooms.core.names import Channels, check_event, new_node_id
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import MessageTooLarge
+from fastapi_rooms.errors import MessageTooLarge, UsageError
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire.envelope import Broadcast, Request
 from fastapi_rooms.wire.verbs import Verb
@@ -25,11 +25,22 @@ _NO_REPLY = 0
 """The id of a request that is not answered."""
 
 
+class ForeignDraft(NamedTuple):
+    """What Socket.IO's servers are told, and the channel to publish it on."""
+
+    channel: Channel
+    data: bytes
+    volatile: bool = False
+    """Whether it may be lost silently."""
+
+
 class Draft(NamedTuple):
     """A message without origin and sequence number, and the channel to publish it on."""
 
     channel: Channel
     message: Broadcast | Request
+    foreign: ForeignDraft | None = None
+    """What Socket.IO's servers are told of it, after it."""
 
     @property
     def volatile(self) -> bool:
@@ -37,12 +48,33 @@ class Draft(NamedTuple):
         return isinstance(self.message, Broadcast) and self.message.volatile
 
 
+class ForeignDrafts(Protocol):
+    """Makes what Socket.IO's servers are told: see `wire.socketio.drafts`."""
+
+    def payload(self, namespace: str, event: str, args: tuple[Any, ...]) -> Payload | bytes:
+        """An event for both sides, or, encoded, for Socket.IO's alone."""
+
+    def broadcast(self, message: Broadcast) -> ForeignDraft | None:
+        """A message to their clients."""
+
+    def packed(
+        self, namespace: str, target: Target, packed: bytes, *, volatile: bool
+    ) -> ForeignDraft | None:
+        """An event to them that is encoded."""
+
+    def request(self, message: Request) -> ForeignDraft | None:
+        """A command to the servers."""
+
+
 class Drafts:
     """Makes drafts; `None` for a target that addresses nobody."""
 
-    def __init__(self, channels: Channels, max_message_bytes: int) -> None:
+    def __init__(
+        self, channels: Channels, max_message_bytes: int, foreign: ForeignDrafts | None = None
+    ) -> None:
         self._channels = channels
         self._max_message_bytes = max_message_bytes
+        self._foreign = foreign
 
     def broadcast(
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
@@ -52,7 +84,26 @@ class Drafts:
         if target.rooms == ():
             return None
         channel = self._channels.of_target(namespace, target.rooms)
-        return Draft(channel, Broadcast(*_UNNUMBERED, namespace, target, payload, volatile))
+        message = Broadcast(*_UNNUMBERED, namespace, target, payload, volatile)
+        foreign = None if self._foreign is None else self._foreign.broadcast(message)
+        return Draft(channel, message, foreign)
+
+    def emission(
+        self, namespace: str, target: Target, event: str, args: tuple[Any, ...], *, volatile: bool
+    ) -> Draft | ForeignDraft | None:
+        """An event to sockets. Raises `UsageError`, and what `BroadcastOperator.emit` does."""
+        if self._foreign is None:
+            raise UsageError(
+                "`emit` sends events to Socket.IO's clients, too, and this emitter was not told "
+                "of any: Emitter(url, socketio=SocketIO()). For native clients alone use "
+                "`send_json`."
+            )
+        payload = self._foreign.payload(namespace, event, args)
+        if not isinstance(payload, bytes):
+            return self.broadcast(namespace, target, payload, volatile=volatile)
+        if target.rooms == ():
+            return None
+        return self._foreign.packed(namespace, target, payload, volatile=volatile)
 
     def request(
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
@@ -72,7 +123,8 @@ class Drafts:
         self, namespace: str, target: Target, verb: str, arguments: dict[str, Any]
     ) -> Draft:
         message = Request(*_UNNUMBERED, namespace, target, _NO_REPLY, verb, arguments)
-        return Draft(self._channels.of_workers(), message)
+        foreign = None if self._foreign is None else self._foreign.request(message)
+        return Draft(self._channels.of_workers(), message, foreign)
 
     def _check(self, payload: Payload) -> None:
         if len(payload.data) > self._max_message_bytes:

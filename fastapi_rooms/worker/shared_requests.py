@@ -12,14 +12,13 @@ from fastapi_rooms.errors import RequestError, RequestTimeout, UsageError
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.operators.remote import ServerReply
 from fastapi_rooms.socketio.peer import NODE, Peer
+from fastapi_rooms.wire.socketio.drafts import COMMANDS
 from fastapi_rooms.wire.socketio.requests import Kind
 from fastapi_rooms.wire.socketio.values import check_server_name
 from fastapi_rooms.wire.verbs import Verb
 
 _COMMANDS: Final = {
-    Verb.JOIN: Kind.JOIN,
-    Verb.LEAVE: Kind.LEAVE,
-    Verb.DISCONNECT: Kind.DISCONNECT,
+    verb: kind for verb, kind in COMMANDS.items() if kind is not Kind.SERVER_SIDE_EMIT
 }
 _QUESTIONS: Final = {
     Verb.FETCH: Kind.FETCH,

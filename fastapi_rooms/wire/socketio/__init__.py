@@ -12,6 +12,7 @@ names      names of rooms, which may be numbers there
 packets    broadcasts
 requests   what one server asks of the others
 responses  what they answer
+drafts     what an emitter tells them
 
 Whatever is sent is written from a fixed template: what a Node server cannot read ends its process,
 or disconnects its clients. Whatever comes is checked before anything is made of it.

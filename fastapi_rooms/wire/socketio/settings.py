@@ -73,6 +73,10 @@ class SocketIO:
         """Whether they are heard."""
         return self.mode != "send"
 
+    def shares(self, namespace: str) -> bool:
+        """Whether a namespace is shared, and Node servers are told what happens in it."""
+        return self.sends and namespace in self.namespaces
+
     def check_prefix(self, prefix: str) -> None:
         """Raise `ConfigurationError` for a prefix by which Node servers would hear the workers."""
         if prefix in (self.key, f"{self.key}-request", f"{self.key}-response"):

@@ -20,9 +20,11 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from functools import partial
+from inspect import Parameter, signature
 from time import monotonic
 from typing import Any, Final, TypeVar
 
+from redis.connection import ConnectionPool
 from redis.exceptions import (
     ClusterError,
     InvalidResponse,
@@ -39,7 +41,7 @@ from fastapi_rooms.adapters.redis.links.reasons import cause_of
 from fastapi_rooms.adapters.redis.presence.questions import Command, Question
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.wire import codec
-from fastapi_rooms.wire.drafts import Draft, Origin
+from fastapi_rooms.wire.drafts import Draft, ForeignDraft, Origin
 from fastapi_rooms.wire.envelope import Broadcast
 
 T = TypeVar("T")
@@ -57,6 +59,17 @@ NONSENSE: Final = "its answer makes no sense"
 """Where a client makes something of replies, and cannot."""
 
 
+_PARAMETERS: Final = signature(ConnectionPool.get_connection).parameters
+_NAMED: Final = ("PUBLISH",) if _PARAMETERS["command_name"].default is Parameter.empty else ()
+"""What a pool is asked for a connection with: for which command, before redis-py 5.3."""
+
+
+class Once(tuple[str, bytes, bytes]):
+    """A command that redis-py must not repeat: whoever gets it does not know it again."""
+
+    __slots__ = ()
+
+
 class _Sender:
     """What both senders have: a client, and an origin of their own."""
 
@@ -70,9 +83,16 @@ class _Sender:
         self._ask_role_at = 0.0
         """When the node is asked again whether it is a master, by `monotonic`."""
 
-    def _sending(self, draft: Draft, turn: Sending) -> Generator[Command, Any, None]:
+    def _sending(self, draft: Draft | ForeignDraft, turn: Sending) -> Generator[Command, Any, None]:
         """The commands that send a draft, to a node that is no replica."""
         yield from self._check_role()
+        foreign = draft if isinstance(draft, ForeignDraft) else draft.foreign
+        if isinstance(draft, Draft):
+            yield from self._sending_native(draft, turn)
+        if foreign is not None:
+            yield Once(("PUBLISH", foreign.channel, foreign.data))
+
+    def _sending_native(self, draft: Draft, turn: Sending) -> Generator[Command, Any, None]:
         if isinstance(draft.message, Broadcast):
             retention = yield from self._history.retention(draft.message)
             if retention is not None:
@@ -127,7 +147,7 @@ class SyncSender(_Sender):
         """The process it belongs to."""
         self._turn = threading.Lock()
 
-    def send(self, draft: Draft) -> None:
+    def send(self, draft: Draft | ForeignDraft) -> None:
         """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
         self._take(turn := Sending(), self._sending(draft, turn))
 
@@ -176,7 +196,22 @@ class SyncSender(_Sender):
             except FAILURES as error:
                 step = partial(commands.throw, error)
 
+    def _execute_once(self, command: Once) -> Any:
+        """A command that is never sent again. The pool has looked whether the connection lives."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection(*_NAMED)
+        try:
+            connection.send_command(*command)
+            return connection.read_response()
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
     def _execute(self, command: Command) -> Any:
+        if isinstance(command, Once):
+            return self._execute_once(command)
         end = monotonic() + self._timeout
         while True:
             try:
@@ -204,7 +239,7 @@ class AsyncSender(_Sender):
         super().__init__(access, prefix, timeout)
         self._turn = asyncio.Lock()
 
-    async def send(self, draft: Draft) -> None:
+    async def send(self, draft: Draft | ForeignDraft) -> None:
         """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
         await self._take(turn := Sending(), self._sending(draft, turn))
 
@@ -253,7 +288,21 @@ class AsyncSender(_Sender):
             except FAILURES as error:
                 step = partial(commands.throw, error)
 
+    async def _execute_once(self, command: Once) -> Any:
+        pool = self._client.connection_pool
+        connection = await pool.get_connection(*_NAMED)
+        try:
+            await connection.send_command(*command)
+            return await connection.read_response()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
     async def _execute(self, command: Command) -> Any:
+        if isinstance(command, Once):
+            return await self._execute_once(command)
         while True:
             try:
                 return await self._client.execute_command(*command, NEVER_DECODE=True)
