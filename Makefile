@@ -58,6 +58,7 @@ demo: $(READY)-example ## Run the example chat, in memory, without Redis
 .PHONY: test
 test: $(READY)-dev ## Run the tests, with coverage; installs redis-server, rabbitmq-server and chromium if missing
 	@scripts/ensure-tools
+	@scripts/ensure-node-packages $(BIN)/python
 	$(BIN)/python $(PYTEST) --cov $(PYTEST_ARGS)
 
 .PHONY: test-fast
@@ -138,7 +139,7 @@ changelog: $(READY)-release ## Show what changelog.d would add to the changelog
 .PHONY: clean
 clean: ## Remove everything that was installed or made here, the environment too
 	rm -rf $(VENV) $(VENV)-oldest build dist site .coverage .coverage.* coverage.xml htmlcov
-	rm -rf benchmarks/.work .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf benchmarks/.work tests/integration/socketio/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): scripts/make-venv

@@ -160,7 +160,10 @@ class Peer:
         namespace = self._namespaces.get(name)
         if message is None or namespace is None:
             return
-        payload = packets.native_payload(message.event, self.settings.codec)
+        try:
+            payload = packets.native_payload(message.event, self.settings.codec)
+        except RecursionError:
+            raise MalformedEnvelope("an event that is nested too deeply") from None
         if payload is not None:
             namespace.receive(message.target, payload, volatile=message.volatile)
 

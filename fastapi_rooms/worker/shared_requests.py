@@ -70,6 +70,7 @@ async def request_both(
     except BaseException:
         native.close()
         raise
+    foreign.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         if request.node is not None:  # a socket of theirs
             native.close()

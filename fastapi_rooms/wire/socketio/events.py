@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.errors import ConfigurationError
-from fastapi_rooms.wire.socketio.values import MAX_ATTACHMENTS, RESERVED
+from fastapi_rooms.wire.socketio.values import RESERVED, can_have_bytes
 
 MESSAGE = "message"
 """The event that Socket.IO's own `send` emits."""
@@ -78,13 +78,13 @@ class Events:
             return [MESSAGE, message]
         if not message.lstrip(" \t\r\n").startswith(("{", "[")):
             return [MESSAGE, message]
+        found: list[bytes] = []
         try:
             value = DEFAULT_JSON.loads(message)
-        except ValueError:
+            restored = _restored(value, found)
+        except (ValueError, RecursionError):
             return [MESSAGE, message]
-        found: list[bytes] = []
-        restored = _restored(value, found)
-        if len(found) <= MAX_ATTACHMENTS:
+        if found and can_have_bytes(restored):
             value = restored
         if self._looks_like_event(value) and value["event"] not in RESERVED:
             arguments = value["args" if self._data is None else self._data]

@@ -11,13 +11,12 @@ from typing import Any, Final, NamedTuple
 
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import MalformedEnvelope
+from fastapi_rooms.errors import MalformedEnvelope, UsageError
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire.socketio.events import EventCodec
 from fastapi_rooms.wire.socketio.msgpack import pack, unpack
 from fastapi_rooms.wire.socketio.names import as_sent, of_target
 from fastapi_rooms.wire.socketio.values import (
-    check_event,
     check_name,
     pack_event,
     received_values,
@@ -55,9 +54,7 @@ class EventPayload(Payload):
 
 def packed_event(name: str, args: list[Any]) -> bytes:
     """An event as MessagePack. Raises `UsageError` for what would harm those who get it."""
-    event = [check_name(name), *args]
-    check_event(event)
-    return pack_event(event)
+    return pack_event([check_name(name), *args])
 
 
 def event_payload(name: str, args: list[Any], codec: EventCodec) -> EventPayload | bytes:
@@ -77,11 +74,15 @@ def packed_payload(payload: Payload, codec: EventCodec) -> bytes | None:
     """The event that a native message is, as MessagePack; `None` if it is none."""
     if isinstance(payload, EventPayload):
         return payload.packed
-    event = codec.to_event(payload.data if payload.binary else payload.text)
+    event: Any = codec.to_event(payload.data if payload.binary else payload.text)
     if event is None:
         return None
+    if not isinstance(event, list) or not event:
+        raise UsageError(
+            "The codec's `to_event` has to return a list of an event's name and its arguments, or "
+            f"None, not {event!r}."
+        )
     check_name(event[0])
-    check_event(event)
     return pack_event(event, lossy=True)
 
 

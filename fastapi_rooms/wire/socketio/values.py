@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
-from fastapi_rooms.core.json_codec import WIRE_JSON, JsonCodec
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
 from fastapi_rooms.core.payload import Payload
-from fastapi_rooms.errors import InvalidText, UsageError
+from fastapi_rooms.errors import InvalidText, MalformedEnvelope, UsageError
 from fastapi_rooms.wire.socketio import msgpack
 
 MAX_ATTACHMENTS = 10
@@ -24,6 +23,10 @@ RESERVED_FOR_SERVERS = frozenset(("connect", "connection", "new_namespace", "err
 
 _PLACEHOLDER = "_placeholder"
 """What stands for bytes in an event on its way to a client: one who sends it could be anyone."""
+
+_PROTOTYPE = "__proto__"
+"""The key by which JavaScript has what an object inherits from: bytes there end a Node server, as
+it then takes the object for bytes."""
 
 _BYTES = "\0fastapi_rooms bytes"
 """What stands for bytes while the rest becomes JSON."""
@@ -53,50 +56,105 @@ def check_server_name(name: str) -> None:
 def json_values(args: tuple[Any, ...], json: JsonCodec) -> list[Any]:
     """Arguments as the JSON values that `json` makes of them, with bytes where they were.
 
-    Raises what `json` does.
+    Raises what `json` does; `UsageError` if they are nested too deeply.
     """
     found: list[bytes] = []
-    replaced = _without_bytes(list(args), found)
-    values = WIRE_JSON.loads(Payload.of_json(replaced, json).data)
-    return _with_bytes(values, found) if found else values  # type: ignore[no-any-return]  # a list
+    try:
+        replaced = _without_bytes(list(args), found)
+        values = DEFAULT_JSON.loads(Payload.of_json(replaced, json).data)
+        return _with_bytes(values, found) if found else values  # type: ignore[no-any-return]  # a list
+    except RecursionError:
+        raise _too_deep() from None
 
 
-def check_event(event: list[Any]) -> None:
-    """Raise `UsageError` for an event that would disconnect the clients that get it."""
-    attachments = sum(1 for value in _leaves(event) if isinstance(value, bytes))
-    if attachments > MAX_ATTACHMENTS:
-        raise UsageError(
-            f"There are {attachments} byte strings in this event. Socket.IO's clients disconnect "
-            f"when there are more than {MAX_ATTACHMENTS}: put some together."
-        )
-    if attachments and any(value.get(_PLACEHOLDER) is True for value in _objects(event)):
-        raise UsageError(
-            f"An object with {_PLACEHOLDER!r} cannot be in an event that has bytes, too: Socket.IO "
-            "writes it in their place, and clients would take it for some."
-        )
+class _Found(NamedTuple):
+    """What is in an event that matters to who writes it to clients."""
+
+    attachments: int
+    """Byte strings."""
+    placeholders: bool
+    """Objects that look like what stands for them."""
+    prototypes: bool
+    """Objects with a key that JavaScript takes for what they inherit from."""
+
+
+def can_have_bytes(value: Any) -> bool:
+    """Whether bytes may be in a value: they are not too many, and none can be forged."""
+    found = _found_in(value)
+    return found.attachments <= MAX_ATTACHMENTS and not (found.attachments and found.placeholders)
 
 
 def pack_event(event: list[Any], *, lossy: bool = False) -> bytes:
     """An event as MessagePack; integers of more than 64 bits are what JavaScript makes of them.
 
-    If `lossy`, halves of surrogate pairs are replaced.
+    If `lossy`, halves of surrogate pairs are replaced, and keys that JavaScript cannot have are
+    left out: for messages that applications pass on from clients.
 
     Raises:
         InvalidText: it has half of a surrogate pair.
-        UsageError: it is nested too deeply.
+        UsageError: it would end Node servers, or disconnect the clients that get it, or is nested
+            too deeply.
     """
+    found = _found_in(event)
+    if found.attachments > MAX_ATTACHMENTS:
+        raise UsageError(
+            f"There are {found.attachments} byte strings in this event. Socket.IO's clients "
+            f"disconnect when there are more than {MAX_ATTACHMENTS}: put some together."
+        )
+    if found.attachments and found.placeholders:
+        raise UsageError(
+            f"An object with {_PLACEHOLDER!r} cannot be in an event that has bytes, too: Socket.IO "
+            "writes it in their place, and clients would take it for some."
+        )
+    if found.prototypes and not lossy:
+        raise UsageError(
+            f"An object with the key {_PROTOTYPE!r} cannot be sent to Node servers: to them it is "
+            "no key. With bytes in it, it would end them."
+        )
     try:
-        return msgpack.pack(event)
+        if not found.prototypes:
+            return msgpack.pack(event)
     except (UnicodeEncodeError, OverflowError):
         pass
     except ValueError:
-        raise UsageError("This event is nested too deeply to be sent.") from None
-    return msgpack.pack(_repaired(event, lossy=lossy))
+        raise _too_deep() from None
+    try:
+        return msgpack.pack(_repaired(event, lossy=lossy))
+    except (RecursionError, ValueError) as error:
+        if isinstance(error, InvalidText):
+            raise
+        raise _too_deep() from None
+
+
+def _found_in(value: Any) -> _Found:
+    attachments, placeholders, prototypes = 0, False, False
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, bytes):
+            attachments += 1
+        elif isinstance(each, list):
+            left.extend(each)
+        elif isinstance(each, dict):
+            placeholders = placeholders or each.get(_PLACEHOLDER) is True
+            prototypes = prototypes or _PROTOTYPE in each
+            left.extend(each.values())
+    return _Found(attachments, placeholders, prototypes)
 
 
 def received_values(values: list[Any]) -> list[Any]:
-    """Arguments that came, as JSON values and bytes: keys are strings, dates are text."""
-    return [_received(value) for value in values]
+    """Arguments that came, as JSON values and bytes: keys are strings, dates are text.
+
+    Raises `MalformedEnvelope` if they are nested too deeply.
+    """
+    try:
+        return [_received(value) for value in values]
+    except RecursionError:
+        raise MalformedEnvelope("nested too deeply") from None
+
+
+def _too_deep() -> UsageError:
+    return UsageError("This event is nested too deeply to be sent.")
 
 
 def _received(value: Any) -> Any:
@@ -148,25 +206,6 @@ def _with_bytes(value: Any, found: list[bytes]) -> Any:
             return value
 
 
-def _walk(value: Any) -> Iterator[Any]:
-    level = [value]
-    while level:
-        one = level.pop()
-        yield one
-        if isinstance(one, list):
-            level.extend(one)
-        elif isinstance(one, dict):
-            level.extend(one.values())
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    return (each for each in _walk(value) if not isinstance(each, dict | list))
-
-
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    return (each for each in _walk(value) if isinstance(each, dict))
-
-
 def _repaired(value: Any, *, lossy: bool) -> Any:
     match value:
         case str():
@@ -179,7 +218,9 @@ def _repaired(value: Any, *, lossy: bool) -> Any:
             return [_repaired(each, lossy=lossy) for each in value]
         case dict():
             return {
-                _text(key, lossy=lossy): _repaired(each, lossy=lossy) for key, each in value.items()
+                _text(key, lossy=lossy): _repaired(each, lossy=lossy)
+                for key, each in value.items()
+                if key != _PROTOTYPE
             }
         case _:
             return value
