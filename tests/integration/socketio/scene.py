@@ -50,6 +50,11 @@ class NodeServers:
                 process.kill()
                 await process.wait()
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     async def run(self, code: str, timeout: float = 20) -> Any:
         """What code in JavaScript returns."""
         self._number += 1
