@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any, NamedTuple
 
-from fastapi_rooms.core.json_codec import DEFAULT_JSON, JsonCodec
+from fastapi_rooms.core.json_codec import DEFAULT_JSON, MAX_DEPTH, JsonCodec
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.errors import InvalidText, MalformedEnvelope, UsageError
 from fastapi_rooms.wire.socketio import msgpack
@@ -148,7 +148,7 @@ def received_values(values: list[Any]) -> list[Any]:
     Raises `MalformedEnvelope` if they are nested too deeply.
     """
     try:
-        return [_received(value) for value in values]
+        return [_received(value, MAX_DEPTH) for value in values]
     except RecursionError:
         raise MalformedEnvelope("nested too deeply") from None
 
@@ -157,12 +157,14 @@ def _too_deep() -> UsageError:
     return UsageError("This event is nested too deeply to be sent.")
 
 
-def _received(value: Any) -> Any:
+def _received(value: Any, depth: int) -> Any:
+    if not depth:
+        raise RecursionError
     match value:
         case list():
-            return [_received(each) for each in value]
+            return [_received(each, depth - 1) for each in value]
         case dict():
-            return {_key(key): _received(each) for key, each in value.items()}
+            return {_key(key): _received(each, depth - 1) for key, each in value.items()}
         case None | bool() | int() | float() | str() | bytes():
             return value
         case _:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from fastapi_rooms import RequestTimeout, RoomManager, SocketIO
 from fastapi_rooms.testing import Member, RedisServer, eventually
 from tests.integration.socketio.conftest import KEY
-from tests.integration.socketio.scene import NodeServers, Scene
+from tests.integration.socketio.scene import NodeServers, Scene, as_native
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -143,3 +143,28 @@ async def test_who_only_hears_or_only_says_is_not_asked(
                 "socket.io"
             ) == 1
             await rooms.to("sent").sockets_leave("sent")
+
+
+async def test_a_room_that_remembers_keeps_what_we_send_and_node_hears_it(
+    scene: Scene, redis_server: RedisServer
+) -> None:
+    rooms = RoomManager(redis_server.url, prefix="keeping", socketio=SocketIO(key=KEY))
+    rooms.history("kept")
+    async with rooms, Member(rooms, "kept") as member:
+        await scene.node.run("await b.client('kim', {rooms: ['kept']})")
+        await rooms.to("kept").emit("news", 1)
+        await rooms.to("kept").send_text("hi")
+        # What Node says has no place in the history: it is delivered, and counted.
+        await scene.node.run("a.io.to('kept').emit('theirs')")
+        end = scene.end()
+        await scene.node.run(f"a.io.emit('{end}')")
+        assert await member.receive_until(as_native([end])) == [
+            as_native(["news", 1]),
+            "hi",
+            as_native(["theirs"]),
+        ]
+        assert [m.text for m in await rooms.recent("kept")] == [as_native(["news", 1]), "hi"]
+        assert rooms.health.unkept == 1
+        await scene.heard(end)
+    got = await scene.node.run(f"return b.gotUntil('kim', '{end}')")
+    assert got == [["news", 1], ["message", "hi"], ["theirs"]]

@@ -194,3 +194,23 @@ async def test_of_thousands_that_are_cancelled_next_to_nothing_stays(reverse: bo
     assert queue.next_batch() == b"a1"
     queue.close()
     assert isinstance(kept.exception(), AdapterUnavailable)
+
+
+async def test_what_is_to_be_written_once_fails_when_the_connection_is_lost(
+    budget: ByteBudget,
+) -> None:
+    queue = queue_of(budget)
+    written, again = queue.publish(b"a", b"1", once=True), queue.publish(b"a", b"2")
+    assert queue.next_batch() == b"a1a2"
+    waiting = queue.publish(b"a", b"3", once=True)
+    queue.rewind()
+    with pytest.raises(AdapterUnavailable, match="may have been sent"):
+        await written
+    assert queue.dropped == 1
+    assert queue.next_batch() == b"a2a3"
+    assert not again.done()
+    queue.rewind()
+    with pytest.raises(AdapterUnavailable):
+        await waiting
+    assert [command.accepted for command in queue.take_all()] == [again]
+    assert budget.used == 0
