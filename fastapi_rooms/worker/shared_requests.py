@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi_rooms.core.names import check_room
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import RequestError, RequestTimeout, UsageError
+from fastapi_rooms.errors import RequestError, RequestTimeout
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.operators.remote import ServerReply
 from fastapi_rooms.socketio.peer import NODE, Peer
@@ -158,8 +158,4 @@ def _event(arguments: Mapping[str, Any]) -> list[Any]:
 
 def _target(request: ClusterRequest) -> Target:
     sid = request.arguments.get("sid")
-    if sid is not None:
-        return Target((check_room(sid),))
-    if request.verb != Verb.EMIT and request.target.rooms == ():
-        raise UsageError("A request to nobody is not for Socket.IO's servers.")
-    return request.target
+    return request.target if sid is None else Target((check_room(sid),))

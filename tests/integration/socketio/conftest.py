@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
+import pytest
 import pytest_asyncio
 
 from fastapi_rooms import RedisAdapter, SocketIO
@@ -11,6 +12,13 @@ from fastapi_rooms.testing import Cluster, RedisServer
 from tests.integration.socketio.scene import NodeServers, Scene
 
 KEY = "sockets"
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """One of the file's own: Node servers stay subscribed on it, and rooms leave their history."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

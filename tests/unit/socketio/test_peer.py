@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fastapi_rooms import AdapterUnavailable, RequestTimeout, RoomManager, SocketIO
+from fastapi_rooms import (
+    AdapterUnavailable,
+    RequestRefused,
+    RequestTimeout,
+    RoomManager,
+    SocketIO,
+)
+from fastapi_rooms.core.target import Target
 from fastapi_rooms.socketio.responder import MAX_RUNNING
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire.socketio import msgpack
+from fastapi_rooms.worker.peer_run import PeerRun
 from tests.unit.socketio_support import REQUESTS, RESPONSES, SharedAdapter
 
 OWN_CHANNEL = b"socket.io-response#/#abcdef#"
@@ -421,3 +429,44 @@ async def test_a_failed_delivery_elsewhere_is_raised_and_local_members_have_it(
         await rooms.to("red").send_text("x")
     assert error.value.manager is rooms
     assert await ann.receive_text() == "x"
+
+
+async def test_what_only_says_asks_nothing(adapter: SharedAdapter) -> None:
+    async with RoomManager(adapter, socketio=SocketIO(mode="send")) as rooms, Member(rooms):
+        assert await rooms.count() == 1
+        assert len(await rooms.workers()) == 1
+        assert adapter.once == []
+        await rooms.sockets_join("x")
+        assert len(adapter.once) == 1
+
+
+async def test_what_is_refused_here_is_done_there_all_the_same(adapter: SharedAdapter) -> None:
+    async with (
+        RoomManager(adapter, socketio=SocketIO(), max_rooms_per_socket=1) as rooms,
+        Member(rooms, "red"),
+    ):
+        with pytest.raises(RequestRefused):
+            await rooms.sockets_join("blue")
+        assert [json.loads(data)["type"] for _, data in adapter.once] == [2]
+
+
+async def test_kept_messages_are_uncertain_when_node_cannot_be_told(
+    rooms: RoomManager, adapter: SharedAdapter
+) -> None:
+    assert isinstance(rooms._runtime.run, PeerRun)
+    adapter.publish_error = AdapterUnavailable("lost")
+    with pytest.raises(AdapterUnavailable) as error:
+        await rooms._runtime.run.publish_after_keeping("/", Target(("red",)), b"\x91\xa1e")
+    assert error.value.uncertain
+    await rooms._runtime.run.publish_after_keeping("/private", Target(("red",)), b"\x91\xa1e")
+
+
+async def test_handlers_of_other_namespaces_and_events_that_are_none(
+    rooms: RoomManager, adapter: SharedAdapter
+) -> None:
+    packet = {"type": 2, "data": ["e"], "nsp": "/other"}
+    adapter.hears(b"socket.io#/#", msgpack.pack(["u", packet, {}]))
+    adapter.is_asked(type=8)
+    adapter.is_asked(type=7, packet={"type": 2, "data": ["e"]}, opts={})
+    assert rooms.health.dropped == 0
+    assert adapter.answers == []
