@@ -278,7 +278,8 @@ class RequestTimeout(RequestError, TimeoutError):
         self.silent = silent
         """The node ids of the workers that did not answer."""
         self.unidentified = unidentified
-        """How many more received the request and have not announced their node id yet."""
+        """How many more received the request and have not announced their node id yet: workers, or
+        Node servers of Socket.IO, which have none."""
 
 
 class RequestRefused(RequestError):

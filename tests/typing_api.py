@@ -117,6 +117,7 @@ async def everything(websocket: WebSocket, chat: Chat, rooms: Rooms) -> None:
 @app.post("/announce/{room}")
 async def announce(room: str, rooms: Rooms, chat: Chat) -> None:
     await rooms.to(room).except_("muted", "ann").local.volatile.send_json({"hello": room})
+    await rooms.to(room).volatile.emit("news", {"a": 1}, b"bytes")
     await rooms.send_text("everyone")
     await chat.volatile.send_bytes(b"everyone in the chat")
     everyone_else: BroadcastOperator = chat.except_("ann")
@@ -289,6 +290,7 @@ def task() -> None:
         assert_type(emitter.of("/chat"), EmitNamespace[None])
         assert_type(emitter.to("lobby").except_("muted").volatile, EmitOperator[None])
         emitter.to("lobby").send_json({"report": 1})
+        emitter.to("lobby").emit("report", 1)
         emitter.server_side_emit("reload", 1)
         emitter.to("lobby").disconnect_sockets(4000, "closing time")
         assert_type(emitter.presence, EmitPresence[None])

@@ -44,7 +44,7 @@ class RemoteSocket(_Reached):
     sid: Sid
     """Its sid."""
     node: NodeId
-    """The id of the worker that it is connected to."""
+    """The id of the worker that it is connected to; `socket.io` if that is a Node server."""
     rooms: tuple[Room, ...]
     """The rooms it was in, its sid among them, in the order of their names."""
     data: dict[str, Any] = field(hash=False)
@@ -99,7 +99,7 @@ class ServerReply:
     """What one worker's handler replied to a server-side event."""
 
     node: NodeId
-    """The id of the worker."""
+    """The id of the worker; `socket.io` for a Node server."""
     value: Any = field(hash=False)
     """What its handler returned, in JSON values; `None` where it failed."""
     error: str | None

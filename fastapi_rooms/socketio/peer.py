@@ -187,7 +187,7 @@ class Peer:
         if uid == self._uid:
             self._requester.reached(request_id)
         else:
-            self._responder.start(self._answer(name, uid, responses.of_own(request_id)))
+            self._responder.reply(name, uid, responses.of_own(request_id))
 
     async def _answer(self, namespace: str, uid: str | None, data: bytes) -> None:
         """Answer on the channel of whoever asks; on that of all if it has none."""

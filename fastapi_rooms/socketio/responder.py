@@ -114,12 +114,14 @@ class Responder:
     def count_clients(self, namespace: str, request: Request) -> None:
         """Say of a broadcast that is to be acknowledged that no client here will do it."""
         if request.id is not None:
-            answer = responses.of_count(request.id, 0)
-            self._start(self._answer(namespace, request.uid, answer))
+            self.reply(namespace, request.uid, responses.of_count(request.id, 0))
 
-    def start(self, answer: Coroutine[Any, Any, None]) -> None:
-        """Send an answer in the background."""
-        self._start(answer)
+    def reply(self, namespace: str, uid: str | None, answer: bytes) -> None:
+        """Send an answer that is there already."""
+        if len(self._tasks) >= MAX_RUNNING:
+            self._drop()
+        else:
+            self._start(self._answer(namespace, uid, answer))
 
     async def wait(self, timeout: float) -> None:
         """Wait until what was asked is answered, for at most so many seconds."""

@@ -131,7 +131,7 @@ def test_any_message_of_ours_becomes_an_event(message: str | bytes) -> None:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(channels, _bytes(_broadcasts) | _bytes(_requests) | _bytes(_answers)), max_size=8

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from fastapi_rooms import RequestTimeout, RoomManager, SocketIO
+from fastapi_rooms import Gap, RequestTimeout, RoomManager, SocketIO
 from fastapi_rooms.testing import Member, RedisServer, eventually
+from fastapi_rooms.wire.socketio import msgpack
 from tests.integration.socketio.conftest import KEY
 from tests.integration.socketio.scene import NodeServers, Scene, as_native
 
@@ -111,6 +112,30 @@ async def test_who_cannot_publish_is_not_counted(own_redis: RedisServer) -> None
             await eventually(counted, timeout=15)
             assert rooms.health.ready
         assert await uncounted()
+
+
+async def test_a_lost_subscription_is_a_gap_and_everything_is_heard_again(
+    own_redis: RedisServer,
+) -> None:
+    gaps: list[Gap] = []
+    rooms = RoomManager(own_redis.url, socketio=SocketIO(key=KEY))
+    rooms.on("gap")(gaps.append)
+    async with (
+        Redis.from_url(own_redis.url) as redis,
+        rooms,
+        Member(rooms, "tea", sid="chosen") as ann,
+        Member(rooms) as bob,
+    ):
+        await redis.client_kill_filter(_type="pubsub")
+        await eventually(lambda: gaps)
+        assert gaps[0].rooms == ("tea",)
+        await eventually(lambda: rooms.health.ready)
+        for room in ("tea", ann.sid, bob.sid):
+            data = msgpack.pack(["n", {"type": 2, "data": [room]}, {"rooms": [room]}])
+            assert await redis.publish(f"{KEY}#/#{room}#", data) == 1
+        assert await ann.receive_json() == {"event": "tea", "args": []}
+        assert await ann.receive_json() == {"event": "chosen", "args": []}
+        assert await bob.receive_json() == {"event": bob.sid, "args": []}
 
 
 @pytest.mark.parametrize("mode", ["receive", "send"])
