@@ -64,7 +64,7 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
-from fastapi_rooms.manager import ManagerSettings, RoomManager
+from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace, SyncNamespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.present import Present, PresentUser
@@ -80,6 +80,7 @@ from fastapi_rooms.worker.presence import Presence, PresenceEvent
 from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.room_message import RoomMessage
 from fastapi_rooms.worker.runtime import Health
+from fastapi_rooms.worker.settings import ManagerSettings
 from fastapi_rooms.worker.socket import Socket
 
 __all__ = [  # noqa: RUF022 -- grouped by module
@@ -134,7 +135,6 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "TooManyRooms",
     "UsageError",
     # .manager
-    "ManagerSettings",
     "RoomManager",
     # .namespace
     "Namespace",
@@ -158,6 +158,7 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "Health",
     "Joined",
     "Listener",
+    "ManagerSettings",
     "Presence",
     "PresenceEvent",
     "RoomMessage",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from threading import RLock
 from types import MappingProxyType, TracebackType
-from typing import Annotated, Any, Self, TypedDict, Unpack
+from typing import Annotated, Any, Self, Unpack
 
 from fastapi_rooms.adapters import AdapterLike, adapter_of
 from fastapi_rooms.adapters.memory import MemoryAdapter
@@ -34,32 +34,14 @@ from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.namespaces import Namespaces
 from fastapi_rooms.worker.peer_run import check_socketio
 from fastapi_rooms.worker.runtime import Health, Runtime
-from fastapi_rooms.worker.settings import MAX_ROOMS_PER_SOCKET, Settings, WhenUnavailable
+from fastapi_rooms.worker.settings import (
+    MAX_ROOMS_PER_SOCKET,
+    ManagerSettings,
+    Settings,
+    WhenUnavailable,
+)
 
 logger = logging.getLogger("fastapi_rooms")
-
-
-class ManagerSettings(TypedDict, total=False):
-    """What `RoomManager` takes besides the adapter, which says what each of them means."""
-
-    outbox: OutboxPolicy
-    prefix: str | None
-    join_timeout: float
-    publish_timeout: float
-    linger: float
-    max_lag: float
-    max_message_bytes: int
-    max_rooms_per_socket: int
-    request_timeout: float
-    heartbeat: float
-    observer: bool
-    drain_window: float
-    drain_timeout: float
-    direct_writes: bool
-    compression: Compression | bool | None
-    json: JsonCodec
-    when_unavailable: WhenUnavailable
-    socketio: SocketIO | None
 
 
 class _Made:

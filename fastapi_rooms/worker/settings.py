@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 from fastapi_rooms.cluster.heartbeat import HeartbeatSettings
 from fastapi_rooms.core.checks import (
@@ -73,3 +73,26 @@ class Settings:
             rooms = len({*mine, *new}) - 1
             if rooms > limit:
                 raise TooManyRooms(rooms, limit)
+
+
+class ManagerSettings(TypedDict, total=False):
+    """What `RoomManager` takes besides the adapter, which says what each of them means."""
+
+    outbox: OutboxPolicy
+    prefix: str | None
+    join_timeout: float
+    publish_timeout: float
+    linger: float
+    max_lag: float
+    max_message_bytes: int
+    max_rooms_per_socket: int
+    request_timeout: float
+    heartbeat: float
+    observer: bool
+    drain_window: float
+    drain_timeout: float
+    direct_writes: bool
+    compression: Compression | bool | None
+    json: JsonCodec
+    when_unavailable: WhenUnavailable
+    socketio: SocketIO | None
