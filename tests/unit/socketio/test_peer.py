@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,11 +19,13 @@ from fastapi_rooms import (
     SocketIO,
 )
 from fastapi_rooms.core.target import Target
+from fastapi_rooms.socketio.adapter import SocketIOAdapter
 from fastapi_rooms.socketio.responder import MAX_RUNNING
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire.socketio import msgpack
 from fastapi_rooms.worker.peer_run import PeerRun
 from tests.unit.socketio_support import REQUESTS, RESPONSES, SharedAdapter
+from tests.unit.support import OTHER_NODE
 
 OWN_CHANNEL = b"socket.io-response#/#abcdef#"
 
@@ -138,6 +141,34 @@ async def test_both_channels_are_left_when_a_room_is(adapter: SharedAdapter) -> 
             assert b"socket.io#/#red#" in adapter.subscribed
         await eventually(lambda: b"rooms#/#red#" not in adapter.subscribed)
         assert b"socket.io#/#red#" not in adapter.subscribed
+
+
+class Deaf:
+    """Takes nothing of what Node servers send."""
+
+    def received(self, channel: bytes, data: bytes) -> None: ...
+
+    def connection_changed(self, connected: bool) -> None: ...
+
+
+def test_a_room_is_live_when_both_its_channels_are(adapter: SharedAdapter) -> None:
+    both = SocketIOAdapter(adapter, SocketIO())
+    both.attach(OTHER_NODE, Deaf())
+    adapter.subscribed = {b"rooms#/#red#"}
+    assert not both.is_live(b"rooms#/#red#")
+    adapter.subscribed.add(b"socket.io#/#red#")
+    assert both.is_live(b"rooms#/#red#")
+
+
+async def test_who_is_let_in_while_the_carrier_is_away_wants_both_channels(
+    adapter: SharedAdapter,
+) -> None:
+    settings = SocketIO()
+    async with RoomManager(adapter, socketio=settings, when_unavailable="admit") as rooms:
+        adapter.health = replace(adapter.health, connected=False)
+        async with Member(rooms, "red"):
+            assert {b"rooms#/#red#", b"socket.io#/#red#"} in adapter.wanted
+        adapter.health = replace(adapter.health, connected=True)
 
 
 # Hearing.
