@@ -281,7 +281,9 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
     ) -> list[ServerReply]:
         """As `server_side_emit`, and return what each handler has returned.
 
-        A worker without a handler, or whose handler raised, replies with that error.
+        A worker without a handler, or whose handler raised, replies with that error. A Node server
+        of Socket.IO without one does not reply: it is waited for as long as `timeout`, and then
+        has a reply that says so.
 
         Raises:
             RequestTimeout: workers did not reply in `timeout` seconds; `partial` holds the others'.

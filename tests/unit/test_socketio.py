@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import date
 from typing import Any
@@ -146,6 +147,17 @@ async def test_an_operator_hands_an_event_on() -> None:
     ((target, event, args, local, volatile),) = dispatcher.emitted
     assert (target.rooms, target.except_) == (("a",), ("b",))
     assert (event, args, local, volatile) == ("e", (1, 2), False, True)
+
+
+async def test_threads_emit_too() -> None:
+    adapter = SharedAdapter()
+    async with (
+        RoomManager(adapter, socketio=SocketIO()) as rooms,
+        Member(rooms, "red") as ann,
+    ):
+        await asyncio.to_thread(rooms.sync.to("red").emit, "e", 1)
+        assert await ann.receive_json() == {"event": "e", "args": [1]}
+    assert [event for _, event, _ in adapter.broadcasts] == [["e", 1]]
 
 
 async def test_an_event_over_the_limit_reaches_nobody() -> None:
