@@ -17,7 +17,9 @@ from fastapi_rooms.adapters.redis.emit_clients.access import (
 from fastapi_rooms.adapters.redis.presence.questions import Question
 from fastapi_rooms.adapters.schemes import Carrier, scheme_of
 from fastapi_rooms.adapters.urls import Url, text_of
-from fastapi_rooms.wire.drafts import Draft
+from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.wire.socketio.drafts import SocketIODrafts
+from fastapi_rooms.wire.socketio.settings import SocketIO
 
 T = TypeVar("T")
 Access: TypeAlias = redis.Access | rabbitmq.Access
@@ -29,8 +31,11 @@ class SyncSender(Protocol):
 
     owner: int
 
-    def send(self, draft: Draft) -> None:
-        """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
+    def send(self, draft: Any) -> None:
+        """Send a `Draft`, or on Redis a `ForeignDraft`.
+
+        Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take.
+        """
 
     def ask(self, question: Question[T]) -> T:
         """Ask. Raises `AdapterUnavailable`, or `UsageError` where there is nobody to ask."""
@@ -42,8 +47,11 @@ class SyncSender(Protocol):
 class AsyncSender(Protocol):
     """Sends, and asks, and is awaited."""
 
-    async def send(self, draft: Draft) -> None:
-        """Send. Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take."""
+    async def send(self, draft: Any) -> None:
+        """Send a `Draft`, or on Redis a `ForeignDraft`.
+
+        Raises `AdapterUnavailable`, or `UsageError` for what a history cannot take.
+        """
 
     async def ask(self, question: Question[T]) -> T:
         """Ask. Raises `AdapterUnavailable`, or `UsageError` where there is nobody to ask."""
@@ -70,6 +78,22 @@ def _rabbitmq(where: Any, who: str) -> rabbitmq.Access | None:
         return None
     require(who)
     return rabbitmq.access_of(where, who)
+
+
+def socketio_drafts(
+    access: Access, prefix: str, socketio: SocketIO | None
+) -> SocketIODrafts | None:
+    """What makes drafts for Socket.IO's servers. Raises `ConfigurationError` where none can be."""
+    if socketio is None:
+        return None
+    if not isinstance(access, redis.Access) or access.sharded:
+        other = "a Redis Cluster" if isinstance(access, redis.Access) else "RabbitMQ"
+        raise ConfigurationError(
+            "socketio=… needs the Redis that the Socket.IO servers are on, alone or behind "
+            f"sentinels (redis://, redis+sentinel://), not {other}."
+        )
+    socketio.check_prefix(prefix)
+    return SocketIODrafts(socketio)
 
 
 def sync_sender(access: Access, prefix: str, timeout: float) -> SyncSender:

@@ -25,14 +25,14 @@ from fastapi_rooms.emitter.carriers import (
     SyncSender,
     async_access_of,
     async_sender,
+    socketio_drafts,
     sync_access_of,
     sync_sender,
 )
 from fastapi_rooms.emitter.operators import EmitNamespace, Outlet
 from fastapi_rooms.emitter.presence import Sent
-from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.wire.drafts import Draft, Drafts, ForeignDraft
-from fastapi_rooms.wire.socketio.drafts import SocketIODrafts
 from fastapi_rooms.wire.socketio.settings import SocketIO
 
 R = TypeVar("R")
@@ -51,8 +51,8 @@ class _Emitter(EmitNamespace[R]):
         send: Callable[[Draft | ForeignDraft | None], R],
         ask: Callable[[Question[Any]], Any],
         *,
+        access: Any,
         prefix: str,
-        sharded: bool,
         timeout: float,
         max_message_bytes: int,
         socketio: SocketIO | None,
@@ -60,18 +60,11 @@ class _Emitter(EmitNamespace[R]):
         check_positive("timeout", timeout)
         check_count("max_message_bytes", max_message_bytes, "bytes")
         self._timeout = timeout
-        channels = Channels(prefix, sharded=sharded)
+        channels = Channels(prefix, sharded=access.sharded)
         self._prefix = channels.prefix
-        if socketio is not None:
-            if sharded:
-                raise ConfigurationError(
-                    "socketio=… needs the Redis that the Socket.IO servers are on, alone or behind "
-                    "sentinels (redis://, redis+sentinel://), not a Redis Cluster."
-                )
-            socketio.check_prefix(channels.prefix)
-        foreign = None if socketio is None else SocketIODrafts(socketio)
+        foreign = socketio_drafts(access, channels.prefix, socketio)
         drafts = Drafts(channels, max_message_bytes, foreign)
-        questions = PresenceQuestions(channels.prefix, sharded=sharded)
+        questions = PresenceQuestions(channels.prefix, sharded=access.sharded)
         super().__init__(Outlet(drafts, send, ask, questions), "/")
 
     def of(self, namespace: str) -> EmitNamespace[R]:
@@ -124,8 +117,8 @@ class Emitter(_Emitter[None]):
         super().__init__(
             self._publish,
             self._ask,
+            access=self._access,
             prefix=prefix,
-            sharded=self._access.sharded,
             timeout=timeout,
             max_message_bytes=max_message_bytes,
             socketio=socketio,
@@ -207,8 +200,8 @@ class AsyncEmitter(_Emitter[Sent]):
         super().__init__(
             self._publish,
             self._ask,
+            access=self._access,
             prefix=prefix,
-            sharded=self._access.sharded,
             timeout=timeout,
             max_message_bytes=max_message_bytes,
             socketio=socketio,

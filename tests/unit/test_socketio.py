@@ -30,6 +30,7 @@ from tests.unit.socketio_support import SharedAdapter
 from tests.unit.support import RecordingDispatcher
 from tests.unit.test_emitter import NOBODY, Notebook
 
+RABBITMQ = "amqp://127.0.0.1:1"
 CLUSTER = "redis+cluster://127.0.0.1:1"
 
 
@@ -64,7 +65,7 @@ async def test_emit_needs_a_manager_that_runs() -> None:
         await rooms.emit("x")
 
 
-@pytest.mark.parametrize("where", ["memory://", "memory://name", CLUSTER])
+@pytest.mark.parametrize("where", ["memory://", "memory://name", CLUSTER, RABBITMQ])
 def test_it_is_refused_where_no_node_server_is(where: str) -> None:
     with pytest.raises(ConfigurationError, match=r"the Redis that the Socket\.IO servers are on"):
         RoomManager(where, socketio=SocketIO())
@@ -74,6 +75,8 @@ def test_it_is_refused_where_no_node_server_is(where: str) -> None:
 def test_it_is_refused_to_emitters_likewise(kind: type[Emitter | AsyncEmitter]) -> None:
     with pytest.raises(ConfigurationError, match="not a Redis Cluster"):
         kind(CLUSTER, socketio=SocketIO())
+    with pytest.raises(ConfigurationError, match="not RabbitMQ"):
+        kind(RABBITMQ, socketio=SocketIO())
     with pytest.raises(ConfigurationError, match="choose another prefix"):
         kind(NOBODY, prefix="socket.io", socketio=SocketIO())
 
