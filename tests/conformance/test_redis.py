@@ -98,6 +98,7 @@ class TestRedisItself:
         async with RoomManager(redis_server.url) as rooms:
             with redis_server.admin.pubsub() as watcher:  # type: ignore[no-untyped-call]
                 watcher.psubscribe("rooms#*")
+                assert watcher.get_message(timeout=5)["type"] == "psubscribe"
                 await rooms.to("lobby").send_text("hello watcher")
                 while (message := watcher.get_message(timeout=5)) is not None:
                     if message["type"] == "pmessage" and message["channel"] == b"rooms#/#lobby#":
