@@ -202,7 +202,8 @@ class ShuttingDown(RoomsError):
 class ListenerOverflow(RoomsError):
     """A listener read too slowly: the messages queued for it exceeded its outbox limit.
 
-    It ends the listener's own block quietly, with a line in the log.
+    It ends the listener's own block quietly, with a line in the log. That also holds for an
+    `asyncio.TaskGroup` within the block, if its tasks fail with nothing else.
     """
 
     def __init__(self, message: str, listener: Any) -> None:

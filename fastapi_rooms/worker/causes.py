@@ -1,4 +1,4 @@
-"""What an exception that ends a `rooms.connect` block consists of."""
+"""What an exception that ends a block of `rooms.connect` or `rooms.listen` consists of."""
 
 from __future__ import annotations
 

@@ -203,6 +203,45 @@ async def test_an_overflow_ends_the_listeners_own_block_quietly_with_a_line_in_t
     assert "drop_oldest" in record.getMessage()
 
 
+async def test_an_overflow_in_a_task_group_ends_the_block_quietly_too(
+    rooms: RoomManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rooms.listen("lobby", outbox=OutboxPolicy(max_bytes=3)) as messages:
+        for text in ("aa", "bb"):
+            await rooms.to("lobby").send_text(text)
+        assert (await anext(messages)).text == "aa"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(heard_by(messages))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("A listener has ended. More than 3 bytes")
+
+
+async def test_a_task_group_that_fails_of_something_else_beside_an_overflow_is_an_error(
+    rooms: RoomManager,
+) -> None:
+    kinds: set[type[Exception]] = set()
+    try:
+        async with rooms.listen("lobby", outbox=OutboxPolicy(max_bytes=3)) as messages:
+            for text in ("aa", "bb"):
+                await rooms.to("lobby").send_text(text)
+            assert (await anext(messages)).text == "aa"
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(heard_by(messages))
+                tasks.create_task(failing())
+    except* (ListenerOverflow, ValueError) as failed:
+        kinds = {type(cause) for cause in failed.exceptions}
+    assert kinds == {ListenerOverflow, ValueError}
+
+
+async def heard_by(messages: Listener) -> None:
+    async for _ in messages:
+        pass
+
+
+async def failing() -> None:
+    raise ValueError("mine")
+
+
 async def test_the_overflow_of_another_listener_is_an_error_of_the_block(
     rooms: RoomManager,
 ) -> None:
