@@ -23,11 +23,14 @@ from fastapi_rooms.adapters.presence import Entry, Lease, SupportsPresence, Term
 from fastapi_rooms.adapters.redis.emit_clients.senders import AsyncSender, SyncSender
 from fastapi_rooms.adapters.redis.emit_clients.turns import Turn
 from fastapi_rooms.testing import Member, RedisServer, eventually
-from tests.conformance.test_emitter import Way, close, emitter, way
+from tests.conformance.test_emitter import WAYS, Way, close, emitter, way
 from tests.emitters import AnyEmitter, answered, declare_presence
 
 __all__ = ["emitter", "way"]  # fixtures
 
+to_every_redis = pytest.mark.parametrize(
+    "way", [name for name in WAYS if name != "RabbitMQ"], indirect=True
+)
 on_every_kind_of_key = pytest.mark.parametrize("way", ["url", "cluster"], indirect=True)
 
 
@@ -50,6 +53,7 @@ async def workers(way: Way) -> AsyncIterator[list[Worker]]:
         yield workers
 
 
+@to_every_redis
 async def test_an_emitter_is_told_what_a_worker_is_told(
     workers: list[Worker], emitter: AnyEmitter
 ) -> None:
