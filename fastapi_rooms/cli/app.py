@@ -249,7 +249,7 @@ def _confirm(question: str) -> None:
 
 @app.command()
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Check Redis or RabbitMQ and the workers, and say how to fix what is wrong.
+    """Check the carrier and the workers, and say how to fix faults.
 
     The exit code is 1 if anything is wrong.
 

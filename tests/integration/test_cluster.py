@@ -82,7 +82,7 @@ async def test_a_killed_worker_is_not_waited_for(
 async def test_a_killed_worker_is_lost_once_on_every_other_and_one_that_stops_or_comes_back_is_not(
     own_redis: RedisServer, start: Start, connect: Connect
 ) -> None:
-    interval = 0.3
+    interval = 1.0
     servers = [start(uvicorn(), ROOMS_URL=own_redis.url, HEARTBEAT=str(interval)) for _ in "ab"]
     workers = Workers.each_of(servers)
     survivors = [RoomManager(own_redis.url, heartbeat=interval) for _ in range(2)]
