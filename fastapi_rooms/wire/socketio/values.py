@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ _PROTOTYPE = "__proto__"
 """The key by which JavaScript has what an object inherits from: bytes there end a Node server, as
 it then takes the object for bytes."""
 
-_BYTES = "\0fastapi_rooms bytes"
-"""What stands for bytes while the rest becomes JSON."""
+_BYTES = f"\0bytes {secrets.token_hex(16)}"
+"""What stands for bytes while the rest becomes JSON: a key that nobody can have guessed, as
+arguments may be what a client has written."""
 
 
 def check_name(name: object) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from fastapi_rooms import Events, InvalidText, MalformedEnvelope, UsageError
+from fastapi_rooms.core.json_codec import DEFAULT_JSON
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.wire.socketio import msgpack, packets
 from fastapi_rooms.wire.socketio.packets import Broadcast, EventPayload
+from fastapi_rooms.wire.socketio.values import json_values
 
 EMITTED = "93a7656d697474657283a47479706502a464617461"
 """How what `@socket.io/redis-emitter` 5.1.0 publishes begins."""
@@ -216,6 +218,14 @@ def test_keys_are_text_as_json_has_them() -> None:
 def test_an_event_that_would_do_harm_is_refused(name: str, args: list[Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         packets.packed_event(name, args)
+
+
+@pytest.mark.parametrize("value", [0, 99, "a", [0]])
+def test_no_argument_is_taken_for_what_stands_for_bytes(value: Any) -> None:
+    written_by_a_client = {"\0fastapi_rooms bytes": value, "\0bytes": value}
+    for key, each in written_by_a_client.items():
+        args = ({key: each}, b"x")
+        assert json_values(args, DEFAULT_JSON) == list(args)
 
 
 def test_an_event_that_is_too_deep_is_refused() -> None:
