@@ -29,6 +29,10 @@ _PROTOTYPE = "__proto__"
 """The key by which JavaScript has what an object inherits from: bytes there end a Node server, as
 it then takes the object for bytes."""
 
+_PLACEHOLDERS = (_PLACEHOLDER, _PLACEHOLDER.encode())
+_PROTOTYPES = (_PROTOTYPE, _PROTOTYPE.encode())
+"""As a codec of one's own may write them: keys of bytes are strings to Node."""
+
 _BYTES = f"\0bytes {secrets.token_hex(16)}"
 """What stands for bytes while the rest becomes JSON: a key that nobody can have guessed, as
 arguments may be what a client has written."""
@@ -133,13 +137,13 @@ def _found_in(value: Any) -> _Found:
     left = [value]
     while left:
         each = left.pop()
-        if isinstance(each, bytes):
+        if isinstance(each, bytes | bytearray | memoryview):
             attachments += 1
-        elif isinstance(each, list):
+        elif isinstance(each, list | tuple):
             left.extend(each)
         elif isinstance(each, dict):
-            placeholders = placeholders or each.get(_PLACEHOLDER) is True
-            prototypes = prototypes or _PROTOTYPE in each
+            placeholders = placeholders or any(each.get(k) is True for k in _PLACEHOLDERS)
+            prototypes = prototypes or any(k in each for k in _PROTOTYPES)
             left.extend(each.values())
     return _Found(attachments, placeholders, prototypes)
 
@@ -218,13 +222,13 @@ def _repaired(value: Any, *, lossy: bool) -> Any:
             return value
         case int() if not -(2**63) <= value < 2**64:
             return _number(value)
-        case list():
+        case list() | tuple():
             return [_repaired(each, lossy=lossy) for each in value]
         case dict():
             return {
-                _text(key, lossy=lossy): _repaired(each, lossy=lossy)
+                _text(_key(key), lossy=lossy): _repaired(each, lossy=lossy)
                 for key, each in value.items()
-                if key != _PROTOTYPE
+                if _key(key) != _PROTOTYPE
             }
         case _:
             return value

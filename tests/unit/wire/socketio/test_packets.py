@@ -282,6 +282,39 @@ def test_a_codec_that_returns_no_event_is_told_so() -> None:
         packets.packed_payload(Payload.of_text("x"), Wrong())
 
 
+class Returning(Silent):
+    """A codec that makes one event of everything."""
+
+    def __init__(self, *event: Any) -> None:
+        self.event = list(event)
+
+    def to_event(self, message: str | bytes) -> list[Any] | None:
+        return self.event
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [(b"x",) * 11],
+        [bytearray(b"x")] * 11,
+        [memoryview(b"x")] * 11,
+        [({"_placeholder": True, "num": 0}, b"x")],
+        [{b"_placeholder": True}, b"x"],
+    ],
+)
+def test_what_a_codec_returns_is_checked_whatever_it_is_made_of(args: list[Any]) -> None:
+    with pytest.raises(UsageError, match="byte"):
+        packets.packed_payload(Payload.of_text("x"), Returning("e", *args))
+
+
+@pytest.mark.parametrize("key", ["__proto__", b"__proto__"], ids=["text", "bytes"])
+def test_no_key_that_would_end_node_servers_comes_out_of_a_codec(key: str | bytes) -> None:
+    codec = Returning("e", ({key: b"x", 1: 2**70},))
+    packed = packets.packed_payload(Payload.of_text("x"), codec)
+    assert packed is not None
+    assert msgpack.unpack(packed) == ["e", [{"1": 2.0**70}]]
+
+
 def test_an_event_is_encoded_once_for_each_side() -> None:
     payload = packets.event_payload("e", [b"\0"], Events())
     assert isinstance(payload, EventPayload)
