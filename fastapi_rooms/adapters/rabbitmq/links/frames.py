@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 import pamqp.base
 import pamqp.frame
 from pamqp import commands
-from pamqp.exceptions import PAMQPException
 
 FRAME_MAX: Final = 131_072
 """The longest frame, in bytes: what RabbitMQ offers unless it is told otherwise."""
@@ -144,6 +143,10 @@ class FrameReader:
                 raise ProtocolError("a content header that is too short") from None
         elif kind == BODY and content.wanted is not None:
             content.size += len(payload)
+            if not payload:
+                raise ProtocolError("a part of a message without a byte")
+            if content.size > content.wanted:
+                raise ProtocolError("a message that is longer than it says")
             if content.wanted <= MAX_CONTENT:
                 content.parts.append(payload)
         else:
@@ -178,7 +181,7 @@ def _unmarshal(channel: int, payload: bytes) -> pamqp.base.Frame:
     whole = b"".join((_FRAME.pack(METHOD, channel, len(payload)), payload, _END))
     try:
         _, _, frame = pamqp.frame.unmarshal(whole)
-    except (PAMQPException, ValueError, struct.error, UnicodeDecodeError, IndexError) as error:
+    except Exception as error:  # noqa: BLE001 -- a table within tables ends in a RecursionError
         raise ProtocolError(f"a method that cannot be read: {type(error).__name__}") from None
     if not isinstance(frame, pamqp.base.Frame):
         raise ProtocolError("a frame of another kind than it says")

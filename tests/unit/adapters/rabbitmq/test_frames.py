@@ -150,3 +150,22 @@ STARTS = [b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x50", b"\x00\
 
 def extended(start: bytes) -> st.SearchStrategy[bytes]:
     return st.binary(max_size=30).map(lambda rest: start + rest)
+
+
+def test_a_message_in_parts_that_do_not_add_up_is_none() -> None:
+    begun = content(commands.Basic.Deliver("ctag", 7, False, "rooms", "key"), b"")[:-22] + (
+        pamqp.frame.marshal(header.ContentHeader(body_size=2), 2)
+    )
+    for part in (b"", b"abc"):
+        with pytest.raises(ProtocolError, match="message"):
+            events(begun + pamqp.frame.marshal(body.ContentBody(part), 2))
+
+
+def test_tables_within_tables_are_no_method() -> None:
+    table = b""
+    for _ in range(2000):
+        table = b"\x01aF" + len(table).to_bytes(4, "big") + table
+    start = b"\x00\x0a\x00\x0a\x00\x09" + len(table).to_bytes(4, "big") + table + bytes(8)
+    frame = b"\x01\x00\x00" + len(start).to_bytes(4, "big") + start + b"\xce"
+    with pytest.raises(ProtocolError, match="RecursionError"):
+        events(frame)
