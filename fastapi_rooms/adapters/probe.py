@@ -47,6 +47,8 @@ class Refusal(NamedTuple):
     reason: str
     forbidden: bool
     """Whether a permission is missing."""
+    reached_nobody: bool = False
+    """Whether the carrier took it, and says that it goes to nobody: so not to ourselves either."""
 
 
 class PublishingEnd(Protocol):
@@ -223,6 +225,10 @@ class Probe:
             self._missing += 1
             if self._missing > TOLERATED or self._subscriber.last_received == received_before:
                 problem = "a message to ourselves did not come back"
+        if refused is not None and refused.reached_nobody:
+            self._missing += 1
+            if self.proven or self._subscriber_survived or self._missing > TOLERATED:
+                problem = refused.reason
         if problem:
             self._unproven.clear()
             for end in (self._publisher, self._subscriber):

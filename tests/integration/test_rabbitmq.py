@@ -26,6 +26,7 @@ from fastapi_rooms.testing import (
     RabbitMQServer,
     eventually,
 )
+from fastapi_rooms.testing.suite import Station
 from tests.emitters import AnyEmitter, done
 from tests.faults.support import ready
 from tests.integration.terminal import findings, run
@@ -150,6 +151,20 @@ async def test_an_exchange_of_another_kind_is_not_taken(
 
 
 # What is there, and what is not.
+
+
+async def test_an_exchange_that_is_deleted_is_a_gap_and_made_again(
+    rabbitmq_server: RabbitMQServer, rabbitmq_vhost: str, url: str
+) -> None:
+    station = Station(RabbitMQAdapter(url, probe_interval=0.2))
+    await station.start(b"news")
+    try:
+        exchange = f'{{resource,<<"{rabbitmq_vhost}">>,exchange,<<"rooms">>}}'
+        rabbitmq_server.evaluate(f'rabbit_exchange:delete({exchange}, false, <<"test">>)')
+        await eventually(lambda: len(station.gaps) == 1)
+        assert await station.adapter.publish(b"news", b"again") is None
+    finally:
+        await station.adapter.close()
 
 
 async def test_history_and_presence_are_refused_at_the_start(url: str) -> None:

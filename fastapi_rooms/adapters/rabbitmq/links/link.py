@@ -73,7 +73,7 @@ class Link(asyncio.Protocol):
         self.blocked = ""
         """Why RabbitMQ takes nothing that is published, while it does not; as it says it."""
         self.last_received = time.time()
-        """When bytes last came, in seconds since the epoch."""
+        """When anything but a heartbeat last came, in seconds since the epoch."""
         self.on_event: Callable[[Event], None] = _ignore
         self.on_turn: Callable[[], None] = _nothing
         """Called behind the events of a turn."""
@@ -158,7 +158,9 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came, and hand over what is complete, some in each turn of the loop."""
-        self.last_received, self._heard_at = time.time(), self._loop.time()
+        self._heard_at = self._loop.time()
+        if data != BEAT:
+            self.last_received = time.time()
         self._reader.feed(data)
         if self._pending is None:
             self._hand_over(EVENTS_PER_TURN)

@@ -43,6 +43,7 @@ from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, encode, key_of
 from fastapi_rooms.types import Channel
 
 REFUSED = "RabbitMQ refused to take it"
+UNBOUND = "this worker's queue is bound no more: somebody has deleted the exchange, or its bindings"
 
 _TOO_LARGE = re.compile(r"message size (\d{1,20}) is larger than")
 """What RabbitMQ says of a message longer than its `max_message_size`, as it closes the channel."""
@@ -221,6 +222,8 @@ class Publisher(Opening, LinkOwner[Link]):
             return
         if command.is_query:
             refusal = None if accepted else Refusal(REFUSED, forbidden=False)
+            if was_returned:
+                refusal = Refusal(UNBOUND, forbidden=False, reached_nobody=True)
             command.accepted.set_result(refusal)
         elif accepted:
             command.accepted.set_result(0 if was_returned else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from fastapi_rooms import (
     NotStarted,
     RabbitMQAdapter,
 )
+from fastapi_rooms.adapters import probe
 from fastapi_rooms.adapters.rabbitmq.links import access as access_module
 from fastapi_rooms.adapters.rabbitmq.links.access import access_of
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
@@ -64,6 +66,10 @@ def _publishing(broker: Broker) -> Connection:
     """The newest connection on which something was published."""
     published = [c for c in broker.connections if c.published]
     return published[-1] if published else Connection(broker, None)  # type: ignore[arg-type]
+
+
+def _has_published(connection: Connection, messages: int) -> bool:
+    return len(connection.published) == messages
 
 
 def receiving(broker: Broker) -> Connection:
@@ -125,6 +131,20 @@ async def test_a_probe_that_is_refused_says_so(broker: Broker) -> None:
         await eventually(lambda: len(publisher.published) == 2)
         publisher.say(commands.Basic.Nack(2))
         await eventually(lambda: "refused" in station.adapter.health.reason)
+
+
+async def test_a_probe_that_comes_back_as_bound_nowhere_is_a_gap(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "RETRY", 0.01)
+    broker.confirms = False
+    async with running(broker) as station:
+        publisher = _publishing(broker)
+        for number in range(2, probe.TOLERATED + 3):
+            await eventually(partial(_has_published, publisher, number))
+            publisher.give_back(publisher.published[-1])
+            publisher.say(commands.Basic.Ack(number))
+        await eventually(lambda: len(station.gaps) == 1)
 
 
 @pytest.mark.parametrize(
