@@ -19,6 +19,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     Returned,
     commands,
     method,
+    name_of,
 )
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused
 from fastapi_rooms.adapters.rabbitmq.links.steps import (
@@ -185,7 +186,7 @@ def _unexpected(event: Event) -> Exception:
         event.frame, commands.Connection.Close | commands.Channel.Close
     ):
         return refusal(event.frame)
-    return ProtocolError(f"{event!r} came where messages are confirmed")
+    return ProtocolError(f"{name_of(event)} came where messages are confirmed")
 
 
 def _left(deadline: float) -> float:

@@ -93,6 +93,11 @@ class _Content:
         self.parts: list[bytes] = []
 
 
+def name_of(event: Event) -> str:
+    """What an event is called in an error: what is in it is of no matter there, and may be long."""
+    return event.frame.name if isinstance(event, Method) else type(event).__name__
+
+
 class FrameReader:
     """Makes events of bytes. Whoever feeds it more has read all events before."""
 
@@ -258,6 +263,7 @@ __all__ = [
     "ack",
     "commands",
     "method",
+    "name_of",
     "publish",
     "size_of_body",
     "start_of_body",

@@ -25,6 +25,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     Event,
     ProtocolError,
     Returned,
+    name_of,
     publish,
     size_of_body,
     start_of_body,
@@ -207,7 +208,7 @@ class Publisher(Opening, LinkOwner[Link]):
         ):
             self._returned.add(number_of(event.body))
         else:
-            raise ProtocolError(f"{event!r} came where messages are confirmed")
+            raise ProtocolError(f"{name_of(event)} came where messages are confirmed")
 
     def _answered(self, *, accepted: bool) -> None:
         """RabbitMQ has taken, or refused, the oldest unanswered message."""

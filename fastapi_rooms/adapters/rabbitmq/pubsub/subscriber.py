@@ -28,6 +28,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     ack,
     commands,
     method,
+    name_of,
 )
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.owner import Opening
@@ -187,7 +188,7 @@ class Subscriber(Opening, ReceivingEnd[Link]):
         elif isinstance(event, Method) and isinstance(event.frame, commands.Basic.Cancel):
             self.abort("its queue was deleted")
         else:
-            raise ProtocolError(f"{event!r} came where messages are delivered")
+            raise ProtocolError(f"{name_of(event)} came where messages are delivered")
 
     def _answered(self, *, bound: bool) -> Channel:
         """The channel that the answer is about: RabbitMQ answers in order."""

@@ -21,6 +21,8 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     ProtocolError,
     Returned,
     ack,
+    method,
+    name_of,
     publish,
     start_of_body,
 )
@@ -159,6 +161,12 @@ def test_a_message_in_parts_that_do_not_add_up_is_none() -> None:
     for part in (b"", b"abc"):
         with pytest.raises(ProtocolError, match="message"):
             events(begun + pamqp.frame.marshal(body.ContentBody(part), 2))
+
+
+def test_an_error_names_an_event_and_does_not_quote_it() -> None:
+    (message, cancel) = events(delivered(b"secret") + method(commands.Basic.Cancel("tag"), 2))
+    assert name_of(message) == "Delivered"
+    assert name_of(cancel) == "Basic.Cancel"
 
 
 def test_tables_within_tables_are_no_method() -> None:
