@@ -13,10 +13,6 @@ ALARM = (
     "RabbitMQ takes nothing until it has memory and disk again: see rabbitmq-diagnostics alarms, "
     "vm_memory_high_watermark and disk_free_limit."
 )
-USER = (
-    "rabbitmqctl set_permissions -p <vhost> <user> '^{exchange}' '^{exchange}' '^{exchange}': to "
-    "configure, to write, to read."
-)
 CHANNELS = 3
 """Channels of one connection that a worker uses."""
 
@@ -39,7 +35,7 @@ async def advice_for_rabbitmq(session: Session) -> str:
         if "ACCESS_REFUSED" in why or "vhost" in why or "cafile" in why:
             return why.partition(". ")[2]
         return REACH
-    return ALARM if report.alarm else USER.format(exchange=report.exchange)
+    return ALARM if report.alarm else report.permissions
 
 
 def _server(report: RabbitMQReport) -> Finding:

@@ -148,6 +148,7 @@ async def test_an_exchange_of_another_kind_is_not_taken(
     )
     async with RoomManager(url) as rooms:
         assert "PRECONDITION_FAILED" in rooms.health.reason
+        assert "choose another prefix" in rooms.health.reason
 
 
 # What is there, and what is not.

@@ -124,7 +124,7 @@ class RabbitMQAdapter:
         if pair.refused:
             reason = self._status.reason
             await self.close()
-            raise AdapterUnavailable(f"RabbitMQ rejects the login: {reason}")
+            raise AdapterUnavailable(f"RabbitMQ refuses what is needed: {reason}")
 
     def _new_pair(self) -> Pair:
         from fastapi_rooms.adapters.rabbitmq.pubsub.publisher import Publisher

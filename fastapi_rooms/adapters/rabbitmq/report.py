@@ -24,6 +24,8 @@ class RabbitMQReport(NamedTuple):
     """The longest frame that it takes, in bytes; 0 for any length."""
     alarm: str
     """Why it takes nothing that is published; empty if it does."""
+    permissions: str
+    """The command that lets a user do what a worker needs."""
 
 
 async def report_on_rabbitmq(url: Url, prefix: str, timeout: float) -> RabbitMQReport:
@@ -34,7 +36,7 @@ async def report_on_rabbitmq(url: Url, prefix: str, timeout: float) -> RabbitMQR
     require("RabbitMQ")
     from fastapi_rooms.adapters.rabbitmq.links.frames import ProtocolError
     from fastapi_rooms.adapters.rabbitmq.links.link import Link
-    from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, reason_of
+    from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, permissions_for, reason_of
     from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, begin_publishing, log_in
 
     access, exchange = access_of(url, "RabbitMQ"), exchange_of(prefix)
@@ -50,6 +52,14 @@ async def report_on_rabbitmq(url: Url, prefix: str, timeout: float) -> RabbitMQR
         raise AdapterUnavailable(reason_of(error)) from error
     try:
         product, version, channel_max, frame_max = link.broker
-        return RabbitMQReport(product, version, exchange, channel_max, frame_max, link.blocked)
+        return RabbitMQReport(
+            product,
+            version,
+            exchange,
+            channel_max,
+            frame_max,
+            link.blocked,
+            permissions_for(exchange),
+        )
     finally:
         await link.close()

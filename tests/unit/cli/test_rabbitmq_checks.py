@@ -12,7 +12,7 @@ from fastapi_rooms.cli.rabbitmq_checks import advice_for_rabbitmq, rabbitmq_find
 from fastapi_rooms.cli.session import Session
 
 SESSION = Session("amqp://localhost", "rooms", "/", 1.0)
-SOUND = RabbitMQReport("RabbitMQ", "3.10.8", "rooms", 2047, 131072, "")
+SOUND = RabbitMQReport("RabbitMQ", "3.10.8", "rooms", 2047, 131072, "", "set_permissions")
 
 
 def says(monkeypatch: pytest.MonkeyPatch, answer: RabbitMQReport | Exception) -> None:

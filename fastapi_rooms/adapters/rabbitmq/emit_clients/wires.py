@@ -21,7 +21,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
     name_of,
 )
-from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused
+from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, said
 from fastapi_rooms.adapters.rabbitmq.links.steps import (
     Broker,
     Steps,
@@ -143,7 +143,7 @@ class Wire:
             return False
         frame = event.frame
         if isinstance(frame, commands.Connection.Blocked):
-            self._blocked = str(frame.reason or "no reason given")
+            self._blocked = said(frame.reason or "no reason given")
         elif isinstance(frame, commands.Connection.Unblocked):
             self._blocked = ""
         else:

@@ -28,7 +28,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     commands,
     method,
 )
-from fastapi_rooms.adapters.rabbitmq.links.reasons import reason_of
+from fastapi_rooms.adapters.rabbitmq.links.reasons import reason_of, said
 from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, refusal
 
 logger = logging.getLogger("fastapi_rooms")
@@ -226,7 +226,7 @@ class Link(asyncio.Protocol):
         if isinstance(frame, commands.Connection.CloseOk):
             self.abort("closed")
         elif isinstance(frame, commands.Connection.Blocked):
-            self.blocked = str(frame.reason or "no reason given")
+            self.blocked = said(frame.reason or "no reason given")
             self.on_writable()
         elif isinstance(frame, commands.Connection.Unblocked):
             self.blocked = ""

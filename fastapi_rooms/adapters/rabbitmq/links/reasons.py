@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from typing import Final
 
 from fastapi_rooms.adapters.rabbitmq.links.frames import ProtocolError
+from fastapi_rooms.core.printable import printable
 
-ACCESS_REFUSED, NOT_FOUND, NOT_ALLOWED = 403, 404, 530
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
+
+_MAX_TEXT: Final = 400
+"""Characters of what a broker says that are passed on."""
+
+_NAME = re.compile(r"(?:exchange|queue) '([^']+?)(?:\.[0-9a-f]{16}(?:\.lost)?)?' in vhost")
+"""The exchange, or the queue, that something is said of: a queue's name begins with the former."""
+
+_LIMIT = re.compile(r"limit \(\d+\) is reached")
+
+
+def said(text: object) -> str:
+    """What a broker says, fit for a log or an error."""
+    return printable(str(text)[:_MAX_TEXT])
+
+
+def permissions_for(exchange: str) -> str:
+    """The command that lets a user do what a worker needs: it takes regular expressions."""
+    pattern = f"'^{re.escape(exchange)}'"
+    return f"rabbitmqctl set_permissions -p <vhost> <user> {pattern} {pattern} {pattern}"
 
 
 class Refused(Exception):
     """RabbitMQ has closed the connection or a channel of it, and says why."""
 
     def __init__(self, code: int, text: str, *, logging_in: bool = False) -> None:
+        text = said(text)
         super().__init__(text)
         self.code = code
         self.text = text
@@ -27,22 +50,37 @@ class Refused(Exception):
                 "percent-encoded: amqp://user:password@host:5672/vhost. The user guest may log in "
                 "from RabbitMQ's own machine only"
             )
+        if self.is_limit:
+            return f"{self.text}. A worker needs two connections, an emitter one: raise the limit"
         if self.code == NOT_ALLOWED and "vhost" in self.text:
             return (
                 f"{self.text}. The virtual host is the path of the URL, percent-encoded: "
                 "amqp://user:password@host:5672/vhost; without one it is /"
             )
         if self.code == ACCESS_REFUSED:
+            name = _NAME.search(self.text)
             return (
                 f"{self.text}. The user needs to configure, write and read what begins with the "
-                "prefix: rabbitmqctl set_permissions -p <vhost> <user> '^rooms' '^rooms' '^rooms'"
+                f"prefix: {permissions_for(name[1] if name else 'rooms')}"
+            )
+        if self.code == PRECONDITION_FAILED and "for exchange" in self.text:
+            return (
+                f"{self.text}. Something else has made an exchange of that name: choose another "
+                "prefix, or delete the exchange if nothing uses it"
             )
         return self.text
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether there are as many connections as there may be: one may end."""
+        return self.code == NOT_ALLOWED and bool(_LIMIT.search(self.text))
 
 
 def is_refused(error: BaseException) -> bool:
     """Whether RabbitMQ rejects the login, or forbids what is required."""
-    return isinstance(error, Refused) and error.code in (ACCESS_REFUSED, NOT_ALLOWED)
+    if not isinstance(error, Refused) or error.is_limit:
+        return False
+    return error.code in (ACCESS_REFUSED, NOT_ALLOWED)
 
 
 def reason_of(error: BaseException) -> str:

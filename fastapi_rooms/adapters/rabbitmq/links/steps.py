@@ -24,8 +24,12 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
     publish,
 )
-from fastapi_rooms.adapters.rabbitmq.links.reasons import ACCESS_REFUSED, NOT_FOUND, Refused
-from fastapi_rooms.core.printable import printable
+from fastapi_rooms.adapters.rabbitmq.links.reasons import (
+    ACCESS_REFUSED,
+    NOT_FOUND,
+    Refused,
+    said,
+)
 
 T = TypeVar("T")
 F = TypeVar("F", bound=pamqp.base.Frame)
@@ -86,7 +90,7 @@ def log_in(access: Access) -> Steps[Broker]:
     event = yield method(tuned, 0) + method(commands.Connection.Open(access.vhost), 0)
     _expect(event, commands.Connection.OpenOk)
     properties = start.server_properties or {}
-    product, version = (printable(_text(properties.get(key))) for key in ("product", "version"))
+    product, version = (said(_text(properties.get(key))) for key in ("product", "version"))
     return Broker(product, version, tune.channel_max or 0, tune.frame_max or 0)
 
 

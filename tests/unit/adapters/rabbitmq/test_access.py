@@ -146,6 +146,15 @@ def test_reasons_say_what_to_do() -> None:
     assert "virtual host is the path" in reason_of(vhost)
     rights = Refused(403, "ACCESS_REFUSED - write access to exchange 'rooms' refused")
     assert "set_permissions" in reason_of(rights)
+    of_queue = "ACCESS_REFUSED - access to queue 'a+b.0123456789abcdef.lost' in vhost '/' refused"
+    assert r"'^a\+b' '^a\+b' '^a\+b'" in reason_of(Refused(403, of_queue))
+    other = Refused(406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'rooms'")
+    assert "another prefix" in reason_of(other)
+    full = Refused(530, "NOT_ALLOWED - access to vhost 'x': connection limit (2) is reached")
+    assert not is_refused(full)
+    assert "raise the limit" in reason_of(full)
+    assert len(reason_of(Refused(320, "\x1b\n" * 99999))) < 5000
+    assert "\n" not in reason_of(Refused(320, "CONNECTION_FORCED - \n"))
     assert reason_of(Refused(320, "CONNECTION_FORCED - bye")) == "CONNECTION_FORCED - bye"
     assert not is_refused(Refused(320, "CONNECTION_FORCED - bye"))
     assert reason_of(ProtocolError("HTTP")) == "what came is not AMQP 0-9-1: HTTP"
