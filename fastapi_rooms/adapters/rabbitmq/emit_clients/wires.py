@@ -98,7 +98,11 @@ class Wire:
         self._wait_unblocked(deadline)
         _send(self._socket, data, deadline)
         while True:
-            event = self._next(self._socket, deadline)
+            try:
+                event = self._next(self._socket, deadline)
+            except TimeoutError:
+                self._raise_if_blocked()
+                raise
             if isinstance(event, Confirmed):
                 return event.accepted
             if not isinstance(event, Returned):
@@ -117,11 +121,16 @@ class Wire:
                 self._socket.settimeout(_left(deadline))
                 self._read(self._socket)
             except TimeoutError:
-                raise TimeoutError(
-                    f"it takes nothing that is published until this is over: {self._blocked}"
-                ) from None
+                self._raise_if_blocked()
+                raise
             for event in self._events():
                 raise _unexpected(event)
+
+    def _raise_if_blocked(self) -> None:
+        if self._blocked:
+            raise TimeoutError(
+                f"it takes nothing that is published until this is over: {self._blocked}"
+            ) from None
 
     def _next(self, raw: socket.socket, deadline: float) -> Event:
         while True:
