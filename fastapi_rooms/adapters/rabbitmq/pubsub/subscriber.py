@@ -198,8 +198,12 @@ class Subscriber(Opening, ReceivingEnd[Link]):
         return self._pending.popleft()[1]
 
     def _delivered(self, body: bytes | None) -> None:
+        if body is None:  # too long to be taken, and its sender was told that it is accepted
+            self.malformed += 1
+            self._note_loss()
+            return
         try:
-            message = decode(body or b"")
+            message = decode(body)
         except ValueError:
             self.malformed += 1
             return

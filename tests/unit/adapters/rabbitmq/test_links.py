@@ -21,6 +21,7 @@ from fastapi_rooms import (
 )
 from fastapi_rooms.adapters import probe
 from fastapi_rooms.adapters.rabbitmq.links import access as access_module
+from fastapi_rooms.adapters.rabbitmq.links import frames
 from fastapi_rooms.adapters.rabbitmq.links.access import access_of
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.steps import Broker as Facts
@@ -224,12 +225,14 @@ async def test_what_comes_too_late_is_a_gap_and_no_message(
         assert all(b"news" in gap.channels for gap in station.gaps)
 
 
-async def test_what_the_queue_had_no_room_for_is_a_gap(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("channel", [2, 3])
+async def test_what_is_too_long_or_the_queue_had_no_room_for_is_a_gap(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, channel: int
 ) -> None:
     monkeypatch.setattr(subscriber_module, "LOSS_DELAY", 0.01)
+    monkeypatch.setattr(frames, "MAX_CONTENT", 10)
     async with running(broker) as station:
-        receiving(broker).deliver(a_message(b"lost"), channel=3)
+        receiving(broker).deliver(a_message(b"lost"), channel=channel)
         await eventually(lambda: len(station.gaps) == 1)
         assert station.heard(b"news") == []
         await eventually(lambda: any(frame.name == "Basic.Ack" for frame in broker.came))
