@@ -83,7 +83,12 @@ def packed_payload(payload: Payload, codec: EventCodec) -> bytes | None:
             f"None, not {event!r}."
         )
     check_name(event[0])
-    return pack_event(event, lossy=True)
+    try:
+        return pack_event(event, lossy=True)
+    except TypeError as error:
+        raise UsageError(
+            f"The codec's `to_event` has returned what Node servers cannot have: {error}."
+        ) from error
 
 
 def native_payload(event: list[Any], codec: EventCodec) -> Payload | None:

@@ -315,6 +315,11 @@ def test_no_key_that_would_end_node_servers_comes_out_of_a_codec(key: str | byte
     assert msgpack.unpack(packed) == ["e", [{"1": 2.0**70}]]
 
 
+def test_a_codec_that_returns_what_node_has_no_form_for_is_told_so() -> None:
+    with pytest.raises(UsageError, match=r"to_event.*set"):
+        packets.packed_payload(Payload.of_text("x"), Returning("e", {1}))
+
+
 def test_an_event_is_encoded_once_for_each_side() -> None:
     payload = packets.event_payload("e", [b"\0"], Events())
     assert isinstance(payload, EventPayload)
