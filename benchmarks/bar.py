@@ -94,14 +94,14 @@ _PROMISES = (
         1.05,
     ),
     Promise(
-        "a storm with presence, to without", "storm", "ours-memory-presence", "ours-memory", 1.3
+        "a storm with presence, to without", "storm", "ours-memory-presence", "ours-memory", 1.25
     ),
     Promise(
         "a storm with presence, to without, both + Redis",
         "storm",
         "ours-redis-presence",
         "ours-redis",
-        1.3,
+        1.25,
     ),
     _fanout("to python-socketio", "python-socketio", 1 / 8),
     _fanout("to python-socketio, both + Redis", "python-socketio-redis", 1 / 8, "ours-redis"),

@@ -22,7 +22,7 @@ from fastapi_rooms.adapters.presence import (
     SupportsPresence,
     Terms,
 )
-from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.concurrency import Tasks, in_slices
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.presence.failures import end_as, log, unavailable
@@ -307,11 +307,16 @@ class PresenceKeeper:
         """Compare the rooms that the carrier should know all of with what it has."""
         await self._lease.wait_until_valid()
         await self._find_left()
-        names = iter([name for name, room in self._rooms.items() if room.is_told])
-        while some := list(islice(names, COMPARED_AT_ONCE)):
+        async for some in in_slices(list(self._rooms), COMPARED_AT_ONCE):
             lease = self._lease.lease
             known, heard_of = self._rooms, self._host.heard
-            before = {n: (it, it.sums, heard_of(n)) for n in some if (it := known.get(n))}
+            before = {
+                name: (room, room.sums, heard_of(name))
+                for name in some
+                if (room := known.get(name)) is not None and room.is_told
+            }
+            if not before:
+                continue
             found = await self._adapter.sums(lease, [self._key(name) for name in before])
             for (name, (room, own, heard)), sums in zip(before.items(), found, strict=True):
                 room.version = max(room.version, sums.version)
@@ -329,14 +334,20 @@ class PresenceKeeper:
 
         It has left the former, and the carrier does not know, or no more.
         """
-        own = {name.key: name for name, it in self._rooms.items() if it.is_told and it.has_sockets}
-        found = {*await self._adapter.rooms_of(self._lease.lease)}
-        names = [Name.of(key) for key in found if key not in own]
-        for name in [name for name in names if name is not None and name not in self._rooms]:
-            self._rooms[name] = OwnRoom()
-            self._sync(name)
-        for key in own.keys() - found:
-            self._sync(own[key])
+        own: dict[bytes, Name] = {}
+        async for some in in_slices(list(self._rooms.items()), COMPARED_AT_ONCE):
+            own.update((name.key, name) for name, it in some if it.is_told and it.has_sockets)
+        async for keys in in_slices(await self._adapter.rooms_of(self._lease.lease)):
+            for key in keys:
+                if own.pop(key, None) is not None:
+                    continue
+                name = Name.of(key)
+                if name is not None and name not in self._rooms:
+                    self._rooms[name] = OwnRoom()
+                    self._sync(name)
+        async for missing in in_slices(list(own.values())):
+            for name in missing:
+                self._sync(name)
 
     def _sync(self, name: Name) -> None:
         if (room := self._rooms.get(name)) is not None:
