@@ -133,13 +133,17 @@ def _strings(module: str) -> Iterator[str]:
             yield node.value
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_the_layers_below_and_from_its_own_folder(module: str) -> None:
-    place = _place(module)
-    assert place in LAYER, f"{place} has no layer yet: give it one in LAYERS"
-    for imported in _imported(module) & MODULES.keys():
-        other = _place(imported)
-        assert other == place or LAYER[other] < LAYER[place], f"{imported} is not below {place}"
+def test_every_folder_has_a_layer() -> None:
+    assert not {_place(module) for module in MODULES} - LAYER.keys(), "give it one in LAYERS"
+
+
+def test_a_module_imports_from_the_layers_below_and_from_its_own_folder() -> None:
+    assert not [
+        f"{module} imports {imported}"
+        for module in MODULES
+        for imported in _imported(module) & MODULES.keys()
+        if (own := _place(module)) != (other := _place(imported)) and LAYER[other] >= LAYER[own]
+    ]
 
 
 @pytest.mark.parametrize("package", ["adapters", "client", "worker"])
@@ -160,15 +164,18 @@ def test_there_is_no_import_cycle() -> None:
         pytest.fail(" → ".join(error.args[1]))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_no_third_party_that_its_folder_has_no_business_with(module: str) -> None:
-    foreign = _tops(module) - {PACKAGE, "__future__"} - set(sys.stdlib_module_names)
-    assert foreign <= THIRD_PARTY.get(_place(module), set())
+def test_a_module_imports_no_third_party_that_its_folder_has_no_business_with() -> None:
+    known = {PACKAGE, "__future__", *sys.stdlib_module_names}
+    assert not [
+        f"{module} imports {foreign}"
+        for module in MODULES
+        for foreign in _tops(module) - known - THIRD_PARTY.get(_place(module), set())
+    ]
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if _place(m) in PURE])
-def test_state_and_bytes_do_no_io_and_know_no_clock(module: str) -> None:
-    assert not _tops(module) & NO_IO
+def test_state_and_bytes_do_no_io_and_know_no_clock() -> None:
+    pure = [module for module in MODULES if _place(module) in PURE]
+    assert not [f"{module} imports {io}" for module in pure for io in _tops(module) & NO_IO]
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if _place(m) in EDGES])
@@ -182,10 +189,15 @@ def test_the_edges_stand_on_public_names_alone(module: str) -> None:
         assert name in public, f"{imported}.{name} is not public"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_servers_knows_a_servers_insides(module: str) -> None:
-    knows = any(text.startswith(tuple(f"{name}." for name in SERVERS)) for text in _strings(module))
-    assert not knows or _place(module) == "servers"
+def test_only_servers_knows_a_servers_insides() -> None:
+    insides = tuple(f"{name}." for name in SERVERS)
+    assert not [
+        f"{module} says {text!r}"
+        for module in MODULES
+        if _place(module) != "servers"
+        for text in _strings(module)
+        if text.startswith(insides)
+    ]
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -58,10 +58,10 @@ def test_one_that_nobody_holds_is_gone_at_once() -> None:
     assert names(rooms) == {"/"}
 
 
-async def test_a_hundred_thousand_names_asked_for_once_leave_nothing(rooms: RoomManager) -> None:
+async def test_twenty_thousand_names_asked_for_once_leave_nothing(rooms: RoomManager) -> None:
     rooms.of("/warm")
     before = len(gc.get_objects())
-    for number in range(100_000):
+    for number in range(20_000):
         rooms.of(f"/{number}")
     assert len(gc.get_objects()) < before + 100
     assert names(rooms) == {"/"}
