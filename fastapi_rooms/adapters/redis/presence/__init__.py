@@ -1,6 +1,7 @@
 """Rooms of which Redis knows who is present: scripts that change them, and questions.
 
 presence     what `SupportsPresence` asks for, whoever is asked
+indexes      the sets that lead to a room
 reader       the part of it that only reads
 questions    the questions by any client of redis-py, for emitters (pure)
 node         the same of one Redis, by a lane

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.refusals import code_of
 from fastapi_rooms.adapters.redis.presence import index_script
-from fastapi_rooms.adapters.redis.presence.presence import KEPT, RoomsPresence
+from fastapi_rooms.adapters.redis.presence.indexes import KEPT
+from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
 from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.adapters.redis.presence.replies import refusal_in
 from fastapi_rooms.adapters.redis.presence.rights import PRESENCE

@@ -18,8 +18,8 @@ whoever has just seen the user leave, and finds no reason to put it back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,8 +37,8 @@ from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
 from fastapi_rooms.adapters.redis.presence.calls import Script
+from fastapi_rooms.adapters.redis.presence.indexes import KEPT, RoomIndexes, added, removed
 from fastapi_rooms.adapters.redis.presence.keys import (
-    TTL,
     keys_of,
     namespace_of,
     socket_key,
@@ -46,7 +46,7 @@ from fastapi_rooms.adapters.redis.presence.keys import (
     worker_key,
     workers_key,
 )
-from fastapi_rooms.adapters.redis.presence.reader import Part, RoomsReader
+from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, NOBODY, Step
 from fastapi_rooms.core.presence import is_chosen
 from fastapi_rooms.errors import AdapterUnavailable
@@ -60,10 +60,8 @@ ROOMS_AT_ONCE = 256
 LOOKED_AT_AT_ONCE = 10_000
 """Sockets that are looked at in one turn of the event loop: some milliseconds."""
 
-KEPT = b"%d" % TTL
 
-
-class RoomsPresence(RoomsReader):
+class RoomsPresence(RoomIndexes):
     """Who is present. Subclasses say whom to ask, by `_ask`.
 
     Args:
@@ -112,7 +110,7 @@ class RoomsPresence(RoomsReader):
                 changed = await self._step(Step("reap", room, lease, terms, leave=sids))
                 yield changed
         rooms = worker_key(self._prefix, lease)
-        await self._read([_removed(rooms, room.name)])
+        await self._read([removed(rooms, room.name)])
 
     # Rooms.
 
@@ -155,7 +153,7 @@ class RoomsPresence(RoomsReader):
         """A step, with what leads to the room."""
         prefix, (room, lease) = self._prefix, step[1:3]
         namespace, rooms = namespace_of(room.name), worker_key(prefix, lease)
-        before = [_added(rooms, room.name)] if step.enter else []
+        before = [added(rooms, room.name)] if step.enter else []
         keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
         users = {entry.user: None for entry in step.enter}
         keys += [user_key(prefix, namespace, user.encode()) for user in users]
@@ -166,9 +164,9 @@ class RoomsPresence(RoomsReader):
             checked.update(self._users(room, users))
             checked.update(self._sockets(room, lease, [entry.sid for entry in step.enter]))
             if before and answers[0][0] == 1:  # else a reaper has to find it there
-                over.append(_removed(rooms, room.name))
+                over.append(removed(rooms, room.name))
         elif not sockets and changed.next_leave is None:
-            over.append(_removed(rooms, room.name))
+            over.append(removed(rooms, room.name))
         await self._unindex(room, checked, over)
         return changed
 
@@ -241,13 +239,6 @@ class RoomsPresence(RoomsReader):
         changed = changed._replace(failure=changed.failure or failure)
         return room_script.Done(changed, sockets), answers
 
-    # What leads to rooms.
-
-    def _left(self, room: RoomKey, lease: Lease, sids: Iterable[Sid]) -> list[Part]:
-        """Remove a room from those of sockets that no other worker can have."""
-        own = (sid for sid in sids if not is_chosen(sid, lease.node))
-        return self._removed([key for key, _ in self._sockets(room, lease, own)], room.name)
-
     def _checked(self, step: Step, changed: Changed) -> dict[bytes, bytes]:
         """What a step may have left: keys, and which fields the room has if it has not."""
         chosen = (sid for sid in step.leave if is_chosen(sid, step.lease.node))
@@ -255,59 +246,6 @@ class RoomsPresence(RoomsReader):
         checked = self._users(step.room, gone)
         checked.update(self._sockets(step.room, step.lease, chosen))
         return checked
-
-    def _users(self, room: RoomKey, users: Iterable[str]) -> dict[bytes, bytes]:
-        """The keys of users, and which fields a room has of them."""
-        prefix, namespace = self._prefix, namespace_of(room.name)
-        encoded = (user.encode() for user in users)
-        return {user_key(prefix, namespace, user): b"u%b" % user for user in encoded}
-
-    def _sockets(
-        self, room: RoomKey, lease: Lease, sids: Iterable[Sid]
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """The keys of sockets, and which fields a room has of them."""
-        node, namespace = lease.node, namespace_of(room.name)
-        for sid in sids:
-            field = f"={sid}" if is_chosen(sid, node) else f"s{node}{sid}"
-            yield socket_key(self._prefix, namespace, sid.encode()), field.encode()
-
-    async def _unindex(
-        self, room: RoomKey, checked: Mapping[bytes, bytes], over: Sequence[Part] = ()
-    ) -> None:
-        """Remove a room from sets, unless it has the field which stands beside each.
-
-        What cannot be removed now is removed by who reads it, or expires: the change is made, and
-        its events are to be told.
-
-        Args:
-            room: what is not to be there any more.
-            checked: the keys of sets, and fields of the room.
-            over: what else is to be done.
-        """
-        if not checked:
-            if over:
-                with suppress(AdapterUnavailable):
-                    await self._ask(over)
-            return
-        truth = keys_of(self._prefix, room.name).truth
-        look = b"".join(pack(b"HEXISTS", truth, field) for field in checked.values())
-        with suppress(AdapterUnavailable):
-            answers = await self._ask(
-                [*over, *self._removed([*checked], room.name)],
-                [Part(truth, look, len(checked))],
-            )
-            found = zip(checked, answers[-1], strict=True)
-            back = [key for key, is_there in found if is_there == 1]
-            if back:
-                await self._ask(self._added(back, room.name))
-
-    def _added(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
-        """Add a room to sets."""
-        return [_added(key, name) for key in keys]
-
-    def _removed(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
-        """Remove a room from sets."""
-        return [_removed(key, name) for key in keys]
 
     # Questions.
 
@@ -382,16 +320,6 @@ def _known(changed: Changed) -> Changed:
     if changed.failure is not None and not changed.events:
         raise changed.failure
     return changed
-
-
-def _added(key: bytes, name: bytes) -> Part:
-    """Add a room to a set."""
-    return Part(key, pack(b"SADD", key, name) + pack(b"PEXPIRE", key, KEPT), 2)
-
-
-def _removed(key: bytes, name: bytes) -> Part:
-    """Remove a room from a set."""
-    return Part(key, pack(b"SREM", key, name), 1)
 
 
 def _chunks(items: Sequence[T], size: int = MAX_AT_ONCE) -> list[Sequence[T]]:

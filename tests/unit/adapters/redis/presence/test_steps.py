@@ -22,15 +22,22 @@ AWAY = AdapterUnavailable("It is away.")
 class InSteps(RoomsPresence):
     """Answers each step as the test says; sets are written."""
 
-    def __init__(self, *steps: Any) -> None:
+    def __init__(self, *steps: Any, looks: Sequence[int] = ()) -> None:
         super().__init__("rooms", PLAIN)
         self.steps = [*steps]
+        self.looks = [*looks]
+        """Whether somebody is there, each time that it is looked for."""
+        self.written: list[str] = []
+        """What is done to the sets that lead to the room."""
 
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         return [self._answer(part) for stage in stages for part in stage]
 
     def _answer(self, part: Part) -> list[Any]:
+        if b"HEXISTS" in part.data:
+            return [self.looks.pop(0)]
         if b"EVAL" not in part.data:
+            self.written += [verb for verb in ("SADD", "SREM") if verb.encode() in part.data]
             return [1] * part.commands
         step = self.steps.pop(0)
         if isinstance(step, AdapterUnavailable):
@@ -76,3 +83,22 @@ async def test_what_a_sync_has_made_is_known_when_its_repair_fails() -> None:
     changed = await Broken(joined(1)).sync(ROOM, LEASE, TERMS, SOCKETS[:1])
     assert changed.events == (UserEvent("join", "ann", 1),)
     assert changed.failure is AWAY
+
+
+@pytest.mark.parametrize(
+    ("looks", "written"),
+    [
+        ([0], ["SREM"]),  # nobody has come
+        ([1, 1], ["SREM", "SADD"]),  # come meanwhile, and there
+        ([1, 0, 0], ["SREM", "SADD", "SREM"]),  # and gone again before they were put back
+        ([1, 0, 1, 1], ["SREM", "SADD", "SREM", "SADD"]),
+    ],
+)
+async def test_who_comes_and_goes_as_their_room_is_forgotten_leaves_the_set_as_they_are(
+    looks: list[int], written: list[str]
+) -> None:
+    left = [0, 2, -1, 0, b"", b"leave", b"ann", 2]
+    presence = InSteps(left, looks=looks)
+    await presence.sweep(ROOM, TERMS)
+    assert presence.written == written
+    assert not presence.looks
