@@ -14,6 +14,7 @@ What adapters over a network are made of, whatever the carrier:
 supervisor           keeps a link open
 link_owner           has that link, or a reason why not
 connection_pair      one connection that publishes and one that receives
+paired               what is asked of adapters that have one such pair
 receiving            asks for what is wanted, and delivers what arrives
 connection_status    whether an adapter is connected, and what the log says of an outage
 probe                proves that what is published arrives

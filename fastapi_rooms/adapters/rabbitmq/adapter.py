@@ -12,6 +12,7 @@ from fastapi_rooms.adapters.base import AdapterHealth, Outage, Receiver
 from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.connection_pair import ConnectionPair, Settings
 from fastapi_rooms.adapters.connection_status import ConnectionStatus
+from fastapi_rooms.adapters.paired import PairedAdapter
 from fastapi_rooms.adapters.rabbitmq.extra import require
 from fastapi_rooms.adapters.rabbitmq.links.access import access_of
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import exchange_of
@@ -19,7 +20,7 @@ from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.urls import Url
 from fastapi_rooms.core.checks import check_count
 from fastapi_rooms.core.names import check_prefix
-from fastapi_rooms.errors import AdapterUnavailable, NotStarted
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Channel
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Pair: TypeAlias = "ConnectionPair[Publisher, Subscriber]"
 
 
-class RabbitMQAdapter:
+class RabbitMQAdapter(PairedAdapter[Pair]):
     """Carries bytes between workers by RabbitMQ, over two connections for each worker.
 
     Each worker has a queue of its own, bound to an exchange that is named as the prefix is: by one
@@ -80,7 +81,6 @@ class RabbitMQAdapter:
         self._max_queue_bytes = max_queue_bytes
         self._exchange = exchange_of(self.prefix)
         self._access = access_of(url, "RabbitMQAdapter", ssl)
-        self._pair: Pair | None = None
         self._receiver: Receiver | None = None
         self._probe_channel = b""
         self._budget = ByteBudget(max_buffered_bytes)
@@ -161,26 +161,6 @@ class RabbitMQAdapter:
         """Send it; done when RabbitMQ has accepted it: 0 if it reached nobody, else `None`."""
         return self._running().publisher.publish(channel, data)
 
-    def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Send it if RabbitMQ can take it at once."""
-        self._running().publisher.publish_volatile(channel, data)
-
-    def is_live(self, channel: Channel) -> bool:
-        """Whether the queue of the present connection is bound to it, and it is still wanted."""
-        return self._pair is not None and self._pair.subscriber.is_live(channel)
-
-    async def subscribe(self, channels: Iterable[Channel]) -> None:
-        """Return when RabbitMQ has confirmed the binding of every channel."""
-        await self._running().subscriber.subscribe(channels)
-
-    def want(self, channels: Iterable[Channel]) -> None:
-        """Bind the channels when RabbitMQ can be reached."""
-        self._running().subscriber.want_meanwhile(channels)
-
-    def unsubscribe(self, channels: Iterable[Channel]) -> None:
-        """Take the bindings back, without waiting."""
-        self._running().subscriber.unsubscribe(channels)
-
     async def close(self) -> None:
         """Close both connections."""
         pair, self._pair, self._receiver = self._pair, None, None
@@ -209,8 +189,3 @@ class RabbitMQAdapter:
         """A connection came, went, or was proven to work."""
         if self._pair is not None:
             self._status.update(self._pair.connected, self._pair.why_down)
-
-    def _running(self) -> Pair:
-        if self._pair is None:
-            raise NotStarted
-        return self._pair

@@ -17,6 +17,7 @@ from fastapi_rooms.adapters.connection_status import ConnectionStatus
 from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Retention, RoomKey
+from fastapi_rooms.adapters.paired import PairedAdapter
 from fastapi_rooms.adapters.probe import PATIENCE
 from fastapi_rooms.adapters.redis.history.history import History
 from fastapi_rooms.adapters.redis.history.lane import Lane
@@ -36,7 +37,7 @@ from fastapi_rooms.errors import AdapterUnavailable, NotStarted
 from fastapi_rooms.types import Channel
 
 
-class RedisAdapter(DelegatesPresence):
+class RedisAdapter(PairedAdapter[NodeConnection], DelegatesPresence):
     """Carries bytes between workers by Redis' pub/sub, over two connections for each worker.
 
     A third one is for rooms whose messages are kept, or of which is known who is present; it is
@@ -77,7 +78,6 @@ class RedisAdapter(DelegatesPresence):
         ).checked()
         self.prefix = check_prefix(prefix)
         self._pool = pool_of(redis)
-        self._node: NodeConnection | None = None
         self._history: History | None = None
         self._presence: NodePresence | None = None
         self._receiver: Receiver | None = None
@@ -95,7 +95,7 @@ class RedisAdapter(DelegatesPresence):
     @property
     def health(self) -> AdapterHealth:
         """The state of the connections."""
-        node, history, status = self._node, self._history, self._status
+        node, history, status = self._pair, self._history, self._status
         presence = self._presence
         if node is None or history is None or presence is None:
             return AdapterHealth(False, status.since, None)
@@ -136,7 +136,7 @@ class RedisAdapter(DelegatesPresence):
         )
         self._history = History(lane, self.prefix)
         self._presence = NodePresence(lane, self.prefix)
-        node = self._node = NodeConnection(
+        node = self._pair = NodeConnection(
             source,
             self,
             self._changed,
@@ -170,26 +170,6 @@ class RedisAdapter(DelegatesPresence):
         receivers = await accepted
         echo = self.is_live(channel)
         return max(receivers - echo, 0)
-
-    def publish_volatile(self, channel: Channel, data: bytes) -> None:
-        """Send it if Redis can take it at once."""
-        self._running().publisher.publish_volatile(channel, data)
-
-    def is_live(self, channel: Channel) -> bool:
-        """Whether Redis has confirmed it on the present connection, and it is still wanted."""
-        return self._node is not None and self._node.subscriber.is_live(channel)
-
-    async def subscribe(self, channels: Iterable[Channel]) -> None:
-        """Return when Redis has confirmed every channel."""
-        await self._running().subscriber.subscribe(channels)
-
-    def want(self, channels: Iterable[Channel]) -> None:
-        """Subscribe to the channels when Redis can be reached."""
-        self._running().subscriber.want_meanwhile(channels)
-
-    def unsubscribe(self, channels: Iterable[Channel]) -> None:
-        """Leave the channels with the next command."""
-        self._running().subscriber.unsubscribe(channels)
 
     def hear_patterns(self, patterns: Sequence[Channel], connected: Callable[[bool], None]) -> None:
         """Receive what is published on channels of these patterns, too, from the next start on."""
@@ -248,7 +228,7 @@ class RedisAdapter(DelegatesPresence):
 
     async def close(self) -> None:
         """Close every connection."""
-        node, self._node, self._receiver = self._node, None, None
+        node, self._pair, self._receiver = self._pair, None, None
         if self._failover_timer is not None:
             self._failover_timer.cancel()
             self._failover_timer = None
@@ -262,8 +242,8 @@ class RedisAdapter(DelegatesPresence):
     def received(self, channel: Channel, data: bytes) -> None:
         """Pass a message on, unless it is for adapters only."""
         if channel == self._probe_channel:
-            if self._node is not None:
-                self._node.probe_received(data)
+            if self._pair is not None:
+                self._pair.probe_received(data)
         elif channel == self._failover_channel:
             self._failover_reported(data)
         elif self._receiver is not None:
@@ -284,7 +264,7 @@ class RedisAdapter(DelegatesPresence):
 
     def _changed(self) -> None:
         """A connection came, went, or was proven to work."""
-        node = self._node
+        node = self._pair
         if node is None:
             return
         self._status.update(node.connected, node.why_down)
@@ -295,7 +275,7 @@ class RedisAdapter(DelegatesPresence):
 
     def _failover_reported(self, data: bytes) -> None:
         """A worker has left another node, and tells when its messages may have been lost there."""
-        node, now = self._node, time.time()
+        node, now = self._pair, time.time()
         if node is None:
             return
         try:
@@ -309,7 +289,7 @@ class RedisAdapter(DelegatesPresence):
             self._report_failover(node, self._failover_gaps.report(span, since, now))
 
     def _failover_due(self) -> None:
-        self._failover_timer, node = None, self._node
+        self._failover_timer, node = None, self._pair
         if node is not None:
             since = node.subscriber.complete_since
             self._report_failover(node, self._failover_gaps.due(since, time.time()))
@@ -332,8 +312,3 @@ class RedisAdapter(DelegatesPresence):
         if self._presence is None:
             raise NotStarted
         return self._presence
-
-    def _running(self) -> NodeConnection:
-        if self._node is None:
-            raise NotStarted
-        return self._node
