@@ -1,0 +1,146 @@
+"""What ends is seen to once: graces, workers that have died, and the worker itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fastapi_rooms import MemoryBus
+from fastapi_rooms.adapters.presence import Entry, Lease, Terms
+from fastapi_rooms.testing import eventually
+from tests.unit.presence.host import ANN, BOB, CEM, KEY, OTHER, RUM, TEA, Keeping
+from tests.unit.presence.support import AWAY, CarrierInHand
+
+pytestmark = pytest.mark.usefixtures("soon")
+
+
+async def test_a_grace_that_is_over_is_seen_to_once_and_nothing_is_kept(keeping: Keeping) -> None:
+    keeper, host = keeping.keeper, keeping.host
+    host.grace = 0.05
+    await keeper.enter(TEA, [ANN])
+    for number in range(20):  # each change says again when the next grace is over
+        await keeper.enter(TEA, [Entry(f"x{number}", f"user{number}")])
+        keeper.leave(TEA, [f"x{number}"])
+    assert len(keeper._graces) <= 1
+    keeper.leave(TEA, ["1"])
+    await eventually(lambda: host.told.count("leave ann") == 1)
+    await eventually(lambda: not keeping.rooms and not keeper._graces)
+    assert sorted(host.told) == sorted(
+        f"{kind} {user}"
+        for kind in ("join", "leave")
+        for user in ["ann", *map("user{}".format, range(20))]
+    )
+
+
+# The dead.
+
+
+async def dead_with(bus: MemoryBus, *entries: Entry) -> Lease:
+    """A worker that has died long ago."""
+    carrier = CarrierInHand(bus)
+    lease = (await carrier.beat(Lease(OTHER, 0), 0.001, reaps=False)).lease
+    await carrier.change(KEY, lease, Terms(0), enter=entries)
+    return lease
+
+
+async def test_the_dead_are_reaped_though_it_fails_at_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    keeping.carrier.errors["reap"] = AWAY
+    await eventually(lambda: keeping.carrier.asked.count("reap") >= 2)
+    keeping.carrier.errors["reap"] = RuntimeError("a bug")
+    await eventually(lambda: "could not be taken out" in caplog.text)
+    del keeping.carrier.errors["reap"]
+    await keeping.has()
+    await eventually(lambda: "bury" in keeping.carrier.asked)
+    assert keeping.host.told == ["leave ann"]
+    await keeping.keeper.close(1)
+
+
+async def test_two_reap_the_same_and_it_is_told_once() -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN, BOB)
+    one = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    two = Keeping(CarrierInHand(bus), heartbeat=0.05, node="1" * 16)
+    await one.has()
+    told = one.host.told + two.host.told
+    assert sorted(told) == ["leave ann", "leave bob"]
+    await one.keeper.close(1)
+    await two.keeper.close(1)
+
+
+async def test_a_dead_worker_whose_users_are_in_their_grace_is_buried_after_it() -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    keeping.host.grace = 0.1
+    keeping.carrier.answers["rooms_of"] = lambda found: [*found, b"no name"]
+    await eventually(lambda: keeping.host.told == ["leave ann"])
+    await eventually(lambda: "bury" in keeping.carrier.asked)
+    await keeping.keeper.close(1)
+
+
+# The end.
+
+
+async def test_all_is_told_at_the_end_though_it_takes_many_changes() -> None:
+    keeping = Keeping(CarrierInHand())
+    many = [Entry(str(number), f"user{number}") for number in range(2600)]
+    await keeping.keeper.enter(TEA, many)
+    keeping.keeper.leave(TEA, [entry.sid for entry in many])
+    await keeping.keeper.close(5)
+    assert await keeping.entries() == set()
+    assert "bury" in keeping.carrier.asked
+
+
+async def test_at_the_end_what_was_refused_is_tried_again() -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.carrier.errors["change"] = AWAY
+    keeping.keeper.leave(TEA, ["1"])
+    closing = asyncio.create_task(keeping.keeper.close(5))
+    await eventually(lambda: keeping.carrier.asked.count("change") >= 3)
+    del keeping.carrier.errors["change"]
+    await closing
+    assert await keeping.entries() == set()
+
+
+@pytest.mark.parametrize("error", [AWAY, TimeoutError()], ids=["away", "late"])
+async def test_a_lease_that_cannot_be_given_back_ends_by_itself(error: Exception) -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.keeper.leave(TEA, ["1"])
+    keeping.carrier.errors["bury"] = error
+    await keeping.keeper.close(1)
+    assert keeping.carrier.asked.count("bury") == 1
+
+
+async def test_a_carrier_that_does_not_answer_is_not_waited_for_longer_than_the_timeout() -> None:
+    keeping = Keeping(CarrierInHand())
+    keeping.carrier.hold()
+    under_way = keeping.keeper.enter(TEA, [ANN])
+    await eventually(lambda: keeping.carrier.waiting == 1)
+    next_one = keeping.keeper.enter(TEA, [BOB])
+    await keeping.keeper.close(0.05)
+    assert under_way.cancelled()
+    assert next_one.cancelled()
+    assert keeping.keeper.enter(RUM, [CEM]).cancelled(), "it is over"
+    assert RUM not in keeping.rooms
+    keeping.keeper._schedule(TEA)
+    await asyncio.sleep(0)
+    assert not keeping.keeper._telling
+    assert not {t for t in asyncio.all_tasks() if "presence" in t.get_name()}
+
+
+async def test_users_in_their_grace_are_left_to_others() -> None:
+    keeping = Keeping(CarrierInHand())
+    keeping.host.grace = 60
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.keeper.leave(TEA, ["1"])
+    await keeping.keeper.close(1)
+    assert "bury" not in keeping.carrier.asked
+    assert await keeping.carrier.count(KEY) == 1
