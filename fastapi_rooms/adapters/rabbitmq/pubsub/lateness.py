@@ -3,7 +3,7 @@
 While RabbitMQ is low on memory or disk, or frozen, what was written to it waits there. The sender
 is told that it was not accepted; when RabbitMQ goes on, it is delivered all the same. To whoever
 receives it then it would look new. So a message says when it was published and how long its
-publisher waits, and one that comes later than that is not delivered, but told as a gap.
+publisher waits, and one that comes about as late as that is not delivered, but told as a gap.
 
 The clocks of two machines have nothing to do with each other. What is known is that no message
 arrives before it was sent: so the least difference between the two times, of late, is taken for
@@ -19,8 +19,9 @@ from typing import Final
 SPAN: Final = 10.0
 """Seconds."""
 
-GRACE: Final = 0.5
-"""Seconds that a message may be late."""
+MARGIN: Final = 0.5
+"""A message is late so many seconds before its publisher gives it up, as what is known of the
+clocks is not exact; where publishers wait for less than a second, after half of that."""
 
 MAX_PUBLISHERS: Final = 8192
 """Of more, those that were heard longest ago are forgotten."""
@@ -52,7 +53,7 @@ class Lateness:
             self._publishers.move_to_end(publisher)
         elif difference < known.least:
             known.least = difference
-        return difference - min(known.least, known.before) > timeout + GRACE
+        return difference - min(known.least, known.before) > max(timeout - MARGIN, timeout / 2)
 
     def _add(self, publisher: bytes, difference: float, now: float) -> None:
         if len(self._publishers) >= MAX_PUBLISHERS:

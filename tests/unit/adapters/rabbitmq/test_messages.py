@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastapi_rooms import ConfigurationError
 from fastapi_rooms.adapters.rabbitmq.links.frames import publish, start_of_body
 from fastapi_rooms.adapters.rabbitmq.pubsub import lateness as lateness_module
-from fastapi_rooms.adapters.rabbitmq.pubsub.lateness import GRACE, SPAN, Lateness
+from fastapi_rooms.adapters.rabbitmq.pubsub.lateness import MARGIN, SPAN, Lateness
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import (
     Sent,
     decode,
@@ -69,8 +69,10 @@ def test_a_message_is_late_if_its_sender_has_stopped_waiting() -> None:
     known = Lateness()
     clock = 1000.0  # of the receiver; the sender's is 990 behind
     assert not known.is_late(ME, clock - 990, 5, clock)
-    assert not known.is_late(ME, clock - 990, 5, clock + 5 + GRACE / 2)
-    assert known.is_late(ME, clock - 990, 5, clock + 5 + GRACE * 2)
+    assert not known.is_late(ME, clock - 990, 5, clock + 5 - MARGIN * 2)
+    assert known.is_late(ME, clock - 990, 5, clock + 5 - MARGIN / 2)
+    assert not known.is_late(ME, clock - 990, 0.4, clock + 0.19)
+    assert known.is_late(ME, clock - 990, 0.4, clock + 0.21)
     assert not known.is_late(ME, clock - 990 + 6, 5, clock + 6)
 
 
