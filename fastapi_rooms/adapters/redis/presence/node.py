@@ -34,8 +34,9 @@ class NodePresence(RoomsPresence):
         answers = await self._ask_for(parts)
         for at, part in enumerate(parts):
             if part.whole and code_of(refusal_in(answers[at])) == "NOSCRIPT":
-                whole = part._replace(data=part.whole)
-                (answers[at],) = await self._ask_for([whole])
+                # And what comes behind it, which may look at what it has done.
+                rest = [part._replace(data=part.whole), *parts[at + 1 :]]
+                return [*answers[:at], *await self._ask_for(rest)]
         return answers
 
     async def _ask_for(self, parts: Sequence[Part]) -> list[list[Any]]:
