@@ -279,11 +279,16 @@ async def _until(done: asyncio.Future[None], when: float) -> None:
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     timer = loop.call_at(when, _wake, waiter)
-    done.add_done_callback(lambda _: _wake(waiter))
+
+    def wake(_: object) -> None:
+        _wake(waiter)
+
+    done.add_done_callback(wake)
     try:
         await waiter
     finally:
         timer.cancel()
+        done.remove_done_callback(wake)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -21,6 +21,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.testing import Cluster, eventually
 from fastapi_rooms.testing.cluster import Member
 from fastapi_rooms.worker import crowds
+from fastapi_rooms.worker import presences as module
 from tests.unit.presence.support import AWAY, CarrierInHand
 
 ROOM = "chat-tea"
@@ -317,3 +318,14 @@ async def test_a_sid_that_is_taken_again_is_present_once_its_new_owner_is_in(sce
         join.exception()
     await scene.is_settled()
     assert [u.user for u in (await scene.presence.users(ROOM)).users] == ["bob"]
+
+
+async def test_who_waits_no_longer_leaves_nothing_with_what_was_waited_for() -> None:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    await module._until(done, loop.time())
+    waiting = asyncio.ensure_future(module._until(done, loop.time() + 60))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert not done._callbacks
