@@ -118,19 +118,22 @@ class SupportsPresence(Protocol):
     async def rooms_of(self, lease: Lease) -> list[bytes]:
         """The names of the rooms that somebody has to see to if the worker dies.
 
-        That is where it has sockets, and where there were users in their grace when it last left.
+        That is where it has sockets, and where there were users in their grace when it last left,
+        was reaped, or changed the room by nothing.
         """
 
     async def reap(self, room: RoomKey, lease: Lease, terms: Terms) -> Changed:
         """Fence a worker that was declared dead off from a room, and take its sockets out.
 
-        Its users have their grace as others do. Any number of workers may do it at once. If the
-        dead one has come back under a newer lease and has been in the room since, nothing is done,
-        and the answer is `fenced`.
+        Its users have their grace as others do. Until that is over the room stays in its
+        `rooms_of`: whoever is to see to them changes the room by nothing, and buries the dead only
+        then. So there is always a worker by which the room is found, whoever dies next. Any number
+        of workers may do it at once. If the dead one has come back under a newer lease and has been
+        in the room since, nothing is done, and the answer is `fenced`.
         """
 
     async def bury(self, lease: Lease) -> None:
-        """Forget a lease: of one that was declared dead and whose rooms are reaped, or one's own.
+        """Forget a lease: of one that was declared dead and whose rooms are seen to, or one's own.
 
         A worker that stops buries itself if nothing is in its `rooms_of`. Else it leaves that to
         those who reap it, as somebody has to see to the users in their grace.
@@ -155,8 +158,9 @@ class SupportsPresence(Protocol):
         except where the worker had been declared dead, as others were told then that its users
         left.
 
-        A worker none of whose sockets are left changes the room once more, by nothing, when
-        `next_leave` has come: then the room is none of its `rooms_of` any more.
+        Whoever changes a room by nothing sees to the users who are in their grace: the room is one
+        of its `rooms_of`. A worker none of whose sockets are left does so once more when
+        `next_leave` has come: then it is none of them any more.
         """
 
     async def sync(

@@ -81,7 +81,7 @@ class PresenceKeeper:
         self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
         self._tasks = Tasks()
         self._telling = Tasks()
-        reaper = Reaper(adapter, self._tasks, self._key, self._terms, self._changed)
+        reaper = Reaper(adapter, self._tasks, self._key, self._terms, self._changed, self._see_to)
         self._is_closed = False
         self._lease = LeaseKeeper(
             node,
@@ -271,8 +271,16 @@ class PresenceKeeper:
 
     def _grace_over(self, name: Name) -> None:
         """Have the carrier look at a room: so it also forgets that this worker was there."""
-        self._rooms.setdefault(name, OwnRoom()).needs_touch = True
+        self._touch(name)
         self._schedule(name)
+
+    def _see_to(self, name: Name) -> asyncio.Future[None]:
+        """Have the carrier know that this worker sees to the users who are in their grace."""
+        self._touch(name)
+        return self.enter(name, ())
+
+    def _touch(self, name: Name) -> None:
+        self._rooms.setdefault(name, OwnRoom()).needs_touch = True
 
     # What the carrier may have forgotten.
 

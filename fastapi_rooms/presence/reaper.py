@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi_rooms.adapters.presence import Changed, Lease, RoomKey, SupportsPresence, Terms
 from fastapi_rooms.concurrency import Tasks
@@ -19,6 +19,7 @@ class Reaper:
         key_of: a room, as the adapter knows it.
         terms_of: what its changes depend on.
         changed: is told what became of it; raises why not all was done.
+        see_to: sees to the users of a room who are in their grace, from when it is done.
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class Reaper:
         key_of: Callable[[Name], RoomKey],
         terms_of: Callable[[Name], Terms],
         changed: Callable[[Name, Changed], None],
+        see_to: Callable[[Name], Awaitable[None]],
     ) -> None:
         self._adapter = adapter
         self._tasks = tasks
         self._key_of = key_of
         self._terms_of = terms_of
         self._changed = changed
+        self._see_to = see_to
         self._reaping: set[Lease] = set()
 
     def reap_all(self, leases: Sequence[Lease]) -> None:
@@ -44,7 +47,6 @@ class Reaper:
                 self._tasks.start(self._reap(lease), "fastapi_rooms presence reaper")
 
     async def _reap(self, lease: Lease) -> None:
-        is_done = True
         try:
             for key in await self._adapter.rooms_of(lease):
                 name = Name.of(key)
@@ -52,9 +54,9 @@ class Reaper:
                     terms = self._terms_of(name)
                     changed = await self._adapter.reap(self._key_of(name), lease, terms)
                     self._changed(name, changed)
-                    is_done &= changed.next_leave is None
-            if is_done:  # else whoever is there then sees to those who are in their grace now
-                await self._adapter.bury(lease)
+                    if changed.next_leave is not None:
+                        await self._see_to(name)
+            await self._adapter.bury(lease)
         except Exception as error:  # noqa: BLE001 -- at the next beat it is tried again
             log(error, f"The sockets of worker {lease.node} could not be taken out")
         finally:

@@ -66,17 +66,17 @@ class PresenceStore:
         quiet: bool = False,
     ) -> Changed:
         """Have sockets leave and enter."""
-        entries = [*enter]
+        entries, sids = [*enter], [*leave]
         changed = self._room(name).change(
             lease,
             _ms(now),
             grace=_ms(terms.grace),
             start=_start(terms, now),
             enter=entries,
-            leave=[*leave],
+            leave=sids,
             quiet=quiet,
         )
-        if entries and not changed.fenced:
+        if (entries or not sids) and not changed.fenced:
             self._rooms_of.setdefault(lease, set()).add(name)
             for user in {entry.user for entry in entries}:
                 self._rooms_of_user.setdefault((_namespace_of(name), user), set()).add(name)
@@ -109,7 +109,8 @@ class PresenceStore:
         changed = room.reap(
             lease, _ms(now), grace=_ms(terms.grace), start=_start(terms, now), leave=sids
         )
-        _discard(self._rooms_of, lease, name)
+        if changed.fenced or changed.next_leave is None:
+            _discard(self._rooms_of, lease, name)
         return self._settle(name, changed, now)
 
     def sweep(self, name: bytes, terms: Terms, now: float) -> Changed:

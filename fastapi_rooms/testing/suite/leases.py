@@ -119,11 +119,32 @@ class LeasesSuite(PresenceBench):
         ann = two.new_socket("ann")
         assert (await two.enter(room, ann)).events == (), "she has moved"
         assert await two.adapter.count(room) == 2
+        assert await two.adapter.rooms_of(dead) == [room.name], "bob has to be seen to"
         await two.adapter.bury(dead)
         bob = two.new_socket("bob")
         await two.enter(room, bob)
         left = await two.leave(room, ann, bob)
         assert told(left.events) == leaves("ann", "bob")
+
+    async def test_who_changes_a_room_by_nothing_sees_to_those_in_their_grace(
+        self, three: Three
+    ) -> None:
+        one, two, three_ = three
+        room = await common_room([three_])
+        await one.enter(room, one.new_socket("ann"))
+        dead = await declared_dead(one, by=two)
+        await two.adapter.reap(room, dead, LATER)
+        assert (await two.enter(room, terms=LATER)).next_leave is not None
+        await two.adapter.bury(dead)
+        assert await two.adapter.rooms_of(two.lease) == [room.name]
+        dead = await declared_dead(two, by=three_)
+        reaped = await three_.adapter.reap(room, dead, LATER)
+        assert (reaped.events, await three_.adapter.count(room)) == ((), 1)
+        ann = three_.new_socket("ann")
+        assert (await three_.enter(room, ann)).events == ()
+        assert told((await three_.leave(room, ann)).events) == leaves("ann")
+        assert await three_.adapter.rooms_of(three_.lease) == []
+        await three_.adapter.bury(dead)
 
     async def test_one_that_was_reaped_cannot_write_before_it_has_a_new_lease(
         self, three: Three

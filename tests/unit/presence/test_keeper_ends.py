@@ -73,15 +73,36 @@ async def test_two_reap_the_same_and_it_is_told_once() -> None:
     await two.keeper.close(1)
 
 
-async def test_a_dead_worker_whose_users_are_in_their_grace_is_buried_after_it() -> None:
+async def test_who_reaps_a_worker_whose_users_are_in_their_grace_sees_to_them_from_then_on() -> (
+    None
+):
     bus = MemoryBus()
-    await dead_with(bus, ANN)
+    dead = await dead_with(bus, ANN)
     keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
     keeping.host.grace = 0.1
     keeping.carrier.answers["rooms_of"] = lambda found: [*found, b"no name"]
     await eventually(lambda: keeping.host.told == ["leave ann"])
     await eventually(lambda: "bury" in keeping.carrier.asked)
+    assert KEY.name not in await keeping.carrier.rooms_of(dead)
     await keeping.keeper.close(1)
+
+
+async def test_who_reaps_and_dies_within_the_grace_is_reaped_by_the_next_who_tells_the_leave() -> (
+    None
+):
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    first = Keeping(CarrierInHand(bus), heartbeat=0.05, node="f" * 16)
+    first.host.grace = 0.5
+    await eventually(lambda: "bury" in first.carrier.asked)
+    assert await first.carrier.rooms_of(first.keeper._lease.lease) == [KEY.name]
+    await first.keeper._tasks.cancel(1)  # it renews its lease no more, nor sees to anybody
+    first.keeper._graces.close()
+    second = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    second.host.grace = 0.5
+    await eventually(lambda: second.host.told == ["leave ann"])
+    await second.keeper.close(1)
+    await first.keeper.close(1)
 
 
 # The end.

@@ -109,8 +109,9 @@ class RoomsPresence(RoomIndexes):
             for sids in _chunks([entry.sid for entry in some]):
                 changed = await self._step(Step("reap", room, lease, terms, leave=sids))
                 yield changed
-        rooms = worker_key(self._prefix, lease)
-        await self._read([removed(rooms, room.name)])
+        if changed.fenced or changed.next_leave is None:
+            rooms = worker_key(self._prefix, lease)
+            await self._read([removed(rooms, room.name)])
 
     # Rooms.
 
@@ -153,7 +154,7 @@ class RoomsPresence(RoomIndexes):
         """A step, with what leads to the room."""
         prefix, (room, lease) = self._prefix, step[1:3]
         namespace, rooms = namespace_of(room.name), worker_key(prefix, lease)
-        before = [added(rooms, room.name)] if step.enter else []
+        before = [added(rooms, room.name)] if step.enter or not step.leave else []
         keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
         users = {entry.user: None for entry in step.enter}
         keys += [user_key(prefix, namespace, user.encode()) for user in users]
