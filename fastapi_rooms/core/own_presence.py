@@ -41,13 +41,13 @@ class OwnRoom:
     def __init__(self) -> None:
         self._entries: dict[Sid, Entry] = {}
         self._checksum = 0
-        self._untold: dict[Sid, None] = {}
+        self._untold: dict[Sid, bool] = {}  # whether the carrier may know it
         self._told: list[Sid] = []
         self._behind_since: float | None = None
         self.fences = 0
         """How often a change was refused since the last that was not, as a lease is not valid."""
         self.is_busy = False
-        """Whether a change is under way, or a comparison."""
+        """Whether a change is under way."""
         self.is_partial = False
         """Whether the last change that was begun has left some for the next."""
         self.needs_sync = False
@@ -95,15 +95,19 @@ class OwnRoom:
 
     def enter(self, entry: Entry) -> None:
         """A socket enters, as a user; one that is in is that user's from now on."""
-        self._remove(entry.sid)
+        was_in = self._remove(entry.sid)
         self._entries[entry.sid] = entry
         self._checksum = (self._checksum + checksum_of(entry)) % _MODULUS
-        self._untold[entry.sid] = None
+        self._untold.setdefault(entry.sid, was_in or self.is_busy)
 
     def leave(self, sid: Sid) -> None:
         """A socket leaves."""
-        if self._remove(sid):
-            self._untold[sid] = None
+        if not self._remove(sid):
+            return
+        if self._untold.get(sid, True):
+            self._untold[sid] = True
+        else:
+            del self._untold[sid]
 
     @property
     def has_news(self) -> bool:
@@ -144,7 +148,7 @@ class OwnRoom:
         """The carrier may not have been told: it is to be told again."""
         self.is_busy, self.needs_touch = False, True
         self.needs_sync |= is_sync
-        self._untold = dict.fromkeys([*self._told, *self._untold])
+        self._untold = dict.fromkeys(self._told, True) | self._untold
         self._told = []
 
     def is_behind(self, heard: int, version: int, now: float) -> bool:

@@ -177,7 +177,12 @@ class PresenceKeeper:
         if room.is_due and not self._is_closed:
             room.is_busy = True
             self._telling.start(self._tell(name, room), "fastapi_rooms presence")
-        elif not room:
+            return
+        if room.is_busy or self._is_closed:
+            return
+        if (waiting := self._waiting.pop(name, None)) is not None:
+            waiting.set_result(None)  # whoever entered has left again
+        if not room:
             del self._rooms[name]
             if self._left is not None:
                 self._left.add(name, self._loop.time())

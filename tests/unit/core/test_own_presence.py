@@ -50,6 +50,31 @@ def test_news_that_could_not_be_told_stay_news() -> None:
     assert room.needs_sync
 
 
+def test_who_came_and_went_between_two_changes_is_not_mentioned() -> None:
+    room = told_of(Entry("1", "ann"))
+    room.enter(Entry("2", "bob"))
+    room.leave("2")
+    assert room.is_told
+    room.leave("1")
+    room.enter(Entry("1", "ann"))
+    room.leave("1")
+    assert room.begin_change() == Change([], ["1"]), "the carrier knows her"
+
+
+def test_who_may_be_known_by_a_change_that_is_under_way_is_mentioned() -> None:
+    room = OwnRoom()
+    room.enter(Entry("1", "ann"))
+    room.begin_change()
+    room.leave("1")
+    room.enter(Entry("1", "ann"))
+    room.leave("1")
+    room.fail(is_sync=False)
+    assert room.begin_change() == Change([], ["1"])
+    room.fail(is_sync=False)
+    room.enter(Entry("1", "ann"))
+    assert room.begin_change() == Change([Entry("1", "ann")], [])
+
+
 def test_a_carrier_is_behind_what_was_heard_at_the_second_look_only() -> None:
     room = OwnRoom()
     assert not room.is_behind(9, 5, 0.0)

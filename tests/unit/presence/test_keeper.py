@@ -124,8 +124,24 @@ async def test_what_comes_in_one_turn_is_one_change(
     assert first is keeper.enter(TEA, [Entry("sid-cem", "cem")])
     keeper.leave(TEA, ["sid-cem"])
     await first
-    assert carrier.changes == [([ANN, BOB], ["sid-cem"])]
+    assert carrier.changes == [([ANN, BOB], [])]
     assert host.events == [("join", "ann"), ("join", "bob")]
+
+
+async def test_who_came_and_went_in_one_turn_is_not_waited_for(
+    keeper: PresenceKeeper, carrier: Carrier
+) -> None:
+    await keeper.enter(TEA, [ANN])
+    waiting = keeper.enter(TEA, [BOB])
+    keeper.leave(TEA, [BOB.sid])
+    await waiting
+    rum = Name("/", "rum")
+    alone = keeper.enter(rum, [BOB])
+    keeper.leave(rum, [BOB.sid])
+    await alone
+    assert carrier.changes == [([ANN], [])]
+    assert rum not in keeper._rooms
+    assert not keeper._waiting
 
 
 @pytest.mark.parametrize(
