@@ -102,10 +102,14 @@ class SyncSender(_Sender):
                 if self._wire is None:
                     self._wire = Wire(self._access, self._exchange, deadline)
                 return self._wire.publish(data, deadline)
-            except FAILURES as error:
+            except BaseException as error:
+                # Also where a signal's handler raises: a confirmation that is yet to come would be
+                # taken for that of the next message.
                 if self._wire is not None:
                     self._wire.abort()
                     self._wire = None
+                if not isinstance(error, FAILURES):
+                    raise
                 # The connection may have been idle, and closed: that is no reason for an error.
                 if not was_open or isinstance(error, TimeoutError) or is_refused(error):
                     raise _failure(error) from error

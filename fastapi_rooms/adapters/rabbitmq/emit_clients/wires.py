@@ -48,6 +48,7 @@ class Wire:
         self._exchange = exchange
         self._reader = FrameReader()
         self._blocked = ""
+        self._published = 1  # on this connection, with what `begin_publishing` published
         self._socket = self._open(deadline)
 
     def _open(self, deadline: float) -> socket.socket:
@@ -66,8 +67,10 @@ class Wire:
                     raw = self._access.tls.wrap_socket(raw, server_hostname=host)
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._take(raw, self._steps(), by)
-            except (Refused, ProtocolError, OSError) as error:
+            except BaseException as error:
                 raw.close()
+                if not isinstance(error, (Refused, ProtocolError, OSError)):
+                    raise
                 first = first or error
             else:
                 return raw
@@ -96,6 +99,7 @@ class Wire:
             Refused, ProtocolError, OSError: it did not say so by the deadline.
         """
         self._wait_unblocked(deadline)
+        self._published += 1
         _send(self._socket, data, deadline)
         while True:
             try:
@@ -103,9 +107,9 @@ class Wire:
             except TimeoutError:
                 self._raise_if_blocked()
                 raise
-            if isinstance(event, Confirmed):
+            if isinstance(event, Confirmed) and event.tag == self._published:
                 return event.accepted
-            if not isinstance(event, Returned):
+            if not isinstance(event, Confirmed | Returned):
                 raise _unexpected(event)
 
     def _wait_unblocked(self, deadline: float) -> None:
