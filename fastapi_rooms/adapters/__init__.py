@@ -51,6 +51,7 @@ from fastapi_rooms.adapters.history import SupportsHistory
 from fastapi_rooms.adapters.memory import MemoryAdapter, MemoryBus, named_bus
 from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.adapters.rabbitmq.adapter import RabbitMQAdapter
+from fastapi_rooms.adapters.rabbitmq.links.access import verifies
 from fastapi_rooms.adapters.rabbitmq.report import RabbitMQReport, report_on_rabbitmq
 from fastapi_rooms.adapters.redis import RedisAdapter, RedisClusterAdapter, canonical_url, refusal
 from fastapi_rooms.adapters.redis.declarations import read_declarations
@@ -83,6 +84,7 @@ __all__ = [
     "canonical_url",
     "read_declarations",
     "report_on_rabbitmq",
+    "verifies",
 ]
 
 AdapterLike: TypeAlias = Adapter | Url | Redis | RedisCluster

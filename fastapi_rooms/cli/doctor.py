@@ -25,6 +25,7 @@ from fastapi_rooms import (
     Worker,
     __version__,
 )
+from fastapi_rooms.adapters import verifies
 from fastapi_rooms.cli.advice import TRUST, advice_for, hello, settings_of
 from fastapi_rooms.cli.findings import Finding, Grade
 from fastapi_rooms.cli.history_checks import history_findings
@@ -39,6 +40,7 @@ SLOW = 0.05
 SMALL_BUFFER = 8 * 1024 * 1024
 """In bytes: Redis' default soft limit, which a few large messages reach."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_ANYONES = "TLS, but the server's certificate is not verified: it could be anyone's"
 
 
 async def examine(session: Session) -> AsyncIterator[Finding]:
@@ -72,8 +74,10 @@ async def examine(session: Session) -> AsyncIterator[Finding]:
 def encryption(url: str) -> Finding:
     """Whether the connection is encrypted, or does not leave this machine."""
     parts = urlsplit(url)
-    if parts.scheme.startswith(("rediss", "amqps")):
-        return _identity(dict(parse_qsl(parts.query)))
+    if parts.scheme == "amqps":
+        return _identity_of_rabbitmq(url)
+    if parts.scheme.startswith("rediss"):
+        return _identity_of_redis(dict(parse_qsl(parts.query)))
     hosts = [host.rpartition("@")[2] for host in parts.netloc.split(",")]
     if parts.scheme == "unix" or all(urlsplit(f"//{h}").hostname in _LOOPBACK for h in hosts):
         text = f"no TLS, and none needed: {_carrier_of(parts.scheme)} is on this machine"
@@ -87,16 +91,22 @@ def _carrier_of(scheme: str) -> str:
     return "RabbitMQ" if scheme.startswith("amqp") else "Redis"
 
 
-def _identity(options: dict[str, str]) -> Finding:
+def _identity_of_rabbitmq(url: str) -> Finding:
     """Whether TLS verifies the identity of the server."""
-    if options.get("verify", "").lower() in ("none", "verify_none") or "no_verify_ssl" in options:
-        text = "TLS, but the server's certificate is not verified: it could be anyone's"
-        advice = "Remove verify=none, and trust the server's CA: amqps://…?cafile=/path/to/ca.pem"
-        return Finding("encryption", Grade.NOTE, text, advice)
+    if verifies(url):
+        return Finding("encryption", Grade.OK, "TLS")
+    advice = (
+        "Remove verify, or no_verify_ssl, and trust the server's CA: "
+        "amqps://…?cafile=/path/to/ca.pem"
+    )
+    return Finding("encryption", Grade.NOTE, _ANYONES, advice)
+
+
+def _identity_of_redis(options: dict[str, str]) -> Finding:
+    """Whether TLS verifies the identity of the server."""
     if options.get("ssl_cert_reqs", "").lower() in ("none", "cert_none"):
-        text = "TLS, but the server's certificate is not verified: it could be anyone's"
         advice = f"Remove ssl_cert_reqs=none. {TRUST}"
-        return Finding("encryption", Grade.NOTE, text, advice)
+        return Finding("encryption", Grade.NOTE, _ANYONES, advice)
     if options.get("ssl_check_hostname", "").lower() in ("false", "f", "no", "n", "0"):
         text = "TLS, but a certificate for any host name is accepted"
         return Finding("encryption", Grade.NOTE, text, "Remove ssl_check_hostname=false.")

@@ -117,6 +117,10 @@ async def test_doctor_asks_no_single_server_where_there_are_several(
         ("redis+cluster://127.0.0.1:7000,127.0.0.1:7001", "ok"),
         ("redis+cluster://127.0.0.1:7000,redis.example.com:7001", "note"),
         ("redis://redis.example.com", "note"),
+        ("amqps://rabbitmq.example.com", "ok"),
+        ("amqps://rabbitmq.example.com?no_verify_ssl=0", "ok"),
+        ("amqps://rabbitmq.example.com?no_verify_ssl=1", "note"),
+        ("amqps://rabbitmq.example.com?verify=cert_none", "note"),
     ],
 )
 def test_doctor_knows_who_could_read_along(url: str, grade: str) -> None:

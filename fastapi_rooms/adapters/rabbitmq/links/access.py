@@ -91,6 +91,12 @@ def access_of(url: Url, who: str, context: ssl.SSLContext | None = None) -> Acce
     )
 
 
+def verifies(url: Url) -> bool:
+    """Whether whoever is reached there has to prove who it is. Raises `ConfigurationError`."""
+    tls = access_of(url, "RabbitMQ").tls
+    return tls is not None and tls.verify_mode is ssl.CERT_REQUIRED
+
+
 def _vhost(path: str) -> str:
     """The name of the virtual host: `/` where the path is left out, `/`, `//` or `/%2F`."""
     name = unquote(path[1:])
