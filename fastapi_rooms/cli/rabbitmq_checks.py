@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 from fastapi_rooms import AdapterUnavailable
 from fastapi_rooms.adapters import RabbitMQReport, report_on_rabbitmq
 from fastapi_rooms.cli.findings import Finding, Grade
@@ -9,6 +11,7 @@ from fastapi_rooms.cli.output import plural
 from fastapi_rooms.cli.session import Session
 
 REACH = "Check that RabbitMQ runs, and that its host and port (5672) are reachable from here."
+OTHER = "Check that the URL leads to a RabbitMQ, and see its log."
 ALARM = (
     "RabbitMQ takes nothing until it has memory and disk again: see rabbitmq-diagnostics alarms, "
     "vm_memory_high_watermark and disk_free_limit."
@@ -31,11 +34,11 @@ async def advice_for_rabbitmq(session: Session) -> str:
     try:
         report = await report_on_rabbitmq(session.url, session.prefix, session.timeout)
     except AdapterUnavailable as error:
-        why = str(error)
-        if "ACCESS_REFUSED" in why or "vhost" in why or "cafile" in why:
-            return why.partition(". ")[2]
-        return REACH
-    return ALARM if report.alarm else report.permissions
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLCertVerificationError):
+            return REACH
+        return str(error).partition(". ")[2] or OTHER  # what is wrong, and then what to do
+    return ALARM if report.alarm else _limits(report).advice or report.permissions
 
 
 def _server(report: RabbitMQReport) -> Finding:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from fastapi_rooms import AdapterUnavailable
 from fastapi_rooms.adapters import RabbitMQReport
+from fastapi_rooms.adapters.rabbitmq.links.frames import ProtocolError
+from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, reason_of
 from fastapi_rooms.cli import rabbitmq_checks
 from fastapi_rooms.cli.findings import Grade
 from fastapi_rooms.cli.rabbitmq_checks import advice_for_rabbitmq, rabbitmq_findings
@@ -13,6 +17,19 @@ from fastapi_rooms.cli.session import Session
 
 SESSION = Session("amqp://localhost", "rooms", "/", 1.0)
 SOUND = RabbitMQReport("RabbitMQ", "3.10.8", "rooms", 2047, 131072, "", "set_permissions")
+
+
+def unavailable(cause: Exception) -> AdapterUnavailable:
+    """What is raised where that is the reason."""
+    error = AdapterUnavailable(reason_of(cause))
+    error.__cause__ = cause
+    return error
+
+
+def untrusted() -> Exception:
+    error = ssl.SSLCertVerificationError(1, "self-signed")
+    error.verify_message = "self-signed certificate"
+    return error
 
 
 def says(monkeypatch: pytest.MonkeyPatch, answer: RabbitMQReport | Exception) -> None:
@@ -57,8 +74,16 @@ async def test_one_that_cannot_be_asked_is_unknown(monkeypatch: pytest.MonkeyPat
     [
         (SOUND._replace(alarm="low on disk"), "disk_free_limit"),
         (SOUND, "set_permissions"),
-        (AdapterUnavailable("ACCESS_REFUSED - no. Check the user"), "Check the user"),
-        (AdapterUnavailable("connection refused"), "Check that RabbitMQ runs"),
+        (SOUND._replace(channel_max=2), "raise channel_max"),
+        (unavailable(Refused(403, "ACCESS_REFUSED - no", logging_in=True)), "Check the user"),
+        (unavailable(Refused(530, "NOT_ALLOWED - vhost x not found")), "the path of the URL"),
+        (unavailable(Refused(530, "user connection limit (1) is reached")), "raise the limit"),
+        (unavailable(Refused(541, "INTERNAL_ERROR - vhost 'x' is down")), "restart_vhost"),
+        (unavailable(Refused(320, "CONNECTION_FORCED - bye")), "see its log"),
+        (unavailable(ProtocolError("HTTP is spoken there")), "leads to a RabbitMQ"),
+        (unavailable(untrusted()), "Name the authority"),
+        (unavailable(TimeoutError()), "Check that RabbitMQ runs"),
+        (unavailable(ConnectionRefusedError("connection refused")), "Check that RabbitMQ runs"),
     ],
 )
 async def test_there_is_advice_for_whoever_cannot_connect(

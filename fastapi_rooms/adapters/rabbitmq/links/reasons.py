@@ -17,6 +17,8 @@ _MAX_TEXT: Final = 400
 _NAME = re.compile(r"(?:exchange|queue) '([^']+?)(?:\.[0-9a-f]{16}(?:\.lost)?)?' in vhost")
 """The exchange, or the queue, that something is said of: a queue's name begins with the former."""
 
+_VHOST_DOWN = re.compile(r"vhost '[^']*' is down")
+
 _LIMIT = re.compile(r"limit \(\d+\) is reached")
 
 
@@ -52,6 +54,11 @@ class Refused(Exception):
             )
         if self.is_limit:
             return f"{self.text}. A worker needs two connections, an emitter one: raise the limit"
+        if _VHOST_DOWN.search(self.text):
+            return (
+                f"{self.text}. RabbitMQ's log says why, and rabbitmqctl restart_vhost -p <vhost> "
+                "starts it again"
+            )
         if self.code == NOT_ALLOWED and "vhost" in self.text:
             return (
                 f"{self.text}. The virtual host is the path of the URL, percent-encoded: "

@@ -60,7 +60,11 @@ def log_in(access: Access) -> Steps[Broker]:
     offered = str(start.mechanisms).split()
     mechanism = "EXTERNAL" if access.external else "PLAIN"
     if mechanism not in offered:
-        raise Refused(0, f"it takes no login by {mechanism}, but by {', '.join(offered)}")
+        raise Refused(
+            0,
+            f"it takes no login by {mechanism}, but by {', '.join(offered)}. A URL asks for PLAIN, "
+            "or with ?auth=external for EXTERNAL: auth_mechanisms in rabbitmq.conf has to allow it",
+        )
     login = "" if access.external else f"\0{access.user}\0{access.password}"
     capabilities: dict[str, object] = {
         "authentication_failure_close": True,
@@ -83,8 +87,8 @@ def log_in(access: Access) -> Steps[Broker]:
     if tune.frame_max and tune.frame_max < FRAME_MAX:
         raise Refused(
             0,
-            f"its frame_max is {tune.frame_max}, and {FRAME_MAX} is needed, its default: "
-            "take the setting out of rabbitmq.conf",
+            f"its frame_max is {tune.frame_max}, and {FRAME_MAX} is needed, its default. "
+            "Take the setting out of rabbitmq.conf",
         )
     tuned = commands.Connection.TuneOk(tune.channel_max, FRAME_MAX, access.heartbeat)
     event = yield method(tuned, 0) + method(commands.Connection.Open(access.vhost), 0)
