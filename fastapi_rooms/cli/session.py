@@ -129,6 +129,11 @@ class Session(NamedTuple):
         return await read_declarations(self.url, self.prefix, self.timeout)
 
     async def _declarations_for(self, namespace: str, room: str) -> list[HistoryDeclaration]:
+        if self.is_rabbitmq:
+            raise UsageError(
+                "RabbitMQ keeps no messages. In memory and on Redis rooms can have a history: give "
+                "the URL of a Redis, if the workers use one."
+            )
         histories = [d for d in await self.declarations() if isinstance(d, HistoryDeclaration)]
         of_namespace = [d for d in histories if d.namespace == namespace]
         if not any(_matches(room, d.pattern) for d in of_namespace):
