@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from fastapi_rooms.adapters.rabbitmq.extra import require
@@ -37,17 +38,12 @@ async def report_on_rabbitmq(url: Url, prefix: str, timeout: float) -> RabbitMQR
     from fastapi_rooms.adapters.rabbitmq.links.frames import ProtocolError
     from fastapi_rooms.adapters.rabbitmq.links.link import Link
     from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, permissions_for, reason_of
-    from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, begin_publishing, log_in
+    from fastapi_rooms.adapters.rabbitmq.links.steps import log_in_to_publish
 
     access, exchange = access_of(url, "RabbitMQ"), exchange_of(prefix)
 
-    def steps() -> Steps[Broker]:
-        broker = yield from log_in(access)
-        yield from begin_publishing(exchange)
-        return broker
-
     try:
-        link = await Link.open(access, steps, timeout)
+        link = await Link.open(access, partial(log_in_to_publish, access, exchange), timeout)
     except (Refused, ProtocolError, OSError) as error:
         raise AdapterUnavailable(reason_of(error)) from error
     try:

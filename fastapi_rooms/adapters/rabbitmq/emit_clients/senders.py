@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import NoReturn
 
@@ -25,13 +26,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
 )
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, is_refused, reason_of
-from fastapi_rooms.adapters.rabbitmq.links.steps import (
-    CHANNEL,
-    Broker,
-    Steps,
-    begin_publishing,
-    log_in,
-)
+from fastapi_rooms.adapters.rabbitmq.links.steps import CHANNEL, log_in_to_publish
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, encode, exchange_of, key_of
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.wire import codec
@@ -174,16 +169,12 @@ class AsyncSender(_Sender):
             link, self._link = self._link, None
             await link.close()
         # Whoever waits has the limit; this one is for the hosts.
-        self._link = link = await Link.open(self._access, self._steps, self._timeout)
+        steps = partial(log_in_to_publish, self._access, self._exchange)
+        self._link = link = await Link.open(self._access, steps, self._timeout)
         self._published = 1
         link.on_event = self._happened
         link.on_writable = self._check_blocked
         self._check_blocked()
-
-    def _steps(self) -> Steps[Broker]:
-        broker = yield from log_in(self._access)
-        yield from begin_publishing(self._exchange)
-        return broker
 
     async def _publish_on(self, link: Link | None, data: bytes) -> bool:
         assert link is not None

@@ -21,19 +21,11 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
     method,
     name_of,
 )
+from fastapi_rooms.adapters.rabbitmq.links.link import CLOSE_TIMEOUT
 from fastapi_rooms.adapters.rabbitmq.links.reasons import Refused, said
-from fastapi_rooms.adapters.rabbitmq.links.steps import (
-    Broker,
-    Steps,
-    begin_publishing,
-    log_in,
-    refusal,
-)
+from fastapi_rooms.adapters.rabbitmq.links.steps import Broker, Steps, log_in_to_publish, refusal
 
 _CHUNK = 64 * 1024
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that RabbitMQ has to agree to the end of a connection."""
 
 
 class Wire:
@@ -66,7 +58,7 @@ class Wire:
                 if self._access.tls is not None:
                     raw = self._access.tls.wrap_socket(raw, server_hostname=host)
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._take(raw, self._steps(), by)
+                self._take(raw, log_in_to_publish(self._access, self._exchange), by)
             except BaseException as error:
                 raw.close()
                 if not isinstance(error, (Refused, ProtocolError, OSError)):
@@ -76,11 +68,6 @@ class Wire:
                 return raw
         assert first is not None
         raise first
-
-    def _steps(self) -> Steps[Broker]:
-        broker = yield from log_in(self._access)
-        yield from begin_publishing(self._exchange)
-        return broker
 
     def _take(self, raw: socket.socket, steps: Steps[Broker], deadline: float) -> None:
         """Take the steps."""

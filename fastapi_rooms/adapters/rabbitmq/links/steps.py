@@ -147,6 +147,13 @@ def begin_publishing(exchange: str) -> Steps[None]:
         _expect(event, commands.Basic.Ack)
 
 
+def log_in_to_publish(access: Access, exchange: str) -> Steps[Broker]:
+    """Open the connection, with a channel to publish on. Raises `Refused`."""
+    broker = yield from log_in(access)
+    yield from begin_publishing(exchange)
+    return broker
+
+
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 

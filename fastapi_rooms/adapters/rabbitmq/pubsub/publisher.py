@@ -32,13 +32,7 @@ from fastapi_rooms.adapters.rabbitmq.links.frames import (
 )
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
 from fastapi_rooms.adapters.rabbitmq.links.owner import Opening
-from fastapi_rooms.adapters.rabbitmq.links.steps import (
-    CHANNEL,
-    Broker,
-    Steps,
-    begin_publishing,
-    log_in,
-)
+from fastapi_rooms.adapters.rabbitmq.links.steps import CHANNEL, Broker, Steps, log_in_to_publish
 from fastapi_rooms.adapters.rabbitmq.pubsub.confirms import Confirms
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, encode, key_of, number_of
 from fastapi_rooms.types import Channel
@@ -154,9 +148,7 @@ class Publisher(Opening, LinkOwner[Link]):
 
     def steps(self) -> Steps[Broker]:
         """Log in, and have a channel to publish on."""
-        broker = yield from log_in(self._access)
-        yield from begin_publishing(self._exchange)
-        return broker
+        return log_in_to_publish(self._access, self._exchange)
 
     def link_up(self, link: Link) -> None:
         """Write what waits, beginning with what the last link left unanswered."""

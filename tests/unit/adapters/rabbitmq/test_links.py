@@ -24,8 +24,7 @@ from fastapi_rooms.adapters.rabbitmq.links import access as access_module
 from fastapi_rooms.adapters.rabbitmq.links import frames
 from fastapi_rooms.adapters.rabbitmq.links.access import access_of
 from fastapi_rooms.adapters.rabbitmq.links.link import Link
-from fastapi_rooms.adapters.rabbitmq.links.steps import Broker as Facts
-from fastapi_rooms.adapters.rabbitmq.links.steps import Steps, begin_publishing, log_in
+from fastapi_rooms.adapters.rabbitmq.links.steps import log_in_to_publish
 from fastapi_rooms.adapters.rabbitmq.pubsub import subscriber as subscriber_module
 from fastapi_rooms.adapters.rabbitmq.pubsub.messages import Sent, decode, encode
 from fastapi_rooms.testing import eventually
@@ -301,13 +300,8 @@ async def test_a_broker_that_takes_no_password_is_not_given_one(broker: Broker) 
 
 async def test_a_broker_that_says_nothing_is_left(broker: Broker) -> None:
     access = access_of(broker.url, "test")
-
-    def steps() -> Steps[Facts]:
-        facts = yield from log_in(access)
-        yield from begin_publishing("rooms")
-        return facts
-
-    link = Link(steps(), 0.02)  # type: ignore[arg-type]  # AMQP has whole seconds
+    steps = log_in_to_publish(access, "rooms")
+    link = Link(steps, 0.02)  # type: ignore[arg-type]  # AMQP has whole seconds
     await asyncio.get_running_loop().create_connection(lambda: link, *access.hosts[0])
     await link.opened
     assert link.broker.product == "Fake"
