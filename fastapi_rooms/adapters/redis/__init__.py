@@ -28,7 +28,7 @@ It keeps keys only of rooms with a history, and of those of which is known who i
     declared/                    │         what rooms have, as workers tell others (pure)
                                  │
     links/                       │         one connection
-    ├ owner            has a link, or a reason why not
+    ├ owner            opens links
     ├ source           opens links to the master: at an address, or as sentinels report
     ├ sentinels, role  which node is the master, and whether a node is one
     ├ link             bytes in and out, without a task or an await per message

@@ -25,6 +25,7 @@ from typing import Any
 import hiredis
 
 from fastapi_rooms.adapters.command_queue import ByteBudget
+from fastapi_rooms.adapters.link_owner import LinkOwner
 from fastapi_rooms.adapters.redis.history import rights
 from fastapi_rooms.adapters.redis.history.appends import Appends, Batch, Queue
 from fastapi_rooms.adapters.redis.history.exchanges import Exchange, Exchanges, Question
@@ -32,7 +33,7 @@ from fastapi_rooms.adapters.redis.history.refusals import code_of
 from fastapi_rooms.adapters.redis.history.script import PLAIN, Calls, Message, decode, encode
 from fastapi_rooms.adapters.redis.links import role
 from fastapi_rooms.adapters.redis.links.link import Link, pack
-from fastapi_rooms.adapters.redis.links.owner import LinkOwner
+from fastapi_rooms.adapters.redis.links.owner import Opening
 from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.retries import FORBIDDEN_DELAY
 from fastapi_rooms.adapters.supervisor import supervise
@@ -52,7 +53,7 @@ def new_epoch() -> str:
     return secrets.token_hex(EPOCH_LENGTH // 2)
 
 
-class Lane(LinkOwner):
+class Lane(Opening, LinkOwner[Link]):
     """Appends messages and asks questions over one supervised link, through short outages.
 
     Args:
@@ -76,7 +77,8 @@ class Lane(LinkOwner):
         budget: ByteBudget,
         calls: Calls = PLAIN,
     ) -> None:
-        super().__init__(source, lambda: None, connect_timeout)
+        super().__init__(lambda: None, connect_timeout)
+        self._source = source
         self._prefix = prefix
         self._key_prefix = prefix.encode()
         self._timeout = timeout

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import hiredis
 
 from fastapi_rooms.adapters.command_queue import ByteBudget, Command, CommandQueue
+from fastapi_rooms.adapters.link_owner import LinkOwner
 from fastapi_rooms.adapters.probe import Refusal
 from fastapi_rooms.adapters.redis.links import role
 from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, Link, pack
-from fastapi_rooms.adapters.redis.links.owner import LinkOwner
+from fastapi_rooms.adapters.redis.links.owner import Opening
 from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.redis.pubsub.failover_gaps import NodeChanges, Span
 from fastapi_rooms.errors import AdapterUnavailable
@@ -55,7 +56,7 @@ def command_queue(
     )
 
 
-class Publisher(LinkOwner):
+class Publisher(Opening, LinkOwner[Link]):
     """Publishes in order over one supervised link, through short outages.
 
     Args:
@@ -79,7 +80,8 @@ class Publisher(LinkOwner):
         verb: bytes = b"PUBLISH",
         redirects: RedirectHandler | None = None,
     ) -> None:
-        super().__init__(source, changed, connect_timeout)
+        super().__init__(changed, connect_timeout)
+        self._source = source
         self._timeout = timeout
         self._verb = verb
         self._redirects = redirects

@@ -16,7 +16,7 @@ from fastapi_rooms.adapters.base import Receiver
 from fastapi_rooms.adapters.forbidden import Forbidden
 from fastapi_rooms.adapters.receiving import ReceivingEnd
 from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, Link, pack
-from fastapi_rooms.adapters.redis.links.reasons import is_login_refused, reason_of
+from fastapi_rooms.adapters.redis.links.owner import Opening
 from fastapi_rooms.adapters.redis.links.source import Source
 from fastapi_rooms.adapters.redis.pubsub.dialect import PLAIN, Dialect, Redirection
 from fastapi_rooms.adapters.redis.pubsub.pending_commands import (
@@ -35,7 +35,7 @@ FLUSH = 2048
 """Channels that are asked for in one turn of the event loop: some 3 ms of work."""
 
 
-class Subscriber(ReceivingEnd[Link]):
+class Subscriber(Opening, ReceivingEnd[Link]):
     """Keeps the wanted channels subscribed over one supervised link.
 
     A channel that Redis forbids is logged and asked for again now and then; the subscriber counts
@@ -82,14 +82,6 @@ class Subscriber(ReceivingEnd[Link]):
         self._why_forbidden = ""
 
     # Its links.
-
-    async def open(self) -> Link:
-        """Open a link whose replies go to `reply`."""
-        return await self._source.open(self.reply, self._connect_timeout)
-
-    def why_not_open(self, error: Exception) -> tuple[str, bool]:
-        """Why opening a link failed, and whether Redis rejects the login."""
-        return reason_of(error), is_login_refused(error)
 
     def link_up(self, link: Link) -> None:
         """Ask the new link for everything."""
