@@ -329,62 +329,6 @@ async def test_an_adapter_that_is_not_started_says_so() -> None:
     assert not adapter.health.connected
 
 
-# Emitters.
-
-
-@pytest.mark.parametrize("kind", [Emitter, AsyncEmitter])
-async def test_an_emitter_is_told_that_its_message_was_refused(broker: Broker, kind: Any) -> None:
-    broker.confirms = False
-    emitter = kind(broker.url)
-    sent = asyncio.ensure_future(_send(emitter))
-    await eventually(lambda: broker.connections and len(broker.last.published) == 2)
-    broker.last.give_back(broker.last.published[-1])
-    broker.last.say(commands.Basic.Nack(2))
-    with pytest.raises(AdapterUnavailable, match="refused to take it"):
-        await sent
-    await done(await asyncio.to_thread(emitter.close))
-
-
-@pytest.mark.parametrize("kind", [Emitter, AsyncEmitter])
-async def test_an_emitter_waits_until_it_may_publish_again(broker: Broker, kind: Any) -> None:
-    emitter = kind(broker.url)
-    await _send(emitter)
-    broker.last.say(commands.Connection.Blocked("low on disk"), channel=0)
-    sent = asyncio.ensure_future(_send(emitter))
-    await asyncio.sleep(0.05)
-    assert len(broker.last.published) == 2
-    broker.last.say(commands.Connection.Unblocked(), channel=0)
-    await sent
-    assert len(broker.last.published) == 3
-    await done(await asyncio.to_thread(emitter.close))
-
-
-@pytest.mark.parametrize("kind", [Emitter, AsyncEmitter])
-@pytest.mark.parametrize("say", [commands.Queue.BindOk(), None])
-async def test_an_emitter_sends_once_more_what_a_lost_connection_had(
-    broker: Broker, kind: Any, say: Any
-) -> None:
-    emitter = kind(broker.url)
-    await _send(emitter)
-    broker.confirms = False
-    sent = asyncio.ensure_future(_send(emitter))
-    await eventually(lambda: len(broker.last.published) == 3)
-    first = broker.last
-    broker.confirms = True
-    if say is None:
-        first.end()
-    else:
-        first.say(say, Close(501, "FRAME_ERROR", 0, 0), channel=0)
-    await sent
-    assert len(broker.connections) == 2
-    assert broker.last.published[-1] == first.published[-1], "with the same number"
-    await done(await asyncio.to_thread(emitter.close))
-
-
-async def _send(emitter: Any) -> None:
-    await done(await asyncio.to_thread(emitter.to("lobby").send_text, "hello"))
-
-
 def test_certificates_that_cannot_be_read_are_said_to_be_so(tmp_path: Any) -> None:
     (tmp_path / "no.pem").write_text("no certificate")
     with pytest.raises(ConfigurationError, match="certificates"):
