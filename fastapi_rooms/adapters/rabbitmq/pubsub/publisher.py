@@ -193,12 +193,9 @@ class Publisher(Opening, LinkOwner[Link]):
         if isinstance(event, Confirmed):
             for accepted in self._confirms.confirmed(event, self._queue.unanswered):
                 self._answered(accepted=accepted)
-        elif (
-            isinstance(event, Returned)
-            and event.body is not None
-            and len(self._returned) < self._queue.unanswered
-        ):
-            self._returned.add(number_of(event.body))
+        elif isinstance(event, Returned) and len(self._returned) < self._queue.unanswered:
+            if event.body is not None:  # else it was too long to be read, and is not known
+                self._returned.add(number_of(event.body))
         else:
             raise ProtocolError(f"{name_of(event)} came where messages are confirmed")
 

@@ -184,6 +184,23 @@ async def test_a_message_that_is_too_long_is_refused_and_takes_no_other_along(
         assert station.adapter.health.dropped == 1
 
 
+async def test_one_that_comes_back_and_is_too_long_to_be_read_is_accepted(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "MAX_CONTENT", 10)
+    broker.confirms = False
+    async with running(broker) as station:
+        publisher = _publishing(broker)
+        await eventually(lambda: len(publisher.published) == 2)
+        sent = asyncio.ensure_future(_publish(station, b"long"))
+        await eventually(lambda: len(publisher.published) == 3)
+        broker.confirms = True
+        publisher.give_back(publisher.published[-1])
+        publisher.say(commands.Basic.Ack(3, multiple=True))
+        assert await sent is None
+        assert len(broker.connections) == 2
+
+
 async def test_one_that_sends_back_what_was_never_published_is_left(broker: Broker) -> None:
     async with running(broker) as station:
         for number in range(3):
