@@ -178,15 +178,11 @@ class AsyncSender(_Sender):
 
     async def _publish_on(self, link: Link | None, data: bytes) -> bool:
         assert link is not None
-        loop = asyncio.get_running_loop()
-        unblocked = loop.create_task(self._unblocked.wait())
-        try:
-            await asyncio.wait((unblocked, link.lost), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            unblocked.cancel()
+        if link.blocked:
+            await self._wait_unblocked(link)
         if not link.lost.done():
             self._published += 1
-            answer: asyncio.Future[bool] = loop.create_future()
+            answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
             self._answer = answer
             link.write(data)
             try:
@@ -198,6 +194,14 @@ class AsyncSender(_Sender):
             if answer.done():
                 return answer.result()
         raise ConnectionError(link.lost.result())
+
+    async def _wait_unblocked(self, link: Link) -> None:
+        """Return when RabbitMQ takes what is published, or the connection is lost."""
+        unblocked = asyncio.ensure_future(self._unblocked.wait())
+        try:
+            await asyncio.wait((unblocked, link.lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unblocked.cancel()
 
     def _happened(self, event: Event) -> None:
         answer = self._answer

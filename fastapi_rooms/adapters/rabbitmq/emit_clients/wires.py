@@ -6,6 +6,7 @@ It sends no heartbeats, as no thread would: RabbitMQ is told to expect none.
 from __future__ import annotations
 
 import socket
+import ssl
 from contextlib import suppress
 from time import monotonic
 
@@ -105,17 +106,18 @@ class Wire:
         with suppress(BlockingIOError):
             while True:
                 self._read(self._socket)
-        for event in self._events():
-            raise _unexpected(event)
-        while self._blocked:
+        while True:
+            event = self._event()
+            if event is not None:
+                raise _unexpected(event)
+            if not self._blocked:
+                return
             try:
                 self._socket.settimeout(_left(deadline))
                 self._read(self._socket)
             except TimeoutError:
                 self._raise_if_blocked()
                 raise
-            for event in self._events():
-                raise _unexpected(event)
 
     def _raise_if_blocked(self) -> None:
         if self._blocked:
@@ -124,19 +126,17 @@ class Wire:
             ) from None
 
     def _next(self, raw: socket.socket, deadline: float) -> Event:
-        while True:
-            for event in self._events():
-                return event
+        while (event := self._event()) is None:
             raw.settimeout(_left(deadline))
             self._read(raw)
+        return event
 
-    def _events(self) -> list[Event]:
+    def _event(self) -> Event | None:
         """The first event that is not about the connection as a whole, if one has come."""
         for event in self._reader.events():
-            if event is None or self._is_about_all(event):
-                continue
-            return [event]
-        return []
+            if event is not None and not self._is_about_all(event):
+                return event
+        return None
 
     def _is_about_all(self, event: Event) -> bool:
         if not isinstance(event, Method):
@@ -153,10 +153,8 @@ class Wire:
     def _read(self, raw: socket.socket) -> None:
         try:
             data = raw.recv(_CHUNK)
-        except OSError as error:
-            if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
-                raise BlockingIOError from None
-            raise
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise BlockingIOError from None
         if not data:
             raise ConnectionResetError("closed by RabbitMQ")
         self._reader.feed(data)

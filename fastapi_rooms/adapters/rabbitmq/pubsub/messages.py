@@ -17,7 +17,6 @@ from fastapi_rooms.types import Channel
 
 VERSION: Final = 1
 MAX_KEY: Final = 255
-MAX_CHANNEL: Final = 0xFFFF
 
 _HASHED: Final = b"~"
 """What the key of a channel begins with that cannot be one itself."""
@@ -102,6 +101,4 @@ def exchange_of(prefix: str) -> str:
         )
     if _SAFE.fullmatch(prefix):
         return prefix
-    return f"{_UNSAFE.sub('-', prefix)[:40]}~{sha256(prefix.encode()).hexdigest()[:16]}".replace(
-        "~", "+"
-    )
+    return f"{_UNSAFE.sub('-', prefix)[:40]}+{sha256(prefix.encode()).hexdigest()[:16]}"
