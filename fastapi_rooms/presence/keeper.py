@@ -171,14 +171,13 @@ class PresenceKeeper:
 
     def _begin(self, name: Name) -> None:
         room = self._rooms.get(name)
-        if room is None:
+        if room is None or self._is_closed:
             return
         self._learn(name, room)
-        if room.is_due and not self._is_closed:
+        if room.is_due:
             room.is_busy = True
             self._telling.start(self._tell(name, room), "fastapi_rooms presence")
-            return
-        if room.is_busy or self._is_closed:
+        if room.is_busy:
             return
         if (waiting := self._waiting.pop(name, None)) is not None:
             waiting.set_result(None)  # whoever entered has left again
