@@ -73,7 +73,6 @@ async def request_both(
     foreign.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         if request.node is not None:  # a socket of theirs
-            native.close()
             parts, _ = await foreign
             return reader.merge(parts)
         await asyncio.sleep(0)  # both are under way before anything is awaited
@@ -85,6 +84,7 @@ async def request_both(
         parts, silent = await foreign
     finally:
         foreign.cancel()
+        native.close()  # it may not have begun
     merged: T = _merged(reader, verb, result, parts)
     if refused is not None or silent:
         raise _unanswered(verb, timeout, merged, refused, silent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from typing import Any
 
@@ -16,9 +17,13 @@ from fastapi_rooms import (
     SocketIO,
 )
 from fastapi_rooms.core.target import Target
+from fastapi_rooms.operators.dispatcher import ClusterRequest
+from fastapi_rooms.operators.remote import COUNT
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire.socketio import msgpack
+from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.peer_run import PeerRun
+from fastapi_rooms.worker.shared_requests import request_both
 from tests.unit.socketio_support import REQUESTS, RESPONSES, SharedAdapter
 
 
@@ -91,6 +96,26 @@ async def test_who_asks_when_the_manager_closes_is_told(adapter: SharedAdapter) 
     await rooms.stop()
     with pytest.raises(Exception, match="not running"):
         await counting
+
+
+async def test_who_is_cancelled_before_the_workers_are_asked_leaves_nothing_unawaited(
+    rooms: RoomManager,
+) -> None:
+    async def ask_workers() -> int:
+        raise AssertionError("they are not asked")
+
+    assert isinstance(rooms._runtime.run, PeerRun)
+    native = ask_workers()
+    request = ClusterRequest(Verb.COUNT, Target(), {})
+    asking = asyncio.ensure_future(
+        request_both(rooms._runtime.run.peer, "/", request, COUNT, 1.0, native)
+    )
+    await asyncio.sleep(0)
+    assert inspect.getcoroutinestate(native) == inspect.CORO_CREATED
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert inspect.getcoroutinestate(native) == inspect.CORO_CLOSED
 
 
 async def test_a_failed_delivery_elsewhere_is_raised_and_local_members_have_it(
