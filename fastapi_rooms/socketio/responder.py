@@ -103,11 +103,9 @@ class Responder:
             case _ if request.id is None:
                 self._drop()
             case Kind.SOCKETS | Kind.FETCH:
-                crowd = {} if found is None else found.crowd(request.target)
-                self._start(self._tell_sockets(found, crowd, namespace, request))
+                self._start(self._tell_sockets(found, namespace, request))
             case Kind.ALL_ROOMS:
-                rooms = [] if found is None else list(found.rooms)
-                self._start(self._tell_rooms(rooms, namespace, request))
+                self._start(self._tell_rooms(found, namespace, request))
             case Kind.BROADCAST | Kind.CLIENT_COUNT:
                 self._drop()
 
@@ -167,27 +165,29 @@ class Responder:
         if owes_answer and request.id is not None:
             await self._answer(name, request.uid, responses.of_done(request.id))
 
-    # Questions.
+    # Questions. An answer may take megabytes, and who asks has sent a few bytes: there is one at a
+    # time, until it is sent, and those that wait hold nothing.
 
     async def _tell_sockets(
-        self,
-        namespace: SharedNamespace | None,
-        crowd: Mapping[Sid, Any],
-        name: str,
-        request: Request,
+        self, namespace: SharedNamespace | None, name: str, request: Request
     ) -> None:
         assert request.id is not None
-        async with self._turn:  # each may take megabytes, and who asks has sent a few bytes
+        async with self._turn:
+            crowd = {} if namespace is None else namespace.crowd(request.target)
             if request.kind is Kind.SOCKETS:
                 answer = responses.of_sids(request.id, crowd)
             else:
                 rows = [] if namespace is None else await _rows(namespace, crowd)
                 answer = responses.of_rows(request.id, rows)
-        await self._answer(name, request.uid, answer)
+            await self._answer(name, request.uid, answer)
 
-    async def _tell_rooms(self, rooms: list[Room], name: str, request: Request) -> None:
+    async def _tell_rooms(
+        self, namespace: SharedNamespace | None, name: str, request: Request
+    ) -> None:
         assert request.id is not None
-        await self._answer(name, request.uid, responses.of_rooms(request.id, rooms))
+        async with self._turn:
+            rooms = () if namespace is None else namespace.rooms
+            await self._answer(name, request.uid, responses.of_rooms(request.id, rooms))
 
     async def _handle(self, namespace: SharedNamespace | None, name: str, request: Request) -> None:
         value = b"null"

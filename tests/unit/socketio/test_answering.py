@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -134,6 +135,28 @@ async def test_too_many_requests_at_a_time_are_dropped_and_counted(
         adapter.is_asked(requestId=str(number), type=1)
     assert rooms.health.dropped == 3
     adapter.release()
+
+
+async def test_one_answer_is_made_at_a_time_of_what_is_there_when_its_turn_comes(
+    ann: Member, adapter: SharedAdapter
+) -> None:
+    adapter.listeners[OWN_CHANNEL] = 1
+    adapter.hold()
+    adapter.is_asked(requestId="sent", type=1)
+    await eventually(lambda: adapter.waiting)
+    adapter.is_asked(requestId="fetch", type=5, opts={"rooms": ["red"], "except": []})
+    adapter.is_asked(requestId="sids", type=0, rooms=["red"])
+    adapter.is_asked(requestId="rooms", type=1)
+    await asyncio.sleep(0)  # all have begun
+    assert adapter.waiting == 1
+    await ann.socket.leave("red")
+    adapter.release()
+    await eventually(lambda: len(adapter.answers) == 4)
+    assert adapter.answers[1:] == [
+        {"requestId": "fetch", "sockets": []},
+        {"requestId": "sids", "sockets": []},
+        {"requestId": "rooms", "rooms": ["ann"]},
+    ]
 
 
 async def test_a_command_that_fails_is_logged(
