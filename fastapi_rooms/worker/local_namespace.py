@@ -150,16 +150,16 @@ class LocalNamespace(Emits):
             return
         if run.fanout.is_full and not volatile:  # that is skipped instead
             await run.fanout.room()
-        accepted: Awaitable[object] | None = None
+        unavailable: AdapterUnavailable | None = None
         try:
-            if not local:
-                accepted = run.publish(self.name, target, payload, volatile=volatile)
+            accepted = None if local else run.publish(self.name, target, payload, volatile=volatile)
         except AdapterUnavailable as error:
-            raise self._runtime.own(error) from error.__cause__
-        finally:  # the members here get it even if the adapter raises
-            if self._listeners:
-                self._listeners.offer(target, payload)
-            delivery = run.fanout.send(self._members, target, payload, volatile=volatile)
+            accepted, unavailable = None, error  # the members here get it all the same
+        if self._listeners:
+            self._listeners.offer(target, payload)
+        delivery = run.fanout.send(self._members, target, payload, volatile=volatile)
+        if unavailable is not None:
+            raise self._runtime.own(unavailable) from unavailable.__cause__
         try:
             if accepted is not None:
                 await accepted

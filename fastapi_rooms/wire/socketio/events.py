@@ -28,7 +28,7 @@ class EventCodec(Protocol):
     def to_event(self, message: str | bytes) -> list[Any] | None:
         """The event that Socket.IO's clients get of a native message: its name and arguments.
 
-        `None` if they get nothing.
+        `None` if they get nothing. What it raises, the sender gets, and nobody the message.
         """
 
 
