@@ -303,7 +303,7 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
 
     def _event(self, event: str, args: tuple[Any, ...]) -> dict[str, Any]:
         arguments = {"event": check_event(event), "args": list(args)}
-        self._runtime.run.check_size(Payload.of_json(arguments))
+        self._runtime.run.check_size(len(Payload.of_json(arguments).data))
         return arguments
 
     def __repr__(self) -> str:

@@ -95,6 +95,7 @@ class BroadcastOperator(Addressing["BroadcastOperator"], SocketCommands):
                 would disconnect those clients, by a name that Socket.IO keeps for itself or more
                 than ten byte strings.
             TypeError: an argument, or a part of it, has no JSON form.
+            MessageTooLarge: the event is over the manager's limit; nobody has it.
         """
         await self._dispatcher.emit(
             self._target, event, args, local=self._local, volatile=self._volatile

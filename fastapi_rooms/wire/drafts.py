@@ -80,7 +80,7 @@ class Drafts:
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
     ) -> Draft | None:
         """A message to sockets. Raises `MessageTooLarge`."""
-        self._check(payload)
+        self._check(len(payload.data))
         if target.rooms == ():
             return None
         channel = self._channels.of_target(namespace, target.rooms)
@@ -101,6 +101,7 @@ class Drafts:
         payload = self._foreign.payload(namespace, event, args)
         if not isinstance(payload, bytes):
             return self.broadcast(namespace, target, payload, volatile=volatile)
+        self._check(len(payload))
         if target.rooms == ():
             return None
         return self._foreign.packed(namespace, target, payload, volatile=volatile)
@@ -116,7 +117,7 @@ class Drafts:
     def event(self, namespace: str, event: str, args: tuple[Any, ...]) -> Draft:
         """A server-side event, for every worker. Raises `UsageError` or `MessageTooLarge`."""
         arguments = {"event": check_event(event), "args": list(args)}
-        self._check(Payload.of_json(arguments))
+        self._check(len(Payload.of_json(arguments).data))
         return self._to_workers(namespace, Target(()), Verb.EMIT, arguments)
 
     def _to_workers(
@@ -126,9 +127,9 @@ class Drafts:
         foreign = None if self._foreign is None else self._foreign.request(message)
         return Draft(self._channels.of_workers(), message, foreign)
 
-    def _check(self, payload: Payload) -> None:
-        if len(payload.data) > self._max_message_bytes:
-            raise MessageTooLarge(len(payload.data), self._max_message_bytes)
+    def _check(self, size: int) -> None:
+        if size > self._max_message_bytes:
+            raise MessageTooLarge(size, self._max_message_bytes)
 
 
 class Origin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastapi_rooms.core.payload import Payload
@@ -44,7 +45,10 @@ class Emits:
             await self.send(target, payload, local=local, volatile=volatile)
             return
         run = runtime.run
+        run.check_size(len(payload))
         if isinstance(run, PeerRun) and not local:
             accepted = run.publish_foreign(self.name, target, payload, volatile=volatile)
             if accepted is not None:
                 await runtime.attribute(accepted)
+            if run.spend_turn(len(payload)):
+                await asyncio.sleep(0)

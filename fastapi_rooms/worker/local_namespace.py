@@ -142,7 +142,7 @@ class LocalNamespace(Emits):
         Publishing comes first: while this worker writes to a crowd, the message is on its way.
         """
         run = self._runtime.run
-        run.check_size(payload)
+        run.check_size(len(payload.data))
         if target.rooms == ():
             return
         if self._handlers.history and not (local or volatile) and self.recovery.takes(target):
@@ -173,7 +173,7 @@ class LocalNamespace(Emits):
             if delivery is not None:
                 await delivery.written()
             raise self._runtime.own(error) from error.__cause__
-        if run.spend_turn(payload):
+        if run.spend_turn(len(payload.data)):
             await asyncio.sleep(0)
 
     async def request(

@@ -271,10 +271,10 @@ class Run:
 
     # Out: what this worker publishes.
 
-    def check_size(self, payload: Payload) -> None:
-        """Raise `MessageTooLarge` for a message over the limit."""
-        if len(payload.data) > self._settings.max_message_bytes:
-            raise MessageTooLarge(len(payload.data), self._settings.max_message_bytes)
+    def check_size(self, size: int) -> None:
+        """Raise `MessageTooLarge` for a message of more bytes than the limit."""
+        if size > self._settings.max_message_bytes:
+            raise MessageTooLarge(size, self._settings.max_message_bytes)
 
     def publish(
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
@@ -296,15 +296,15 @@ class Run:
             return None
         return self._adapter.publish(channel, data)
 
-    def spend_turn(self, payload: Payload) -> bool:
-        """Count a message against this turn of the event loop; true if its sender must yield.
+    def spend_turn(self, size: int) -> bool:
+        """Count a message of so many bytes against this turn; true if its sender must yield.
 
         A sender that never waits for anything would otherwise keep every outbox from draining, and
         its members would be closed for not reading.
         """
         if self._turn_bytes == 0:
             self._loop.call_soon(self._new_turn)
-        self._turn_bytes += len(payload.data) + TURN_ENTRY_BYTES
+        self._turn_bytes += size + TURN_ENTRY_BYTES
         return self._turn_bytes > self._turn_share
 
     def _new_turn(self) -> None:

@@ -26,6 +26,7 @@ from fastapi_rooms import (
 from fastapi_rooms.testing import Member
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.socketio import msgpack
+from fastapi_rooms.worker.run import TURN_BYTES
 from tests.unit.socketio_support import SharedAdapter
 from tests.unit.support import RecordingDispatcher
 from tests.unit.test_emitter import NOBODY, Notebook
@@ -163,12 +164,24 @@ async def test_threads_emit_too() -> None:
     assert [event for _, event, _ in adapter.broadcasts] == [["e", 1]]
 
 
-async def test_an_event_over_the_limit_reaches_nobody() -> None:
-    adapter = SharedAdapter()
-    async with RoomManager(adapter, socketio=SocketIO(), max_message_bytes=20) as rooms:
+@pytest.mark.parametrize("event", ["e", "theirs"])
+async def test_an_event_over_the_limit_reaches_nobody(event: str) -> None:
+    adapter, settings = SharedAdapter(), SocketIO(codec=OneSided())
+    async with RoomManager(adapter, socketio=settings, max_message_bytes=20) as rooms:
         with pytest.raises(MessageTooLarge):
-            await rooms.emit("e", "x" * 20)
+            await rooms.emit(event, "x" * 20)
     assert adapter.once == []
+
+
+async def test_who_emits_to_one_side_alone_steps_aside_for_others() -> None:
+    settings = SocketIO(codec=OneSided())
+    async with RoomManager(SharedAdapter(), socketio=settings) as rooms:
+        others: list[str] = []
+        asyncio.get_running_loop().call_soon(others.append, "had a turn")
+        await rooms.emit("theirs")
+        assert not others
+        await rooms.emit("theirs", "x" * TURN_BYTES)
+        assert others
 
 
 async def test_a_clone_may_be_told_of_socketio_and_remember_events() -> None:
@@ -297,6 +310,17 @@ def test_an_emitters_codec_may_keep_things_to_one_side(notebook: SharedNotebook)
     emitter.to().emit("theirs")
     emitter.send_text("ours")
     assert notebook.channels == [b"socket.io#/#", b"rooms#/#"]
+
+
+@pytest.mark.parametrize("event", ["e", "theirs"])
+def test_an_emitters_event_over_the_limit_reaches_nobody(
+    notebook: SharedNotebook, event: str
+) -> None:
+    settings = SocketIO(codec=OneSided())
+    emitter = Emitter(notebook, socketio=settings, max_message_bytes=20)
+    with pytest.raises(MessageTooLarge):
+        emitter.emit(event, "x" * 20)
+    assert notebook.published == []
 
 
 def test_what_is_sent_once_is_not_sent_again(notebook: SharedNotebook) -> None:

@@ -36,13 +36,13 @@ async def test_what_needs_a_running_manager_says_so_when_there_is_none(
     with pytest.raises(NotStarted):
         _ = runtime.run.node
     with pytest.raises(NotStarted):
-        runtime.run.check_size(HELLO)
+        runtime.run.check_size(len(HELLO.data))
     with pytest.raises(NotStarted):
         await runtime.run.acquire([LOBBY])
     with pytest.raises(NotStarted):
         await published(runtime.run.publish("/", Target(), HELLO, volatile=False))
     with pytest.raises(NotStarted):
-        runtime.run.spend_turn(HELLO)
+        runtime.run.spend_turn(len(HELLO.data))
     assert (adapter.subscribed, adapter.published) == (set(), [])
 
 
