@@ -216,7 +216,7 @@ class Runtime:
     async def notify(self, namespace: str, request: ClusterRequest) -> None:
         """Ask for something that nobody is to answer: see `Cluster.notify`."""
         run = self.run
-        if isinstance(run, PeerRun) and is_shared(run.peer, namespace, request):
+        if isinstance(run, PeerRun) and run.peer.shares(namespace):
             await self.attribute(notify(run.peer, namespace, request.arguments))
         await self.attribute(run.cluster.notify(namespace, request))
 

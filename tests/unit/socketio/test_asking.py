@@ -134,7 +134,10 @@ async def test_what_only_says_asks_nothing(adapter: SharedAdapter) -> None:
         assert len(await rooms.workers()) == 1
         assert adapter.once == []
         await rooms.sockets_join("x")
-        assert len(adapter.once) == 1
+        await rooms.server_side_emit("e", 1)
+        assert [json.loads(data)["type"] for _, data in adapter.once] == [2, 6]
+        await rooms.of("/private").server_side_emit("e", 1)
+        assert len(adapter.once) == 2
 
 
 async def test_what_is_refused_here_is_done_there_all_the_same(adapter: SharedAdapter) -> None:
