@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from fastapi_rooms.core.payload import Payload
@@ -70,15 +71,15 @@ class Peer:
         """Be counted no longer, answer what was asked until then, and end what is under way."""
         self._requester.close()
         was_ready, self._is_ready = self._is_ready, False
-        if was_ready and self.settings.mode == "peer":
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._adapter.withdraw(self._requests)
-                    await self._responder.wait(timeout)
-            except TimeoutError:
-                pass
-        self._closed = True
-        await self._responder.close(timeout)
+        try:
+            if was_ready and self.settings.mode == "peer":
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await self._adapter.withdraw(self._requests)
+                        await self._responder.wait(timeout)
+        finally:
+            self._closed = True
+            await self._responder.close(timeout)
 
     @property
     def _requests(self) -> list[Channel]:

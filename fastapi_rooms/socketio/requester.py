@@ -65,8 +65,10 @@ class Requester:
 
         Raises:
             AdapterUnavailable: the adapter did not accept it in time.
-            NotStarted: the manager was closed in the meantime.
+            NotStarted: the manager was closed in the meantime, or before.
         """
+        if self._closed:
+            raise NotStarted
         request_id = secrets.token_hex(8)
         question = requests.encode(self._uid, kind, target, request_id=request_id, data=data)
         pending = PendingQuestion(request_id, kind)

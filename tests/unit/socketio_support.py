@@ -30,6 +30,7 @@ class SharedAdapter(FakeAdapter):
         self.withdrawn = asyncio.Event()
         self.withdrawn.set()
         self.withdrawals: list[bytes] = []
+        self.withdraw_error: Exception | None = None
 
     def is_live(self, channel: bytes) -> bool:
         return channel in self.subscribed and self._open.is_set()
@@ -52,6 +53,8 @@ class SharedAdapter(FakeAdapter):
 
     async def withdraw(self, channels: Sequence[bytes]) -> None:
         self.withdrawals += channels
+        if self.withdraw_error is not None:
+            raise self.withdraw_error
         await self.withdrawn.wait()
         self.unsubscribe(channels)
 

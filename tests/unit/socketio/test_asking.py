@@ -11,6 +11,7 @@ import pytest
 
 from fastapi_rooms import (
     AdapterUnavailable,
+    NotStarted,
     RequestRefused,
     RequestTimeout,
     RoomManager,
@@ -21,6 +22,7 @@ from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.operators.remote import COUNT
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire.socketio import msgpack
+from fastapi_rooms.wire.socketio.requests import Kind
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.peer_run import PeerRun
 from fastapi_rooms.worker.shared_requests import request_both
@@ -116,6 +118,18 @@ async def test_who_is_cancelled_before_the_workers_are_asked_leaves_nothing_unaw
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert inspect.getcoroutinestate(native) == inspect.CORO_CLOSED
+
+
+async def test_who_asks_after_the_manager_has_begun_to_close_is_told_at_once(
+    rooms: RoomManager, adapter: SharedAdapter
+) -> None:
+    assert isinstance(rooms._runtime.run, PeerRun)
+    peer = rooms._runtime.run.peer
+    await peer.close(0.2)
+    adapter.subscribers = 2
+    with pytest.raises(NotStarted):
+        await peer.ask("/", Kind.SOCKETS, Target(), 0.2)
+    assert adapter.once == []
 
 
 async def test_a_failed_delivery_elsewhere_is_raised_and_local_members_have_it(

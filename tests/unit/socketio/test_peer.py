@@ -16,6 +16,7 @@ from fastapi_rooms import (
 from fastapi_rooms.socketio.adapter import SocketIOAdapter
 from fastapi_rooms.testing import Member, eventually
 from fastapi_rooms.wire.socketio import msgpack
+from fastapi_rooms.worker.peer_run import PeerRun
 from tests.unit.socketio_support import REQUESTS, RESPONSES, SharedAdapter
 from tests.unit.support import OTHER_NODE
 
@@ -64,6 +65,34 @@ async def test_a_carrier_that_does_not_confirm_holds_nobody_up(adapter: SharedAd
     adapter.withdrawn.clear()
     await rooms.stop()
     assert adapter.closes == 1
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_close_that_is_cut_short_leaves_nothing_under_way(
+    rooms: RoomManager, adapter: SharedAdapter, is_cancelled: bool
+) -> None:
+    ended = asyncio.Event()
+
+    @rooms.on_server_side("wait")
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    adapter.is_asked(requestId="q", type=6, data=["wait"])
+    await asyncio.sleep(0)
+    assert isinstance(rooms._runtime.run, PeerRun)
+    closing = asyncio.create_task(rooms._runtime.run.peer.close(60))
+    if is_cancelled:
+        adapter.withdrawn.clear()
+        await eventually(lambda: adapter.withdrawals)
+        closing.cancel()
+    else:
+        adapter.withdraw_error = AdapterUnavailable("the carrier is away")
+    with pytest.raises(asyncio.CancelledError if is_cancelled else AdapterUnavailable):
+        await closing
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("mode", ["send", "receive"])
