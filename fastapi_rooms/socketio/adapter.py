@@ -106,10 +106,8 @@ class SocketIOAdapter:
     # Which channels.
 
     def _both(self, channels: Iterable[Channel]) -> list[Channel]:
-        both = list(channels)
-        if self._settings.receives:
-            both += self._foreign_of(both)
-        return both
+        own = list(channels)
+        return [*own, *self._foreign_of(own)] if self._settings.receives else own
 
     def _foreign_of(self, channels: Iterable[Channel]) -> Iterator[Channel]:
         """Socket.IO's channels for rooms and namespaces of which these are the workers'.
@@ -118,7 +116,7 @@ class SocketIOAdapter:
         namespace. What the pattern of the sids covers would be received twice.
         """
         start = len(self._own)
-        for channel in list(channels):
+        for channel in channels:
             end = channel.find(b"#", start)
             if channel[start:end] in self._namespaces and not channel.startswith(
                 self._node, end + 1

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from fastapi_rooms.adapters.foreign import SupportsForeign
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, NotStarted
 from fastapi_rooms.socketio.adapter import CapableAdapter
@@ -44,7 +43,6 @@ class Requester:
         drop: Callable[[], None],
     ) -> None:
         self._adapter = adapter
-        self._foreign: SupportsForeign = adapter
         self._channels = channels
         self._uid = uid
         self._drop = drop
@@ -110,8 +108,8 @@ class Requester:
         """
         channel = self._channels.requests(namespace)
         results = await asyncio.gather(  # written at once, so that hardly anybody comes in between
-            self._foreign.count_subscribers(channel),
-            self._foreign.publish_once(channel, question),
+            self._adapter.count_subscribers(channel),
+            self._adapter.publish_once(channel, question),
             return_exceptions=True,
         )
         counts: list[int] = []

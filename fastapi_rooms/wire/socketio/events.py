@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Protocol
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON
@@ -127,7 +126,7 @@ def _restored(value: Any, found: list[bytes]) -> Any:
         case {"$binary": str(text)} if len(value) == 1:
             try:
                 found.append(base64.b64decode(text, validate=True))
-            except (binascii.Error, ValueError):
+            except ValueError:
                 return value
             return found[-1]
         case list():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from math import isfinite
 from typing import Any, NamedTuple
 
 from fastapi_rooms.core.json_codec import DEFAULT_JSON, MAX_DEPTH, JsonCodec
@@ -126,9 +125,9 @@ def pack_event(event: list[Any], *, lossy: bool = False) -> bytes:
         raise _too_deep() from None
     try:
         return msgpack.pack(_repaired(event, lossy=lossy))
-    except (RecursionError, ValueError) as error:
-        if isinstance(error, InvalidText):
-            raise
+    except InvalidText:
+        raise
+    except (RecursionError, ValueError):
         raise _too_deep() from None
 
 
@@ -248,7 +247,6 @@ def _text(text: str, *, lossy: bool) -> str:
 
 def _number(value: int) -> float | None:
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         return None
-    return number if isfinite(number) else None
