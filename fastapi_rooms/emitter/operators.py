@@ -89,7 +89,7 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
         """Send an event, to Socket.IO's clients, too: see `BroadcastOperator.emit`."""
         drafts, send = self._outlet[:2]
         return send(
-            drafts.emission(self._namespace, self._target, event, args, volatile=self._volatile)
+            drafts.emit(self._namespace, self._target, event, args, volatile=self._volatile)
         )
 
     def sockets_join(self, *names: Room) -> R:

@@ -88,7 +88,7 @@ class Drafts:
         foreign = None if self._foreign is None else self._foreign.broadcast(message)
         return Draft(channel, message, foreign)
 
-    def emission(
+    def emit(
         self, namespace: str, target: Target, event: str, args: tuple[Any, ...], *, volatile: bool
     ) -> Draft | ForeignDraft | None:
         """An event to sockets. Raises `UsageError`, and what `BroadcastOperator.emit` does."""

@@ -5,7 +5,7 @@ runtime           what the namespaces share: adapter, settings, and the present 
 run               one run, from start to close: interest, messages out, messages in, the drain
 peer_run          the same among Socket.IO's servers
 shared_requests   requests to the workers and to those together
-emitting          sending events, which their clients get as they are
+emit_verb         sending events, which their clients get as they are
 confirmation      waiting for the adapter to confirm joins, or admitting clients without
 local_namespace   a namespace on this worker: everything meets here
 namespaces        which namespaces there are, and how long

@@ -30,7 +30,7 @@ from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.crowds import Crowd, Crowds
 from fastapi_rooms.worker.disconnects import Client, PendingDisconnect
 from fastapi_rooms.worker.drain import Drainable
-from fastapi_rooms.worker.emitting import Emits
+from fastapi_rooms.worker.emit_verb import EmitVerb
 from fastapi_rooms.worker.events import Events, Gap, WorkerLost
 from fastapi_rooms.worker.gaps import gap_of, tell_gap
 from fastapi_rooms.worker.handlers import Handlers
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _DRAIN: Callable[[Client], Drainable] = attrgetter("drain")
 
 
-class LocalNamespace(Emits):
+class LocalNamespace(EmitVerb):
     """The part of a namespace that is on this worker.
 
     It is the `Dispatcher` of operators, the `SocketHost` of sockets, the `CommandTarget` of what

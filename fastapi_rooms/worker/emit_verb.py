@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastapi_rooms.worker.runtime import Runtime
 
 
-class Emits:
+class EmitVerb:
     """The part of a namespace on this worker that is about events."""
 
     name: str
