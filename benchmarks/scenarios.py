@@ -191,7 +191,7 @@ _ALL = (
     ),
     Scenario(
         "two-workers",
-        "Two workers through Redis, or RabbitMQ, 500 members of one room on each",
+        "Two workers, 500 members of one room on each",
         (
             "ours-redis",
             "ours-redis-asyncio",

@@ -94,7 +94,7 @@ class RoomManager(Namespace):
             sound (uvicorn), else through ASGI, which works on every server. `socket.transport`
             tells. It also is how the manager learns in time that uvicorn is stopping.
         compression: which messages are compressed, once for all clients that negotiated it, where
-            they are written directly; `None`: none.
+            they are written directly; `True`: as `Compression()`; `False` or `None`: none.
         json: an object with `dumps(value) -> bytes` and `loads(data) -> value`, by which messages
             are written and read as JSON. The default takes what Starlette's does, and more: see
             `BroadcastOperator.send_json`.

@@ -73,7 +73,9 @@ class Compression:
     """
 
     threshold: int = 160
-    """Messages of fewer bytes are sent as they are: of 160 bytes of JSON a sixth is saved."""
+    """Messages of fewer bytes are sent as they are; those that leave in one write count as one.
+
+    Of 160 bytes of JSON a sixth is saved."""
 
     level: int = 6
     """From 1, which is fastest, to 9. Messages from 64 KiB on are compressed at level 1 anyway."""

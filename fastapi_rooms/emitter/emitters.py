@@ -91,9 +91,9 @@ class Emitter(_Emitter[None]):
             `redis+cluster://`, `rediss+cluster://`, `amqp://`, `amqps://`), or a `redis.Redis` or
             `redis.RedisCluster` of your own, which is used as it is and never closed here.
         prefix: that of the workers' manager.
-        timeout: seconds that connecting, and each answer of Redis, may take; and seconds to wait
-            for the turn, where threads share the emitter. A client of your own has its own limits
-            for the former.
+        timeout: seconds that connecting, and each answer of Redis or RabbitMQ, may take; and
+            seconds to wait for the turn, where threads share the emitter. A client of your own has
+            its own limits for the former.
         max_message_bytes: the longest message that may be sent, in bytes.
         socketio: that of the workers' manager: what is sent goes to Socket.IO's clients as well,
             and commands about sockets to their servers.
@@ -176,7 +176,8 @@ class AsyncEmitter(_Emitter[Sent]):
             `redis.asyncio.Redis` or `redis.asyncio.RedisCluster` of your own, which is used as it
             is and never closed here.
         prefix: that of the workers' manager.
-        timeout: seconds that Redis has to accept a message, those before it included.
+        timeout: seconds that Redis, or RabbitMQ, has to accept a message, those before it
+            included.
         max_message_bytes: the longest message that may be sent, in bytes.
         socketio: that of the workers' manager: what is sent goes to Socket.IO's clients as well,
             and commands about sockets to their servers.

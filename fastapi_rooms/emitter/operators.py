@@ -38,14 +38,14 @@ class EmitOperator(Addressing["EmitOperator[R]"], Generic[R]):
 
     A socket in several of the rooms gets the message once. Without `to`, everyone in the
     namespace gets it. What is sent to a room with a history is numbered and kept there, as far as
-    workers have told Redis of it; such a room is addressed alone. Each verb returns when Redis has
-    accepted it; that of an `AsyncEmitter` has to be awaited. Nobody answers: what workers make of
-    it, and whether there are any, is not known.
+    workers have told Redis of it; such a room is addressed alone. Each verb returns when the
+    carrier, Redis or RabbitMQ, has accepted it; that of an `AsyncEmitter` has to be awaited.
+    Nobody answers: what workers make of it, and whether there are any, is not known.
 
     All verbs raise:
 
-    * `AdapterUnavailable` when Redis cannot be reached, refuses, or does not accept it in time. If
-      `uncertain`, a message to a room with a history may be in it all the same, once.
+    * `AdapterUnavailable` when the carrier cannot be reached, refuses, or does not accept it in
+      time. If `uncertain`, a message to a room with a history may be in it all the same, once.
     * `UsageError`, or one of its kinds, for what cannot be sent, and for a room with a history
       among several.
     """

@@ -83,7 +83,7 @@ class BroadcastOperator(Addressing["BroadcastOperator"], SocketCommands):
         )
 
     async def emit(self, event: str, *args: Any) -> None:
-        """Send an event, to Socket.IO's clients, too, where the manager has `socketio`.
+        """Send an event, to Socket.IO's clients, too, unless the manager's mode is `receive`.
 
         They get it as if a Node server had emitted it. Native clients get the message that the
         codec makes of it: of `Events`, `{"event": event, "args": [...]}`, or, of the event

@@ -16,7 +16,8 @@ from fastapi_rooms.wire.verbs import Verb
 class SocketCommands:
     """Methods for the addressed sockets, on any worker.
 
-    Where the manager has `socketio`, those of Node servers are among them.
+    Where the manager has `socketio` in mode `peer`, those of Node servers are among them. In mode
+    `send` they are told to join, leave and disconnect, and not asked.
 
     Each waits for every live worker. `timeout` is in seconds; when left out it is the manager's
     `request_timeout`. All of them raise:

@@ -2,7 +2,8 @@
 
 Whoever wants the channel of a room wants two, and waits for both: so a join is done when what
 either side sends is received. A worker's generated sids have one pattern, which is there from the
-start, as they have one channel among workers. Nothing above knows of it.
+start, as they have one channel among workers. Nothing above knows of it. A room that looks like
+another worker's sid has no channel of Socket.IO.
 """
 
 from __future__ import annotations

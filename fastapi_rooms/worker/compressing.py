@@ -10,8 +10,11 @@ from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.wire.client_framing import framed_payload
 from fastapi_rooms.worker.framed_transport import FramedTransport
 
-_BYTES_PER_WRITE, _MANY = 256, 16
-"""How many bytes are compressed in the time of a write, and what is no little of it."""
+_BYTES_PER_WRITE = 256
+"""What zlib compresses in the time of a write."""
+
+_MIN_WRITES = 16
+"""Less than so many writes' worth is not counted."""
 
 
 def compressing(transports: Iterable[Transport], message: Outgoing) -> Iterator[None]:
@@ -31,4 +34,4 @@ def is_to_be_compressed_in_steps(transports: Iterable[Transport], message: Paylo
 def cost_of_compressing(transports: Iterable[Transport], message: Payload) -> int:
     """What it takes, roughly, in writes to one member each. Little is not counted."""
     writes = len(message.data) // _BYTES_PER_WRITE
-    return writes if writes >= _MANY and any(t.deflate is not None for t in transports) else 0
+    return writes if writes >= _MIN_WRITES and any(t.deflate is not None for t in transports) else 0

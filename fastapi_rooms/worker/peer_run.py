@@ -90,7 +90,10 @@ class PeerRun(Run):
         return self.peer.packed(payload) if self.peer.shares(namespace) else None
 
     async def publish_after_keeping(self, namespace: str, target: Target, packed: bytes) -> None:
-        """Send to Socket.IO's clients what is in a history already, if that is not accepted."""
+        """Send to Socket.IO's clients what the history has already.
+
+        If that fails, the error is `uncertain`: the message is kept.
+        """
         try:
             accepted = self.publish_foreign(namespace, target, packed, volatile=False)
             if accepted is not None:

@@ -51,8 +51,9 @@ class RabbitMQAdapter(PairedAdapter[Pair]):
             does not come back within as many seconds again, both connections are made anew,
             however healthy their sockets look; if other messages do arrive, only when it is the
             third in a row.
-        max_queue_bytes: how much may wait in this worker's queue, in RabbitMQ's memory. Of more the
-            oldest is lost, and a `gap` tells of it.
+        max_queue_bytes: how much may wait in this worker's queue, in RabbitMQ's memory, beside up
+            to 1,024 messages that are on their way to it. Of more the oldest is lost, and a `gap`
+            tells of it.
         ssl: for `amqps://`, in place of the URL's options.
 
     Raises:

@@ -43,8 +43,8 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The value that bytes stand for: all of them, and no more of it than they can hold.
 
-    Dates are text, as JavaScript has them in JSON, and `undefined` is `None`. Raises
-    `MalformedEnvelope`.
+    Dates are text, as JavaScript has them in JSON, or the library's `Timestamp`, which
+    `values.received_values` makes text; `undefined` is `None`. Raises `MalformedEnvelope`.
     """
     try:
         return _library().unpackb(data, strict_map_key=False, timestamp=0, ext_hook=_extension)
