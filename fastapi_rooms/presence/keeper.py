@@ -3,7 +3,7 @@
 What is to be is known here, room by room, and the carrier is told of what it does not know yet,
 with one change a room under way. What happens in one turn of the event loop travels together. When
 the carrier may have forgotten, or has declared this worker dead, all of it is put in again; and
-once a minute the two are compared.
+once a minute the two are compared, by `comparison`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from fastapi_rooms.adapters.presence import (
     SupportsPresence,
     Terms,
 )
-from fastapi_rooms.concurrency import Tasks, in_slices
+from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.own_presence import OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.presence.failures import end_as, log, unavailable
+from fastapi_rooms.presence.comparison import Comparison
+from fastapi_rooms.presence.failures import end_as, unavailable
 from fastapi_rooms.presence.graces import Graces
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
@@ -33,14 +34,11 @@ from fastapi_rooms.presence.left import LeftRooms
 from fastapi_rooms.presence.reaper import Reaper
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
-CHECK_INTERVAL = 60.0
-"""Seconds from one comparison with the carrier to the next."""
-
-SYNC_INTERVAL = 6 * 3600.0
-"""Seconds after which a room is told of as a whole again: what nobody touches for a day is gone."""
-
 RETRY = 1.0
 """Seconds until a room is tried again that could not be told."""
+
+MAX_RETRY = 60.0
+"""Seconds until one is tried again that refuses every lease."""
 
 BEGUN_AT_ONCE = 250
 """Rooms whose changes begin in one turn of the event loop: some 10 ms of work."""
@@ -48,7 +46,6 @@ BEGUN_AT_ONCE = 250
 TOLD_AT_ONCE = 2000
 """Rooms whose changes are under way: more would wait for so long that they count as unanswered."""
 
-COMPARED_AT_ONCE = 500
 SYNCED_AT_ONCE = 32
 
 
@@ -77,7 +74,6 @@ class PresenceKeeper:
         self._awaits_lease = False
         self._under_way = 0
         self._graces = Graces(self._grace_over)
-        self._checks = asyncio.Event()
         self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
         self._tasks = Tasks()
         self._telling = Tasks()
@@ -92,11 +88,14 @@ class PresenceKeeper:
             on_renewed=self._doubt,
             on_overdue=reaper.reap_all,
         )
+        self._comparison = Comparison(
+            adapter, self._lease, host, self._rooms, self._key, self._sync
+        )
 
     def start(self) -> None:
         """Live, and take over from workers that do not."""
         self._tasks.start(self._lease.run(), "fastapi_rooms lease")
-        self._tasks.start(self._check_repeatedly(), "fastapi_rooms presence check")
+        self._tasks.start(self._comparison.run(), "fastapi_rooms presence comparison")
 
     # What is so here.
 
@@ -193,7 +192,7 @@ class PresenceKeeper:
     async def _tell(self, name: Name, room: OwnRoom) -> None:
         """Tell the carrier of what has changed, or of everything."""
         if room.fences > 1:  # in no hurry, as with each lease all rooms are told
-            await asyncio.sleep(min(RETRY * 2 ** min(room.fences, 10), CHECK_INTERVAL))
+            await asyncio.sleep(min(RETRY * 2 ** min(room.fences, 10), MAX_RETRY))
         await self._lease.wait_until_valid()
         self._learn(name, room)  # it may be another lease
         self._under_way += 1
@@ -292,7 +291,7 @@ class PresenceKeeper:
         """The carrier may have lost something: all that leads to rooms, where it has nodes."""
         if self._left is not None:
             self._sync_all()
-        self._checks.set()
+        self._comparison.hurry()
 
     def _sync_all(self) -> None:
         """Tell the carrier of every room as a whole: each learns so before anything is begun there.
@@ -304,67 +303,10 @@ class PresenceKeeper:
         self._unsynced = dict.fromkeys(self._rooms, True)
         self._schedule_flush()
 
-    async def _check_repeatedly(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_INTERVAL):
-                    await self._checks.wait()
-            self._checks.clear()
-            try:
-                await self._check()
-            except Exception as error:  # noqa: BLE001 -- it goes on
-                log(error, "Who is present could not be compared with the carrier")
-
-    async def _check(self) -> None:
-        """Compare the rooms that the carrier should know all of with what it has."""
-        await self._lease.wait_until_valid()
-        await self._find_left()
-        async for some in in_slices(list(self._rooms), COMPARED_AT_ONCE):
-            lease = self._lease.lease
-            known, heard_of = self._rooms, self._host.heard
-            before = {
-                name: (room, room.sums, heard_of(name))
-                for name in some
-                if (room := known.get(name)) is not None and room.is_told
-            }
-            if not before:
-                continue
-            found = await self._adapter.sums(lease, [self._key(name) for name in before])
-            for (name, (room, own, heard)), sums in zip(before.items(), found, strict=True):
-                room.version = max(room.version, sums.version)
-                if room.is_behind(heard, sums.version, self._loop.time()):
-                    self._host.compared(name, sums.version)
-                is_same = (sums.sockets, sums.checksum) == own and sums.is_whole
-                is_ours = sums.lease == lease.number or not own[0]
-                is_old = self._loop.time() - room.synced > SYNC_INTERVAL
-                if (is_old or not (is_same and is_ours)) and room.is_told and room.sums == own:
-                    room.synced = self._loop.time()
-                    self._sync(name)
-
-    async def _find_left(self) -> None:
-        """See to rooms that only the carrier has of this worker, or it alone: it may not reap them.
-
-        It has left the former, and the carrier does not know, or no more.
-        """
-        own: dict[bytes, Name] = {}
-        async for some in in_slices(list(self._rooms.items()), COMPARED_AT_ONCE):
-            own.update((name.key, name) for name, it in some if it.is_told and it.has_sockets)
-        async for keys in in_slices(await self._adapter.rooms_of(self._lease.lease)):
-            for key in keys:
-                if own.pop(key, None) is not None:
-                    continue
-                name = Name.of(key)
-                if name is not None and name not in self._rooms:
-                    self._rooms[name] = OwnRoom()
-                    self._sync(name)
-        async for missing in in_slices(list(own.values())):
-            for name in missing:
-                self._sync(name)
-
     def _sync(self, name: Name) -> None:
-        if (room := self._rooms.get(name)) is not None:
-            room.needs_sync = True
-            self._schedule(name)
+        """Tell the carrier of a room as a whole."""
+        self._rooms.setdefault(name, OwnRoom()).needs_sync = True
+        self._schedule(name)
 
     # Its end.
 

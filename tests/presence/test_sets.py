@@ -106,7 +106,7 @@ class SetsMachine(RuleBasedStateMachine):
             master, key = found[which % len(found)]
             master.admin.delete(key)
             for manager in self.managers:
-                manager._runtime.presence.running._checks.set()
+                manager._runtime.presence.running._comparison.hurry()
             self.runner.run(self.settle())
 
     @rule()

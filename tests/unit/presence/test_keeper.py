@@ -13,6 +13,7 @@ from fastapi_rooms import MemoryAdapter
 from fastapi_rooms.adapters.presence import Changed, Entry, Lease, UserEvent
 from fastapi_rooms.core import own_presence
 from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.presence import comparison
 from fastapi_rooms.presence import keeper as keeper_module
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.presence.keeper import PresenceKeeper
@@ -278,18 +279,21 @@ async def test_a_room_is_told_of_as_a_whole_now_and_then(
     await keeper.enter(TEA, [ANN])
 
     def is_compared() -> bool:
-        keeper._checks.set()
+        keeper._comparison.hurry()
         return bool(host.versions)
 
     await eventually(is_compared)
     assert carrier.syncs == 0
-    monkeypatch.setattr(keeper_module, "SYNC_INTERVAL", -1)
-    keeper._checks.set()
+    monkeypatch.setattr(comparison, "SYNC_INTERVAL", -1)
+    keeper._comparison.hurry()
     await eventually(lambda: carrier.syncs == 1)
 
 
 async def test_a_comparison_that_fails_is_not_the_last(
-    keeper: PresenceKeeper, host: Host, monkeypatch: pytest.MonkeyPatch
+    keeper: PresenceKeeper,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await keeper.enter(TEA, [ANN])
 
@@ -297,12 +301,12 @@ async def test_a_comparison_that_fails_is_not_the_last(
         raise ValueError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(keeper, "_check", fail)
-        keeper._checks.set()
-        await eventually(lambda: not keeper._checks.is_set())
+        patch.setattr(keeper._comparison, "_compare_names", fail)
+        keeper._comparison.hurry()
+        await eventually(lambda: "a bug" in caplog.text)
 
     def is_compared() -> bool:
-        keeper._checks.set()
+        keeper._comparison.hurry()
         return bool(host.versions)
 
     await eventually(is_compared)

@@ -178,7 +178,7 @@ async def test_what_the_carrier_has_lost_is_found_by_comparison(
     # A room that it has left, and of which the carrier has more than there is.
     rum = RoomKey(RUM.key, b"")
     await keeping.carrier.change(rum, keeping.keeper._lease.lease, Terms(0), enter=[BOB])
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await keeping.has(ANN)
     await keeping.has(name=RUM)
     await eventually(lambda: RUM not in keeping.rooms)
@@ -190,12 +190,12 @@ async def test_what_leads_to_a_room_and_is_lost_is_put_in_again(keeping: Keeping
     await keeping.keeper.enter(TEA, [ANN])
     keeping.carrier.asked.clear()
     keeping.carrier.answers["rooms_of"] = lambda _: []
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: "sync" in keeping.carrier.asked)
     del keeping.carrier.answers["rooms_of"]
     await keeping.has(ANN)
     keeping.carrier.asked.clear()
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: "sums" in keeping.carrier.asked)
     assert "sync" not in keeping.carrier.asked, "once is enough"
 
@@ -237,9 +237,9 @@ async def test_who_moved_as_the_carrier_lost_it_is_not_told_to_leave_and_to_join
     await one.has(there)
     await one.carrier.change(KEY, one.keeper._lease.lease, Terms(0), enter=[ANN])
     await two.carrier.change(KEY, two.keeper._lease.lease, Terms(0), leave=["2"])
-    one.keeper._checks.set()
+    one.keeper._comparison.hurry()
     await one.has()
-    two.keeper._checks.set()
+    two.keeper._comparison.hurry()
     await two.has(there)
     two.keeper.leave(TEA, ["2"])
     await two.has()
@@ -257,15 +257,15 @@ async def test_a_comparison_that_fails_is_not_the_last_one(
     carrier = keeping.carrier
     await keeping.keeper.enter(TEA, [ANN])
     carrier.errors[what] = error
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: what in carrier.asked)
     del carrier.errors[what]
     carrier.answers["sums"] = lambda found: found[:-1]  # fewer than were asked for
     asked = carrier.asked.count("sums")
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: carrier.asked.count("sums") == asked + 1)
     carrier.answers.clear()
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: carrier.asked.count("sums") == asked + 2)
 
 
@@ -274,7 +274,7 @@ async def test_rooms_that_are_none_are_passed_over(keeping: Keeping) -> None:
     carrier = keeping.carrier
     forged = [b"", b"#", b"/", b"/#", b"#room", b"\xff#\xff", *(b"/#%d" % n for n in range(1500))]
     carrier.answers["rooms_of"] = lambda found: [*found, *forged]
-    keeping.keeper._checks.set()
+    keeping.keeper._comparison.hurry()
     await eventually(lambda: carrier.asked.count("sync") == 1500)
     await eventually(lambda: [*keeping.rooms] == [TEA])
     carrier.answers.clear()
@@ -290,7 +290,7 @@ async def test_a_version_that_the_carrier_has_not_come_to_is_taken_back(
 
     async def compare() -> None:
         asked = keeping.carrier.asked.count("sums")
-        keeper._checks.set()
+        keeper._comparison.hurry()
         await eventually(lambda: keeping.carrier.asked.count("sums") > asked)
 
     await keeper.enter(TEA, [ANN])
@@ -322,6 +322,6 @@ async def test_what_is_heard_between_the_question_and_its_answer_is_true(
         host.versions[TEA] = keeping.rooms[TEA].version
         carrier.answers["sums"] = hear
         carrier.asked.clear()
-        keeper._checks.set()
+        keeper._comparison.hurry()
         await eventually(lambda: "sums" in carrier.asked)
     assert host.unheard == []
