@@ -5,7 +5,7 @@ An adapter is made before it is started, and what knows the carrier with each st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi_rooms.adapters.presence import (
     Beat,
@@ -13,11 +13,13 @@ from fastapi_rooms.adapters.presence import (
     Entry,
     Lease,
     Page,
+    RoomChange,
     RoomKey,
     Sums,
     SupportsPresence,
     Terms,
 )
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Sid
 
 
@@ -58,6 +60,15 @@ class DelegatesPresence:
         return await self._running_presence().change(
             room, lease, terms, enter=enter, leave=leave, quiet=quiet
         )
+
+    async def change_rooms(
+        self,
+        lease: Lease,
+        changes: Sequence[RoomChange],
+        done: Callable[[int, Changed | AdapterUnavailable], None],
+    ) -> None:
+        """Change different rooms, and tell what became of each as soon as it is known."""
+        await self._running_presence().change_rooms(lease, changes, done)
 
     async def sync(
         self,

@@ -24,7 +24,7 @@ Of one room, a worker makes one change at a time. The clock is the carrier's own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from fastapi_rooms.adapters.history import RoomKey
@@ -37,6 +37,7 @@ from fastapi_rooms.core.presence import (
     checksum_of,
     sums_of,
 )
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Sid
 from fastapi_rooms.wire import presence as event
 
@@ -46,6 +47,7 @@ __all__ = [
     "Entry",
     "Lease",
     "Page",
+    "RoomChange",
     "RoomKey",
     "Sums",
     "SupportsPresence",
@@ -65,6 +67,15 @@ class Terms(NamedTuple):
     floor: int = 0
     """The highest version of the room that the caller knows. A count that begins anew, as the old
     one is gone, begins above it."""
+
+
+class RoomChange(NamedTuple):
+    """What is to become of one room of several."""
+
+    room: RoomKey
+    terms: Terms
+    enter: Sequence[Entry] = ()
+    leave: Sequence[Sid] = ()
 
 
 class Beat(NamedTuple):
@@ -161,6 +172,20 @@ class SupportsPresence(Protocol):
         Whoever changes a room by nothing sees to the users who are in their grace: the room is one
         of its `rooms_of`. A worker none of whose sockets are left does so once more when
         `next_leave` has come: then it is none of them any more.
+        """
+
+    async def change_rooms(
+        self,
+        lease: Lease,
+        changes: Sequence[RoomChange],
+        done: Callable[[int, Changed | AdapterUnavailable], None],
+    ) -> None:
+        """Change different rooms, each as by `change`: very many cost less so.
+
+        `done` is called once for each, with its place among them, as soon as it is changed or what
+        `change` raises is known. What leads to a room, which is in `rooms_of_user`, may follow: all
+        of it is there when this returns. What of that could not be written makes a room that is not
+        whole in its `sums`.
         """
 
     async def sync(

@@ -29,6 +29,11 @@ class Change(NamedTuple):
     enter: Sequence[Entry]
     leave: Sequence[Sid]
 
+    @property
+    def weight(self) -> int:
+        """How many sockets it is about."""
+        return len(self.enter) + len(self.leave)
+
 
 class OwnRoom:
     """One room, as long as this worker has anything to do with it."""
@@ -116,6 +121,11 @@ class OwnRoom:
         Their joins are still to be told: they go before a sync, which tells nothing.
         """
         return bool(self._untold) and bool(self._news())
+
+    @property
+    def is_to_be_synced(self) -> bool:
+        """Whether the carrier is to be told of it as a whole, and of nothing before that."""
+        return self.needs_sync and not self.has_news
 
     def begin_change(self, *, only_news: bool = False) -> Change:
         """The carrier is being told; `succeed` or `fail` is to follow."""

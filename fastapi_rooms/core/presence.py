@@ -75,6 +75,11 @@ class Changed(NamedTuple):
     failure: AdapterUnavailable | None = None
     """Why not all of it was done, although it has made events. Ask for the same again."""
 
+    @property
+    def left(self) -> list[str]:
+        """The users who have left."""
+        return [event.user for event in self.events if event.kind == "leave"]
+
 
 class Sums(NamedTuple):
     """What a room has of one worker, to be compared with what that has itself."""

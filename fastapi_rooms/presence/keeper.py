@@ -9,7 +9,7 @@ once a minute the two are compared, by `comparison`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
@@ -18,20 +18,21 @@ from fastapi_rooms.adapters.base import SupportsShards
 from fastapi_rooms.adapters.presence import (
     Changed,
     Entry,
+    RoomChange,
     RoomKey,
     SupportsPresence,
     Terms,
 )
 from fastapi_rooms.concurrency import Tasks
-from fastapi_rooms.core.own_presence import OwnRoom
+from fastapi_rooms.core.own_presence import Change, OwnRoom
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.presence.comparison import Comparison
-from fastapi_rooms.presence.failures import end_as, unavailable
+from fastapi_rooms.presence.failures import end_as, log
 from fastapi_rooms.presence.graces import Graces
 from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
-from fastapi_rooms.presence.left import LeftRooms
 from fastapi_rooms.presence.reaper import Reaper
+from fastapi_rooms.presence.telling import Telling
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
 RETRY = 1.0
@@ -66,7 +67,7 @@ class PresenceKeeper:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._rooms: dict[Name, OwnRoom] = {}
-        self._left = LeftRooms() if isinstance(adapter, SupportsShards) else None
+        self._has_nodes = isinstance(adapter, SupportsShards)
         self._waiting: dict[Name, asyncio.Future[None]] = {}  # for the next change of a room
         self._due: dict[Name, None] = {}
         self._is_flush_scheduled = False
@@ -156,10 +157,18 @@ class PresenceKeeper:
             return
         count = min(BEGUN_AT_ONCE, TOLD_AT_ONCE - self._under_way)
         if count <= 0:
-            return  # it goes on when one of them is done
+            return  # it goes on when some of them are done
+        batch, sockets = list[Telling](), 0
         for name in list(islice(chain(self._due, self._unsynced), count)):
             self._due.pop(name, None)
-            self._begin(name)
+            if (telling := self._begin(name)) is not None:
+                batch.append(telling)
+                sockets += telling.change.weight
+                if sockets >= BEGUN_AT_ONCE:
+                    break
+        if batch:
+            self._under_way += len(batch)
+            self._telling.start(self._tell_together(batch), "fastapi_rooms presence")
         if self._due or self._unsynced:
             self._schedule_flush()
 
@@ -168,87 +177,130 @@ class PresenceKeeper:
         self._awaits_lease = False
         self._flush()
 
-    def _begin(self, name: Name) -> None:
+    def _begin(self, name: Name) -> Telling | None:
+        """Begin what is due in a room; returns a change that is to be made beside those of others.
+
+        A room is told of by itself as a whole, and where it has refused more than one lease.
+        """
         room = self._rooms.get(name)
         if room is None or self._is_closed:
-            return
+            return None
         self._learn(name, room)
         if room.is_due:
-            room.is_busy = True
-            self._telling.start(self._tell(name, room), "fastapi_rooms presence")
+            if room.fences > 1 or room.is_to_be_synced:
+                room.is_busy = True
+                self._telling.start(self._tell_alone(name, room), "fastapi_rooms presence")
+                return None
+            return self._begin_change(name, room)
+        self._settle(name, room)
+        return None
+
+    def _settle(self, name: Name, room: OwnRoom) -> None:
+        """Forget a room with which there is nothing to do."""
         if room.is_busy:
             return
         if (waiting := self._waiting.pop(name, None)) is not None:
             waiting.set_result(None)  # whoever entered has left again
         if not room:
             del self._rooms[name]
-            if self._left is not None:
-                self._left.add(name, self._loop.time())
 
     def _learn(self, name: Name, room: OwnRoom) -> None:
         """Before anything is done: a room that is to be told of as a whole learns so."""
-        room.needs_sync |= self._unsynced.pop(name, False)
+        if self._unsynced:
+            room.needs_sync |= self._unsynced.pop(name, False)
 
-    async def _tell(self, name: Name, room: OwnRoom) -> None:
-        """Tell the carrier of what has changed, or of everything."""
+    def _begin_change(self, name: Name, room: OwnRoom) -> Telling:
+        is_sync = room.needs_sync
+        change = room.begin_change(only_news=is_sync)
+        return Telling(
+            name, room, change, is_sync, self._lease.lease, self._waiting.pop(name, None)
+        )
+
+    async def _tell_together(self, batch: Sequence[Telling]) -> None:
+        """Tell the carrier what has changed in rooms: each goes on as soon as that is done."""
+        left = dict(enumerate(batch))
+
+        def done(at: int, outcome: Changed | AdapterUnavailable) -> None:
+            self._told(left.pop(at), outcome)
+
+        try:
+            changes = [
+                RoomChange(self._key(it.name), self._terms(it.name), *it.change) for it in batch
+            ]
+            await self._adapter.change_rooms(batch[0].lease, changes, done)
+        except BaseException as error:
+            for telling in left.values():
+                self._told(telling, error)
+            if not isinstance(error, Exception):
+                raise
+            log(error, "Not all that leads to rooms could be written")
+        finally:
+            self._under_way -= len(batch)
+            self._schedule_flush()
+
+    async def _tell_alone(self, name: Name, room: OwnRoom) -> None:
+        """Tell the carrier of everything, or of what has changed in a room that refuses leases."""
         if room.fences > 1:  # in no hurry, as with each lease all rooms are told
             await asyncio.sleep(min(RETRY * 2 ** min(room.fences, 10), MAX_RETRY))
         await self._lease.wait_until_valid()
         self._learn(name, room)  # it may be another lease
+        if not room.is_to_be_synced:
+            self._under_way += 1
+            await self._tell_together([self._begin_change(name, room)])
+            return
+        waiting, lease = self._waiting.pop(name, None), self._lease.lease
+        entries = room.begin_sync()
+        telling = Telling(name, room, Change((), ()), True, lease, waiting)
+        # Who is too much may be on another worker, which is about to put them in again.
+        terms = self._terms(name)
+        terms = terms._replace(grace=max(terms.grace, self._lease.ttl))
         self._under_way += 1
         try:
-            await self._tell_now(name, room)
+            async with self._syncs:
+                changed = await self._adapter.sync(self._key(name), lease, terms, entries)
+        except BaseException as error:
+            self._told(telling, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._told(telling, changed)
         finally:
             self._under_way -= 1
             self._schedule_flush()
 
-    async def _tell_now(self, name: Name, room: OwnRoom) -> None:
-        waiting, is_sync = self._waiting.pop(name, None), room.needs_sync
-        lease = self._lease.lease
-        try:
-            changed = await self._change(name, room)
-            self._changed(name, changed)
-        except asyncio.CancelledError:
-            room.fail(is_sync=is_sync)
-            if waiting is not None:
-                waiting.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001 -- whoever waits has it; it is tried again
-            room.fail(is_sync=is_sync)
-            self._retry(name)
-            if waiting is not None:
-                waiting.set_exception(unavailable(error))
-                waiting.exception()  # nobody may wait any more
-            return
-        if changed.fenced:  # with a new lease all of it is put in
+    def _told(self, telling: Telling, outcome: Changed | BaseException) -> None:
+        """The carrier was told, or not: go on with the room, and with those who wait for it."""
+        name, room, waiting = telling.name, telling.room, telling.waiting
+        if isinstance(outcome, Changed):
+            try:
+                self._changed(name, outcome)
+            except Exception as error:  # noqa: BLE001 -- as below
+                outcome = error
+        if not isinstance(outcome, Changed):
+            telling.fail(outcome)
+            if isinstance(outcome, Exception):  # else it ends
+                self._retry(name)
+        elif outcome.fenced:  # with a new lease all of it is put in
             room.fail(is_sync=True)
             room.fences += 1
-            self._lease.doubt(lease)
+            self._lease.doubt(telling.lease)
             self._retry(name)
             if waiting is not None:
                 self._wait_on(name, waiting)
         else:
-            room.succeed(changed.version)
+            room.succeed(outcome.version)
             if waiting is not None and room.is_partial:
                 self._wait_on(name, waiting)
             elif waiting is not None:
                 waiting.set_result(None)
-            self._schedule(name)
+            if room.is_due:
+                self._schedule(name)
+            else:
+                self._settle(name, room)
 
     def _retry(self, name: Name) -> None:
         """Try again, though not at once: what is in the way may stay there."""
         self._loop.call_later(RETRY, self._schedule, name)
-
-    async def _change(self, name: Name, room: OwnRoom) -> Changed:
-        lease, terms, key = self._lease.lease, self._terms(name), self._key(name)
-        if room.needs_sync and not room.has_news:
-            entries = room.begin_sync()
-            # Who is too much may be on another worker, which is about to put them in again.
-            terms = terms._replace(grace=max(terms.grace, self._lease.ttl))
-            async with self._syncs:
-                return await self._adapter.sync(key, lease, terms, entries)
-        change = room.begin_change(only_news=room.needs_sync)
-        return await self._adapter.change(key, lease, terms, enter=change.enter, leave=change.leave)
 
     def _wait_on(self, name: Name, waiting: asyncio.Future[None]) -> None:
         """Those who waited for a change wait for the next one."""
@@ -289,7 +341,7 @@ class PresenceKeeper:
 
     def _doubt(self) -> None:
         """The carrier may have lost something: all that leads to rooms, where it has nodes."""
-        if self._left is not None:
+        if self._has_nodes:
             self._sync_all()
         self._comparison.hurry()
 
@@ -298,8 +350,6 @@ class PresenceKeeper:
 
         Of very many, few are touched here.
         """
-        for name in self._left.names(self._loop.time()) if self._left is not None else ():
-            self._rooms.setdefault(name, OwnRoom())
         self._unsynced = dict.fromkeys(self._rooms, True)
         self._schedule_flush()
 

@@ -13,9 +13,9 @@ from fastapi_rooms.adapters.redis.presence.keys import (
     keys_of,
     socket_key,
     user_key,
-    worker_key,
     workers_key,
 )
+from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
 from fastapi_rooms.adapters.redis.presence.room_script import Step
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.testing import Direction, RedisCluster, RedisProxy, RedisServer, eventually
@@ -74,6 +74,17 @@ def has(node: RedisServer, key: bytes) -> bool:
 
 def node_with(servers: Servers, key: bytes) -> RedisServer:
     return next(node for node in masters_of(servers) if has(node, key))
+
+
+def own_rooms(worker: Worker, room: RoomKey) -> bytes:
+    """The key of the set by which a room of a worker is found."""
+    return presence_of(worker)._index(worker.lease, room.name)
+
+
+def presence_of(worker: Worker) -> RoomsPresence:
+    adapter = worker.station.adapter
+    assert isinstance(adapter, RedisAdapter | RedisClusterAdapter)
+    return adapter._running_presence()
 
 
 async def repaired(worker: Worker, room: RoomKey, own: Sequence[Entry]) -> bool:
@@ -191,9 +202,7 @@ async def test_a_reaper_that_dies_half_way_leaves_the_room_for_others_to_find(
     room = await common_room([two])
     ann, bob = one.new_socket("ann"), one.new_socket("bob")
     await one.enter(room, ann)
-    adapter = two.station.adapter
-    assert isinstance(adapter, RedisAdapter | RedisClusterAdapter)
-    await adapter._running_presence()._step(Step("reap", room, one.lease, AT_ONCE))
+    await presence_of(two)._step(Step("reap", room, one.lease, AT_ONCE))
     assert (await one.enter(room, bob)).fenced
     assert await two.adapter.rooms_of(one.lease) == [room.name]
     assert told((await two.adapter.reap(room, one.lease, AT_ONCE)).events) == leaves("ann")
@@ -208,7 +217,7 @@ async def test_what_leads_to_rooms_is_put_in_again_now_and_then(
     ann = one.new_socket("ann")
     await one.enter(room, ann)
     sid, user = socket_key(b"rooms", b"/", ann.sid.encode()), user_key(b"rooms", b"/", b"ann")
-    assert delete(servers, sid, user, worker_key(b"rooms", one.lease)) == 3
+    assert delete(servers, sid, user, own_rooms(one, room)) == 3
     await one.adapter.sync(room, one.lease, AT_ONCE, [ann])
     name = room.name.partition(b"#")[2].decode()
     assert await two.adapter.rooms_of_user("/", "ann") == [name]
@@ -313,7 +322,7 @@ async def test_what_makes_no_sense_is_left_out_and_counted(servers: Servers, pai
     before = one.station.adapter.health.dropped
     assert (await one.snapshot(room))[1:] == ({"ann"}, {ann})
     assert one.station.adapter.health.dropped == before + len(junk) + 2
-    own, user = worker_key(b"rooms", one.lease), user_key(b"rooms", b"/", b"ann")
+    own, user = own_rooms(one, room), user_key(b"rooms", b"/", b"ann")
     for key in (own, user):
         node_with(servers, key).admin.sadd(key, "no room", b"\xff")
     assert await one.adapter.rooms_of(one.lease) == [room.name]

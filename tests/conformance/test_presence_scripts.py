@@ -27,7 +27,8 @@ from fastapi_rooms.adapters.presence import Terms
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
 from fastapi_rooms.adapters.redis.presence.calls import Script
-from fastapi_rooms.adapters.redis.presence.keys import keys_of, workers_key
+from fastapi_rooms.adapters.redis.presence.keys import keys_of, worker_key, workers_key
+from fastapi_rooms.adapters.redis.presence.node import NodePresence
 from fastapi_rooms.adapters.redis.presence.room_script import NOBODY, Step
 from fastapi_rooms.core.presence import FENCE_TTL, Changed, Entry, Lease, Leases, RoomPresence
 from fastapi_rooms.testing import RedisServer
@@ -56,6 +57,7 @@ def answer_of(redis: Any, command: bytes) -> Any:
 
 
 CHANGE = by_our_clock(room_script.PLAIN)
+PRESENCE = NodePresence(None, "scripts")  # type: ignore[arg-type]  # of which only keys are asked
 
 
 class ScriptMachine(RuleBasedStateMachine):
@@ -73,6 +75,8 @@ class ScriptMachine(RuleBasedStateMachine):
         self.room, self.leases = RoomPresence(), Leases()
         self.let_time_pass(0)
         self.lease = {node: Lease(node, 0) for node in NODES}
+        self.leases_ever: set[Lease] = set()
+        self.found_by: set[Lease] = set()
 
     def teardown(self) -> None:
         self.pubsub.close()
@@ -105,6 +109,7 @@ class ScriptMachine(RuleBasedStateMachine):
         late = self.leases.is_late(lease, self.now, round(TTL * 1000))
         self.lease[node] = self.leases.beat(lease, self.now, round(TTL * 1000))
         assert (answer.lease, answer.is_late) == (self.lease[node], late)
+        self.leases_ever.add(answer.lease)
         reaps = reaps and not late
         assert [*answer.overdue] == (self.leases.overdue(self.now, 2) if reaps else [])
         for dead in answer.overdue:
@@ -160,13 +165,36 @@ class ScriptMachine(RuleBasedStateMachine):
         )
 
     def compare(self, step: Step, expected: Changed) -> None:
-        reply = self.ask(room_script.encode(CHANGE, PREFIX, step, whole=True))
+        keys = PRESENCE._keys(step)
+        reply = self.ask(room_script.encode(CHANGE, keys, step, whole=True))
         changed, sockets = room_script.decode(reply)
         assert changed == expected
         assert sockets == len(self.room.entries_of(step.lease.node))
+        self.note_what_leads_here(step, changed, is_empty=not sockets)
         told = [self.pubsub.get_message(timeout=10)["data"] for _ in changed.events]
         assert [event.decode(data).event for data in told] == [*changed.events]
         assert self.pubsub.get_message() is None
+
+    def note_what_leads_here(self, step: Step, changed: Changed, *, is_empty: bool) -> None:
+        """A worker's set has the room as long as it has to be reaped there."""
+        is_over = is_empty and changed.next_leave is None
+        if changed.fenced:
+            if step.what == "reap":
+                self.found_by.discard(step.lease)
+            return
+        if is_over:
+            self.found_by.discard(step.lease)
+        elif step.what == "change" and (step.enter or not step.leave):
+            self.found_by.add(step.lease)
+        for sid in step.leave:
+            assert self.leads(b"socket", sid) == (sid in self.room.sids)
+        for sid, user in step.enter:
+            assert self.leads(b"socket", sid) == (sid in self.room.sids)
+            assert self.leads(b"user", user)
+
+    def leads(self, what: bytes, name: str) -> bool:
+        key = b"%b:%b:/#%b" % (PREFIX, what, name.encode())
+        return bool(self.redis.sismember(key, ROOM.name))
 
     # What is evicted.
 
@@ -233,6 +261,8 @@ class ScriptMachine(RuleBasedStateMachine):
         assert replies.number_in(fields.get(b"v")) == room.version
         assert replies.number_in(fields.get(b"n")) == room.count
         assert self.redis.smembers(KEYS.sids) == {sid.encode() for sid in room.sids}
+        found_by = {it for it in self.leases_ever if self.redis.exists(worker_key(PREFIX, it))}
+        assert found_by == self.found_by
         gone = {
             user.decode(): end for user, end in self.redis.zrange(KEYS.gone, 0, -1, withscores=True)
         }
@@ -271,7 +301,8 @@ def test_a_script_goes_on_among_what_it_has_not_written(
     redis.hset(KEYS.truth, mapping=meta)
     for what in ("change", "reap", "sweep"):
         step = Step(what, ROOM, Lease(node, 1), Terms(0.0), [own] if what == "change" else [])
-        command = room_script.encode(room_script.PLAIN, PREFIX, step, whole=True)
+        keys = PRESENCE._keys(step)
+        command = room_script.encode(room_script.PLAIN, keys, step, whole=True)
         changed, _ = room_script.decode(answer_of(redis, command))
         assert not changed.fenced
     redis.flushall()

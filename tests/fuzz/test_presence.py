@@ -67,7 +67,7 @@ def test_an_event_is_malformed_or_exactly_what_it_decodes_to(data: bytes) -> Non
 
 
 @given(answers)
-@example([0, 1, -1, 0, b"", b"join", b"\xff", 1])
+@example([0, 1, -1, 0, b"", b"", b"join", b"\xff", 1])
 def test_an_answer_about_a_room_is_a_change_or_refused(reply: Any) -> None:
     try:
         (fenced, told, version, next_leave, _), sockets = room_script.decode(reply)

@@ -15,6 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import Presence, RoomManager, Socket, SocketClosed
+from fastapi_rooms.adapters.redis.presence.keys import worker_key
+from fastapi_rooms.adapters.redis.sharded.slot_tags import slot_tags
+from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.testing import (
     RedisCluster,
     RedisServer,
@@ -183,7 +186,7 @@ class SetsMachine(RuleBasedStateMachine):
                     add(f"rooms:room:{{/#{room}}}", sid)
                     add(f"rooms:socket:/#{sid}", f"/#{room}")
                     add(f"rooms:user:/#{user}", f"/#{room}")
-                    add(self.key_of(manager), f"/#{room}")
+                    add(self.key_of(manager, room), f"/#{room}")
         return sets
 
     def kept(self) -> dict[str, set[bytes]]:
@@ -196,15 +199,18 @@ class SetsMachine(RuleBasedStateMachine):
 
     def is_of_an_older_lease(self, key: str) -> bool:
         """Whether it is what a worker had when Redis forgot its lease, which goes within a day."""
-        return key.startswith("rooms:worker:") and key not in map(self.key_of, self.managers)
+        own = {self.key_of(manager, room) for manager in self.managers for room in ROOMS}
+        return key.startswith("rooms:worker:") and key not in own
 
     def may_stay(self, key: str) -> bool:
         """Whether it is of an older lease, or what was declared, for those who ask by night."""
         return key == "rooms:declared" or self.is_of_an_older_lease(key)
 
-    def key_of(self, manager: RoomManager) -> str:
+    def key_of(self, manager: RoomManager, room: str) -> str:
         keeper = manager._runtime.presence.keeper
-        return "" if keeper is None else "rooms:worker:{}:{}".format(*keeper._lease.lease)
+        slot = slot_of(f"{{/#{room}}}".encode()) if len(self.masters) > 1 else None
+        tag = b"" if slot is None else slot_tags()[slot]
+        return "" if keeper is None else worker_key(b"rooms", keeper._lease.lease, tag).decode()
 
     def teardown(self) -> None:
         async def stop() -> None:

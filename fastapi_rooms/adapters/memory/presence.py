@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi_rooms.adapters.memory.bus import MemoryBus
 from fastapi_rooms.adapters.presence import (
@@ -12,10 +12,12 @@ from fastapi_rooms.adapters.presence import (
     Entry,
     Lease,
     Page,
+    RoomChange,
     RoomKey,
     Sums,
     Terms,
 )
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Sid
 
 
@@ -65,6 +67,21 @@ class MemoryPresence:
                 room.name, lease, terms, time.monotonic(), enter=enter, leave=leave, quiet=quiet
             )
             return tell(changed)
+
+    async def change_rooms(
+        self,
+        lease: Lease,
+        changes: Sequence[RoomChange],
+        done: Callable[[int, Changed | AdapterUnavailable], None],
+    ) -> None:
+        """Change rooms, one after the other."""
+        for at, (room, terms, enter, leave) in enumerate(changes):
+            outcome: Changed | AdapterUnavailable
+            try:
+                outcome = await self.change(room, lease, terms, enter=enter, leave=leave)
+            except AdapterUnavailable as error:
+                outcome = error
+            done(at, outcome)
 
     async def sync(
         self,

@@ -7,10 +7,40 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi_rooms import AdapterUnavailable, MemoryAdapter
-from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, RoomKey, Sums, Terms
+from fastapi_rooms.adapters.presence import (
+    Beat,
+    Changed,
+    Entry,
+    Lease,
+    RoomChange,
+    RoomKey,
+    Sums,
+    SupportsPresence,
+    Terms,
+)
 from fastapi_rooms.types import Sid
 
 AWAY = AdapterUnavailable("The carrier is away.")
+
+
+async def change_each(
+    carrier: SupportsPresence,
+    lease: Lease,
+    changes: Sequence[RoomChange],
+    done: Callable[[int, Changed | AdapterUnavailable], None],
+) -> None:
+    """Change rooms by `change`, all at once: one that is held keeps no other."""
+
+    async def change(at: int, each: RoomChange) -> None:
+        room, terms, enter, leave = each
+        outcome: Changed | AdapterUnavailable
+        try:
+            outcome = await carrier.change(room, lease, terms, enter=enter, leave=leave)
+        except AdapterUnavailable as error:
+            outcome = error
+        done(at, outcome)
+
+    await asyncio.gather(*(change(at, each) for at, each in enumerate(changes)))
 
 
 class CarrierInHand(MemoryAdapter):
@@ -84,6 +114,14 @@ class CarrierInHand(MemoryAdapter):
             "change", super().change(room, lease, terms, enter=enter, leave=leave, quiet=quiet)
         )
         return found
+
+    async def change_rooms(
+        self,
+        lease: Lease,
+        changes: Sequence[RoomChange],
+        done: Callable[[int, Changed | AdapterUnavailable], None],
+    ) -> None:
+        await change_each(self, lease, changes, done)
 
     async def sync(
         self,

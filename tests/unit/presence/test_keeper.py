@@ -18,6 +18,7 @@ from fastapi_rooms.presence import keeper as keeper_module
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.presence.keeper import PresenceKeeper
 from fastapi_rooms.testing import eventually
+from tests.unit.presence.support import change_each
 
 NODE = "0123456789abcdef"
 TEA = Name("/", "tea")
@@ -64,6 +65,9 @@ class Carrier(MemoryAdapter):
                 return failure
             raise failure
         return await super().change(room, lease, terms, **what)
+
+    async def change_rooms(self, lease: Any, changes: Any, done: Any) -> None:
+        await change_each(self, lease, changes, done)
 
     async def sync(self, *args: Any, **options: Any) -> Changed:
         self.syncs += 1
@@ -205,6 +209,7 @@ async def test_very_many_rooms_are_put_in_again_in_many_turns(
 ) -> None:
     names = [Name("/", f"room {number}") for number in range(95)]
     await asyncio.gather(*(keeper.enter(name, [ANN]) for name in names))
+    await eventually(lambda: not keeper._telling)
     monkeypatch.setattr(keeper_module, "BEGUN_AT_ONCE", 10)
     keeper._sync_all()
     assert not any(room.needs_sync for room in keeper._rooms.values()), "none is touched yet"
@@ -250,6 +255,7 @@ async def test_nothing_is_begun_before_there_is_a_lease(
     keeper: PresenceKeeper, carrier: Carrier
 ) -> None:
     await keeper.enter(TEA, [ANN])
+    await eventually(lambda: not keeper._telling)
     carrier.beat_failures += [AdapterUnavailable("away")] * 3
     keeper._lease.doubt(keeper._lease.lease)
     waiting = [keeper.enter(Name("/", f"room {number}"), [ANN]) for number in range(20)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi_rooms.errors import AdapterUnavailable
 
@@ -29,6 +29,68 @@ class Exchange:
         self.written_at = 0.0
 
 
+class Answer(Protocol):
+    """What is made of the replies to a question: a future, or one part of several."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def set_result(self, result: list[Any], /) -> None:
+        """The replies have come."""
+
+    def set_exception(self, exception: AdapterUnavailable, /) -> None:
+        """They do not come."""
+
+
+class Answers:
+    """Those to several questions, of which each is told as it comes, or why it does not.
+
+    Args:
+        count: how many questions.
+        answered: called with the place of each among them, and its replies or what was raised.
+    """
+
+    def __init__(
+        self, count: int, answered: Callable[[int, list[Any] | AdapterUnavailable], None]
+    ) -> None:
+        self.all: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the last has come."""
+        self._left = count
+        self._answered = answered
+
+    def came(self, at: int, outcome: list[Any] | AdapterUnavailable) -> None:
+        """One has come."""
+        self._answered(at, outcome)
+        self._left -= 1
+        if not self._left and not self.all.done():
+            self.all.set_result(None)
+
+
+class OneOf:
+    """One of several answers."""
+
+    __slots__ = ("_answers", "_at", "_is_done")
+
+    def __init__(self, answers: Answers, at: int) -> None:
+        self._answers = answers
+        self._at = at
+        self._is_done = False
+
+    def done(self) -> bool:
+        """Whether it has come, or who waits for all of them has gone."""
+        return self._is_done or self._answers.all.done()
+
+    def set_result(self, result: list[Any], /) -> None:
+        """The replies have come."""
+        self._is_done = True
+        self._answers.came(self._at, result)
+
+    def set_exception(self, exception: AdapterUnavailable, /) -> None:
+        """They do not come."""
+        self._is_done = True
+        self._answers.came(self._at, exception)
+
+
 class Question(Exchange):
     """An exchange that somebody waits for. `encode` is called whenever it is written."""
 
@@ -38,7 +100,7 @@ class Question(Exchange):
         self,
         encode: Callable[[], bytes],
         count: int,
-        answer: asyncio.Future[list[Any]],
+        answer: Answer,
         deadline: float,
     ) -> None:
         super().__init__(count, self._answered)

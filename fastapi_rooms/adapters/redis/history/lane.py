@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,13 @@ from fastapi_rooms.adapters.command_queue import ByteBudget
 from fastapi_rooms.adapters.link_owner import LinkOwner
 from fastapi_rooms.adapters.redis.history import rights
 from fastapi_rooms.adapters.redis.history.appends import Appends, Batch, Queue
-from fastapi_rooms.adapters.redis.history.exchanges import Exchange, Exchanges, Question
+from fastapi_rooms.adapters.redis.history.exchanges import (
+    Answers,
+    Exchange,
+    Exchanges,
+    OneOf,
+    Question,
+)
 from fastapi_rooms.adapters.redis.history.refusals import code_of
 from fastapi_rooms.adapters.redis.history.script import PLAIN, Calls, Message, decode, encode
 from fastapi_rooms.adapters.redis.links import role
@@ -46,6 +52,10 @@ CLOSED = "The manager was closed."
 
 MIN_ALARM_DELAY = 0.005
 """Seconds between two looks for what is overdue."""
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 def new_epoch() -> str:
@@ -125,13 +135,36 @@ class Lane(Opening, LinkOwner[Link]):
         `AdapterUnavailable` if they are not answered in time, or the user of Redis may not do what
         `needs` says.
         """
-        self._use(needs)
-        if refusal := self._refusal:
-            raise AdapterUnavailable(refusal)
+        self._ensure_usable(needs)
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._exchanges.ask(Question(encode, count, answer, self._loop.time() + self._timeout))
         self._schedule_flush()
         return await answer
+
+    async def ask_each(
+        self,
+        questions: Sequence[tuple[bytes, int]],
+        needs: rights.Needs,
+        answered: Callable[[int, list[Any] | AdapterUnavailable], None],
+    ) -> None:
+        """Ask several questions, each as by `ask`: commands, and how many these are.
+
+        `answered` is called for each, with its place among them, as soon as its replies come, or
+        with what `ask` would raise. Returns after the last.
+        """
+        self._ensure_usable(needs)
+        answers, deadline = Answers(len(questions), answered), self._loop.time() + self._timeout
+        for at, (data, count) in enumerate(questions):
+            one = OneOf(answers, at)
+            self._exchanges.ask(Question(partial(_as_it_is, data), count, one, deadline))
+        if questions:
+            self._schedule_flush()
+            await answers.all
+
+    def _ensure_usable(self, needs: rights.Needs) -> None:
+        self._use(needs)
+        if refusal := self._refusal:
+            raise AdapterUnavailable(refusal)
 
     async def ensure_master(self) -> None:
         """Leave a node that is a replica, which may tell what is long past.

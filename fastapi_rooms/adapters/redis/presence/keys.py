@@ -13,11 +13,12 @@
     {prefix}:socket:namespace#sid   a set: the rooms of a socket, to be read by people
     {prefix}:user:namespace#user    a set: the rooms in which a user may be present
     {prefix}:worker:node:number     a set: the rooms where a worker may have sockets under a lease
+    {prefix}:worker:{slot}:node:number   in a cluster, the same of the rooms of one slot
     {prefix}:{workers}              a sorted set: `node:number` of each lease, by its end; with
                                     `:dead` behind it, it is to be reaped
 
 The braces are literal. In a cluster the three keys of a room are of one slot, which is that of its
-channel; the others are anywhere.
+channel; so is the set of a worker that it is in. The others are anywhere.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ def user_key(prefix: bytes, namespace: bytes, user: bytes) -> bytes:
     return b"%b:user:%b#%b" % (prefix, namespace, user)
 
 
-def worker_key(prefix: bytes, lease: Lease) -> bytes:
-    """The key of a worker's rooms."""
-    return b"%b:worker:%b:%d" % (prefix, lease.node.encode(), lease.number)
+def worker_key(prefix: bytes, lease: Lease, tag: bytes = b"") -> bytes:
+    """The key of a worker's rooms; in a cluster, of those whose slot is that of the tag."""
+    at = b"{%b}:" % tag if tag else b""
+    return b"%b:worker:%b%b:%d" % (prefix, at, lease.node.encode(), lease.number)
 
 
 def workers_key(prefix: bytes) -> bytes:

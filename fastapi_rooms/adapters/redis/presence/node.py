@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from fastapi_rooms.adapters.redis.history.lane import Lane
 from fastapi_rooms.adapters.redis.history.refusals import code_of
-from fastapi_rooms.adapters.redis.presence import index_script
-from fastapi_rooms.adapters.redis.presence.indexes import KEPT
+from fastapi_rooms.adapters.redis.presence.keys import namespace_of, socket_key, user_key
 from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
-from fastapi_rooms.adapters.redis.presence.reader import Part
+from fastapi_rooms.adapters.redis.presence.reader import Answered, Part
 from fastapi_rooms.adapters.redis.presence.replies import refusal_in
 from fastapi_rooms.adapters.redis.presence.rights import PRESENCE
-from fastapi_rooms.adapters.redis.presence.room_script import PLAIN
+from fastapi_rooms.adapters.redis.presence.room_script import PLAIN, Step
+from fastapi_rooms.errors import AdapterUnavailable
 
 
 class NodePresence(RoomsPresence):
-    """The rooms of one Redis.
+    """The rooms of one Redis: a room and all that leads there change in one step.
 
     Args:
         lane: the connection to it.
@@ -29,17 +28,18 @@ class NodePresence(RoomsPresence):
         super().__init__(prefix, PLAIN)
         self._lane = lane
 
+    def _keys(self, step: Step) -> list[bytes]:
+        keys = super()._keys(step)
+        if step.leave or step.enter:
+            prefix, namespace = self._prefix, namespace_of(step.room.name)
+            keys += [socket_key(prefix, namespace, sid.encode()) for sid in step.leave]
+            for sid, user in step.enter:
+                keys.append(socket_key(prefix, namespace, sid.encode()))
+                keys.append(user_key(prefix, namespace, user.encode()))
+        return keys
+
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         parts = [part for stage in stages for part in stage]
-        answers = await self._ask_for(parts)
-        for at, part in enumerate(parts):
-            if part.whole and code_of(refusal_in(answers[at])) == "NOSCRIPT":
-                # And what comes behind it, which may look at what it has done.
-                rest = [part._replace(data=part.whole), *parts[at + 1 :]]
-                return [*answers[:at], *await self._ask_for(rest)]
-        return answers
-
-    async def _ask_for(self, parts: Sequence[Part]) -> list[list[Any]]:
         data, count = b"".join([part.data for part in parts]), sum(part.commands for part in parts)
         replies = await self._lane.ask(lambda: data, count, PRESENCE)
         if code_of(refusal_in(replies)) == "READONLY":
@@ -51,14 +51,29 @@ class NodePresence(RoomsPresence):
             start += part.commands
         return answers
 
-    def _added(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
-        return _indexed(b"SADD", keys, name) if len(keys) > 1 else super()._added(keys, name)
+    async def _ask_each(self, parts: Sequence[Part], answered: Answered) -> None:
+        refused: list[int] = []
 
-    def _removed(self, keys: Sequence[bytes], name: bytes) -> list[Part]:
-        return _indexed(b"SREM", keys, name) if len(keys) > 1 else super()._removed(keys, name)
+        def came(at: int, outcome: list[Any] | AdapterUnavailable) -> None:
+            if isinstance(outcome, AdapterUnavailable) or not _is_replica(outcome):
+                answered(at, outcome)
+            else:
+                refused.append(at)
+
+        await self._ask_now(parts, came)
+        if refused:
+            self._lane.leave()
+            again = [parts[at] for at in refused]
+            await self._ask_now(again, lambda at, outcome: answered(refused[at], outcome))
+
+    async def _ask_now(self, parts: Sequence[Part], answered: Answered) -> None:
+        questions = [(part.data, part.commands) for part in parts]
+        try:
+            await self._lane.ask_each(questions, PRESENCE, answered)
+        except AdapterUnavailable as error:  # it was not asked at all
+            for at in range(len(parts)):
+                answered(at, error)
 
 
-def _indexed(what: Literal[b"SADD", b"SREM"], keys: Sequence[bytes], name: bytes) -> list[Part]:
-    """One command for all of them: here they are all of one node."""
-    encode = partial(index_script.encode, what, keys, name, KEPT)
-    return [Part(keys[0], encode(whole=False), 1, encode(whole=True))]
+def _is_replica(replies: Sequence[Any]) -> bool:
+    return code_of(refusal_in(replies)) == "READONLY"

@@ -1,27 +1,33 @@
 """What `SupportsPresence` asks for, whoever is asked: one Redis, or the nodes of a cluster.
 
-A room is changed in one step, by a script. The sets that lead to it are other keys, in a cluster
-at other nodes, so their order matters:
+A room is changed in one step, by a script, and with it the set of the worker's rooms, by which it
+is found if the worker dies. In a cluster that set is of the same slot. There is no moment in which
+one of the two is written and the other is not, whoever is killed; and what a node has lost as
+another takes its place, both have lost.
 
-* Which rooms a worker has sockets in is written before the room, and removed after it: a room that
-  has to be reaped is always found.
-* Which rooms a user is in is written after the room, and so it is checked when it is removed: who
-  removes it looks at the room once more, and puts it back if the user has come meanwhile. The same
-  holds for the rooms of sids that two workers can hold.
+The sets of a user's rooms and of a socket's lead there, too. On one Redis they change in that step
+as well, and a user who leaves is removed after it. In a cluster they are at other nodes. They are
+written after the room, and who joins does not wait for them:
 
-So a join is three stages, and in a cluster three round trips. They cannot simply go side by side. A
-worker that dies when its room is written, and the index of its rooms is not, would stay in the room
-for as long as others keep that alive. And a user's index written before the room can be removed by
-whoever has just seen the user leave, and finds no reason to put it back.
+* **A join adds.** If the worker is killed before that, `rooms_of_user` lacks the room as long as
+  the socket of the dead is in it: until its lease has ended. If it fails, the room is not whole to
+  the next comparison, which has all of it put in again.
+* **A leave removes**, looks at the room once more, and puts back who is there, as others may have
+  come between any two of these steps. It waits until what this worker has begun to add for
+  earlier joins of the room is done. Else that could come last, and nobody would look after it.
+* **Nothing is added before the room is changed.** Whoever has just seen the user leave would
+  remove it, look at the room, and find no reason to put it back.
+
+So a join is one round trip.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import (
@@ -29,6 +35,7 @@ from fastapi_rooms.adapters.presence import (
     Changed,
     Entry,
     Lease,
+    RoomChange,
     Sums,
     Terms,
     UserEvent,
@@ -37,22 +44,26 @@ from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.links.link import pack
 from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
 from fastapi_rooms.adapters.redis.presence.calls import Script
-from fastapi_rooms.adapters.redis.presence.indexes import KEPT, RoomIndexes, added, removed
-from fastapi_rooms.adapters.redis.presence.keys import (
-    keys_of,
-    namespace_of,
-    socket_key,
-    user_key,
-    worker_key,
-    workers_key,
-)
-from fastapi_rooms.adapters.redis.presence.reader import Part
+from fastapi_rooms.adapters.redis.presence.indexes import KEPT, RoomIndexes
+from fastapi_rooms.adapters.redis.presence.keys import keys_of, user_key, workers_key
+from fastapi_rooms.adapters.redis.presence.reader import Call, Part
 from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, NOBODY, Step
-from fastapi_rooms.core.presence import is_chosen
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Sid
 
 T = TypeVar("T")
+
+Outcome: TypeAlias = Changed | AdapterUnavailable
+
+
+class Made(NamedTuple):
+    """A step, and what it has done."""
+
+    step: Step
+    changed: Changed
+    sockets: int
+    """How many of the worker there are now."""
+
 
 ROOMS_AT_ONCE = 256
 """Rooms that are asked about together, so that nothing waits for long behind them."""
@@ -79,18 +90,24 @@ class RoomsPresence(RoomIndexes):
         """Renew a lease, and declare others dead."""
         limit = lease_script.MAX_OVERDUE if reaps else 0
         encode = partial(lease_script.encode, self._prefix, lease, ttl, limit)
-        reply, _, _ = await self._call(workers_key(self._prefix), encode)
+        reply = await self._call(workers_key(self._prefix), encode)
         return lease_script.decode(reply, lease)
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:
         """The rooms to be reaped."""
-        return [*dict.fromkeys([n async for n in self._names(worker_key(self._prefix, lease))])]
+        found: dict[bytes, None] = {}
+        for key in await self._indexes(lease):
+            found.update([(name, None) async for name in self._names(key)])
+        return [*found]
 
     async def bury(self, lease: Lease) -> None:
         """Forget the rooms of a worker, and then the worker."""
-        rooms, leases = worker_key(self._prefix, lease), workers_key(self._prefix)
+        await self._forget(lease, await self._indexes(lease))
+
+    async def _forget(self, lease: Lease, indexes: Sequence[bytes]) -> None:
+        leases = workers_key(self._prefix)
         await self._read(
-            [Part(rooms, pack(b"DEL", rooms), 1)],
+            [Part(key, pack(b"DEL", key), 1) for key in indexes],
             [Part(leases, pack(b"ZREM", leases, *lease_script.members_of(lease)), 1)],
         )
 
@@ -104,14 +121,11 @@ class RoomsPresence(RoomIndexes):
         changed = await self._step(Step("reap", room, lease, terms))
         yield changed
         async for some in self._own(room, lease):
-            if changed.fenced:
-                break
             for sids in _chunks([entry.sid for entry in some]):
+                if changed.fenced:
+                    return
                 changed = await self._step(Step("reap", room, lease, terms, leave=sids))
                 yield changed
-        if changed.fenced or changed.next_leave is None:
-            rooms = worker_key(self._prefix, lease)
-            await self._read([removed(rooms, room.name)])
 
     # Rooms.
 
@@ -145,31 +159,63 @@ class RoomsPresence(RoomIndexes):
         else:
             steps += [step._replace(enter=some) for some in _chunks(enter)]
         for each in steps or [step]:
-            changed = await self._change(each)
+            changed = await self._step(each)
             yield changed
             if changed.fenced:
                 break
 
-    async def _change(self, step: Step) -> Changed:
-        """A step, with what leads to the room."""
-        prefix, (room, lease) = self._prefix, step[1:3]
-        namespace, rooms = namespace_of(room.name), worker_key(prefix, lease)
-        before = [added(rooms, room.name)] if step.enter or not step.leave else []
-        keys = [socket_key(prefix, namespace, entry.sid.encode()) for entry in step.enter]
-        users = {entry.user: None for entry in step.enter}
-        keys += [user_key(prefix, namespace, user.encode()) for user in users]
-        after = [*self._left(room, lease, step.leave), *self._added(keys, room.name)]
-        (changed, sockets), answers = await self._do(step, before, after)
-        checked, over = self._checked(step, changed), []
-        if changed.fenced:
-            checked.update(self._users(room, users))
-            checked.update(self._sockets(room, lease, [entry.sid for entry in step.enter]))
-            if before and answers[0][0] == 1:  # else a reaper has to find it there
-                over.append(removed(rooms, room.name))
-        elif not sockets and changed.next_leave is None:
-            over.append(removed(rooms, room.name))
-        await self._unindex(room, checked, over)
-        return changed
+    async def change_rooms(
+        self, lease: Lease, changes: Sequence[RoomChange], done: Callable[[int, Outcome], None]
+    ) -> None:
+        """Ask about the rooms of one node together; about one with very many sockets, apart."""
+        steps: list[tuple[int, Step]] = []
+        work: list[Awaitable[None]] = []
+        for at, (room, terms, enter, leave) in enumerate(changes):
+            if len(enter) + len(leave) <= MAX_AT_ONCE:
+                steps.append((at, Step("change", room, lease, terms, enter, leave)))
+            else:
+                work.append(self._change_many(at, lease, changes[at], done))
+        work += [self._change_some(some, done) for some in self._together(steps)]
+        if len(work) == 1:
+            await work[0]
+        else:
+            await asyncio.gather(*work)
+
+    async def _change_many(
+        self, at: int, lease: Lease, change: RoomChange, done: Callable[[int, Outcome], None]
+    ) -> None:
+        room, terms, enter, leave = change
+        outcome: Outcome
+        try:
+            outcome = await self.change(room, lease, terms, enter=enter, leave=leave)
+        except AdapterUnavailable as error:
+            outcome = error
+        done(at, outcome)
+
+    async def _change_some(
+        self, steps: Sequence[tuple[int, Step]], done: Callable[[int, Outcome], None]
+    ) -> None:
+        made, added = list[Made](), asyncio.get_running_loop().create_future()
+
+        def answered(at: int, outcome: list[Any] | AdapterUnavailable) -> None:
+            place, step = steps[at]
+            try:
+                made.append(Made(step, *room_script.decode(_reply_in(outcome))))
+            except AdapterUnavailable as error:
+                done(place, error)
+            else:
+                self._is_made(made[-1], added)
+                done(place, made[-1].changed)
+
+        try:
+            await self._call_each([self._call_of(step) for _, step in steps], answered)
+            await self._follow(made, added)
+        finally:
+            _set(added)
+
+    def _together(self, steps: Sequence[tuple[int, Step]]) -> Iterable[Sequence[tuple[int, Step]]]:
+        """Those that are asked about together, as they are of one node."""
+        return [steps] if steps else []
 
     async def sync(
         self,
@@ -201,10 +247,10 @@ class RoomsPresence(RoomIndexes):
 
     async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
         """Ask for the sums, and have the rooms kept for longer."""
-        own = worker_key(self._prefix, lease)
-        await self._read([Part(own, pack(b"PEXPIRE", own, KEPT), 1)])
         found: list[Sums] = []
         for some in _chunks(rooms, ROOMS_AT_ONCE):
+            leads = dict.fromkeys([self._index(lease, room.name) for room in some])
+            await self._read([Part(key, pack(b"PEXPIRE", key, KEPT), 1) for key in leads])
             answers = await self._read([self._sums_of(lease, room) for room in some])
             found += [replies.sums_in(*answer[:3]) for answer in answers]
         return found
@@ -224,29 +270,40 @@ class RoomsPresence(RoomIndexes):
         return _known(await self._step(Step("sweep", room, NOBODY, terms)))
 
     async def _step(self, step: Step) -> Changed:
-        """A step for which nothing has to lead to the room."""
-        after = self._left(step.room, step.lease, step.leave)
-        done, _ = await self._do(step, after=after)
-        await self._unindex(step.room, self._checked(step, done.changed))
-        return done.changed
+        """A step, and what follows it."""
+        key, encode = self._call_of(step)
+        made = Made(step, *room_script.decode(await self._call(key, encode)))
+        added = asyncio.get_running_loop().create_future()
+        self._is_made(made, added)
+        try:
+            failure = await self._follow([made], added)
+        finally:
+            _set(added)
+        return made.changed._replace(failure=made.changed.failure or failure)
 
-    async def _do(
-        self, step: Step, before: Sequence[Part] = (), after: Sequence[Part] = ()
-    ) -> tuple[room_script.Done, list[list[Any]]]:
-        encode = partial(room_script.encode, self._script, self._prefix, step)
-        truth = keys_of(self._prefix, step.room.name).truth
-        reply, answers, failure = await self._call(truth, encode, before, after)
-        changed, sockets = room_script.decode(reply)
-        changed = changed._replace(failure=changed.failure or failure)
-        return room_script.Done(changed, sockets), answers
+    def _call_of(self, step: Step) -> Call:
+        keys = self._keys(step)
+        return Call(keys[0], partial(room_script.encode, self._script, keys, step))
 
-    def _checked(self, step: Step, changed: Changed) -> dict[bytes, bytes]:
-        """What a step may have left: keys, and which fields the room has if it has not."""
-        chosen = (sid for sid in step.leave if is_chosen(sid, step.lease.node))
-        gone = (event.user for event in changed.events if event.kind == "leave")
-        checked = self._users(step.room, gone)
-        checked.update(self._sockets(step.room, step.lease, chosen))
-        return checked
+    def _keys(self, step: Step) -> list[bytes]:
+        """The keys that a step is about."""
+        keys = [*keys_of(self._prefix, step.room.name)]
+        if step.lease is not NOBODY:
+            keys.append(self._index(step.lease, step.room.name))
+        return keys
+
+    def _is_made(self, made: Made, added: asyncio.Future[None]) -> None:
+        """A step was made; `added` is done when what leads to its room has been added."""
+
+    async def _follow(
+        self,
+        made: Sequence[Made],
+        added: asyncio.Future[None],  # noqa: ARG002 -- all of it has been added
+    ) -> AdapterUnavailable | None:
+        """Write what leads to rooms that were changed; returns why some of it was not."""
+        leads = [lead for it in made for lead in self._users(it.step.room.name, it.changed.left)]
+        await self._unindex(leads)
+        return None
 
     # Questions.
 
@@ -261,13 +318,11 @@ class RoomsPresence(RoomIndexes):
                 self.malformed += 1
         rooms: list[str] = []
         for some in _chunks([*named], ROOMS_AT_ONCE):
-            answers = await self._read([self._look_for(name, user) for name in some])
-            for name, (found,) in zip(some, answers, strict=True):
-                if found == 1:
-                    rooms.append(named[name])
-                else:
-                    gone = RoomKey(name, b"")
-                    await self._unindex(gone, self._users(gone, [user]))
+            leads = [lead for name in some for lead in self._users(name, [user])]
+            answers = await self._read([self._look_for(it.room, it.field) for it in leads])
+            found = [it for it, (is_there,) in zip(leads, answers, strict=True) if is_there == 1]
+            rooms += [named[it.room] for it in found]
+            await self._unindex([it for it in leads if it not in found])
         return rooms
 
     # Repairs.
@@ -290,7 +345,7 @@ class RoomsPresence(RoomIndexes):
             *(((), others) for others in _chunks(users)),
         ]:
             encode = partial(mend_script.encode, self._prefix, room, terms, some, others)
-            reply, _, _ = await self._call(keys_of(self._prefix, room.name).truth, encode)
+            reply = await self._call(keys_of(self._prefix, room.name).truth, encode)
             if refusal := replies.refusal_in([reply]):
                 raise AdapterUnavailable(f"Redis refused to repair a room: {explain(refusal)}")
 
@@ -321,6 +376,18 @@ def _known(changed: Changed) -> Changed:
     if changed.failure is not None and not changed.events:
         raise changed.failure
     return changed
+
+
+def _set(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _reply_in(outcome: list[Any] | AdapterUnavailable) -> Any:
+    """The one reply. Raises what there is in its place."""
+    if isinstance(outcome, AdapterUnavailable):
+        raise outcome
+    return outcome[0]
 
 
 def _chunks(items: Sequence[T], size: int = MAX_AT_ONCE) -> list[Sequence[T]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import hiredis
 
 from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import Entry, Lease, Page
@@ -29,8 +31,18 @@ class Part(NamedTuple):
     data: bytes
     commands: int
     """How many."""
-    whole: bytes = b""
-    """The same with the text of the script that is called, for a Redis that has forgotten it."""
+
+
+Answered: TypeAlias = Callable[[int, list[Any] | AdapterUnavailable], None]
+"""Is told the replies to one of several parts, or why there are none."""
+
+
+class Call(NamedTuple):
+    """A call of a script about one key, or about keys of one slot."""
+
+    key: bytes
+    encode: Callable[..., bytes]
+    """The command, by the argument `whole` with the text of the script."""
 
 
 class RoomsReader:
@@ -53,6 +65,10 @@ class RoomsReader:
         """
         raise NotImplementedError
 
+    async def _ask_each(self, parts: Sequence[Part], answered: Answered) -> None:
+        """Ask about each part by itself, in no order; what each is answered is told as it comes."""
+        raise NotImplementedError
+
     async def _read(self, *stages: Sequence[Part]) -> list[list[Any]]:
         """The replies, none of which is a refusal."""
         answers = await self._ask(*stages)
@@ -61,22 +77,43 @@ class RoomsReader:
                 raise AdapterUnavailable(f"Redis refused to say who is present: {explain(refusal)}")
         return answers
 
-    async def _call(
-        self,
-        key: bytes,
-        encode: Callable[..., bytes],
-        before: Sequence[Part] = (),
-        after: Sequence[Part] = (),
-    ) -> tuple[Any, list[list[Any]], AdapterUnavailable | None]:
-        """Call a script, between other commands; its reply, and those to the others.
+    async def _call_each(self, calls: Sequence[Call], answered: Answered) -> None:
+        """Call each of some scripts by itself; with the text of those that Redis has forgotten."""
+        left, whole = [*range(len(calls))], False
+        for _ in range(len(calls) + 1):
+            left = await self._try_each(calls, left, answered, whole=whole)
+            whole = True
+            if not left:
+                return
+        why = AdapterUnavailable("Redis forgets the scripts that it is given")
+        for at in left:
+            answered(at, why)
 
-        The last is why one of the others was not done.
-        """
-        answers = await self._ask(before, (Part(key, encode(whole=False), 1),), after)
-        if code_of(replies.refusal_in(answers[len(before)])) == "NOSCRIPT":
-            answers = await self._ask(before, (Part(key, encode(whole=True), 1),), after)
-        (reply,) = answers.pop(len(before))
-        return reply, answers, next(filter(None, map(_failure_in, answers)), None)
+    async def _try_each(
+        self, calls: Sequence[Call], which: Sequence[int], answered: Answered, *, whole: bool
+    ) -> list[int]:
+        """Returns those that Redis has forgotten. Of a text, what comes behind it has the name."""
+        forgotten: list[int] = []
+
+        def came(at: int, outcome: list[Any] | AdapterUnavailable) -> None:
+            if not isinstance(outcome, AdapterUnavailable) and _is_forgotten(outcome[0]):
+                forgotten.append(which[at])
+            else:
+                answered(which[at], outcome)
+
+        some = [calls[at] for at in which]
+        parts = [Part(it.key, it.encode(whole=whole and it is some[0]), 1) for it in some]
+        await self._ask_each(parts, came)
+        return forgotten
+
+    async def _call(self, key: bytes, encode: Callable[..., bytes]) -> Any:
+        """The reply of a script. Raises `AdapterUnavailable` if there is none."""
+        outcomes: list[list[Any] | AdapterUnavailable] = []
+        await self._call_each([Call(key, encode)], lambda _, outcome: outcomes.append(outcome))
+        (outcome,) = outcomes
+        if isinstance(outcome, AdapterUnavailable):
+            raise outcome
+        return outcome[0]
 
     # Questions.
 
@@ -95,15 +132,16 @@ class RoomsReader:
 
     async def is_present(self, room: RoomKey, user: str) -> bool:
         """Whether there is a field of that user."""
-        ((reply,),) = await self._read([self._look_for(room.name, user)])
+        field = b"u%b" % user.encode()
+        ((reply,),) = await self._read([self._look_for(room.name, field)])
         return bool(reply == 1)
 
     # Some at a time.
 
-    def _look_for(self, name: bytes, user: str) -> Part:
-        """Ask whether a user is present."""
+    def _look_for(self, name: bytes, field: bytes) -> Part:
+        """Ask whether a room has a field."""
         truth = keys_of(self._prefix, name).truth
-        return Part(truth, pack(b"HEXISTS", truth, b"u%b" % user.encode()), 1)
+        return Part(truth, pack(b"HEXISTS", truth, field), 1)
 
     async def _own(self, room: RoomKey, lease: Lease) -> AsyncIterator[list[Entry]]:
         """The sockets of a worker in a room, some at a time."""
@@ -153,10 +191,15 @@ class RoomsReader:
         raise AdapterUnavailable(ENDLESS)
 
 
-def _failure_in(answer: Sequence[Any]) -> AdapterUnavailable | None:
-    for reply in answer:
-        if isinstance(reply, AdapterUnavailable):
-            return reply
-    if refusal := replies.refusal_in(answer):
-        return AdapterUnavailable(f"Redis refused to keep who is where: {explain(refusal)}")
+def failure_in(answers: Sequence[Sequence[Any] | AdapterUnavailable]) -> AdapterUnavailable | None:
+    """Why the first of some that were not done was not."""
+    for answer in answers:
+        if isinstance(answer, AdapterUnavailable):
+            return answer
+        if refusal := replies.refusal_in(answer):
+            return AdapterUnavailable(f"Redis refused to keep who is where: {explain(refusal)}")
     return None
+
+
+def _is_forgotten(reply: Any) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and code_of(str(reply)) == "NOSCRIPT"

@@ -20,7 +20,7 @@ from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import Terms
 from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.presence.calls import Script
-from fastapi_rooms.adapters.redis.presence.keys import TTL, keys_of
+from fastapi_rooms.adapters.redis.presence.keys import TTL
 from fastapi_rooms.core.presence import (
     FENCE_TTL,
     MAX_VERSION,
@@ -38,13 +38,15 @@ MAX_AT_ONCE = 200
 """Sockets that one call has leave or enter: some two milliseconds of Redis."""
 
 _TEXT = b"""
--- KEYS: the truth about a room, its sids, and who is in their grace.
+-- KEYS: the truth about a room, its sids, and who is in their grace; of a worker, where it may have
+--       sockets; and where they are of the same node: of each socket that leaves, its rooms, and of
+--       each that enters, its rooms and its user's.
 -- ARGV: the room's name; its channel; what to do; node and number of a lease; the grace in
 --       milliseconds; the highest version known; whether joins are told; how many leave, and their
 --       sids; of each who enters, the sid and the user.
 -- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; how
--- many sockets of the worker there are; why it may not publish; of each event its kind, user and
--- version.
+-- many sockets of the worker there are; why it may not publish; why it cannot write what leads to
+-- the room; of each event its kind, user and version.
 local truth, sids, gone = KEYS[1], KEYS[2], KEYS[3]
 local name, channel, what, node, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[8] == '1', tonumber(ARGV[9])
@@ -91,9 +93,20 @@ local own_lease, count, sum = string.match(fields[own] or '', '^(%d+) (%d+) (%d+
 own_lease, count, sum = int(own_lease), int(count), int(sum)
 local fence = node ~= '' and string.match(fences, node .. ' (%d+) %d+;')
 local in_grace = redis.call('ZCARD', gone)
+if KEYS[4] then redis.call('SCARD', KEYS[4]) end -- it has to be a set, before anything is written
 local is_in, ends = {}, {} -- the sids that come and go, and the graces that begin and are over
 
-local answer = {0, version, -1, count, ''}
+local answer = {0, version, -1, count, '', ''}
+
+local function lead(how, key) -- one of them that cannot be written keeps no other from being so
+  local done = redis.pcall(how, key, name)
+  if type(done) == 'table' and done.err then
+    answer[6] = done.err
+  elseif how == 'SADD' then
+    redis.call('PEXPIRE', key, <TTL>)
+  end
+end
+
 local function finish()
   answer[4] = count
   if in_grace > 0 or next(ends) then
@@ -105,6 +118,7 @@ end
 
 if own_lease > lease and what ~= 'sweep' or what == 'change' and int(fence) >= lease then
   answer[1] = 1
+  if what == 'reap' then lead('SREM', KEYS[4]) end
   return finish()
 end
 if version == 0 then version = math.max(int(ARGV[7]), time[1] * 1000000 + time[2]) end
@@ -233,7 +247,7 @@ if changed and users <= 0 then
     redis.call('PEXPIRE', truth, left)
     answer[2] = version
   else
-    answer[2] = #answer > 5 and version or 0
+    answer[2] = #answer > 6 and version or 0
   end
   write_all(gone, 'ZREM', 'ZADD', ends)
 elseif changed or count > 0 then
@@ -252,13 +266,31 @@ elseif changed or count > 0 then
   write_all(gone, 'ZREM', 'ZADD', ends)
 end
 
-for at = 6, #answer, 3 do
+for at = 7, #answer, 3 do
   local kind, user = answer[at], answer[at + 1]
   local header = kind .. ' ' .. text(answer[at + 2]) .. ' ' .. #name .. ' ' .. #user .. '\\n'
   local told = redis.pcall('PUBLISH', channel, '<BEGINNING>' .. header .. name .. user)
   if type(told) == 'table' and told.err then answer[5] = told.err end
 end
-return finish()
+finish()
+
+-- What leads to the room. A reaper that finds it there has something to do, or had.
+if KEYS[4] then
+  if count == 0 and answer[3] < 0 then
+    lead('SREM', KEYS[4])
+  elseif what == 'change' and (first <= #ARGV or leaving == 0) then
+    lead('SADD', KEYS[4])
+  end
+end
+if KEYS[5] then
+  for at = 10, first - 1 do
+    local sid = ARGV[at]
+    local stays = is_chosen(sid) and int(get('=' .. sid)) > 0 or get('s' .. node .. sid)
+    if not stays then lead('SREM', KEYS[at - 5]) end
+  end
+  for at = first, #ARGV do lead('SADD', KEYS[at - 5]) end
+end
+return answer
 """
 
 _VALUES = {
@@ -299,7 +331,7 @@ NOBODY = Lease("", 0)
 """In place of a lease where none is needed."""
 
 
-def encode(script: Script, prefix: bytes, step: Step, *, whole: bool) -> bytes:
+def encode(script: Script, keys: Sequence[bytes], step: Step, *, whole: bool) -> bytes:
     """The command that does a step."""
     what, room, lease, terms, enter, leave, quiet = step
     entering = [text.encode() for entry in enter for text in entry]
@@ -316,7 +348,7 @@ def encode(script: Script, prefix: bytes, step: Step, *, whole: bool) -> bytes:
         *(sid.encode() for sid in leave),
         *entering,
     )
-    return script.call(keys_of(prefix, room.name), arguments, whole=whole)
+    return script.call(keys, arguments, whole=whole)
 
 
 class Done(NamedTuple):
@@ -337,19 +369,24 @@ def decode(reply: Any) -> Done:
         raise AdapterUnavailable("Redis' answer to who is present makes no sense") from None
 
 
-def _done(fenced: int, version: int, wait: int, sockets: int, refusal: bytes, *told: Any) -> Done:
+def _done(
+    fenced: int, version: int, wait: int, sockets: int, refusal: bytes, unkept: bytes, *told: Any
+) -> Done:
     if (
         fenced not in (0, 1)
         or not 0 <= version <= MAX_VERSION
         or not type(wait) is type(sockets) is int
     ):
         raise ValueError(fenced)
-    parts = zip(told[::3], told[1::3], told[2::3], strict=True)
-    events = tuple([_event(*each) for each in parts])
+    events: tuple[UserEvent, ...] = ()
+    if told:
+        parts = zip(told[::3], told[1::3], told[2::3], strict=True)
+        events = tuple([_event(*each) for each in parts])
     failure = None
-    if refusal:
-        why = explain(refusal.decode(errors="replace"))
-        failure = AdapterUnavailable(f"Redis refused to tell who is present: {why}", uncertain=True)
+    if refusal or unkept:
+        what = "tell who is present" if refusal else "keep who is where"
+        why = explain((refusal or unkept).decode(errors="replace"))
+        failure = AdapterUnavailable(f"Redis refused to {what}: {why}", uncertain=True)
     changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000, failure)
     return Done(changed, sockets)
 

@@ -9,9 +9,17 @@ import hiredis
 import pytest
 
 from fastapi_rooms import AdapterUnavailable
-from fastapi_rooms.adapters.presence import Entry, Lease, RoomKey, Terms, UserEvent
+from fastapi_rooms.adapters.presence import (
+    Changed,
+    Entry,
+    Lease,
+    RoomChange,
+    RoomKey,
+    Terms,
+    UserEvent,
+)
 from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
-from fastapi_rooms.adapters.redis.presence.reader import Part
+from fastapi_rooms.adapters.redis.presence.reader import Answered, Part
 from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, PLAIN
 
 ROOM, LEASE, TERMS = RoomKey(b"/#tea", b"channel"), Lease("0a", 1), Terms(0)
@@ -33,6 +41,13 @@ class InSteps(RoomsPresence):
     async def _ask(self, *stages: Sequence[Part]) -> list[list[Any]]:
         return [self._answer(part) for stage in stages for part in stage]
 
+    async def _ask_each(self, parts: Sequence[Part], answered: Answered) -> None:
+        for at, part in enumerate(parts):
+            try:
+                answered(at, self._answer(part))
+            except AdapterUnavailable as error:
+                answered(at, error)
+
     def _answer(self, part: Part) -> list[Any]:
         if b"HEXISTS" in part.data:
             return [self.looks.pop(0)]
@@ -46,7 +61,7 @@ class InSteps(RoomsPresence):
 
 
 def joined(version: int, refusal: bytes = b"") -> list[Any]:
-    return [0, version, -1, 1, refusal, b"join", b"ann", version]
+    return [0, version, -1, 1, refusal, b"", b"join", b"ann", version]
 
 
 async def test_what_the_steps_before_have_made_is_known_when_one_fails() -> None:
@@ -64,7 +79,7 @@ async def test_the_first_step_that_fails_is_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    "step", [AWAY, hiredis.ReplyError("OOM no memory"), [0, 1, -1, 1, b"NOPERM"]]
+    "step", [AWAY, hiredis.ReplyError("OOM no memory"), [0, 1, -1, 1, b"NOPERM", b""]]
 )
 async def test_a_failure_that_has_made_nothing_is_raised(step: Any) -> None:
     with pytest.raises(AdapterUnavailable):
@@ -97,8 +112,34 @@ async def test_what_a_sync_has_made_is_known_when_its_repair_fails() -> None:
 async def test_who_comes_and_goes_as_their_room_is_forgotten_leaves_the_set_as_they_are(
     looks: list[int], written: list[str]
 ) -> None:
-    left = [0, 2, -1, 0, b"", b"leave", b"ann", 2]
+    left = [0, 2, -1, 0, b"", b"", b"leave", b"ann", 2]
     presence = InSteps(left, looks=looks)
     await presence.sweep(ROOM, TERMS)
     assert presence.written == written
     assert not presence.looks
+
+
+async def test_of_rooms_that_change_together_each_is_told_of_when_it_is_answered() -> None:
+    rooms = [RoomKey(b"/#%d" % number, b"channel") for number in range(3)]
+    changes = [RoomChange(room, TERMS, SOCKETS[:1]) for room in rooms]
+    changes.append(RoomChange(ROOM, TERMS, SOCKETS))  # in several steps, of which one fails
+    told: dict[int, Changed | AdapterUnavailable] = {}
+    steps = InSteps(AWAY, joined(1), joined(2), joined(3), hiredis.ReplyError("OOM no memory"))
+    await steps.change_rooms(LEASE, changes, told.__setitem__)
+    events = {
+        at: [each.version for each in it.events]
+        for at, it in told.items()
+        if not isinstance(it, AdapterUnavailable)
+    }
+    assert len(told) == 4
+    assert sorted(version for versions in events.values() for version in versions) == [1, 2, 3]
+    assert AWAY in told.values()
+
+
+async def test_a_script_that_is_forgotten_again_and_again_is_given_up() -> None:
+    class Forgetful(InSteps):
+        def _answer(self, part: Part) -> list[Any]:
+            return [hiredis.ReplyError("NOSCRIPT No matching script.")]
+
+    with pytest.raises(AdapterUnavailable, match="forgets"):
+        await Forgetful().change(ROOM, LEASE, TERMS, enter=SOCKETS)
