@@ -2,6 +2,7 @@
 
 keeper      keeps the carrier to what is so here: the sockets of this worker in their rooms
 telling     what the carrier is being told of one room
+turns       what comes in some turns of the event loop goes together
 comparison  of what the carrier has of them with that, once a minute
 host        who knows what was declared, and is told what became of it
 lease       by which the worker lives, and takes over from those that do not

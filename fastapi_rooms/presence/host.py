@@ -44,3 +44,14 @@ class PresenceHost(Protocol):
 
     def compared(self, name: Name, version: int) -> None:
         """A room has this version; what was told of a higher one was no truth."""
+
+
+class ToldOfUsers(Protocol):
+    """The part of a namespace that is about who is present."""
+
+    @property
+    def has_handlers(self) -> bool:
+        """Whether anybody is told of it."""
+
+    def received(self, room: Room, event: UserEvent) -> None:
+        """A user has come into a room, or gone from it."""

@@ -1,9 +1,9 @@
 """Keeps the carrier to what is so here: which sockets of this worker are in which rooms, and whose.
 
 What is to be is known here, room by room, and the carrier is told of what it does not know yet,
-with one change a room under way. What happens in one turn of the event loop travels together. When
-the carrier may have forgotten, or has declared this worker dead, all of it is put in again; and
-once a minute the two are compared, by `comparison`.
+with one change a room under way. What happens in some turns of the event loop travels together.
+When the carrier may have forgotten, or has declared this worker dead, all of it is put in again;
+and once a minute the two are compared, by `comparison`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from fastapi_rooms.presence.host import Name, PresenceHost
 from fastapi_rooms.presence.lease import LeaseKeeper
 from fastapi_rooms.presence.reaper import Reaper
 from fastapi_rooms.presence.telling import Telling
+from fastapi_rooms.presence.turns import CallInTurns
 from fastapi_rooms.types import Channel, NodeId, Room, Sid
 
 RETRY = 1.0
@@ -70,7 +71,7 @@ class PresenceKeeper:
         self._has_nodes = isinstance(adapter, SupportsShards)
         self._waiting: dict[Name, asyncio.Future[None]] = {}  # for the next change of a room
         self._due: dict[Name, None] = {}
-        self._is_flush_scheduled = False
+        self._flushes = CallInTurns(self._flush)
         self._unsynced: dict[Name, bool] = {}  # to be told as a whole, which they do not know yet
         self._awaits_lease = False
         self._under_way = 0
@@ -140,16 +141,10 @@ class PresenceKeeper:
 
     def _schedule(self, name: Name) -> None:
         self._due[name] = None
-        self._schedule_flush()
-
-    def _schedule_flush(self) -> None:
-        if not self._is_flush_scheduled:
-            self._is_flush_scheduled = True
-            self._loop.call_soon(self._flush)
+        self._flushes.schedule()
 
     def _flush(self) -> None:
         """Begin a change of each room that has one, unless one is under way."""
-        self._is_flush_scheduled = False
         if not self._lease.is_valid:  # else all that wait for it would go on in one turn
             if not (self._awaits_lease or self._is_closed):
                 self._awaits_lease = True
@@ -170,7 +165,7 @@ class PresenceKeeper:
             self._under_way += len(batch)
             self._telling.start(self._tell_together(batch), "fastapi_rooms presence")
         if self._due or self._unsynced:
-            self._schedule_flush()
+            self._flushes.schedule()
 
     async def _flush_when_valid(self) -> None:
         await self._lease.wait_until_valid()
@@ -236,7 +231,7 @@ class PresenceKeeper:
             log(error, "Not all that leads to rooms could be written")
         finally:
             self._under_way -= len(batch)
-            self._schedule_flush()
+            self._flushes.schedule()
 
     async def _tell_alone(self, name: Name, room: OwnRoom) -> None:
         """Tell the carrier of everything, or of what has changed in a room that refuses leases."""
@@ -266,7 +261,7 @@ class PresenceKeeper:
             self._told(telling, changed)
         finally:
             self._under_way -= 1
-            self._schedule_flush()
+            self._flushes.schedule()
 
     def _told(self, telling: Telling, outcome: Changed | BaseException) -> None:
         """The carrier was told, or not: go on with the room, and with those who wait for it."""
@@ -351,7 +346,7 @@ class PresenceKeeper:
         Of very many, few are touched here.
         """
         self._unsynced = dict.fromkeys(self._rooms, True)
-        self._schedule_flush()
+        self._flushes.schedule()
 
     def _sync(self, name: Name) -> None:
         """Tell the carrier of a room as a whole."""

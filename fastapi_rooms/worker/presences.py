@@ -176,6 +176,11 @@ class Presences:
 
     # Events.
 
+    @property
+    def has_handlers(self) -> bool:
+        """Whether anybody is told of events."""
+        return any(rule.has_handlers for _, rule in self._rules.items())
+
     def received(self, room: Room, event: UserEvent) -> None:
         """A user came or went: every worker that has members of the room is told."""
         rule = self._rules.find(room)

@@ -25,7 +25,6 @@ from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.late import Late
 from fastapi_rooms.core.names import Channels, new_node_id
 from fastapi_rooms.core.payload import Payload
-from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import (
     MalformedEnvelope,
@@ -33,8 +32,9 @@ from fastapi_rooms.errors import (
     NotStarted,
     ShuttingDown,
 )
+from fastapi_rooms.presence.host import ToldOfUsers
 from fastapi_rooms.servers import on_server_shutdown
-from fastapi_rooms.types import Channel, Room
+from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec, kept, presence
 from fastapi_rooms.wire.envelope import Broadcast
 from fastapi_rooms.wire.kept import InPlace
@@ -55,13 +55,6 @@ TURN_ENTRY_BYTES = ENTRY_BYTES // 4
 
 SWEEP = 2000
 """Channels that are unsubscribed from in one turn of the event loop: some 2 ms of work."""
-
-
-class ToldOfUsers(Protocol):
-    """The part of a namespace that is about who is present."""
-
-    def received(self, room: Room, event: UserEvent) -> None:
-        """A user has come into a room, or gone from it."""
 
 
 class ManagedNamespace(ToldOfLosses, Protocol):
@@ -377,6 +370,8 @@ class Run:
 
     def _received_event(self, channel: Channel, data: bytes) -> None:
         """Tell a namespace that a user came or went, on whichever worker."""
+        if not any(each.presences.has_handlers for each in self._namespaces.values()):
+            return  # in a storm there are very many of them
         try:
             event = presence.decode(data)
         except MalformedEnvelope as error:

@@ -114,6 +114,15 @@ async def test_garbage_is_counted_and_nothing_else(scene: Scene) -> None:
     assert run.malformed == before + 1
 
 
+async def test_where_nobody_listens_events_are_not_even_read(scene: Scene) -> None:
+    run = scene.rooms._runtime.run
+    before = run.malformed
+    for rule in scene.rooms._here.handlers.presence._declared.values():
+        rule._handlers.clear()
+    run.received(b"", wire.BEGINNING + b"join x")
+    assert run.malformed == before
+
+
 async def test_a_version_that_somebody_has_made_up_does_not_silence_the_true_ones(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,8 @@ HELLO = Payload.of_text("hello")
 class RecordingPresences:
     """Who came and went in it."""
 
+    has_handlers = True
+
     def __init__(self) -> None:
         self.events: list[tuple[str, UserEvent]] = []
 
