@@ -83,6 +83,7 @@ class Presences:
         self._rules = rules
         self._here = here
         self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
+        self._first: dict[Room, int] = {}  # and of the first
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
 
     def __bool__(self) -> bool:
@@ -167,6 +168,7 @@ class Presences:
             keeper.leave(name, [sid for sid in sids if (room, sid) not in entering])
             if not keeper.has(name):
                 self._versions.pop(room, None)
+                self._first.pop(room, None)
 
     def exited(self, socket: Socket, rooms: Iterable[Room]) -> None:
         """A socket has left all of its rooms."""
@@ -198,6 +200,7 @@ class Presences:
         last = self._versions.get(room)
         if last is not None and last > version:
             self._versions[room] = version
+            self._first[room] = min(self._first[room], version)
 
     def made(self, room: Room, events: Sequence[UserEvent]) -> None:
         """Users came or went, by what this worker has done."""
@@ -208,9 +211,10 @@ class Presences:
             self._call(rule, room, event, one_worker=True)
             if self._is_here(room):
                 # It comes from the carrier as well, and in its place among others', unless this
-                # worker is just about to subscribe to the room.
+                # worker is just about to subscribe to the room. Then what others did after it may
+                # be heard of before the answer that tells of it here.
                 last = self._versions.get(room)
-                if last is None or event.version == last + 1:
+                if last is None or event.version == last + 1 or event.version < self._first[room]:
                     self._emit(rule, room, event)
 
     def _is_here(self, room: Room) -> bool:
@@ -218,7 +222,8 @@ class Presences:
         return keeper is not None and keeper.has(Name(self._name, room))
 
     def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
-        self._versions[room] = event.version
+        self._first.setdefault(room, event.version)
+        self._versions[room] = max(event.version, self._versions.get(room, 0))
         self._call(rule, room, event, one_worker=False)
 
     def _call(self, rule: PresenceRule, room: Room, event: UserEvent, *, one_worker: bool) -> None:
@@ -272,6 +277,7 @@ class Presences:
     def forget(self) -> None:
         """The run is over."""
         self._versions.clear()
+        self._first.clear()
         self._entering = {}  # those whose end is still to come have the old one
 
 

@@ -145,12 +145,17 @@ async def test_who_has_no_user_cannot_join(workers: Workers) -> None:
 
 
 async def test_who_is_put_into_a_room_is_present(workers: Workers) -> None:
-    async with workers.member(0, "ann", room="lobby"), workers.member(1, "bob", room="lobby"):
+    """Whichever worker is first: one that is already there hears of both."""
+    async with (
+        workers.member(0, "cem"),
+        workers.member(0, "ann", room="lobby"),
+        workers.member(1, "bob", room="lobby"),
+    ):
         await workers.managers[2].to("lobby").sockets_join(ROOM)
-        assert await workers.presences[2].count(ROOM) == 2
-        await eventually(lambda: sorted(workers.told[0]) == ["join ann", "join bob"])
+        assert await workers.presences[2].count(ROOM) == 3
+        await eventually(lambda: sorted(workers.told[0]) == ["join ann", "join bob", "join cem"])
         await workers.managers[2].to("lobby").sockets_leave(ROOM)
-        await eventually(lambda: sorted(workers.told_one)[2:] == ["leave ann", "leave bob"])
+        await eventually(lambda: sorted(workers.told_one)[3:] == ["leave ann", "leave bob"])
 
 
 async def test_a_room_that_was_not_declared_cannot_be_asked(workers: Workers) -> None:

@@ -92,6 +92,23 @@ async def test_each_event_is_told_once_whether_it_comes_before_or_after_the_repl
     )
 
 
+async def test_who_came_before_it_was_subscribed_is_told_of_once_though_others_are_heard_first(
+    scene: Scene,
+) -> None:
+    presences, first = scene.rooms._here.presences, scene.version
+    presences.forget()  # as if it were about to subscribe
+    scene.hear("join", "bob", first + 3)
+    for _ in range(2):
+        presences.made(ROOM, [UserEvent("join", "bob", first + 3)])
+    presences.made(ROOM, [UserEvent("join", "cem", first + 2)])
+    scene.hear("join", "dan", first + 4)
+    presences.made(ROOM, [UserEvent("join", "dan", first + 4)])
+    presences.compared(ROOM, first)  # what was heard was forged, or the carrier has lost it
+    scene.hear("join", "eve", first + 1)
+    presences.made(ROOM, [UserEvent("join", "eve", first + 1)])
+    assert scene.told == [f"join {user}" for user in ("ann", "bob", "cem", "dan", "eve")]
+
+
 async def test_what_is_of_another_room_or_namespace_is_nothing_here(scene: Scene) -> None:
     scene.hear("join", "bob", 7, room="chat-other")
     scene.hear("join", "bob", 7, room="lobby")
