@@ -94,11 +94,15 @@ _PROMISES = (
         1.05,
     ),
     Promise(
-        "a storm with presence, to without", "storm", "ours-memory-presence", "ours-memory", 1.25
+        "a storm with presence, to without",
+        "storm-presence",
+        "ours-memory-presence",
+        "ours-memory",
+        1.25,
     ),
     Promise(
         "a storm with presence, to without, both + Redis",
-        "storm",
+        "storm-presence",
         "ours-redis-presence",
         "ours-redis",
         1.25,

@@ -209,7 +209,15 @@ _ALL = (
     Scenario(
         "storm",
         "1000 clients connect and join 500 rooms, and leave",
-        (*_OURS[::2], *_RABBITMQ, *_PRESENCE, "ours-memory-global", *_PEERS, *_DJANGO),
+        (*_OURS[::2], *_RABBITMQ, "ours-memory-global", *_PEERS, *_DJANGO),
+        kind="storm",
+        rooms=500,
+        room_size=2,
+    ),
+    Scenario(
+        "storm-presence",
+        "1000 clients connect and join 500 rooms that know who is present, or do not, and leave",
+        (*_OURS[::2], *_PRESENCE),
         kind="storm",
         rooms=500,
         room_size=2,
