@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, RoomKey, Sums, Terms
@@ -23,8 +22,8 @@ from fastapi_rooms.adapters.redis.sharded.slots import SLOTS, slot_of
 from fastapi_rooms.concurrency import in_slices
 from fastapi_rooms.errors import AdapterUnavailable
 
-SLOTS_AT_ONCE = 1000
-"""Slots that are looked into in one turn of the event loop: some 5 ms of work."""
+SLOTS_AT_ONCE = 500
+"""Slots that are looked into together: some 4 ms of work."""
 
 
 class ClusterPresence(RoomsPresence):
@@ -69,21 +68,29 @@ class ClusterPresence(RoomsPresence):
 
     async def _indexes(self, lease: Lease) -> Sequence[bytes]:
         slots = sorted(self._slots) if lease == self._lease else range(SLOTS)
-        tags, keys = slot_tags(), list[bytes]()
-        looks: list[asyncio.Task[list[list[Any] | AdapterUnavailable]]] = []
+        looks: list[asyncio.Task[None]] = []
+        tags, found, failures = slot_tags(), list[bytes](), list[AdapterUnavailable]()
         async for some in in_slices(slots, SLOTS_AT_ONCE):
-            asked = [worker_key(self._prefix, lease, tags[slot]) for slot in some]
-            parts = [Part(key, pack(b"EXISTS", key), 1) for key in asked]
-            keys += asked
-            looks.append(asyncio.create_task(self._each(parts)))
-        outcomes = [*chain.from_iterable(await asyncio.gather(*looks))]
-        found = [key for key, outcome in zip(keys, outcomes, strict=True) if outcome == [1]]
+            keys = [worker_key(self._prefix, lease, tags[slot]) for slot in some]
+            looks.append(asyncio.create_task(self._look_into(keys, found, failures)))
+            if not failures:  # else a node does not answer, and is waited for once
+                await looks[-1]
+        await asyncio.gather(*looks)
         self._half_seen.discard(lease)
-        if failure := failure_in(outcomes):
+        if failures:
             if lease == self._lease or not found:
-                raise failure
+                raise failures[0]
             self._half_seen.add(lease)
         return found
+
+    async def _look_into(
+        self, keys: Sequence[bytes], found: list[bytes], failures: list[AdapterUnavailable]
+    ) -> None:
+        """Find those keys that there are, and why it is not known of some."""
+        outcomes = await self._each([Part(key, pack(b"EXISTS", key), 1) for key in keys])
+        found += [key for key, outcome in zip(keys, outcomes, strict=True) if outcome == [1]]
+        if failure := failure_in(outcomes):
+            failures.append(failure)
 
     async def bury(self, lease: Lease) -> None:
         """Forget a worker, unless some of its rooms may be where could not be looked for them."""
