@@ -64,6 +64,7 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
+from fastapi_rooms.gateway import Backend, Gateway
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace, SyncNamespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
@@ -134,6 +135,9 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "SocketClosed",
     "TooManyRooms",
     "UsageError",
+    # .gateway
+    "Backend",
+    "Gateway",
     # .manager
     "RoomManager",
     # .namespace

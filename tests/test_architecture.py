@@ -31,6 +31,7 @@ LAYERS = [
     "worker",
     "namespace",
     "manager",
+    "gateway",
     "__init__",
     "cli testing",
 ]
@@ -54,6 +55,7 @@ THIRD_PARTY = {
     "socketio": set(),
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
+    "gateway": {"starlette"},
     "cli": {"orjson", "redis", "typer"},
     "testing": {"orjson", "pytest", "pytest_asyncio", "redis", "starlette"},
 }

@@ -9,13 +9,21 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.core.compression import Compression
 from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.servers.gateway import VirtualConnection, edge_of
 from fastapi_rooms.servers.uvicorn.connection import is_closing
 from fastapi_rooms.servers.uvicorn.server import OnShutdown, on_server_shutdown
 from fastapi_rooms.servers.uvicorn.transport import UvicornTransport
 from fastapi_rooms.servers.worker_count import count_workers_here
 from fastapi_rooms.transports import AsgiTransport, Transport
 
-__all__ = ["UvicornTransport", "count_workers_here", "on_server_shutdown", "open_transport"]
+__all__ = [
+    "UvicornTransport",
+    "VirtualConnection",
+    "count_workers_here",
+    "edge_of",
+    "on_server_shutdown",
+    "open_transport",
+]
 
 
 def open_transport(

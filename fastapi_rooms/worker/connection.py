@@ -21,6 +21,7 @@ from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.blocks import AsyncBlock
 from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
+from fastapi_rooms.worker.edge_namespace import EdgeNamespace
 from fastapi_rooms.worker.hello import framed_for, say_hello
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.refusals import (
@@ -70,7 +71,7 @@ class Connection(AsyncBlock):
 
     def __init__(
         self,
-        namespace: LocalNamespace,
+        namespace: LocalNamespace | EdgeNamespace,
         websocket: WebSocket,
         sid: Sid,
         data: dict[str, Any],
@@ -112,7 +113,8 @@ class Connection(AsyncBlock):
             direct_writes=runtime.settings.direct_writes,
             compression=runtime.settings.compression,
         )
-        framed = framed_for(self._websocket, transport) if self._accepted else None
+        is_framed = self._accepted and isinstance(self._namespace, LocalNamespace)
+        framed = framed_for(self._websocket, transport) if is_framed else None
         self.transport: Transport = framed or transport
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data

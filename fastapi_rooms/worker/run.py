@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Protocol
 
 from fastapi_rooms.adapters.base import (
     Adapter,
@@ -18,14 +17,12 @@ from fastapi_rooms.adapters.base import (
     SupportsShards,
 )
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.known_rooms import ToldOfLosses
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.deduplication import Duplicates
 from fastapi_rooms.core.interest import Interest
 from fastapi_rooms.core.late import Late
 from fastapi_rooms.core.names import Channels, new_node_id
 from fastapi_rooms.core.payload import Payload
-from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import (
     MalformedEnvelope,
@@ -34,14 +31,15 @@ from fastapi_rooms.errors import (
     ShuttingDown,
 )
 from fastapi_rooms.servers import on_server_shutdown
-from fastapi_rooms.types import Channel, Room
+from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec, kept, presence
 from fastapi_rooms.wire.envelope import Broadcast
-from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.confirmation import Confirmation
 from fastapi_rooms.worker.doubts import Doubts
 from fastapi_rooms.worker.drain import Drain, Drainable
 from fastapi_rooms.worker.fanout import Fanout
+from fastapi_rooms.worker.frames import Frames
+from fastapi_rooms.worker.managed import ManagedNamespace
 from fastapi_rooms.worker.overload import Overload
 from fastapi_rooms.worker.settings import Settings
 
@@ -55,39 +53,6 @@ TURN_ENTRY_BYTES = ENTRY_BYTES // 4
 
 SWEEP = 2000
 """Channels that are unsubscribed from in one turn of the event loop: some 2 ms of work."""
-
-
-class ToldOfUsers(Protocol):
-    """The part of a namespace that is about who is present."""
-
-    def received(self, room: Room, event: UserEvent) -> None:
-        """A user has come into a room, or gone from it."""
-
-
-class ManagedNamespace(ToldOfLosses, Protocol):
-    """A namespace on this worker, as far as the manager runs it."""
-
-    @property
-    def presences(self) -> ToldOfUsers:
-        """Who is present in it."""
-
-    def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
-        """Deliver a message of another worker to this worker's members and listeners."""
-
-    def received_in_place(self, placed: InPlace, message: Broadcast) -> None:
-        """Deliver a message of a recoverable room."""
-
-    def gap(self, outage: Outage) -> None:
-        """Messages from other workers may have been missed."""
-
-    def drainables(self) -> list[Drainable]:
-        """Every client and listener, to be drained."""
-
-    async def close(self) -> None:
-        """Forget those who could not be drained in time."""
-
-    def forget(self) -> None:
-        """Forget everyone of an event loop that is gone."""
 
 
 class Run:
@@ -130,6 +95,8 @@ class Run:
         """Writes broadcasts to this worker's clients."""
         self.overload = Overload()
         """What arrived faster than it could be written."""
+        self.frames = Frames(adapter, channels, self.node)
+        """What edges and backends send each other."""
         self.healed = 0
         """How often messages of a recoverable room were missed, and had again."""
         self.unhealed = 0
@@ -319,7 +286,7 @@ class Run:
     @property
     def dropped(self) -> int:
         """How many messages came in that were dropped."""
-        return self.malformed + self.overload.count
+        return self.malformed + self.frames.malformed + self.overload.count
 
     @property
     def duplicates(self) -> int:
@@ -328,7 +295,7 @@ class Run:
 
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
-        if self._closed or codec.is_from(self._origin, data):
+        if self._closed or codec.is_from(self._origin, data) or self.frames.took(data):
             return
         if kept.is_kept(data):
             self._received_in_place(channel, data)
@@ -396,5 +363,6 @@ class Run:
             return
         self._late.outage(self._loop.time())
         self.cluster.discover()
+        self.frames.gap()
         for namespace in list(self._namespaces.values()):
             namespace.gap(outage)

@@ -25,6 +25,7 @@ from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ClientError, InvalidMessage
 from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import Dispatcher
+from fastapi_rooms.servers import edge_of
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.compressing import compressing, is_to_be_compressed_in_steps
@@ -75,7 +76,16 @@ class SocketHost(Dispatcher, Protocol):
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_host", "_in_turn", "_transport", "data", "is_lost", "sid", "websocket")
+    __slots__ = (
+        "__weakref__",
+        "_host",
+        "_in_turn",
+        "_transport",
+        "data",
+        "is_lost",
+        "sid",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -164,6 +174,25 @@ class Socket:
             return await self._host.join(self, check_rooms(names), Resume(since, recent))
         except ClientError as error:
             raise self._own(error) from error.__cause__
+
+    @property
+    def attempt(self) -> int:
+        """How many endpoints this client has had before on the same connection.
+
+        0 but behind an edge, which opens another endpoint when the backend of one is gone.
+        """
+        edge = edge_of(self.websocket.scope)
+        return 0 if edge is None else edge.attempt
+
+    async def fresh(self) -> None:
+        """Leave at once the rooms that an earlier endpoint has joined, and this one has not.
+
+        An edge keeps them for 10 s, so that an endpoint can join them again without a hole.
+        Does nothing where there was no earlier endpoint.
+        """
+        edge = edge_of(self.websocket.scope)
+        if edge is not None and edge.attempt:
+            edge.tell("fresh", namespace=self._host.name)
 
     def position(self, room: Room) -> str | None:
         """Up to where this socket has been sent what was said in a room with a history.

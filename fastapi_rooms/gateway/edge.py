@@ -1,0 +1,200 @@
+"""An edge: holds clients, and has backends run their endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from fastapi_rooms.adapters import AdapterLike
+from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.placement import Placement, Turns
+from fastapi_rooms.core.routes import Routes, has_dots
+from fastapi_rooms.errors import MalformedEnvelope
+from fastapi_rooms.gateway.client import EdgeClient, answer_by_http
+from fastapi_rooms.gateway.member import INTERVAL, Member
+from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.types import NodeId
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import Frame, FrameKind
+from fastapi_rooms.worker.blocks import Lifespan
+
+
+class Gateway(Member):
+    """An ASGI application that holds WebSocket clients, whose endpoints run in backends.
+
+        gateway = Gateway("redis://localhost:6379", routes={"/chat": "chat"})
+
+    Served by itself, its lifespan starts it. Mounted in another application, have that one's
+    lifespan do it: `FastAPI(lifespan=gateway.lifespan)`.
+
+    Args:
+        adapter: what `RoomManager` takes, or a manager: one with the `history` and `presence` of
+            the rooms that have them, as it is the edge that keeps them.
+        routes: the names of backends by path. Whole segments match, the longest path wins.
+        open_timeout: seconds that a client waits for a backend at first; then it gets status 503.
+        reattach: whether a client that has lost its backend gets another, under its feet. If not,
+            it is closed with 1012.
+        reattach_timeout: seconds that it waits for one; then it is closed with 1013.
+
+    Raises:
+        ConfigurationError: these routes or settings cannot be.
+    """
+
+    def __init__(
+        self,
+        adapter: AdapterLike | RoomManager = "memory://",
+        *,
+        routes: Mapping[str, str],
+        open_timeout: float = 10.0,
+        reattach: bool = True,
+        reattach_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(adapter)
+        check_positive("open_timeout", open_timeout)
+        check_positive("reattach_timeout", reattach_timeout)
+        self._routes = Routes(routes)
+        self.open_timeout = open_timeout
+        self.reattach = reattach
+        self.reattach_timeout = reattach_timeout
+        self._placement = Placement(INTERVAL)
+        self.turns = Turns()
+        """When clients that have all lost their backend get another."""
+        self._clients: dict[bytes, EdgeClient] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def backends(self) -> dict[NodeId, str]:
+        """The backends that are known to live: their names by node id."""
+        return {node: state.name for node, state in self._placement.backends.items()}
+
+    @property
+    def clients(self) -> int:
+        """How many clients have an endpoint now."""
+        return len(self._clients)
+
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 -- Starlette passes it
+        """The lifespan of an application that it is mounted in."""
+        return Lifespan(self)
+
+    def describe(self) -> dict[str, Any]:
+        """What its heartbeat says."""
+        return {"role": "edge", "clients": self.clients}
+
+    # As an ASGI application.
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the lifespan, or a client; everything else is not found."""
+        if scope["type"] == "lifespan":
+            await self._run_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.__aenter__()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await receive()
+        finally:
+            await self.__aexit__()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _ = self.frames  # raises if it was not started
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+        if root and (path == root or path.startswith(root + "/")):
+            path = path[len(root) :] or "/"
+        name = self._routes.find(path)
+        first: Message = await receive()
+        if first["type"] != "websocket.connect":
+            return
+        if has_dots(path):
+            await answer_by_http(scope, send, 400)
+        elif name is None:
+            await answer_by_http(scope, send, 404)
+        else:
+            await EdgeClient(self, name, scope, receive, send).run()
+
+    # What clients call.
+
+    async def pick(self, name: str, deadline: float, exclude: Collection[NodeId]) -> NodeId | None:
+        """A backend of a name, as soon as there is one; or `None` at the deadline."""
+        while True:
+            node = self._placement.pick(name, exclude)
+            if node is not None:
+                return node
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                return None
+
+    def register(self, connection: bytes, client: EdgeClient) -> None:
+        """Frames of this connection are that client's."""
+        self._clients[connection] = client
+
+    def unregister(self, connection: bytes) -> None:
+        """What comes of this connection from now on is nobody's."""
+        self._clients.pop(connection, None)
+
+    # What comes.
+
+    def received(self, frame: Frame) -> None:
+        """A frame of a backend."""
+        if frame.kind is FrameKind.BEAT:
+            self._beat(frame)
+            return
+        client = self._clients.get(frame.connection)
+        if client is not None and client.node == frame.origin:
+            try:
+                client.received(frame)
+            except MalformedEnvelope:
+                client.lose()
+                raise
+
+    def _beat(self, frame: Frame) -> None:
+        about = wire.read_json(frame.body)
+        if about.get("role") != "backend":
+            return
+        if about.get("leaving"):
+            self._placement.bye(frame.origin)
+            return
+        name = wire.field(about, "name", str)
+        clients, capacity = wire.field(about, "clients", int), wire.field(about, "capacity", int)
+        if clients < 0 or capacity < 1:
+            raise MalformedEnvelope("a backend has no such number of clients")
+        now = asyncio.get_running_loop().time()
+        if self._placement.beat(frame.origin, name, clients, capacity, now):
+            self.beat(hello=False)  # so that it knows of us
+        self._changed.set()
+
+    def tick(self, now: float, *, late: bool) -> None:
+        """Find out which backends are dead."""
+        if late:
+            self._placement.spare(now)
+        dead = set(self._placement.expire(now))
+        for client in list(self._clients.values()):
+            if client.node in dead:
+                client.lose()
+
+    def gap(self) -> None:
+        """Frames may have been missed: open every endpoint again."""
+        for client in list(self._clients.values()):
+            client.lose()
+
+    async def close(self) -> None:
+        """The clients that are there are closed by the server, or by the manager that drains."""
+        with suppress(Exception):
+            await self.manager.drain()

@@ -1,0 +1,122 @@
+"""What an edge and a backend have in common: a manager, heartbeats, and frames."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Awaitable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from fastapi_rooms.adapters import AdapterLike
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted, UsageError
+from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.servers.gateway.connection import post
+from fastapi_rooms.types import NodeId
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import NO_CONNECTION, Frame, FrameKind
+from fastapi_rooms.worker.frames import Frames
+
+INTERVAL = 1.0
+"""Seconds between heartbeats."""
+
+
+class Member:
+    """Runs a manager, unless the application does, and sends a heartbeat."""
+
+    def __init__(self, adapter: AdapterLike | RoomManager) -> None:
+        self.manager = adapter if isinstance(adapter, RoomManager) else RoomManager(adapter)
+        """The manager whose carrier is used: the one that was given, or one of its own."""
+        self._frames: Frames | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def frames(self) -> Frames:
+        """The frames of the present run. Raises `NotStarted`."""
+        if self._frames is None:
+            raise NotStarted
+        return self._frames
+
+    async def __aenter__(self) -> Self:
+        """Start. Raises `UsageError` if it runs, and what starting the manager raises."""
+        if self._frames is not None:
+            raise UsageError(f"This {type(self).__name__} is running already.")
+        await self.manager.__aenter__()
+        self._frames = self.manager._runtime.run.frames
+        self._frames.receivers.append(self)
+        self.beat(hello=True)
+        self._beating = asyncio.create_task(self._beat_on())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """End, with all that belongs to it."""
+        frames, beating = self.frames, self._beating
+        try:
+            if beating is not None:
+                beating.cancel()
+                with suppress(asyncio.CancelledError):
+                    await beating
+            with suppress(AdapterUnavailable, TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._publish_beat(leaving=True)
+            await self.close()
+        finally:
+            frames.receivers.remove(self)
+            self._frames = self._beating = None
+            await self.manager.__aexit__(exc_type, exc, traceback)
+
+    def publish(
+        self, to: NodeId, connection: bytes, kind: FrameKind, sequence: int, body: bytes
+    ) -> Awaitable[object]:
+        """Begin to send a frame to a worker."""
+        frames = self.frames
+        return frames.publish(to, Frame(kind, frames.node, connection, sequence, body))
+
+    def reset(self, to: NodeId, connection: bytes) -> None:
+        """Tell a worker that a connection with it is over."""
+        if self._frames is not None:
+            post(self.publish(to, connection, FrameKind.RESET, 0, b""))
+
+    def beat(self, **about: bool) -> None:
+        """Send a heartbeat now."""
+        if self._frames is not None:
+            post(self._publish_beat(**about))
+
+    def _publish_beat(self, **about: bool) -> Awaitable[object]:
+        frames = self.frames
+        body = wire.to_json(self.describe() | about)
+        return frames.publish(None, Frame(FrameKind.BEAT, frames.node, NO_CONNECTION, 0, body))
+
+    async def _beat_on(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(INTERVAL)
+            self.beat()
+            self.tick(loop.time(), late=loop.time() - before > 2 * INTERVAL)
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What a heartbeat says."""
+
+    @abstractmethod
+    def tick(self, now: float, *, late: bool) -> None:
+        """Called after each heartbeat. If it is `late`, this process did not run, or listen."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End every connection."""
+
+    @abstractmethod
+    def received(self, frame: Frame) -> None:
+        """A frame has come."""
+
+    @abstractmethod
+    def gap(self) -> None:
+        """Frames may have been missed."""

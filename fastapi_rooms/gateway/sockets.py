@@ -1,0 +1,276 @@
+"""The sockets that a client of an edge has there: one in each namespace its endpoint enters."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from starlette.exceptions import WebSocketException
+
+from fastapi_rooms.core.names import check_namespace, check_rooms
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    MalformedEnvelope,
+    RoomsError,
+    ShuttingDown,
+    SidInUse,
+    SocketClosed,
+    TooManyRooms,
+    UsageError,
+)
+from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.types import Room
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import Frame, FrameKind
+from fastapi_rooms.worker.connection import Connection
+from fastapi_rooms.worker.socket import Socket
+
+if TYPE_CHECKING:
+    from fastapi_rooms.gateway.client import EdgeClient
+
+GRACE = 10.0
+"""Seconds that the rooms of an earlier endpoint are kept for the next to join them again."""
+
+_owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
+"""Which sockets of this process are those of an edge's clients: for the handlers of events."""
+
+
+class EdgeSocket:
+    """A socket, in one namespace."""
+
+    def __init__(self, owner: EdgeSockets, namespace: Namespace, block: Connection) -> None:
+        self.owner = owner
+        self.namespace = namespace
+        self.block = block
+        self.socket = block.socket
+        self.own: set[Room] = set()
+        """Rooms that its endpoint is joining or leaving now, and knows itself."""
+        self.unclaimed: set[Room] = set()
+        """Rooms of the endpoint before, which this one has not joined yet."""
+        self.grace: asyncio.TimerHandle | None = None
+
+    def begin_attempt(self) -> None:
+        """Another endpoint begins: it has to claim the rooms."""
+        self._stop_grace()
+        self.unclaimed = {room for room in self.socket.rooms if room != self.socket.sid}
+
+    def claimed(self) -> None:
+        """The endpoint has entered: its time to claim rooms runs."""
+        self._stop_grace()
+        if self.unclaimed:
+            loop = asyncio.get_running_loop()
+            self.grace = loop.call_later(GRACE, self.leave_unclaimed)
+
+    def leave_unclaimed(self) -> None:
+        """Leave what was not claimed."""
+        self._stop_grace()
+        rooms, self.unclaimed = tuple(self.unclaimed), set()
+        if rooms:
+            self.socket._host.leave(self.socket, rooms)
+
+    def _stop_grace(self) -> None:
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
+
+
+class EdgeSockets:
+    """All of one client."""
+
+    def __init__(self, client: EdgeClient) -> None:
+        self._client = client
+        self._by_namespace: dict[str, EdgeSocket] = {}
+        self._data: dict[str, dict[str, Any]] = {}
+
+    def kept(self) -> dict[str, Any]:
+        """The data of each, by namespace: for the next endpoint."""
+        return {name: found.socket.data for name, found in self._by_namespace.items()}
+
+    def begin_attempt(self) -> None:
+        """Another endpoint begins."""
+        for found in self._by_namespace.values():
+            found.begin_attempt()
+
+    async def flush(self) -> None:
+        """Return when all that was sent to the client is with the server, or it has no time."""
+        for found in tuple(self._by_namespace.values()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await found.socket._host.written()  # type: ignore[attr-defined]  # not of every host
+                    await found.block.transport.flush()
+
+    async def close(self) -> None:
+        """The client is over: it leaves everything."""
+        while self._by_namespace:
+            _, found = self._by_namespace.popitem()
+            await self._exit(found)
+
+    async def _exit(self, found: EdgeSocket) -> None:
+        found._stop_grace()
+        _owners.pop(found.socket, None)
+        with suppress(RoomsError):
+            await found.block.__aexit__(None, None, None)
+
+    # Messages to the client alone.
+
+    def _any(self) -> EdgeSocket | None:
+        return next(iter(self._by_namespace.values()), None)
+
+    def write_at_once(self, frame: Frame) -> bool:
+        """Write a message now, before any broadcast that comes later; false if it has to wait."""
+        found = self._any()
+        if found is None or not found.socket._host.is_in(found.socket):
+            return False
+        transport = found.block.transport
+        if transport.pending + len(frame.body) > transport.policy.max_bytes // 2:
+            return False
+        transport.write(_payload(frame))
+        return True
+
+    async def write(self, frame: Frame) -> bool:
+        """Write a message, and return when the server has it; false if there is no socket."""
+        found = self._any()
+        if found is None or not found.socket._host.is_in(found.socket):
+            return False
+        await found.block.transport.send(_payload(frame))
+        return True
+
+    # What the backend asks for.
+
+    async def call(self, call: dict[str, Any]) -> dict[str, Any] | None:
+        """Do what the backend asks, and return the reply, if one is wanted."""
+        number, verb = wire.field(call, "id", int), wire.field(call, "verb", str)
+        name = check_namespace(wire.field(call, "namespace", str))
+        result: dict[str, Any] = {}
+        try:
+            result = await self._do(verb, name, call)
+        except SidInUse as error:
+            result = {"error": "sid", "text": str(error)}
+        except TooManyRooms as error:
+            result = {"error": "rooms", "rooms": error.rooms, "limit": error.limit}
+        except SocketClosed as error:
+            result = {"error": "closed", "text": str(error)}
+        except UsageError as error:
+            result = {"error": "usage", "text": str(error)}
+        except (AdapterUnavailable, ShuttingDown, WebSocketException) as error:
+            result = {"error": "away", "text": str(error)}
+        return {"id": number, **result} if number else None
+
+    async def _do(self, verb: str, name: str, call: dict[str, Any]) -> dict[str, Any]:
+        if verb == "enter":
+            sid, data = wire.field(call, "sid", str), wire.field(call, "data", dict)
+            await self._enter(name, sid, data)
+            return {}
+        found = self._by_namespace.get(name)
+        if found is None:
+            if verb == "join":
+                raise SocketClosed("The socket has left: it was disconnected.")
+            return {}
+        if verb == "exit":
+            del self._by_namespace[name]
+            await self._exit(found)
+        elif verb == "join":
+            return await self._join(found, call)
+        elif verb == "leave":
+            rooms = _rooms(call)
+            found.own |= set(rooms)
+            found.unclaimed -= found.own
+            try:
+                found.socket._host.leave(found.socket, rooms)
+            finally:
+                found.own -= set(rooms)
+        elif verb == "data":
+            _replace(found.socket.data, wire.field(call, "data", dict))
+        elif verb == "fresh":
+            found.leave_unclaimed()
+        else:
+            raise MalformedEnvelope(f"there is no verb {verb!r}")
+        return {}
+
+    async def _enter(self, name: str, sid: str, data: dict[str, Any]) -> None:
+        found = self._by_namespace.get(name)
+        if found is not None and found.socket.sid == sid:
+            _replace(found.socket.data, data)
+            found.claimed()
+            return
+        if found is not None:
+            del self._by_namespace[name]
+            await self._exit(found)
+        namespace: Namespace = self._client.manager.of(name)
+        _watch(namespace)
+        await self._client.pause_reader()  # the transport may change where messages come from
+        try:
+            block = Connection(namespace._here, self._client.websocket, sid, data, None, None)
+            socket = await block.__aenter__()
+        finally:
+            self._client.start_reader()
+        found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
+        _owners[socket] = found
+
+    async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
+        rooms = _rooms(call)
+        since, recent = call.get("since"), call.get("recent")
+        if not (since is None or isinstance(since, str)):
+            raise MalformedEnvelope("a position is a text")
+        if not (recent is None or type(recent) is int):
+            raise MalformedEnvelope("recent is a number")
+        found.own |= set(rooms)
+        found.unclaimed -= found.own
+        try:
+            if since is None and recent is not None and found.socket.rooms >= set(rooms):
+                return {}  # it is in still: nothing was missed, so nothing comes again
+            joined = await found.socket.join(*rooms, since=since, recent=recent)
+        finally:
+            found.own -= set(rooms)
+        return asdict(joined)
+
+    def told(self, event: str, namespace: str, room: Room) -> None:
+        """Tell the backend what others have done to a socket."""
+        body = wire.to_json({"event": event, "namespace": namespace, "room": room})
+        self._client.post(FrameKind.EVENT, body)
+
+
+def _rooms(call: dict[str, Any]) -> tuple[Room, ...]:
+    return check_rooms(tuple(wire.field(call, "rooms", list)))
+
+
+def _replace(data: dict[str, Any], new: dict[str, Any]) -> None:
+    data.clear()
+    data.update(new)
+
+
+def _payload(frame: Frame) -> Payload:
+    binary = frame.kind is FrameKind.BYTES
+    payload = Payload(frame.body, binary=binary)
+    if not binary:
+        try:
+            payload.text  # noqa: B018 -- decodes it: clients fail over text that is not UTF-8
+        except UnicodeDecodeError as error:
+            raise MalformedEnvelope("a text is not UTF-8") from error
+    return payload
+
+
+def _joined(room: Room, socket: Socket) -> None:
+    _tell("join-room", room, socket)
+
+
+def _left(room: Room, socket: Socket) -> None:
+    _tell("leave-room", room, socket)
+
+
+def _tell(event: str, room: Room, socket: Socket) -> None:
+    found = _owners.get(socket)
+    if found is not None and room not in found.own:
+        found.owner.told(event, found.namespace.name, room)
+
+
+def _watch(namespace: Namespace) -> None:
+    """Have us told of what happens to sockets of a namespace: once for each."""
+    handlers = namespace._here.events.handlers
+    if _joined not in handlers.of("join-room"):
+        handlers.on("join-room")(_joined)
+        handlers.on("leave-room")(_left)

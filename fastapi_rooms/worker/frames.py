@@ -1,0 +1,69 @@
+"""Frames between edges and backends, on the channels that a run has already."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Protocol
+
+from fastapi_rooms.adapters.base import Adapter
+from fastapi_rooms.core.names import Channels
+from fastapi_rooms.errors import MalformedEnvelope
+from fastapi_rooms.types import NodeId
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import Frame
+
+logger = logging.getLogger("fastapi_rooms")
+
+
+class FrameReceiver(Protocol):
+    """An edge or a backend in this process. May raise `MalformedEnvelope` for a body."""
+
+    def received(self, frame: Frame) -> None:
+        """A frame has come from another worker."""
+
+    def gap(self) -> None:
+        """Frames may have been missed, on any connection."""
+
+
+class Frames:
+    """Sends frames to workers, and hands on those that come."""
+
+    def __init__(self, adapter: Adapter, channels: Channels, node: NodeId) -> None:
+        self._adapter = adapter
+        self._channels = channels
+        self.node = node
+        self.receivers: list[FrameReceiver] = []
+        """Who is told of them."""
+        self.malformed = 0
+        """How many came in that made no sense."""
+
+    def publish(self, to: NodeId | None, frame: Frame) -> Awaitable[object]:
+        """Begin to send to one worker, or to all; awaited, it is done when that is accepted."""
+        channels = self._channels
+        channel = channels.of_workers() if to is None else channels.of_node(to)
+        return self._adapter.publish(channel, wire.encode(frame))
+
+    def took(self, data: bytes) -> bool:
+        """Whether it is a frame, which is then dealt with; harms nobody whatever it is."""
+        if not wire.is_frame(data):
+            return False
+        if self.receivers:
+            try:
+                frame = wire.decode(data)
+                for receiver in tuple(self.receivers):
+                    receiver.received(frame)
+            except MalformedEnvelope as error:
+                self.malformed += 1
+                logger.debug("Dropped a malformed frame: %s", error)
+            except Exception:
+                logger.exception("A frame from another worker could not be taken")
+        return True
+
+    def gap(self) -> None:
+        """Frames may have been missed."""
+        for receiver in tuple(self.receivers):
+            try:
+                receiver.gap()
+            except Exception:
+                logger.exception("A gap could not be told to a gateway")
