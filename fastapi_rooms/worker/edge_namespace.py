@@ -87,6 +87,7 @@ class EdgeNamespace:
         socket = self._socket = client.socket
         self._edge.on_event.append(self._happened)
         self._edge.on_lost.append(client.lost)
+        self._edge.on_receive.append(self._tell_data)
         self._told = copy.deepcopy(socket.data)
         try:
             await self._call("enter", sid=socket.sid, data=socket.data)
@@ -122,6 +123,8 @@ class EdgeNamespace:
             self._edge.on_event.remove(self._happened)
         if client.lost in self._edge.on_lost:
             self._edge.on_lost.remove(client.lost)
+        if self._tell_data in self._edge.on_receive:
+            self._edge.on_receive.remove(self._tell_data)
         self._here.settle()
 
     async def written(self) -> None:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Message
@@ -65,6 +66,8 @@ class VirtualConnection:
         """Whether nothing is sent to the edge any more."""
         self.on_event: list[Callable[[dict[str, Any]], None]] = []
         """Called with what the edge tells of the sockets of this client."""
+        self.on_receive: list[Callable[[], None]] = []
+        """Called when the endpoint is about to read."""
         self.on_lost: list[Callable[[], None]] = []
         """Called when the client is gone."""
         self.sid: str = wire.field(opened, "sid", str)
@@ -138,6 +141,7 @@ class VirtualConnection:
                 future.set_exception(ConnectionError("the client is gone"))
         self._pending.clear()
         self.on_event.clear()
+        self.on_receive.clear()
         self.on_lost.clear()
 
     async def receive(self) -> Message:
@@ -145,31 +149,29 @@ class VirtualConnection:
         if not self._told_connect:
             self._told_connect = True
             return {"type": "websocket.connect"}
+        for told in tuple(self.on_receive):
+            told()
         self._receiving += 1
         try:
-            while not self._incoming:
+            while not self._incoming or self._released:
+                if self._released:
+                    self._changed.set()
+                    await asyncio.Event().wait()  # until this task is cancelled by `release`
                 if self._closed is not None:
                     code, reason = self._closed
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
-                if self._released:
-                    raise asyncio.CancelledError
                 # Who waits has taken all that came: so that little is in doubt, if this dies.
-                await self._give(self._link.credit())
-                if self._incoming:
-                    continue
+                self._give(self._link.credit())
                 self._changed.clear()
                 await self._changed.wait()
-            if self._released:
-                raise asyncio.CancelledError
             kind, body = self._incoming.popleft()
-            await_credit = self._link.took(len(body))
+            self._give(self._link.took(len(body)))
         finally:
             self._receiving -= 1
-        await self._give(await_credit)
         value: Any = body.decode() if kind is FrameKind.TEXT else body
         return {"type": "websocket.receive", _KINDS[kind]: value}
 
-    async def _give(self, credit: tuple[int, int] | None) -> None:
+    def _give(self, credit: tuple[int, int] | None) -> None:
         if credit is not None and not self.over:
             self._post(FrameKind.CREDIT, wire.pack_credit(*credit))
 
@@ -331,12 +333,14 @@ class VirtualConnection:
         self._released = True
         self._changed.set()
         if task is not None:
-            deadline = asyncio.get_running_loop().time() + timeout
-            while not (self._receiving or task.done() or self._closed is not None):
-                if asyncio.get_running_loop().time() >= deadline:
-                    break
-                await asyncio.sleep(0.01)
-        if not self.over and self._state in ("connecting", "accepted") and self._closed is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while not (self._receiving or task.done() or self._closed is not None):
+                        self._changed.clear()
+                        waiting = asyncio.ensure_future(self._changed.wait())
+                        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+                        waiting.cancel()
+        if self._state in ("connecting", "accepted") and self._closed is None:
             self._post(FrameKind.RELEASE, wire.pack_release(self._link.taken))
         self.over = True
         if task is not None and not task.done():
