@@ -56,7 +56,7 @@ THIRD_PARTY = {
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
     "gateway": {"starlette"},
-    "cli": {"orjson", "redis", "typer"},
+    "cli": {"orjson", "redis", "typer", "uvicorn"},
     "testing": {"orjson", "pytest", "pytest_asyncio", "redis", "starlette"},
 }
 """What each folder may import that is neither Python's nor ours; the others nothing."""

@@ -23,6 +23,7 @@ from fastapi_rooms.cli.output import (
     printable,
 )
 from fastapi_rooms.cli.people import who
+from fastapi_rooms.cli.serving import backend, edge
 from fastapi_rooms.cli.session import (
     EXIT_FAILED,
     EXIT_USAGE,
@@ -78,6 +79,8 @@ def common(
 
 
 app.command()(emit)
+app.command()(edge)
+app.command()(backend)
 
 
 @app.command()

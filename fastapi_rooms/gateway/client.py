@@ -20,7 +20,7 @@ from fastapi_rooms.core.close_codes import (
 )
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.core.names import new_sid
-from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
 from fastapi_rooms.gateway.sockets import EdgeSockets
 from fastapi_rooms.servers.gateway.connection import post
 from fastapi_rooms.types import NodeId
@@ -183,6 +183,9 @@ class EdgeClient:
             outcome = await self._converse()
         except AdapterUnavailable as error:
             logger.debug("A backend could not be reached: %s", error)
+        except (MalformedEnvelope, UsageError) as error:
+            self._gateway.frames.malformed += 1
+            logger.debug("A backend sent what cannot be: %s", error)
         finally:
             self._attached.clear()
             self._gateway.unregister(self._connection)
@@ -306,7 +309,7 @@ class EdgeClient:
     async def _accept(self, about: dict[str, Any]) -> None:
         if not self._accepted:
             self._accepted = True
-            subprotocol = about.get("subprotocol")
+            subprotocol = wire.field(about, "subprotocol", str, type(None))
             headers = wire.unpack_headers(about.get("headers"))
             await self.websocket.accept(subprotocol, headers)
         self._attempt += 1

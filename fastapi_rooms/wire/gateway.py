@@ -207,7 +207,7 @@ def unpack_deny(body: bytes) -> tuple[int, Headers, bytes]:
     try:
         status, size = _DENY.unpack_from(body)
         end = _DENY.size + size
-        if size > MAX_JSON or end > len(body) or not 100 <= status < 1000:
+        if size > MAX_JSON or end > len(body) or not 200 <= status < 600:
             raise MalformedEnvelope("the status or the headers of a deny cannot be")
         headers = unpack_headers(WIRE_JSON.loads(body[_DENY.size : end]))
     except (struct.error, ValueError) as error:

@@ -8,6 +8,9 @@ shared_requests   requests to the workers and to those together
 emit_verb         sending events, which their clients get as they are
 confirmation      waiting for the adapter to confirm joins, or admitting clients without
 local_namespace   a namespace on this worker: everything meets here
+edge_namespace    the same for one client that an edge holds
+managed           what a run knows of a namespace
+frames            what edges and backends send each other
 namespaces        which namespaces there are, and how long
 clients           who is connected to one
 handlers          what the application has registered for one

@@ -1,0 +1,22 @@
+"""An application for backends in processes of their own."""
+
+import os
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, WebSocket
+
+from fastapi_rooms import RoomManager
+
+rooms = RoomManager(os.environ["REDIS_URL"])
+app = FastAPI(lifespan=rooms.lifespan)
+
+
+@app.websocket("/chat/{room}")
+async def chat(
+    websocket: WebSocket, room: str, rooms: Annotated[RoomManager, Depends(rooms)]
+) -> None:
+    async with rooms.connect(websocket) as socket:
+        await socket.join(room)
+        await socket.send_text(f"{os.getpid()} {socket.attempt}")
+        async for text in socket.iter_text():
+            await rooms.to(room).send_text(text)
