@@ -142,7 +142,8 @@ class Backend(Member):
 
     def _open(self, key: Key, frame: Frame) -> None:
         node, connection_id = key
-        if self._draining or self.clients >= self.capacity:
+        is_leaving = self._draining or self.manager._runtime.running.draining
+        if is_leaving or self.clients >= self.capacity:
             self.reset(*key)
             return
         self._edges[node] = asyncio.get_running_loop().time()

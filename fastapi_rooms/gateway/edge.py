@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any
+from typing import Any, Self
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -79,6 +79,12 @@ class Gateway(Member):
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 -- Starlette passes it
         """The lifespan of an application that it is mounted in."""
         return Lifespan(self)
+
+    async def __aenter__(self) -> Self:
+        """Start, and find out which backends there are. Raises what starting the manager raises."""
+        self._placement = Placement(INTERVAL)
+        self._changed = asyncio.Event()
+        return await super().__aenter__()
 
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""

@@ -13,11 +13,13 @@ from uuid import uuid4
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fastapi_rooms import Backend, Gateway, MemoryAdapter, RoomManager
 from fastapi_rooms.testing import RedisServer, eventually
+from fastapi_rooms.wire.gateway import Frame, FrameKind
 from tests.integration.gateway_app import application, reader_app
 
 MakeApp = Callable[[RoomManager], FastAPI]
@@ -375,3 +377,71 @@ async def test_an_endpoint_that_does_not_read_stops_its_client_and_gets_all_late
         app.state.go.set()
         await sending
         assert (await closed(client))[0] == 4000
+
+
+@pytest.mark.parametrize("step", ["open", "accept", "enter", "join", "greet"])
+async def test_a_backend_that_dies_at_any_step_of_an_opening_is_replaced(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for module in ("member", "edge", "backend"):
+        monkeypatch.setattr(f"fastapi_rooms.gateway.{module}.INTERVAL", 0.1)
+    port = await inmemory.edge()
+    first = await inmemory.backend()
+    frames = first.frames
+    steps = iter(["open", "accept", "enter", "join", "greet"])
+    publish = frames.publish
+
+    def dying(to: str | None, frame: Frame) -> Any:
+        if frame.kind is not FrameKind.BEAT and next(steps) == step:
+            inmemory.kill(first)
+            return _unheard()
+        return publish(to, frame)
+
+    next(steps) if step != "open" else inmemory.kill(first)
+    if step != "open":
+        frames.publish = dying  # type: ignore[method-assign]  # dies in it
+    connecting = asyncio.create_task(connect(at(port, "/chat/tea?name=ann")).__aenter__())
+    await eventually(lambda: first not in frames.receivers)
+    await inmemory.backend()
+    client = await connecting
+    attempt = 0 if step in ("open", "accept") else 1
+    assert await client.recv() == f"hello {attempt}"
+    await client.send("hi")
+    assert await client.recv() == "hi"
+    await client.close()
+    inmemory.revive(first)
+
+
+async def test_clients_stay_when_the_carrier_drops_every_connection(redis: RedisServer) -> None:
+    async with site(redis.url) as made:
+        port = await made.edge()
+        await made.backend()
+        client = await connect(at(port, "/chat/cut?name=ann"))
+        assert await client.recv() == "hello 0"
+        async with Redis.from_url(redis.url) as admin:
+            for kind in ("pubsub", "normal"):
+                await admin.client_kill_filter(_type=kind, skipme=True)
+        greeting = str(await client.recv())
+        assert greeting.startswith("hello ")
+        assert greeting != "hello 0"
+        await eventually(lambda: made.backends[0].manager.health.connected)
+        await client.send("hi")
+        while (heard := await client.recv()) != "hi":
+            assert str(heard).startswith("hello ")
+        await client.close()
+
+
+async def test_an_edge_that_dies_is_noticed_by_its_endpoints(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("member", "edge", "backend"):
+        monkeypatch.setattr(f"fastapi_rooms.gateway.{module}.INTERVAL", 0.1)
+    port = await inmemory.edge()
+    backend = await inmemory.backend()
+    client = await connect(at(port, "/code"))
+    frames = inmemory.edges[0].frames
+    frames.publish = _unheard  # type: ignore[assignment, method-assign]  # as if it were dead
+    app: Any = backend._app
+    await eventually(lambda: app.state.ended == [1006])
+    del frames.publish
+    await client.close()
