@@ -110,8 +110,9 @@ class EdgeClient:
         """Hold the client until it is gone."""
         try:
             await self._serve()
-        finally:
-            await self._stop_reader()
+        finally:  # nothing may be left behind, though a server cancels at every await
+            if self._reader is not None:
+                self._reader.cancel()
             await self.sockets.close()
 
     async def _serve(self) -> None:
@@ -346,15 +347,12 @@ class EdgeClient:
         if self._reader is None and self._gone is None:
             self._reader = asyncio.create_task(self._read())
 
-    async def _stop_reader(self) -> None:
+    async def pause_reader(self) -> None:
+        """Do not read for now: what has been read is kept."""
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
             await asyncio.wait((reader,))
-
-    async def pause_reader(self) -> None:
-        """Do not read for now: what has been read is kept."""
-        await self._stop_reader()
 
     async def _read(self) -> None:
         try:

@@ -105,9 +105,12 @@ class EdgeSockets:
 
     async def close(self) -> None:
         """The client is over: it leaves everything."""
-        while self._by_namespace:
+        if self._by_namespace:
             _, found = self._by_namespace.popitem()
-            await self._exit(found)
+            try:
+                await self._exit(found)
+            finally:
+                await self.close()
 
     async def _exit(self, found: EdgeSocket) -> None:
         found._stop_grace()
