@@ -19,6 +19,7 @@ blocks            what is entered by `async with`, and says so
 refusals          how a client is refused
 causes            what an exception that ends the block consists of
 socket            the client as its endpoint sees it
+socket_host       what it needs of its namespace
 listener          a room without a socket
 listening         the block in which one listens
 room_message      the messages it gets

@@ -72,6 +72,13 @@ class EdgeNamespace:
         self._tell_data()
         await self._here.send(target, payload, local=local, volatile=volatile)
 
+    async def emit(
+        self, target: Target, event: str, args: tuple[Any, ...], *, local: bool, volatile: bool
+    ) -> None:
+        """Send an event, as the namespace does; edges deliver it."""
+        self._tell_data()
+        await self._here.emit(target, event, args, local=local, volatile=volatile)
+
     async def request(
         self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None
     ) -> T:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -18,59 +18,23 @@ from fastapi_rooms.core.close_codes import (
     UNSUPPORTED_DATA,
     check_close,
 )
-from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ClientError, InvalidMessage
 from fastapi_rooms.operators.broadcast import BroadcastOperator
-from fastapi_rooms.operators.dispatcher import Dispatcher
 from fastapi_rooms.servers import edge_of
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.compressing import compressing, is_to_be_compressed_in_steps
 from fastapi_rooms.worker.resume import Joined, Resume
+from fastapi_rooms.worker.socket_host import SocketHost
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
-
-
-class SocketHost(Dispatcher, Protocol):
-    """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
-
-    name: str
-
-    @property
-    def namespace(self) -> Namespace:
-        """What users have of it."""
-
-    @property
-    def json(self) -> JsonCodec:
-        """How values become JSON, and JSON values."""
-
-    def is_in(self, socket: Socket) -> bool:
-        """Whether the socket has not left, and is not about to be closed."""
-
-    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
-        """The rooms the socket is in."""
-
-    def position_of(self, room: Room) -> str | None:
-        """Up to where this worker has delivered what was sent to a room with a history."""
-
-    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
-        """Put the socket into rooms, if it may, once the adapter has confirmed them."""
-
-    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
-        """Take the socket out of rooms."""
-
-    async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
-        """Take the socket out of every room, and close it behind what was sent before."""
-
-    def lost(self, socket: Socket) -> None:
-        """The socket has read that its client is gone."""
 
 
 class Socket:

@@ -78,7 +78,10 @@ class VirtualConnection:
         """How many of its messages no endpoint took, at most."""
         self.kept: dict[str, Any] = wire.field(opened, "sockets", dict)
         """What the edge knows of its sockets from before: data by namespace."""
-        self.scope = self._scope_of(opened)
+        try:
+            self.scope = self._scope_of(opened)
+        except ValueError as error:
+            raise MalformedEnvelope("the path or the query is no bytes") from error
         self.task: asyncio.Task[None] | None = None
 
     def _scope_of(self, opened: dict[str, Any]) -> dict[str, Any]:
