@@ -14,7 +14,9 @@ from fastapi_rooms.core.checks import check_positive
 from fastapi_rooms.core.placement import Placement, Turns
 from fastapi_rooms.core.routes import Routes, has_dots
 from fastapi_rooms.errors import MalformedEnvelope
-from fastapi_rooms.gateway.client import EdgeClient, answer_by_http
+from fastapi_rooms.gateway.answers import answer_by_http
+from fastapi_rooms.gateway.client import EdgeClient
+from fastapi_rooms.gateway.conversation import Conversation
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.types import NodeId
@@ -63,7 +65,7 @@ class Gateway(Member):
         self._placement = Placement(INTERVAL)
         self.turns = Turns()
         """When clients that have all lost their backend get another."""
-        self._clients: dict[bytes, EdgeClient] = {}
+        self._conversations: dict[bytes, Conversation] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -74,7 +76,7 @@ class Gateway(Member):
     @property
     def clients(self) -> int:
         """How many clients have an endpoint now."""
-        return len(self._clients)
+        return len(self._conversations)
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 -- Starlette passes it
         """The lifespan of an application that it is mounted in."""
@@ -147,13 +149,13 @@ class Gateway(Member):
             except TimeoutError:
                 return None
 
-    def register(self, connection: bytes, client: EdgeClient) -> None:
-        """Frames of this connection are that client's."""
-        self._clients[connection] = client
+    def register(self, connection: bytes, conversation: Conversation) -> None:
+        """Frames of this connection are for that conversation."""
+        self._conversations[connection] = conversation
 
     def unregister(self, connection: bytes) -> None:
         """What comes of this connection from now on is nobody's."""
-        self._clients.pop(connection, None)
+        self._conversations.pop(connection, None)
 
     # What comes.
 
@@ -162,12 +164,12 @@ class Gateway(Member):
         if frame.kind is FrameKind.BEAT:
             self._beat(frame)
             return
-        client = self._clients.get(frame.connection)
-        if client is not None and client.node == frame.origin:
+        conversation = self._conversations.get(frame.connection)
+        if conversation is not None and conversation.node == frame.origin:
             try:
-                client.received(frame)
+                conversation.received(frame)
             except MalformedEnvelope:
-                client.lose()
+                conversation.lose()
                 raise
 
     def _beat(self, frame: Frame) -> None:
@@ -191,14 +193,14 @@ class Gateway(Member):
         if late:
             self._placement.spare(now)
         dead = set(self._placement.expire(now))
-        for client in list(self._clients.values()):
-            if client.node in dead:
-                client.lose()
+        for conversation in list(self._conversations.values()):
+            if conversation.node in dead:
+                conversation.lose()
 
     def gap(self) -> None:
         """Frames may have been missed: open every endpoint again."""
-        for client in list(self._clients.values()):
-            client.lose()
+        for conversation in list(self._conversations.values()):
+            conversation.lose()
 
     async def close(self) -> None:
         """The clients that are there are closed by the server, or by the manager that drains."""

@@ -205,12 +205,12 @@ class EdgeSockets:
             await self._exit(found)
         namespace: Namespace = self._client.manager.of(name)
         _watch(namespace)
-        await self._client.pause_reader()  # the transport may change where messages come from
+        await self._client.reader.pause()  # the transport may change where messages come from
         try:
             block = Connection(namespace._here, self._client.websocket, sid, data, None, None)
             socket = await block.__aenter__()
         finally:
-            self._client.start_reader()
+            self._client.reader.start()
         found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
         _owners[socket] = found
 
