@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_rooms.core.close_codes import SERVICE_RESTART, TRY_AGAIN_LATER
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, TRY_AGAIN_LATER
 from fastapi_rooms.core.names import new_sid
 from fastapi_rooms.gateway.answers import answer_by_http
 from fastapi_rooms.gateway.conversation import Conversation, Kept, Outcome
+from fastapi_rooms.gateway.framing import ClientFraming
 from fastapi_rooms.gateway.reader import Reader
-from fastapi_rooms.gateway.sockets import EdgeSockets
+from fastapi_rooms.gateway.sockets import EdgeSockets, Reply
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
@@ -50,6 +51,7 @@ class EdgeClient:
         self._again: Sequence[Kept] = ()
         self._attempt = 0
         self._lost = 0
+        self.framing = ClientFraming(scope.get("query_string", b""))
         self.sockets = EdgeSockets(self)
         """Its sockets, by namespace."""
 
@@ -74,6 +76,7 @@ class EdgeClient:
         failed: set[NodeId] = set()
         hurried = 0
         while True:
+            await self.sockets.settled()
             node = await self._next_backend(deadline, failed)
             if self._gone.is_set():
                 return
@@ -170,10 +173,26 @@ class EdgeClient:
             subprotocol = wire.field(about, "subprotocol", str, type(None))
             headers = wire.unpack_headers(about.get("headers"))
             await self.websocket.accept(subprotocol, headers)
+        self.framing.accepted(by_rooms=about.get("rooms") is True)
 
     def attached(self, conversation: Conversation) -> None:
         """What it says from now on is for this endpoint."""
         self.reader.attach(conversation)
+        if not self.framing.is_due:  # else its answer to the hello comes first
+            self.reader.start()
+
+    def read_on(self) -> None:
+        """Read from it, in the framing if that is spoken."""
+        self.framing.accepted(by_rooms=False)  # what was not begun by now is not spoken
+        if self.framing.transport is not None:
+            self.reader.receive = self.framing.transport.receive
+        if self.websocket.client_state is WebSocketState.DISCONNECTED:
+            self.reader.left(ABNORMAL_CLOSURE, "")
+        self.reader.start()
+
+    def about_to_speak(self) -> None:
+        """It is about to say something to the endpoint."""
+        self.sockets.tell_positions()
 
     async def deny(self, status: int, headers: Headers, body: bytes) -> None:
         """Refuse its handshake; close it, if that was accepted for an earlier endpoint."""
@@ -205,6 +224,6 @@ class EdgeClient:
         except (WebSocketDisconnect, OSError, RuntimeError) as error:
             logger.debug("A client of this edge is gone: %r", error)
 
-    async def call(self, call: dict[str, Any]) -> dict[str, Any] | None:
-        """Do something with its sockets, and return the reply, if one is wanted."""
-        return await self.sockets.call(call)
+    async def call(self, call: dict[str, Any], reply: Reply) -> None:
+        """Do something with its sockets, and reply, at once or later, if that is wanted."""
+        await self.sockets.call(call, reply)

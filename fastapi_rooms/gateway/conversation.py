@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,11 +55,14 @@ class Addressee(Protocol):
     async def write(self, frame: Frame) -> None:
         """Write a message, and return when the server has it."""
 
-    async def call(self, call: dict[str, Any]) -> dict[str, Any] | None:
-        """Do something with its sockets, and return the reply, if one is wanted."""
+    async def call(self, call: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Do something with its sockets, and reply, at once or later, if that is wanted."""
 
     def attached(self, conversation: Conversation) -> None:
         """What it says from now on is for this endpoint."""
+
+    def about_to_speak(self) -> None:
+        """It is about to say something to the endpoint."""
 
 
 class Conversation:
@@ -151,6 +154,7 @@ class Conversation:
 
     async def send(self, message: Kept) -> None:
         """Send the endpoint a message of the client."""
+        self._client.about_to_speak()
         try:
             await self._send(message)
         except AdapterUnavailable:
@@ -217,14 +221,15 @@ class Conversation:
             await self._client.close(*wire.unpack_close(body))
             return Outcome.DONE
         elif kind is FrameKind.CALL:
-            reply = await self._client.call(wire.read_json(body))
-            if reply is not None:
-                self.post(FrameKind.REPLY, wire.to_json(reply))
+            await self._client.call(wire.read_json(body), self._reply)
         elif kind is FrameKind.RELEASE:
             return self._release(wire.unpack_release(body))
         else:
             return Outcome.LOST
         return None
+
+    def _reply(self, reply: dict[str, Any]) -> None:
+        self.post(FrameKind.REPLY, wire.to_json(reply))
 
     async def _accept(self, about: dict[str, Any]) -> None:
         await self._client.accept(about)

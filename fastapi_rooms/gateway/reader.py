@@ -21,7 +21,8 @@ class Reader:
     def __init__(
         self, receive: Callable[[], Awaitable[Message]], gone: Callable[[int, str], None]
     ) -> None:
-        self._receive = receive
+        self.receive = receive
+        """Gives what comes of the client."""
         self._tell_gone = gone
         self._task: asyncio.Task[None] | None = None
         self._held: Kept | None = None
@@ -34,7 +35,6 @@ class Reader:
         """From now on, what the client says is for this endpoint."""
         self._conversation = conversation
         self._attached.set()
-        self.start()
 
     def start(self) -> None:
         """Read."""
@@ -57,9 +57,9 @@ class Reader:
         try:
             while True:
                 if self._held is None:
-                    message = await self._receive()
+                    message = await self.receive()
                     if message["type"] == "websocket.disconnect":
-                        self._left(message.get("code") or NO_STATUS, message.get("reason") or "")
+                        self.left(message.get("code") or NO_STATUS, message.get("reason") or "")
                         return
                     self._held = _kept(message)
                 await self._forward(self._held)
@@ -67,7 +67,7 @@ class Reader:
             raise
         except Exception as error:  # noqa: BLE001 -- every server raises its own
             logger.debug("A client of this edge cannot be read from: %r", error)
-            self._left(ABNORMAL_CLOSURE, "")
+            self.left(ABNORMAL_CLOSURE, "")
 
     async def _forward(self, held: Kept) -> None:
         while True:
@@ -81,7 +81,8 @@ class Reader:
             if conversation is self._conversation:
                 self._attached.clear()
 
-    def _left(self, code: int, reason: str) -> None:
+    def left(self, code: int, reason: str) -> None:
+        """The client is gone."""
         self.gone = code, reason
         self._tell_gone(code, reason)
 

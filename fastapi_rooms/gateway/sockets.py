@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,11 +24,11 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
+from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
-from fastapi_rooms.worker.connection import Connection
 from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
@@ -35,6 +37,14 @@ if TYPE_CHECKING:
 GRACE = 10.0
 """Seconds that the rooms of an earlier endpoint are kept for the next to join them again."""
 
+MAX_JOINS = 100
+"""How many joins of a client may be under way; what is asked for beyond that waits."""
+
+STILL = 1.0
+"""Seconds after which the backend is told that a join is still under way."""
+
+Reply = Callable[[dict[str, Any]], None]
+
 _owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
 """Which sockets of this process are those of an edge's clients: for the handlers of events."""
 
@@ -42,7 +52,7 @@ _owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
 class EdgeSocket:
     """A socket, in one namespace."""
 
-    def __init__(self, owner: EdgeSockets, namespace: Namespace, block: Connection) -> None:
+    def __init__(self, owner: EdgeSockets, namespace: Namespace, block: EdgeConnection) -> None:
         self.owner = owner
         self.namespace = namespace
         self.block = block
@@ -52,10 +62,29 @@ class EdgeSocket:
         self.unclaimed: set[Room] = set()
         """Rooms of the endpoint before, which this one has not joined yet."""
         self.grace: asyncio.TimerHandle | None = None
+        self.joining = asyncio.Lock()
+        """Held by a join of rooms with a history: a second one of the same would double them."""
+        self._told: dict[Room, str | None] = {}
+
+    def watch(self, rooms: tuple[Room, ...]) -> None:
+        """Its endpoint wants to know its positions in these."""
+        for room in self.socket.rooms & set(rooms):
+            self._told.setdefault(room, None)
+
+    def moved(self) -> Iterator[tuple[Room, str]]:
+        """The positions that are to be told, as they are others than was told before."""
+        for room, told in tuple(self._told.items()):
+            position = self.socket.position(room)
+            if position is None:
+                del self._told[room]
+            elif position != told:
+                self._told[room] = position
+                yield room, position
 
     def begin_attempt(self) -> None:
         """Another endpoint begins: it has to claim the rooms."""
         self._stop_grace()
+        self._told.clear()
         self.unclaimed = {room for room in self.socket.rooms if room != self.socket.sid}
 
     def claimed(self) -> None:
@@ -84,11 +113,16 @@ class EdgeSockets:
     def __init__(self, client: EdgeClient) -> None:
         self._client = client
         self._by_namespace: dict[str, EdgeSocket] = {}
-        self._data: dict[str, dict[str, Any]] = {}
+        self._joins: set[asyncio.Task[None]] = set()
 
     def kept(self) -> dict[str, Any]:
         """The data of each, by namespace: for the next endpoint."""
         return {name: found.socket.data for name, found in self._by_namespace.items()}
+
+    async def settled(self) -> None:
+        """Return when what an endpoint has asked for is done."""
+        while self._joins:
+            await asyncio.wait(self._joins)
 
     def begin_attempt(self) -> None:
         """Another endpoint begins."""
@@ -105,6 +139,8 @@ class EdgeSockets:
 
     async def close(self) -> None:
         """The client is over: it leaves everything."""
+        for task in self._joins:
+            task.cancel()
         if self._by_namespace:
             _, found = self._by_namespace.popitem()
             try:
@@ -114,6 +150,9 @@ class EdgeSockets:
 
     async def _exit(self, found: EdgeSocket) -> None:
         found._stop_grace()
+        if found.block.transport is self._client.framing.transport:
+            rooms, position = found.socket.rooms, found.socket.position
+            self._client.framing.bring((r, at) for r in rooms if (at := position(r)) is not None)
         _owners.pop(found.socket, None)
         with suppress(RoomsError):
             await found.block.__aexit__(None, None, None)
@@ -144,10 +183,28 @@ class EdgeSockets:
 
     # What the backend asks for.
 
-    async def call(self, call: dict[str, Any]) -> dict[str, Any] | None:
-        """Do what the backend asks, and return the reply, if one is wanted."""
+    async def call(self, call: dict[str, Any], reply: Reply) -> None:
+        """Do what the backend asks, and reply, if that is wanted.
+
+        A join goes on while other things are asked for: it may replay as slowly as the client
+        reads. The backend is told that it does.
+        """
         number, verb = wire.field(call, "id", int), wire.field(call, "verb", str)
         name = check_namespace(wire.field(call, "namespace", str))
+        if verb != "join":
+            await self._answer(number, verb, name, call, reply)
+            return
+        if len(self._joins) >= MAX_JOINS:
+            await asyncio.wait(self._joins, return_when=asyncio.FIRST_COMPLETED)
+        join = asyncio.create_task(self._answer(number, verb, name, call, reply))
+        self._joins.add(join)
+        join.add_done_callback(self._joins.discard)
+        _tell_while(join, partial(reply, {"id": number, "pending": True}))
+        await asyncio.sleep(0)  # it has begun, so that a leave that follows comes after it
+
+    async def _answer(
+        self, number: int, verb: str, name: str, call: dict[str, Any], reply: Reply
+    ) -> None:
         result: dict[str, Any] = {}
         try:
             result = await self._do(verb, name, call)
@@ -161,13 +218,16 @@ class EdgeSockets:
             result = {"error": "usage", "text": str(error)}
         except (AdapterUnavailable, ShuttingDown, WebSocketException) as error:
             result = {"error": "away", "text": str(error)}
-        return {"id": number, **result} if number else None
+        if number:
+            reply({"id": number, **result})
 
     async def _do(self, verb: str, name: str, call: dict[str, Any]) -> dict[str, Any]:
         if verb == "enter":
             sid, data = wire.field(call, "sid", str), wire.field(call, "data", dict)
             await self._enter(name, sid, data)
-            return {}
+            framed = self._client.framing.transport
+            is_framed = framed is not None and framed is self._by_namespace[name].block.transport
+            return {"alias": framed.alias} if framed is not None and is_framed else {}
         found = self._by_namespace.get(name)
         if found is None:
             if verb == "join":
@@ -188,6 +248,8 @@ class EdgeSockets:
                 found.own -= set(rooms)
         elif verb == "data":
             _replace(found.socket.data, wire.field(call, "data", dict))
+        elif verb == "watch":
+            found.watch(_rooms(call))
         elif verb == "fresh":
             found.leave_unclaimed()
         else:
@@ -207,16 +269,18 @@ class EdgeSockets:
         _watch(namespace)
         await self._client.reader.pause()  # the transport may change where messages come from
         try:
-            block = Connection(namespace._here, self._client.websocket, sid, data, None, None)
+            framing, websocket = self._client.framing, self._client.websocket
+            block = EdgeConnection(namespace._here, websocket, sid, data, framing)
             socket = await block.__aenter__()
         finally:
-            self._client.reader.start()
+            self._client.read_on()
         found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
         _owners[socket] = found
 
     async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
         rooms = _rooms(call)
         since, recent = call.get("since"), call.get("recent")
+        keeps = found.namespace._here.recovery.keeps
         if not (since is None or isinstance(since, str)):
             raise MalformedEnvelope("a position is a text")
         if not (recent is None or type(recent) is int):
@@ -224,17 +288,40 @@ class EdgeSockets:
         found.own |= set(rooms)
         found.unclaimed -= found.own
         try:
-            if since is None and recent is not None and found.socket.rooms >= set(rooms):
-                return {}  # it is in still: nothing was missed, so nothing comes again
-            joined = await found.socket.join(*rooms, since=since, recent=recent)
+            async with found.joining if any(map(keeps, rooms)) else nullcontext():
+                if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
+                    joined = await found.socket.join(*rooms)
+                    return asdict(joined) | {"recovered": None if since is None else True}
+                return asdict(await found.socket.join(*rooms, since=since, recent=recent))
         finally:
             found.own -= set(rooms)
-        return asdict(joined)
 
-    def told(self, event: str, namespace: str, room: Room) -> None:
-        """Tell the backend what others have done to a socket."""
-        body = wire.to_json({"event": event, "namespace": namespace, "room": room})
+    def tell(self, event: str, found: EdgeSocket, room: Room) -> None:
+        """Tell the backend what has happened to a socket, other than by its endpoint."""
+        position = found.socket.position(room)
+        said = {"event": event, "namespace": found.namespace.name, "room": room}
+        body = wire.to_json(said if position is None else {**said, "position": position})
         self._client.post(FrameKind.EVENT, body)
+
+    def tell_positions(self) -> None:
+        """Tell the backend of the positions that its endpoint wants to know."""
+        for found in self._by_namespace.values():
+            for room, _ in found.moved():
+                self.tell("position", found, room)
+
+
+def _tell_while(doing: asyncio.Task[None], tell: Callable[[], None]) -> None:
+    """Tell now and then, as long as something is being done."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def still() -> None:
+        nonlocal timer
+        tell()
+        timer = loop.call_later(STILL, still)
+
+    timer = loop.call_later(STILL, still)
+    doing.add_done_callback(lambda _: timer.cancel())
 
 
 def _rooms(call: dict[str, Any]) -> tuple[Room, ...]:
@@ -268,7 +355,7 @@ def _left(room: Room, socket: Socket) -> None:
 def _tell(event: str, room: Room, socket: Socket) -> None:
     found = _owners.get(socket)
     if found is not None and room not in found.own:
-        found.owner.told(event, found.namespace.name, room)
+        found.owner.tell(event, found, room)
 
 
 def _watch(namespace: Namespace) -> None:

@@ -22,10 +22,12 @@ from fastapi_rooms.errors import (
     UsageError,
 )
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
-from fastapi_rooms.servers.gateway.connection import Refused, VirtualConnection
+from fastapi_rooms.servers.gateway.calls import Refused
+from fastapi_rooms.servers.gateway.connection import VirtualConnection
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client
+from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket, has_left
 
@@ -47,6 +49,9 @@ class EdgeNamespace:
         self.clients = Clients(here.name)
         """This one client, once it is in."""
         self._rooms: dict[Room, None] = {}
+        self._positions: dict[Room, str] = {}
+        self._watched: set[Room] = set()
+        self._alias: Room | None = None
         self._told: dict[str, Any] | None = None
         self._socket: Socket | None = None
 
@@ -88,6 +93,10 @@ class EdgeNamespace:
 
     # What connections call.
 
+    def accepts(self) -> None:
+        """It is `rooms.connect` that accepts the client."""
+        self._edge.accepted_by_rooms = True
+
     async def enter(self, client: Client) -> None:
         """Have the edge bring the socket in. Raises what `LocalNamespace.enter` does."""
         await self.runtime.run.acquire(())  # raises if this worker is draining
@@ -97,7 +106,7 @@ class EdgeNamespace:
         self._edge.on_receive.append(self._tell_data)
         self._told = copy.deepcopy(socket.data)
         try:
-            await self._call("enter", sid=socket.sid, data=socket.data)
+            reply = await self._call("enter", sid=socket.sid, data=socket.data)
         except Refused as error:
             if error.kind == "sid":
                 raise SidInUse(str(error)) from None
@@ -107,6 +116,9 @@ class EdgeNamespace:
             return
         self.clients.add(client)
         self._rooms[socket.sid] = None
+        self._alias = _text_or_none(reply, "alias")
+        if self._alias is not None:
+            self._here.recovery.framed.know(socket.sid, self._alias)
         self._here.settle()
         self._here.events.emit("connect", socket)
 
@@ -117,6 +129,9 @@ class EdgeNamespace:
         socket = client.socket
         rooms = [room for room in self._rooms if room != socket.sid]
         self._rooms.clear()
+        self._positions.clear()
+        if self._alias is not None:
+            self._here.recovery.framed.forget(socket.sid, self._alias)
         self._edge.tell("exit", namespace=self.name)
         for room in rooms:
             self._here.events.emit("leave-room", room, socket)
@@ -147,9 +162,16 @@ class EdgeNamespace:
         """The rooms it is in, as far as the edge has told."""
         return self._rooms.keys() if self.is_in(socket) else frozenset()
 
-    def position_of(self, room: Room) -> str | None:  # noqa: ARG002
-        """Not known here: positions are the edge's."""
-        return None
+    def position_of(self, room: Room) -> str | None:
+        """What the edge has told: as of the join, and of what the client has said since then.
+
+        The first time that it is asked for, the edge is told to tell.
+        """
+        position = self._positions.get(room)
+        if position is not None and room not in self._watched:
+            self._watched.add(room)
+            self._edge.tell("watch", namespace=self.name, rooms=[room])
+        return position
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
         """Put the socket into rooms, if it may, once its edge has confirmed all of them."""
@@ -161,7 +183,8 @@ class EdgeNamespace:
         if not new:
             if resume.is_asked:
                 raise UsageError(f"{socket} is in {rooms!r} already: nothing can be replayed.")
-            return Joined()
+            known = self._positions
+            return Joined(positions={room: known[room] for room in rooms if room in known})
         self.runtime.settings.check_rooms(self._rooms.keys(), new)
         authorization = self._here.handlers.authorization
         if authorization:
@@ -178,13 +201,13 @@ class EdgeNamespace:
             return Joined()
         if not self.is_in(socket):
             return Joined()
+        joined = _joined(reply)
+        self._positions.update(joined.positions)
         for room in new:
             if room not in self._rooms:
                 self._rooms[room] = None
                 self._here.events.emit("join-room", room, socket)
-        return Joined(
-            reply.get("recovered"), reply.get("replayed", 0), dict(reply.get("positions", {}))
-        )
+        return joined
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take the socket out of rooms, but not out of its own."""
@@ -212,6 +235,8 @@ class EdgeNamespace:
     async def _call(self, verb: str, **arguments: Any) -> dict[str, Any]:
         # The edge has the carrier's time to confirm, and we the way there and back.
         timeout = self.runtime.settings.join_timeout * 2
+        if verb == "enter":
+            timeout += RESUME_TIMEOUT  # of a client that speaks the framing
         call = self._edge.call(verb, timeout, namespace=self.name, **arguments)
         return await self.runtime.attribute(call)
 
@@ -235,13 +260,19 @@ class EdgeNamespace:
             return
         if kind == "leave-room":
             self._forget(room)
-        elif kind == "join-room" and room not in self._rooms:
+            return
+        position = _text_or_none(event, "position")
+        if position is not None and (kind == "join-room" or room in self._rooms):
+            self._positions[room] = position
+        if kind == "join-room" and room not in self._rooms:
             self._rooms[room] = None
             self._here.events.emit("join-room", room, socket)
 
     def _forget(self, room: Room) -> None:
         if room in self._rooms and self._socket is not None:
             del self._rooms[room]
+            self._positions.pop(room, None)
+            self._watched.discard(room)
             self._here.events.emit("leave-room", room, self._socket)
 
     def _tell_data(self) -> None:
@@ -254,3 +285,21 @@ class EdgeNamespace:
     def _check_in(self, socket: Socket) -> None:
         if not (self.is_in(socket) or socket.is_lost):
             raise SocketClosed(has_left(socket), socket)
+
+
+def _text_or_none(said: dict[str, Any], name: str) -> str | None:
+    found = said.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _joined(reply: dict[str, Any]) -> Joined:
+    """What the edge says of a join; of what it cannot say, nothing."""
+    recovered, replayed = reply.get("recovered"), reply.get("replayed", 0)
+    positions = reply.get("positions")
+    return Joined(
+        recovered if isinstance(recovered, bool) else None,
+        replayed if type(replayed) is int else 0,
+        {room: text for room, text in positions.items() if isinstance(text, str)}
+        if isinstance(positions, dict)
+        else {},
+    )

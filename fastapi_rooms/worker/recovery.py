@@ -93,7 +93,7 @@ class Recovery:
         """
         run, addressed = self._runtime.run, target
         packed = run.packed(self.name, payload) if isinstance(run, PeerRun) else None
-        if self.framed and target.except_:
+        if target.except_:
             target = self.framed.with_aliases(target)
         sequence = run.next_sequence()
         message = Broadcast(run.node, sequence, self.name, target, payload)

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
-from fastapi_rooms import Backend, Gateway, MemoryAdapter, RoomManager
-from fastapi_rooms.testing import eventually
+from fastapi_rooms import MemoryAdapter, RoomManager
+from tests.behind_edge import BehindEdge
 from tests.unit import test_application_endpoints
 
 OTHERWISE = {
@@ -41,42 +40,17 @@ def _cases() -> Iterator[Any]:
                 )
 
 
-class BehindEdge:
-    """An application whose WebSockets go through an edge to a backend, in the same process."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-        rooms = app.router.lifespan_context.__self__
-        assert isinstance(rooms, RoomManager)
-        adapter = rooms._runtime.adapter
-        assert isinstance(adapter, MemoryAdapter)
-        self.backend = Backend(app, name="app", adapter=rooms)
-        self.edge = Gateway(MemoryAdapter(adapter.bus), routes={"/": "app"})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self.edge(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self.run(receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def run(self, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self.app.router.lifespan_context(self.app), self.edge, self.backend:
-            await eventually(lambda: self.edge.backends)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-
-
 class ClientOfEdge(TestClient):
     """Starlette's client, of an application behind an edge."""
 
     __test__ = False
 
     def __init__(self, app: Any, **options: Any) -> None:
-        super().__init__(BehindEdge(app), **options)
+        rooms = app.router.lifespan_context.__self__
+        assert isinstance(rooms, RoomManager)
+        adapter = rooms._runtime.adapter
+        assert isinstance(adapter, MemoryAdapter)
+        super().__init__(BehindEdge(app, rooms, MemoryAdapter(adapter.bus)), **options)
 
 
 @pytest.mark.parametrize(("test", "arguments"), list(_cases()))

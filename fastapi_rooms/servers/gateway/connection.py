@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp, Message
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, shorten_reason
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms.servers.gateway.calls import Calls
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 
@@ -27,15 +27,6 @@ _KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
 
 Publish = Callable[[FrameKind, int, bytes], Awaitable[object]]
 """Publishes a frame of a connection to its edge: kind, sequence number, body."""
-
-
-class Refused(Exception):
-    """The edge did not do what it was asked: why, in words, and which kind of error that is."""
-
-    def __init__(self, reply: dict[str, Any]) -> None:
-        super().__init__(str(reply.get("text", "")))
-        self.kind = str(reply["error"])
-        self.numbers = int(reply.get("rooms", 0)), int(reply.get("limit", 0))
 
 
 def edge_of(scope: MutableMapping[str, Any]) -> VirtualConnection | None:
@@ -57,11 +48,12 @@ class VirtualConnection:
         self._told_connect = False
         self._response: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._response_body: list[bytes] = []
-        self._calls = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._calls = Calls()
         self._closed: tuple[int, str] | None = None
         self._receiving = 0
         self._released = False
+        self.accepted_by_rooms = False
+        """Whether it is `rooms.connect` that accepts: only then the edge may say hello."""
         self.over = False
         """Whether nothing is sent to the edge any more."""
         self.on_event: list[Callable[[dict[str, Any]], None]] = []
@@ -139,10 +131,7 @@ class VirtualConnection:
 
     def _stop(self) -> None:
         self.over, self._state = True, "closed"
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the client is gone"))
-        self._pending.clear()
+        self._calls.fail()
         self.on_event.clear()
         self.on_receive.clear()
         self.on_lost.clear()
@@ -212,7 +201,11 @@ class VirtualConnection:
     ) -> None:
         self._check_open()
         self._state = "accepted"
-        about = {"subprotocol": subprotocol, "headers": wire.pack_headers(headers)}
+        about = {
+            "subprotocol": subprotocol,
+            "headers": wire.pack_headers(headers),
+            "rooms": self.accepted_by_rooms,
+        }
         await self._frame(FrameKind.ACCEPT, wire.to_json(about))
 
     async def _deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
@@ -257,23 +250,10 @@ class VirtualConnection:
         """
         if self.over or self._closed is not None:
             raise ConnectionError("the client is gone")
-        number = next(self._calls)
-        future = asyncio.get_running_loop().create_future()
-        self._pending[number] = future
-        try:
-            body = wire.to_json({"id": number, "verb": verb, **arguments})
+        with self._calls.begin() as call:
+            body = wire.to_json({"id": call.number, "verb": verb, **arguments})
             await self._frame(FrameKind.CALL, body)
-            async with asyncio.timeout(timeout):
-                reply: dict[str, Any] = await future
-        except TimeoutError:
-            raise AdapterUnavailable(
-                f"The edge of this client did not answer {verb!r} in {timeout:g} s."
-            ) from None
-        finally:
-            self._pending.pop(number, None)
-        if "error" in reply:
-            raise Refused(reply)
-        return reply
+            return await call.reply(verb, timeout)
 
     def tell(self, verb: str, **arguments: Any) -> None:
         """Have the edge do something that is not waited for."""
@@ -299,7 +279,7 @@ class VirtualConnection:
         elif kind is FrameKind.CLOSE:
             self.client_gone(*wire.unpack_close(body))
         elif kind is FrameKind.REPLY:
-            self._replied(wire.read_json(body))
+            self._calls.replied(wire.read_json(body))
         elif kind is FrameKind.EVENT:
             event = wire.read_json(body)
             for told in tuple(self.on_event):
@@ -309,18 +289,11 @@ class VirtualConnection:
         self._changed.set()
         return True
 
-    def _replied(self, reply: dict[str, Any]) -> None:
-        future = self._pending.get(wire.field(reply, "id", int))
-        if future is not None and not future.done():
-            future.set_result(reply)
-
     def client_gone(self, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
         """The client is gone, or its edge is."""
         if self._closed is None:
             self._closed = code, reason
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the client is gone"))
+        self._calls.fail()
         for lost in tuple(self.on_lost):
             lost()
         self._changed.set()
