@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -29,6 +29,7 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
+from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
@@ -65,6 +66,22 @@ class EdgeSocket:
         self.joining = asyncio.Lock()
         """Held by a join of rooms with a history: a second one of the same would double them."""
         self._told: dict[Room, str | None] = {}
+        self._recovered: dict[Room, bool | None] = {}
+
+    def joined(self, rooms: tuple[Room, ...], joined: Joined) -> None:
+        """It has joined; whether what it had missed is there is known to later endpoints, too."""
+        self._recovered |= dict.fromkeys(rooms, joined.recovered)
+
+    def joined_before(self, rooms: tuple[Room, ...], joined: Joined) -> Joined:
+        """It is in these still, and has missed nothing meanwhile."""
+        found = {self._recovered.get(room) for room in rooms}
+        recovered = next((known for known in (False, True) if known in found), None)
+        return replace(joined, recovered=recovered)
+
+    def left(self, room: Room) -> None:
+        """It has left a room."""
+        self._recovered.pop(room, None)
+        self._told.pop(room, None)
 
     def watch(self, rooms: tuple[Room, ...]) -> None:
         """Its endpoint wants to know its positions in these."""
@@ -290,9 +307,11 @@ class EdgeSockets:
         try:
             async with found.joining if any(map(keeps, rooms)) else nullcontext():
                 if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
-                    joined = await found.socket.join(*rooms)
-                    return asdict(joined) | {"recovered": None if since is None else True}
-                return asdict(await found.socket.join(*rooms, since=since, recent=recent))
+                    joined = found.joined_before(rooms, await found.socket.join(*rooms))
+                else:
+                    joined = await found.socket.join(*rooms, since=since, recent=recent)
+                    found.joined(rooms, joined)
+                return asdict(joined)
         finally:
             found.own -= set(rooms)
 
@@ -350,6 +369,8 @@ def _joined(room: Room, socket: Socket) -> None:
 
 def _left(room: Room, socket: Socket) -> None:
     _tell("leave-room", room, socket)
+    if (found := _owners.get(socket)) is not None:
+        found.left(room)
 
 
 def _tell(event: str, room: Room, socket: Socket) -> None:
