@@ -224,6 +224,10 @@ class EdgeClient:
         except (WebSocketDisconnect, OSError, RuntimeError) as error:
             logger.debug("A client of this edge is gone: %r", error)
 
+    def call_at_once(self, call: dict[str, Any]) -> bool:
+        """Do something with its sockets now; false if it has to wait."""
+        return self.sockets.call_at_once(call)
+
     async def call(self, call: dict[str, Any], reply: Reply) -> None:
         """Do something with its sockets, and reply, at once or later, if that is wanted."""
         await self.sockets.call(call, reply)

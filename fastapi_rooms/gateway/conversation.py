@@ -55,6 +55,9 @@ class Addressee(Protocol):
     async def write(self, frame: Frame) -> None:
         """Write a message, and return when the server has it."""
 
+    def call_at_once(self, call: dict[str, Any]) -> bool:
+        """Do something with its sockets now; false if it has to wait."""
+
     async def call(self, call: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
         """Do something with its sockets, and reply, at once or later, if that is wanted."""
 
@@ -78,6 +81,7 @@ class Conversation:
         self._connection = secrets.token_bytes(8)
         self._link: Link[Kept] = Link()
         self._frames: deque[Frame] = deque()
+        self._calls = 0  # those among the frames, and one that is being done
         self._changed = asyncio.Event()
         self._credit = asyncio.Event()
         self._is_over = False
@@ -194,6 +198,10 @@ class Conversation:
             if not self._frames and self._client.write_at_once(frame):
                 self._took(len(frame.body))
                 return
+        elif kind is FrameKind.CALL:
+            if not self._calls and self._client.call_at_once(wire.read_json(frame.body)):
+                return
+            self._calls += 1
         elif kind is FrameKind.CREDIT:
             if not self._link.credited(*wire.unpack_credit(frame.body)):
                 self.lose()
@@ -222,6 +230,7 @@ class Conversation:
             return Outcome.DONE
         elif kind is FrameKind.CALL:
             await self._client.call(wire.read_json(body), self._reply)
+            self._calls -= 1
         elif kind is FrameKind.RELEASE:
             return self._release(wire.unpack_release(body))
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from starlette.exceptions import WebSocketException
 
@@ -25,18 +25,16 @@ from fastapi_rooms.errors import (
     UsageError,
 )
 from fastapi_rooms.gateway.framing import EdgeConnection
+from fastapi_rooms.gateway.socket import EdgeSocket, disown, own
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
-from fastapi_rooms.worker.resume import Joined
-from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
     from fastapi_rooms.gateway.client import EdgeClient
 
-GRACE = 10.0
-"""Seconds that the rooms of an earlier endpoint are kept for the next to join them again."""
+logger = logging.getLogger("fastapi_rooms")
 
 MAX_JOINS = 100
 """How many joins of a client may be under way; what is asked for beyond that waits."""
@@ -45,83 +43,6 @@ STILL = 1.0
 """Seconds after which the backend is told that a join is still under way."""
 
 Reply = Callable[[dict[str, Any]], None]
-
-_owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
-"""Which sockets of this process are those of an edge's clients: for the handlers of events."""
-
-
-class EdgeSocket:
-    """A socket, in one namespace."""
-
-    def __init__(self, owner: EdgeSockets, namespace: Namespace, block: EdgeConnection) -> None:
-        self.owner = owner
-        self.namespace = namespace
-        self.block = block
-        self.socket = block.socket
-        self.own: set[Room] = set()
-        """Rooms that its endpoint is joining or leaving now, and knows itself."""
-        self.unclaimed: set[Room] = set()
-        """Rooms of the endpoint before, which this one has not joined yet."""
-        self.grace: asyncio.TimerHandle | None = None
-        self.joining = asyncio.Lock()
-        """Held by a join of rooms with a history: a second one of the same would double them."""
-        self._told: dict[Room, str | None] = {}
-        self._recovered: dict[Room, bool | None] = {}
-
-    def joined(self, rooms: tuple[Room, ...], joined: Joined) -> None:
-        """It has joined; whether what it had missed is there is known to later endpoints, too."""
-        self._recovered |= dict.fromkeys(rooms, joined.recovered)
-
-    def joined_before(self, rooms: tuple[Room, ...], joined: Joined) -> Joined:
-        """It is in these still, and has missed nothing meanwhile."""
-        found = {self._recovered.get(room) for room in rooms}
-        recovered = next((known for known in (False, True) if known in found), None)
-        return replace(joined, recovered=recovered)
-
-    def left(self, room: Room) -> None:
-        """It has left a room."""
-        self._recovered.pop(room, None)
-        self._told.pop(room, None)
-
-    def watch(self, rooms: tuple[Room, ...]) -> None:
-        """Its endpoint wants to know its positions in these."""
-        for room in self.socket.rooms & set(rooms):
-            self._told.setdefault(room, None)
-
-    def moved(self) -> Iterator[tuple[Room, str]]:
-        """The positions that are to be told, as they are others than was told before."""
-        for room, told in tuple(self._told.items()):
-            position = self.socket.position(room)
-            if position is None:
-                del self._told[room]
-            elif position != told:
-                self._told[room] = position
-                yield room, position
-
-    def begin_attempt(self) -> None:
-        """Another endpoint begins: it has to claim the rooms."""
-        self._stop_grace()
-        self._told.clear()
-        self.unclaimed = {room for room in self.socket.rooms if room != self.socket.sid}
-
-    def claimed(self) -> None:
-        """The endpoint has entered: its time to claim rooms runs."""
-        self._stop_grace()
-        if self.unclaimed:
-            loop = asyncio.get_running_loop()
-            self.grace = loop.call_later(GRACE, self.leave_unclaimed)
-
-    def leave_unclaimed(self) -> None:
-        """Leave what was not claimed."""
-        self._stop_grace()
-        rooms, self.unclaimed = tuple(self.unclaimed), set()
-        if rooms:
-            self.socket._host.leave(self.socket, rooms)
-
-    def _stop_grace(self) -> None:
-        if self.grace is not None:
-            self.grace.cancel()
-            self.grace = None
 
 
 class EdgeSockets:
@@ -167,12 +88,16 @@ class EdgeSockets:
 
     async def _exit(self, found: EdgeSocket) -> None:
         found._stop_grace()
+        self._bring(found)
+        disown(found)
+        with suppress(RoomsError):
+            await found.block.__aexit__(None, None, None)
+
+    def _bring(self, found: EdgeSocket) -> None:
+        """A socket is about to leave: the client's next one goes on where it is."""
         if found.block.transport is self._client.framing.transport:
             rooms, position = found.socket.rooms, found.socket.position
             self._client.framing.bring((r, at) for r in rooms if (at := position(r)) is not None)
-        _owners.pop(found.socket, None)
-        with suppress(RoomsError):
-            await found.block.__aexit__(None, None, None)
 
     # Messages to the client alone.
 
@@ -200,6 +125,21 @@ class EdgeSockets:
 
     # What the backend asks for.
 
+    def call_at_once(self, call: dict[str, Any]) -> bool:
+        """Do what the backend asks, before any broadcast that comes later; false if it has to wait.
+
+        What has left a room hears nothing of it from then on.
+        """
+        found = self._by_namespace.get(_namespace(call))
+        verb = wire.field(call, "verb", str)
+        if found is None:
+            return False
+        if verb == "exit":
+            self._bring(found)
+            found.namespace._here.exit(found.block)
+            return False  # it has still to be stopped
+        return self._now(verb, found, call)
+
     async def call(self, call: dict[str, Any], reply: Reply) -> None:
         """Do what the backend asks, and reply, if that is wanted.
 
@@ -207,8 +147,10 @@ class EdgeSockets:
         reads. The backend is told that it does.
         """
         number, verb = wire.field(call, "id", int), wire.field(call, "verb", str)
-        name = check_namespace(wire.field(call, "namespace", str))
-        if verb != "join":
+        name = _namespace(call)
+        if verb == "join":
+            _check_join(call)
+        else:
             await self._answer(number, verb, name, call, reply)
             return
         if len(self._joins) >= MAX_JOINS:
@@ -235,6 +177,11 @@ class EdgeSockets:
             result = {"error": "usage", "text": str(error)}
         except (AdapterUnavailable, ShuttingDown, WebSocketException) as error:
             result = {"error": "away", "text": str(error)}
+        except MalformedEnvelope:
+            raise
+        except Exception as error:
+            logger.exception("An edge could not do what a backend asked it: %s", verb)
+            result = {"error": "away", "text": repr(error)}
         if number:
             reply({"id": number, **result})
 
@@ -255,7 +202,13 @@ class EdgeSockets:
             await self._exit(found)
         elif verb == "join":
             return await self._join(found, call)
-        elif verb == "leave":
+        elif not self._now(verb, found, call):
+            raise MalformedEnvelope(f"there is no verb {verb!r}")
+        return {}
+
+    def _now(self, verb: str, found: EdgeSocket, call: dict[str, Any]) -> bool:
+        """Do what takes no time; false if it is something else."""
+        if verb == "leave":
             rooms = _rooms(call)
             found.own |= set(rooms)
             found.unclaimed -= found.own
@@ -270,8 +223,8 @@ class EdgeSockets:
         elif verb == "fresh":
             found.leave_unclaimed()
         else:
-            raise MalformedEnvelope(f"there is no verb {verb!r}")
-        return {}
+            return False
+        return True
 
     async def _enter(self, name: str, sid: str, data: dict[str, Any]) -> None:
         found = self._by_namespace.get(name)
@@ -283,25 +236,19 @@ class EdgeSockets:
             del self._by_namespace[name]
             await self._exit(found)
         namespace: Namespace = self._client.manager.of(name)
-        _watch(namespace)
         await self._client.reader.pause()  # the transport may change where messages come from
         try:
             framing, websocket = self._client.framing, self._client.websocket
             block = EdgeConnection(namespace._here, websocket, sid, data, framing)
-            socket = await block.__aenter__()
+            await block.__aenter__()
         finally:
             self._client.read_on()
         found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
-        _owners[socket] = found
+        own(found)
 
     async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
-        rooms = _rooms(call)
-        since, recent = call.get("since"), call.get("recent")
+        rooms, since, recent = _rooms(call), call.get("since"), call.get("recent")
         keeps = found.namespace._here.recovery.keeps
-        if not (since is None or isinstance(since, str)):
-            raise MalformedEnvelope("a position is a text")
-        if not (recent is None or type(recent) is int):
-            raise MalformedEnvelope("recent is a number")
         found.own |= set(rooms)
         found.unclaimed -= found.own
         try:
@@ -311,7 +258,8 @@ class EdgeSockets:
                 else:
                     joined = await found.socket.join(*rooms, since=since, recent=recent)
                     found.joined(rooms, joined)
-                return asdict(joined)
+                left = [room for room in rooms if room not in found.socket.rooms]
+                return asdict(joined) | ({"left": left} if left else {})
         finally:
             found.own -= set(rooms)
 
@@ -343,8 +291,27 @@ def _tell_while(doing: asyncio.Task[None], tell: Callable[[], None]) -> None:
     doing.add_done_callback(lambda _: timer.cancel())
 
 
+def _check_join(call: dict[str, Any]) -> None:
+    since, recent = call.get("since"), call.get("recent")
+    _rooms(call)
+    if not (since is None or isinstance(since, str)):
+        raise MalformedEnvelope("a position is a text")
+    if not (recent is None or type(recent) is int):
+        raise MalformedEnvelope("recent is a number")
+
+
+def _namespace(call: dict[str, Any]) -> str:
+    try:
+        return check_namespace(wire.field(call, "namespace", str))
+    except RoomsError as error:
+        raise MalformedEnvelope(str(error)) from error
+
+
 def _rooms(call: dict[str, Any]) -> tuple[Room, ...]:
-    return check_rooms(tuple(wire.field(call, "rooms", list)))
+    try:
+        return check_rooms(tuple(wire.field(call, "rooms", list)))
+    except UsageError as error:
+        raise MalformedEnvelope(str(error)) from error
 
 
 def _replace(data: dict[str, Any], new: dict[str, Any]) -> None:
@@ -361,27 +328,3 @@ def _payload(frame: Frame) -> Payload:
         except UnicodeDecodeError as error:
             raise MalformedEnvelope("a text is not UTF-8") from error
     return payload
-
-
-def _joined(room: Room, socket: Socket) -> None:
-    _tell("join-room", room, socket)
-
-
-def _left(room: Room, socket: Socket) -> None:
-    _tell("leave-room", room, socket)
-    if (found := _owners.get(socket)) is not None:
-        found.left(room)
-
-
-def _tell(event: str, room: Room, socket: Socket) -> None:
-    found = _owners.get(socket)
-    if found is not None and room not in found.own:
-        found.owner.tell(event, found, room)
-
-
-def _watch(namespace: Namespace) -> None:
-    """Have us told of what happens to sockets of a namespace: once for each."""
-    handlers = namespace._here.events.handlers
-    if _joined not in handlers.of("join-room"):
-        handlers.on("join-room")(_joined)
-        handlers.on("leave-room")(_left)

@@ -203,8 +203,9 @@ class EdgeNamespace:
             return Joined()
         joined = _joined(reply)
         self._positions.update(joined.positions)
+        left = reply.get("left")  # meanwhile
         for room in new:
-            if room not in self._rooms:
+            if room not in self._rooms and not (isinstance(left, list) and room in left):
                 self._rooms[room] = None
                 self._here.events.emit("join-room", room, socket)
         return joined
