@@ -21,6 +21,8 @@ class Routes:
                 raise ConfigurationError(f"The route {path!r} needs the name of a backend.")
             self._by_segments[_segments(path)] = name
         self._longest = max(map(len, self._by_segments))
+        self.names = dict(routes)
+        """As they were given."""
 
     def find(self, path: str) -> str | None:
         """The name of the backend for a path, decoded once; or `None`."""

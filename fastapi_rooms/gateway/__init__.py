@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from fastapi_rooms.gateway.backend import Backend
 from fastapi_rooms.gateway.edge import Gateway
+from fastapi_rooms.gateway.health import BackendHealth, GatewayHealth
 
-__all__ = ["Backend", "Gateway"]
+__all__ = ["Backend", "BackendHealth", "Gateway", "GatewayHealth"]

@@ -7,7 +7,13 @@ from starlette.types import Scope, Send
 from fastapi_rooms.core.close_codes import TRY_AGAIN_LATER
 from fastapi_rooms.wire.gateway import Headers
 
-_REASONS = {400: b"Bad Request", 404: b"Not Found", 503: b"Service Unavailable"}
+_REASONS = {
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
 
 
 async def answer_by_http(

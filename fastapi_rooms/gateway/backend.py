@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from fastapi_rooms.adapters import AdapterLike
 from fastapi_rooms.core.placement import MISSED
 from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.gateway.health import BackendHealth
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.servers import VirtualConnection
@@ -63,6 +64,8 @@ class Backend(Member):
         """What edges call it."""
         self.capacity = capacity
         """How many clients it takes."""
+        self.state: dict[str, Any] = {}
+        """What the application's lifespan has yielded: every client's scope gets a copy."""
         self._drain_timeout = drain_timeout
         self._connections: dict[Key, VirtualConnection] = {}
         self._edges: dict[NodeId, float] = {}
@@ -81,6 +84,23 @@ class Backend(Member):
             "clients": self.clients,
             "capacity": self.capacity,
         }
+
+    def role(self) -> dict[str, Any]:
+        """What it says of itself when others ask."""
+        return {"backend": {"name": self.name, "clients": self.clients, "capacity": self.capacity}}
+
+    @property
+    def health(self) -> BackendHealth:
+        """How it is; never raises."""
+        reason = self.why_not_ready() or ("It is draining." if self._draining else "")
+        return BackendHealth(
+            ready=not reason,
+            reason=reason,
+            clients=self.clients,
+            capacity=self.capacity,
+            edges=len(self._edges),
+            dropped=self.dropped,
+        )
 
     async def __aenter__(self) -> Self:
         """Start, and have the edges know. Raises what starting the manager raises."""
@@ -150,6 +170,7 @@ class Backend(Member):
         opened = wire.read_json(frame.body)
         publish = partial(self.publish, node, connection_id)
         connection = VirtualConnection(publish, opened)
+        connection.scope["state"] = dict(self.state)
         self._connections[key] = connection
         connection.task = asyncio.create_task(connection.run(self._app))
         connection.task.add_done_callback(partial(self._ended, key))

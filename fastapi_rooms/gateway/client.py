@@ -44,7 +44,8 @@ class EdgeClient:
         self.websocket = WebSocket(scope, receive, send)
         self.websocket.client_state = WebSocketState.CONNECTED  # its handshake was received
         self.sid = new_sid(gateway.frames.node)
-        self.reader = Reader(self.websocket.receive, self._is_gone)
+        limit = gateway.admission.max_message_bytes
+        self.reader = Reader(self.websocket.receive, self._is_gone, self.close, limit)
         self._gone = asyncio.Event()
         self._conversation: Conversation | None = None
         self._accepted = False
@@ -126,6 +127,7 @@ class EdgeClient:
             self._attempt += conversation.is_accepted
             if outcome is Outcome.LOST:
                 self._lost += conversation.lost
+                self._gateway.tally.lost += conversation.lost
         return outcome
 
     def _opening(self) -> dict[str, Any]:
@@ -177,6 +179,7 @@ class EdgeClient:
 
     def attached(self, conversation: Conversation) -> None:
         """What it says from now on is for this endpoint."""
+        self._gateway.tally.reattached += self._attempt > 0
         self.reader.attach(conversation)
         if not self.framing.is_due:  # else its answer to the hello comes first
             self.reader.start()

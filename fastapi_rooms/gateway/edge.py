@@ -10,15 +10,18 @@ from typing import Any, Self
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_rooms.adapters import AdapterLike
-from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.checks import check_path, check_positive
 from fastapi_rooms.core.placement import Placement, Turns
 from fastapi_rooms.core.routes import Routes, has_dots
 from fastapi_rooms.errors import MalformedEnvelope
+from fastapi_rooms.gateway.admission import Admission
 from fastapi_rooms.gateway.answers import answer_by_http
 from fastapi_rooms.gateway.client import EdgeClient
 from fastapi_rooms.gateway.conversation import Conversation
+from fastapi_rooms.gateway.health import GatewayHealth, Tally, answer_health
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
@@ -41,6 +44,15 @@ class Gateway(Member):
         reattach: whether a client that has lost its backend gets another, under its feet. If not,
             it is closed with 1012.
         reattach_timeout: seconds that it waits for one; then it is closed with 1013.
+        origins: the pages that may open a connection; by default those of every site. Others get
+            status 403 before any backend hears of them.
+        headers: the names of the request headers that backends get, such as `cookie`; by default
+            all travel through the carrier. `host`, `origin` and those of the WebSocket handshake
+            always do, and so do the client's address, the path and the query.
+        max_clients: how many clients this edge holds; more get status 503. By default any number.
+        max_message_bytes: the longest message of a client; one who sends more is closed with 1009.
+        health_path: where HTTP clients get `health`, with status 200 if it is ready, else 503; by
+            default nowhere.
 
     Raises:
         ConfigurationError: these routes or settings cannot be.
@@ -54,8 +66,25 @@ class Gateway(Member):
         open_timeout: float = 10.0,
         reattach: bool = True,
         reattach_timeout: float = 30.0,
+        origins: AllowedOrigins | None = None,
+        headers: Collection[str] | None = None,
+        max_clients: int | None = None,
+        max_message_bytes: int = 16 * 1024 * 1024,
+        health_path: str | None = None,
     ) -> None:
         super().__init__(adapter)
+        self.admission = Admission(
+            origins=origins,
+            headers=headers,
+            max_clients=max_clients,
+            max_message_bytes=max_message_bytes,
+        )
+        """Whom it lets in."""
+        if health_path is not None:
+            check_path("health_path", health_path)
+        self._health_path = health_path
+        self.tally = Tally()
+        """What it counts."""
         check_positive("open_timeout", open_timeout)
         check_positive("reattach_timeout", reattach_timeout)
         self._routes = Routes(routes)
@@ -75,8 +104,8 @@ class Gateway(Member):
 
     @property
     def clients(self) -> int:
-        """How many clients have an endpoint now."""
-        return len(self._conversations)
+        """How many clients it holds, those included who wait for a backend."""
+        return self.admission.clients
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 -- Starlette passes it
         """The lifespan of an application that it is mounted in."""
@@ -92,6 +121,29 @@ class Gateway(Member):
         """What its heartbeat says."""
         return {"role": "edge", "clients": self.clients}
 
+    def role(self) -> dict[str, Any]:
+        """What it says of itself when others ask."""
+        return {"edge": {"clients": self.clients, "routes": self._routes.names}}
+
+    @property
+    def health(self) -> GatewayHealth:
+        """How it is; never raises."""
+        live = list(self.backends.values())
+        backends = {name: live.count(name) for name in self._routes.names.values()}
+        reason = self.why_not_ready()
+        if not (reason or any(backends.values())):
+            reason = "None of its routes has a backend."
+        return GatewayHealth(
+            ready=not reason,
+            reason=reason,
+            clients=self.clients,
+            attached=len(self._conversations),
+            backends=backends,
+            reattached=self.tally.reattached,
+            lost=self.tally.lost,
+            dropped=self.dropped,
+        )
+
     # As an ASGI application.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +152,8 @@ class Gateway(Member):
             await self._run_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await self._serve(scope, receive, send)
+        elif self._health_path is not None and _path_of(scope) == self._health_path:
+            await answer_health(scope, send, self.health)
         else:
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
@@ -120,19 +174,22 @@ class Gateway(Member):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         _ = self.frames  # raises if it was not started
-        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-        if root and (path == root or path.startswith(root + "/")):
-            path = path[len(root) :] or "/"
+        path = _path_of(scope)
         name = self._routes.find(path)
         first: Message = await receive()
         if first["type"] != "websocket.connect":
             return
+        status = await self.admission.refusal(scope)
+        if status is None and self.manager._runtime.running.draining:
+            status = 503
         if has_dots(path):
-            await answer_by_http(scope, send, 400)
-        elif name is None:
-            await answer_by_http(scope, send, 404)
+            status = 400
+        if status is None and name is not None:
+            told = {**scope, "headers": self.admission.told(scope["headers"])}
+            with self.admission.place():
+                await EdgeClient(self, name, told, receive, send).run()
         else:
-            await EdgeClient(self, name, scope, receive, send).run()
+            await answer_by_http(scope, send, status or 404)
 
     # What clients call.
 
@@ -206,3 +263,12 @@ class Gateway(Member):
         """The clients that are there are closed by the server, or by the manager that drains."""
         with suppress(Exception):
             await self.manager.drain()
+
+
+def _path_of(scope: Scope) -> str:
+    """The path below where the edge is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :] or "/"
+    return path

@@ -43,7 +43,14 @@ class Member:
         if self._frames is not None:
             raise UsageError(f"This {type(self).__name__} is running already.")
         await self.manager.__aenter__()
-        self._frames = self.manager._runtime.run.frames
+        frames = self.manager._runtime.run.frames
+        if frames.receivers:  # they would take each other's frames
+            await self.manager.__aexit__()
+            raise UsageError(
+                "This RoomManager has a Gateway or a Backend that is running. Each needs a manager "
+                "of its own; one Gateway may have many routes."
+            )
+        self._frames = frames
         self._frames.receivers.append(self)
         self.beat(hello=True)
         self._beating = asyncio.create_task(self._beat_on())
@@ -78,6 +85,20 @@ class Member:
         frames = self.frames
         return frames.publish(to, Frame(kind, frames.node, connection, sequence, body))
 
+    def why_not_ready(self) -> str:
+        """Why no new clients should come here now; empty if they may."""
+        if self._frames is None:
+            return "It is not running."
+        health = self.manager.health
+        if health.ready:
+            return ""
+        return health.reason or ("It is draining." if health.connected else "It is not connected.")
+
+    @property
+    def dropped(self) -> int:
+        """How many frames came that made no sense."""
+        return 0 if self._frames is None else self._frames.malformed
+
     def reset(self, to: NodeId, connection: bytes) -> None:
         """Tell a worker that a connection with it is over."""
         if self._frames is not None:
@@ -104,6 +125,10 @@ class Member:
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What a heartbeat says."""
+
+    @abstractmethod
+    def role(self) -> dict[str, Any]:
+        """What a worker says of itself when others ask: see `cluster.description`."""
 
     @abstractmethod
     def tick(self, now: float, *, late: bool) -> None:

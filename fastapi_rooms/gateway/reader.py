@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message
 
-from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, NO_STATUS
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, MESSAGE_TOO_BIG, NO_STATUS
 from fastapi_rooms.gateway.conversation import Conversation, Kept
 from fastapi_rooms.wire.gateway import FrameKind
 
@@ -19,11 +19,17 @@ class Reader:
     """Reads from one client. It holds one message at most, as long as no endpoint takes it."""
 
     def __init__(
-        self, receive: Callable[[], Awaitable[Message]], gone: Callable[[int, str], None]
+        self,
+        receive: Callable[[], Awaitable[Message]],
+        gone: Callable[[int, str], None],
+        close: Callable[[int, str], Awaitable[None]],
+        max_bytes: int,
     ) -> None:
         self.receive = receive
         """Gives what comes of the client."""
         self._tell_gone = gone
+        self._close = close
+        self._max_bytes = max_bytes
         self._task: asyncio.Task[None] | None = None
         self._held: Kept | None = None
         self._conversation: Conversation | None = None
@@ -61,7 +67,12 @@ class Reader:
                     if message["type"] == "websocket.disconnect":
                         self.left(message.get("code") or NO_STATUS, message.get("reason") or "")
                         return
-                    self._held = _kept(message)
+                    kept = _kept(message)
+                    if len(kept[1]) > self._max_bytes:
+                        await self._close(MESSAGE_TOO_BIG, "message too big")
+                        self._left(MESSAGE_TOO_BIG, "message too big")
+                        return
+                    self._held = kept
                 await self._forward(self._held)
         except asyncio.CancelledError:
             raise

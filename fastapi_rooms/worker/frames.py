@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.core.names import Channels
@@ -24,6 +24,9 @@ class FrameReceiver(Protocol):
 
     def gap(self) -> None:
         """Frames may have been missed, on any connection."""
+
+    def role(self) -> dict[str, Any]:
+        """What this worker says of itself when others ask: see `cluster.description`."""
 
 
 class Frames:
@@ -59,6 +62,10 @@ class Frames:
             except Exception:
                 logger.exception("A frame from another worker could not be taken")
         return True
+
+    def roles(self) -> dict[str, Any]:
+        """What this worker is besides a worker."""
+        return {name: is_ for receiver in self.receivers for name, is_ in receiver.role().items()}
 
     def gap(self) -> None:
         """Frames may have been missed."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
 from fastapi_rooms.adapters.base import Outage
-from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import OutboxPolicy
@@ -361,7 +360,7 @@ class LocalNamespace(EmitVerb):
         self.recovery.forgotten(room)
 
     def describe(self) -> dict[str, Any]:
-        return describe(self._runtime.run.cluster.uptime, list(self._runtime.namespaces.values()))
+        return self._runtime.run.describe(self._runtime.namespaces.values())
 
     # What the manager calls.
 

@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from fastapi_rooms.adapters.base import (
     Adapter,
@@ -17,6 +18,8 @@ from fastapi_rooms.adapters.base import (
     SupportsShards,
 )
 from fastapi_rooms.cluster.cluster import Cluster
+from fastapi_rooms.cluster.commands import CommandTarget
+from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.deduplication import Duplicates
 from fastapi_rooms.core.interest import Interest
@@ -143,6 +146,10 @@ class Run:
             self.overload.close()
             self.fanout.close()
             await self._adapter.close()
+
+    def describe(self, namespaces: Iterable[CommandTarget[Any]]) -> dict[str, Any]:
+        """What this worker says of itself."""
+        return describe(self.cluster.uptime, namespaces, self.frames.roles())
 
     # Draining.
 

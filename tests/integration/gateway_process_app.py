@@ -1,6 +1,8 @@
 """An application for backends in processes of their own."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, WebSocket
@@ -8,7 +10,15 @@ from fastapi import Depends, FastAPI, WebSocket
 from fastapi_rooms import RoomManager
 
 rooms = RoomManager(os.environ["REDIS_URL"])
-app = FastAPI(lifespan=rooms.lifespan)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, int]]:
+    async with rooms:
+        yield {"pid": os.getpid()}
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.websocket("/chat/{room}")
@@ -17,6 +27,6 @@ async def chat(
 ) -> None:
     async with rooms.connect(websocket) as socket:
         await socket.join(room)
-        await socket.send_text(f"{os.getpid()} {socket.attempt}")
+        await socket.send_text(f"{websocket.state.pid} {socket.attempt}")
         async for text in socket.iter_text():
             await rooms.to(room).send_text(text)

@@ -3,76 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
+from http.client import HTTPConnection
+from urllib.parse import quote
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from fastapi_rooms.testing import RedisServer, eventually
-
-HERE = Path(__file__).parent
-Process = asyncio.subprocess.Process
-
-
-class Processes:
-    """What was started, and is ended with the test."""
-
-    def __init__(self, url: str) -> None:
-        self.environment = os.environ | {"REDIS_URL": url, "ROOMS_URL": url}
-        self.started: list[Process] = []
-
-    async def run(self, *arguments: str) -> Process:
-        """Start a command of `fastapi-rooms`."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "fastapi_rooms.cli",
-            *arguments,
-            env=self.environment,
-            cwd=HERE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        self.started.append(process)
-        return process
-
-    async def edge(self) -> tuple[Process, int]:
-        """Start an edge, and return its port, which answers."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = int(free.getsockname()[1])
-        process = await self.run("edge", "--route", "/chat=chat", "--port", str(port))
-
-        async def answers() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                return False
-            writer.close()
-            return True
-
-        await eventually(answers, timeout=20)
-        return process, port
-
-    async def backend(self) -> Process:
-        """Start a backend."""
-        return await self.run("backend", "gateway_process_app:app", "--name", "chat")
+from tests.conftest import PASSWORD
+from tests.integration.gateway_processes import STARTED, Processes, processes_on
+from tests.soak.rolling import roll
 
 
 @pytest.fixture
 async def processes(redis: RedisServer) -> AsyncIterator[Processes]:
     """Processes that end with the test."""
-    made = Processes(redis.url)
-    yield made
-    for process in made.started:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with processes_on(redis.url) as made:
+        yield made
+
+
+def at(port: int) -> str:
+    return f"ws://127.0.0.1:{port}/chat/tea"
 
 
 async def hello(client: ClientConnection) -> list[int]:
@@ -114,3 +70,107 @@ async def test_clients_outlive_every_way_in_which_a_backend_ends(processes: Proc
     await bob.close()
     two.terminate()
     assert await two.wait() == 0
+
+
+async def test_a_rolling_restart_drops_no_connection_and_loses_or_doubles_no_message(
+    redis: RedisServer,
+) -> None:
+    rolling, problems = await roll(redis.url, seconds=3, every=2, clients=24)
+    assert problems == []
+    assert rolling.restarts >= 2
+    assert all(len(member.attempts) > 1 for member in rolling.members)
+
+
+async def test_clients_wait_while_there_is_no_backend_and_new_ones_are_told(
+    processes: Processes,
+) -> None:
+    backend = await processes.backend()
+    _, port = await processes.edge("--workers", "2", "--open-timeout", "0.1")
+    clients = [await connect(at(port), open_timeout=20) for _ in range(4)]
+    assert {(await hello(client))[1] for client in clients} == {0}
+    backend.send_signal(signal.SIGINT)
+    assert await backend.wait() == 0
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(at(port))
+    assert refused.value.response.status_code == 503
+    await clients[0].send("said while nobody listens")
+    await processes.backend()
+    assert {(await hello(client))[1] for client in clients} == {1}
+    assert [await client.recv() for client in clients] == ["said while nobody listens"] * 4
+    edge = processes.started[1]
+    edge.terminate()
+    for client in clients:
+        await client.wait_closed()
+    assert {client.close_code for client in clients} == {1012}
+    assert await edge.wait() == 0
+
+
+async def asked(port: int, method: str, path: str) -> tuple[int, bytes]:
+    """What an edge answers by HTTP."""
+
+    def ask() -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request(method, path)
+        response = connection.getresponse()
+        answer = response.status, response.read()
+        connection.close()
+        return answer
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_an_edge_has_the_limits_of_its_options_in_every_process(
+    processes: Processes,
+) -> None:
+    await processes.backend()
+    options = ("--origin", "https://a.example", "--max-clients", "1", "--health-path", "/health")
+    limits = ("--max-message-bytes", "10", "--header", "cookie", "--forwarded-allow-ips", "*")
+    edge, port = await processes.edge(*options, *limits)
+
+    async def is_ready() -> bool:
+        return (await asked(port, "GET", "/health"))[0] == 200
+
+    await eventually(is_ready, timeout=20)
+    client = await connect(at(port))
+    await hello(client)
+    health = json.loads((await asked(port, "GET", "/health"))[1])
+    assert (health["clients"], health["backends"]) == (1, {"chat": 1})
+    assert (await asked(port, "HEAD", "/health")) == (200, b"")
+    assert (await asked(port, "GET", "/other"))[0] == 404
+    assert (await asked(port, "POST", "/health"))[0] == 405
+    with pytest.raises(InvalidStatus) as full:
+        await connect(at(port))
+    assert full.value.response.status_code == 503
+    with pytest.raises(InvalidStatus) as foreign:
+        await connect(at(port), origin="https://b.example")  # type: ignore[arg-type]  # Origin is a str
+    assert foreign.value.response.status_code == 403
+    await client.send("eleven bytes")
+    await client.wait_closed()
+    assert client.close_code == 1009
+    edge.send_signal(signal.SIGINT)
+    assert await edge.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--port PORT", "already in use"),
+        ("--port PORT --workers 2", "already in use"),
+        ("--port 0 --redis REJECTED --workers 2", "rejects the login"),
+    ],
+)
+async def test_an_edge_that_cannot_serve_ends_with_1_and_says_why(
+    processes: Processes, locked_redis_server: RedisServer, arguments: str, words: str
+) -> None:
+    rejected = locked_redis_server.url.replace(quote(PASSWORD, safe=""), "wrong")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        given = arguments.replace("REJECTED", rejected).replace("PORT", port).split()
+        process = await processes.run("edge", "--route", "/chat=chat", *given, quiet=False)
+        async with asyncio.timeout(STARTED):
+            _, said = await process.communicate()
+    assert process.returncode == 1
+    assert words in said.decode()
+    assert "Traceback" not in said.decode()
