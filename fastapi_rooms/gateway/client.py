@@ -17,6 +17,7 @@ from fastapi_rooms.gateway.answers import answer_by_http
 from fastapi_rooms.gateway.conversation import Conversation, Kept, Outcome
 from fastapi_rooms.gateway.reader import Reader
 from fastapi_rooms.gateway.sockets import EdgeSockets
+from fastapi_rooms.servers import channel_of
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
@@ -170,6 +171,8 @@ class EdgeClient:
             subprotocol = wire.field(about, "subprotocol", str, type(None))
             headers = wire.unpack_headers(about.get("headers"))
             await self.websocket.accept(subprotocol, headers)
+        elif (channel := channel_of(self._scope)) is not None:
+            await channel.reopened()
 
     def attached(self, conversation: Conversation) -> None:
         """What it says from now on is for this endpoint."""

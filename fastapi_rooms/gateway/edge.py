@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, Self
 
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_rooms.adapters import AdapterLike
-from fastapi_rooms.core.checks import check_positive
+from fastapi_rooms.core.checks import check_count, check_positive
 from fastapi_rooms.core.placement import Placement, Turns
 from fastapi_rooms.core.routes import Routes, has_dots
 from fastapi_rooms.errors import MalformedEnvelope
@@ -19,8 +20,10 @@ from fastapi_rooms.gateway.client import EdgeClient
 from fastapi_rooms.gateway.conversation import Conversation
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.servers import MuxConnection, channel_of, open_transport
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire import mux
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 from fastapi_rooms.worker.blocks import Lifespan
 
@@ -41,6 +44,8 @@ class Gateway(Member):
         reattach: whether a client that has lost its backend gets another, under its feet. If not,
             it is closed with 1012.
         reattach_timeout: seconds that it waits for one; then it is closed with 1013.
+        max_channels: how many endpoints a client may have over one connection, by the subprotocol
+            `rooms.mux.v1`.
 
     Raises:
         ConfigurationError: these routes or settings cannot be.
@@ -54,14 +59,17 @@ class Gateway(Member):
         open_timeout: float = 10.0,
         reattach: bool = True,
         reattach_timeout: float = 30.0,
+        max_channels: int = 100,
     ) -> None:
         super().__init__(adapter)
         check_positive("open_timeout", open_timeout)
         check_positive("reattach_timeout", reattach_timeout)
+        check_count("max_channels", max_channels, "channels")
         self._routes = Routes(routes)
         self.open_timeout = open_timeout
         self.reattach = reattach
         self.reattach_timeout = reattach_timeout
+        self._max_channels = max_channels
         self._placement = Placement(INTERVAL)
         self.turns = Turns()
         """When clients that have all lost their backend get another."""
@@ -127,12 +135,29 @@ class Gateway(Member):
         first: Message = await receive()
         if first["type"] != "websocket.connect":
             return
-        if has_dots(path):
+        if path in ("", "/") and mux.SUBPROTOCOL in scope["subprotocols"] and not channel_of(scope):
+            await self._serve_channels(scope, receive, send)
+        elif has_dots(path):
             await answer_by_http(scope, send, 400)
         elif name is None:
             await answer_by_http(scope, send, 404)
         else:
             await EdgeClient(self, name, scope, receive, send).run()
+
+    async def _serve_channels(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime = self.manager._runtime
+        settings = runtime.settings
+        opening = partial(
+            open_transport,
+            on_shutdown=runtime.run.begin_drain,
+            direct_writes=settings.direct_writes,
+            compression=settings.compression,
+        )
+        limit = self._max_channels
+        connection = MuxConnection(
+            self._serve, scope, receive, send, max_channels=limit, open_transport=opening
+        )
+        await connection.run()
 
     # What clients call.
 
