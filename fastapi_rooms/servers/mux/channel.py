@@ -46,8 +46,12 @@ class Line(Protocol):
     def write(self, data: bytes, *, binary: bool = False) -> None:
         """Send a message behind all that was sent before."""
 
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the server takes what is sent now."""
+
     async def flush(self) -> None:
-        """Return once the server has taken what was sent. Raises `OSError` if it is closed."""
+        """Return once the server takes what is sent. Raises `OSError` if it is closed."""
 
     def owes_credit(self, channel: Channel) -> None:
         """Have `give_credit` called, once there is room for a message."""
@@ -157,10 +161,20 @@ class Channel:
             self._changed.clear()
             await self._changed.wait()
             self._check_open()
+        self._write(data, binary=binary)
+        await self._line.flush()
+
+    def send_at_once(self, data: bytes, *, binary: bool) -> bool:
+        """Send a message, if the client and the server have room for it; else return false."""
+        has_room = self._may_send.may_send and self._line.is_flushed and not self._is_over
+        if has_room:
+            self._write(data, binary=binary)
+        return has_room
+
+    def _write(self, data: bytes, *, binary: bool) -> None:
         self._may_send.sent(len(data))
         prefix = self._bytes_prefix if binary else self._text_prefix
         self._line.write(prefix + data, binary=binary)
-        await self._line.flush()
 
     async def reopened(self) -> None:
         """Tell the client that another backend goes on with it."""

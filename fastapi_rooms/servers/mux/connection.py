@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_rooms.core.close_codes import NO_STATUS, NORMAL_CLOSURE, PROTOCOL_ERROR
 from fastapi_rooms.core.outbox import OutboxPolicy
-from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.payload import Batch, Payload
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.servers.mux.channel import Channel
 from fastapi_rooms.transports import Transport
@@ -27,6 +27,9 @@ IDLE_TIMEOUT = 60.0
 
 _KEYS = ("type", "asgi", "http_version", "scheme", "root_path", "client", "server", "state")
 """What the scope of a channel has of that of its connection."""
+
+MAX_TURN = 64 * 1024
+"""Bytes that are gathered in one turn of the event loop, to be written at once."""
 
 _ALL = OutboxPolicy(max_bytes=2**48)
 """Nothing is dropped: each channel waits for one message at most, and has an outbox of its own."""
@@ -69,6 +72,8 @@ class MuxConnection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._owing: dict[Channel, None] = {}
         self._crediting: asyncio.Task[None] | None = None
+        self._turn: list[Payload] = []
+        self._turn_size = 0
         self._draining: asyncio.Task[None] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self.waiting = 0
@@ -94,6 +99,7 @@ class MuxConnection:
             self._idle.cancel()
         if self._crediting is not None:
             self._crediting.cancel()
+        self._write_turn()
         self._transport.stop()
         for task in self._tasks:
             task.cancel()
@@ -177,6 +183,7 @@ class MuxConnection:
         self._idle_close = asyncio.create_task(self._close(NORMAL_CLOSURE, "no channel"))
 
     async def _close(self, code: int, reason: str) -> tuple[int, str]:
+        self._write_turn()
         if self._websocket.application_state is WebSocketState.CONNECTED:
             with suppress(Exception):  # every server raises its own
                 await self._websocket.close(code, reason)
@@ -189,17 +196,32 @@ class MuxConnection:
     # What channels call.
 
     def write(self, data: bytes, *, binary: bool = False) -> None:
-        """Send a message behind all that was sent before."""
-        self._transport.write(Payload(data, binary=binary))
+        """Send a message behind all that was sent before, in this turn of the event loop."""
+        if not self._turn:
+            asyncio.get_running_loop().call_soon(self._write_turn)
+        self._turn.append(Payload(data, binary=binary))
+        self._turn_size += len(data)
+        if self._turn_size > MAX_TURN:
+            self._write_turn()
+
+    def _write_turn(self) -> None:
+        turn, self._turn, self._turn_size = self._turn, [], 0
+        if turn:
+            self._transport.write(turn[0] if len(turn) == 1 else Batch(turn))
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether the server takes what is sent now."""
+        return self._transport.is_flushed
 
     async def flush(self) -> None:
-        """Return once the server has taken what was sent. Raises `OSError` if it is closed."""
+        """Return once the server takes what is sent. Raises `OSError` if it is closed."""
         if not self._transport.is_flushed and not await self._transport.flush():
             raise OSError("The client is disconnected")
 
     def owes_credit(self, channel: Channel) -> None:
         """Have it give credit, at once or when there is room for a message."""
-        if self._transport.is_flushed:
+        if self.is_flushed:
             channel.give_credit()
             return
         self._owing[channel] = None
@@ -224,6 +246,7 @@ class MuxConnection:
 
     async def drain(self, timeout: float) -> None:
         """Close the connection with 1012, behind all that was sent before; once for all."""
+        self._write_turn()
         if self._draining is None:
             self._draining = asyncio.create_task(self._transport.drain(timeout))
         await asyncio.shield(self._draining)

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
 from fastapi_rooms.core.outbox import OutboxPolicy
-from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.payload import Outgoing, Payload
 from fastapi_rooms.servers.mux.channel import Channel
 from fastapi_rooms.transports import AsgiTransport
 
@@ -41,6 +41,17 @@ class ChannelTransport(AsgiTransport):
     def _client_gone(self) -> None:
         self._stop_writing()
         self._on_lost()
+
+    def write(self, message: Outgoing, sent: int = 0) -> None:
+        """Write the message at once, or queue it if there is no room, or others are queued."""
+        if self._stopped:
+            return
+        for payload in message.parts:
+            at_once = self.is_flushed and self._channel.send_at_once(
+                payload.data, binary=payload.binary
+            )
+            if not at_once:
+                super().write(payload, sent)
 
     async def drain(self, timeout: float) -> None:
         """Flush, and close the connection of the channel with 1012."""
