@@ -18,6 +18,7 @@ from fastapi_rooms.gateway.conversation import Conversation, Kept, Outcome
 from fastapi_rooms.gateway.framing import ClientFraming
 from fastapi_rooms.gateway.reader import Reader
 from fastapi_rooms.gateway.sockets import EdgeSockets, Reply
+from fastapi_rooms.servers import channel_of
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
@@ -175,6 +176,8 @@ class EdgeClient:
             subprotocol = wire.field(about, "subprotocol", str, type(None))
             headers = wire.unpack_headers(about.get("headers"))
             await self.websocket.accept(subprotocol, headers)
+        elif (channel := channel_of(self._scope)) is not None:
+            await channel.reopened()
         self.framing.accepted(by_rooms=about.get("rooms") is True)
 
     def attached(self, conversation: Conversation) -> None:

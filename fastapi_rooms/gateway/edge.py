@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from typing import Any, Self
 
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_rooms.adapters import AdapterLike
-from fastapi_rooms.core.checks import check_path, check_positive
+from fastapi_rooms.core.checks import check_count, check_path, check_positive
 from fastapi_rooms.core.placement import Placement, Turns
 from fastapi_rooms.core.routes import Routes, has_dots
 from fastapi_rooms.errors import MalformedEnvelope
@@ -22,8 +23,10 @@ from fastapi_rooms.gateway.health import GatewayHealth, Tally, answer_health
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.security.origins import AllowedOrigins
+from fastapi_rooms.servers import MuxConnection, channel_of, open_transport
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire import mux
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 from fastapi_rooms.worker.blocks import Lifespan
 
@@ -53,6 +56,8 @@ class Gateway(Member):
         max_message_bytes: the longest message of a client; one who sends more is closed with 1009.
         health_path: where HTTP clients get `health`, with status 200 if it is ready, else 503; by
             default nowhere.
+        max_channels: how many endpoints a client may have over one connection, by the subprotocol
+            `rooms.mux.v1`.
 
     Raises:
         ConfigurationError: these routes or settings cannot be.
@@ -71,6 +76,7 @@ class Gateway(Member):
         max_clients: int | None = None,
         max_message_bytes: int = 16 * 1024 * 1024,
         health_path: str | None = None,
+        max_channels: int = 100,
     ) -> None:
         super().__init__(adapter)
         self.admission = Admission(
@@ -87,10 +93,12 @@ class Gateway(Member):
         """What it counts."""
         check_positive("open_timeout", open_timeout)
         check_positive("reattach_timeout", reattach_timeout)
+        check_count("max_channels", max_channels, "channels")
         self._routes = Routes(routes)
         self.open_timeout = open_timeout
         self.reattach = reattach
         self.reattach_timeout = reattach_timeout
+        self._max_channels = max_channels
         self._placement = Placement(INTERVAL)
         self.turns = Turns()
         """When clients that have all lost their backend get another."""
@@ -182,14 +190,32 @@ class Gateway(Member):
         status = await self.admission.refusal(scope)
         if status is None and self.manager._runtime.running.draining:
             status = 503
+        has_channels = path in ("", "/") and mux.SUBPROTOCOL in scope["subprotocols"]
         if has_dots(path):
             status = 400
-        if status is None and name is not None:
+        if status is None and has_channels and not channel_of(scope):
+            await self._serve_channels(scope, receive, send)
+        elif status is None and name is not None:
             told = {**scope, "headers": self.admission.told(scope["headers"])}
             with self.admission.place():
                 await EdgeClient(self, name, told, receive, send).run()
         else:
             await answer_by_http(scope, send, status or 404)
+
+    async def _serve_channels(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime = self.manager._runtime
+        settings = runtime.settings
+        opening = partial(
+            open_transport,
+            on_shutdown=runtime.run.begin_drain,
+            direct_writes=settings.direct_writes,
+            compression=settings.compression,
+        )
+        limit = self._max_channels
+        connection = MuxConnection(
+            self._serve, scope, receive, send, max_channels=limit, open_transport=opening
+        )
+        await connection.run()
 
     # What clients call.
 

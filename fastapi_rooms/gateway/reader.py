@@ -70,7 +70,7 @@ class Reader:
                     kept = _kept(message)
                     if len(kept[1]) > self._max_bytes:
                         await self._close(MESSAGE_TOO_BIG, "message too big")
-                        self._left(MESSAGE_TOO_BIG, "message too big")
+                        self.left(MESSAGE_TOO_BIG, "message too big")
                         return
                     self._held = kept
                 await self._forward(self._held)

@@ -37,10 +37,17 @@ class Site:
 
     async def edge(self, **options: Any) -> int:
         """Start an edge; returns its port."""
-        gateway = Gateway(self.url, routes={"/": "app"}, **options)
+        gateway = Gateway(self.url, **{"routes": {"/": "app"}, **options})
+        port = await self.serve(gateway)
+        self.edges.append(gateway)
+        self.ports.append(port)
+        return port
+
+    async def serve(self, app: Any) -> int:
+        """Serve an application; returns its port."""
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(gateway, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         serving = asyncio.create_task(server.serve([listener]))
 
         async def stop() -> None:
@@ -50,14 +57,14 @@ class Site:
 
         self._stack.push_async_callback(stop)
         await eventually(lambda: server.started)
-        self.edges.append(gateway)
-        self.ports.append(int(listener.getsockname()[1]))
-        return self.ports[-1]
+        return int(listener.getsockname()[1])
 
-    async def backend(self, make: MakeApp = application, **options: Any) -> Backend:
+    async def backend(
+        self, make: MakeApp = application, *, name: str = "app", **options: Any
+    ) -> Backend:
         """Start a backend, and have all edges know it."""
         rooms = RoomManager(self.url)
-        backend = Backend(make(rooms), name="app", adapter=rooms, **options)
+        backend = Backend(make(rooms), name=name, adapter=rooms, **options)
         await backend.__aenter__()
         self.backends.append(backend)
         await eventually(lambda: all(self._knows(edge, backend) for edge in self.edges))
