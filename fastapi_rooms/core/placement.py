@@ -35,6 +35,10 @@ class Placement:
         self._interval = interval
         self._backends: dict[NodeId, BackendState] = {}
 
+    def __contains__(self, node: NodeId) -> bool:
+        """Whether a backend lives."""
+        return node in self._backends
+
     @property
     def backends(self) -> dict[NodeId, BackendState]:
         """The live ones."""

@@ -13,8 +13,11 @@ from fastapi_rooms.adapters import AdapterLike
 from fastapi_rooms.core.placement import MISSED
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.gateway.health import BackendHealth
+from fastapi_rooms.gateway.learning import PATIENCE
 from fastapi_rooms.gateway.member import INTERVAL, Member
+from fastapi_rooms.gateway.users import MAX_PATTERNS
 from fastapi_rooms.manager import RoomManager
+from fastapi_rooms.presence.host import Name
 from fastapi_rooms.servers import VirtualConnection
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
@@ -70,6 +73,7 @@ class Backend(Member):
         self._connections: dict[Key, VirtualConnection] = {}
         self._edges: dict[NodeId, float] = {}
         self._draining = False
+        self._began = 0.0
 
     @property
     def clients(self) -> int:
@@ -83,6 +87,7 @@ class Backend(Member):
             "name": self.name,
             "clients": self.clients,
             "capacity": self.capacity,
+            "told": self.manager._runtime.presence.told()[:MAX_PATTERNS],
         }
 
     def role(self) -> dict[str, Any]:
@@ -102,9 +107,15 @@ class Backend(Member):
             dropped=self.dropped,
         )
 
+    def may_be_known(self) -> bool:
+        """Whether edges can know what its rooms have: else they would not for its first clients."""
+        late = asyncio.get_running_loop().time() > self._began + PATIENCE
+        return late or self.manager._runtime.has_declared
+
     async def __aenter__(self) -> Self:
         """Start, and have the edges know. Raises what starting the manager raises."""
         self._draining = False
+        self._began = asyncio.get_running_loop().time()
         return await super().__aenter__()
 
     def tick(self, now: float, *, late: bool) -> None:
@@ -126,6 +137,10 @@ class Backend(Member):
         """A frame of an edge."""
         if frame.kind is FrameKind.BEAT:
             self._beat(frame)
+            return
+        if frame.kind is FrameKind.USERS:
+            namespace, room, events = wire.unpack_users(frame.body)
+            self.manager._runtime.presence.made(Name(namespace, room), events)
             return
         key = frame.origin, frame.connection
         connection = self._connections.get(key)

@@ -62,6 +62,16 @@ class EdgeClient:
         """The edge's manager."""
         return self._gateway.manager
 
+    @property
+    def backend(self) -> NodeId | None:
+        """The backend that it has now."""
+        return None if self._conversation is None else self._conversation.node
+
+    def reopen(self) -> None:
+        """It may have missed something: have its endpoint opened again, which so knows."""
+        if self._conversation is not None:
+            self._conversation.lose()
+
     # The whole of it.
 
     async def run(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
+from types import TracebackType
 from typing import Any, Self
 
 from starlette.types import Message, Receive, Scope, Send
@@ -20,15 +21,18 @@ from fastapi_rooms.gateway.answers import answer_by_http
 from fastapi_rooms.gateway.client import EdgeClient
 from fastapi_rooms.gateway.conversation import Conversation
 from fastapi_rooms.gateway.health import GatewayHealth, Tally, answer_health
+from fastapi_rooms.gateway.learning import Learning
 from fastapi_rooms.gateway.member import INTERVAL, Member
+from fastapi_rooms.gateway.presence import EdgePresence
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.servers import MuxConnection, channel_of, open_transport
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire import mux
-from fastapi_rooms.wire.gateway import Frame, FrameKind
+from fastapi_rooms.wire.gateway import NO_CONNECTION, Frame, FrameKind
 from fastapi_rooms.worker.blocks import Lifespan
+from fastapi_rooms.worker.learning import Learner
 
 
 class Gateway(Member):
@@ -40,8 +44,8 @@ class Gateway(Member):
     lifespan do it: `FastAPI(lifespan=gateway.lifespan)`.
 
     Args:
-        adapter: what `RoomManager` takes, or a manager: one with the `history` and `presence` of
-            the rooms that have them, as it is the edge that keeps them.
+        adapter: what `RoomManager` takes, or a manager. Which rooms have a history or presence it
+            learns from the backends' managers.
         routes: the names of backends by path. Whole segments match, the longest path wins.
         open_timeout: seconds that a client waits for a backend at first; then it gets status 503.
         reattach: whether a client that has lost its backend gets another, under its feet. If not,
@@ -102,6 +106,10 @@ class Gateway(Member):
         self._placement = Placement(INTERVAL)
         self.turns = Turns()
         """When clients that have all lost their backend get another."""
+        runtime = self.manager._runtime
+        self._learner = Learner(runtime, lambda name: self.manager.of(name)._here)
+        self._learning = Learning(self._learner, self._place)
+        self._presence = EdgePresence(runtime, self._publish_users)
         self._conversations: dict[bytes, Conversation] = {}
         self._changed = asyncio.Event()
 
@@ -123,7 +131,30 @@ class Gateway(Member):
         """Start, and find out which backends there are. Raises what starting the manager raises."""
         self._placement = Placement(INTERVAL)
         self._changed = asyncio.Event()
-        return await super().__aenter__()
+        runtime = self.manager._runtime
+        self._learning = Learning(self._learner, self._place)
+        runtime.presence.edge = self._presence = EdgePresence(runtime, self._publish_users)
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            runtime.presence.edge = None
+            raise
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """End, with all that belongs to it."""
+        runtime = self.manager._runtime
+        try:
+            await super().__aexit__(exc_type, exc, traceback)
+        finally:
+            runtime.presence.edge = None
+            await self._presence.close(INTERVAL)
+            if not runtime.is_running:
+                self._learner.forget()
 
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""
@@ -261,27 +292,45 @@ class Gateway(Member):
             return
         if about.get("leaving"):
             self._placement.bye(frame.origin)
-            return
+            self._learning.gone(frame.origin)
+            self._presence.gone(frame.origin)
+        elif frame.origin in self._placement:
+            self._place(frame.origin, about)
+        else:
+            self._learning.heard(frame.origin, about)
+
+    def _place(self, node: NodeId, about: dict[str, Any]) -> None:
+        """A backend lives, and what its rooms have is known: it may get clients."""
         name = wire.field(about, "name", str)
         clients, capacity = wire.field(about, "clients", int), wire.field(about, "capacity", int)
         if clients < 0 or capacity < 1:
             raise MalformedEnvelope("a backend has no such number of clients")
         now = asyncio.get_running_loop().time()
-        if self._placement.beat(frame.origin, name, clients, capacity, now):
+        if self._placement.beat(node, name, clients, capacity, now):
             self.beat(hello=False)  # so that it knows of us
+        self._presence.heard(node, about)
         self._changed.set()
+
+    def _publish_users(self, node: NodeId, body: bytes) -> Awaitable[object]:
+        frames = self.manager._runtime.run.frames
+        return frames.publish(node, Frame(FrameKind.USERS, frames.node, NO_CONNECTION, 0, body))
 
     def tick(self, now: float, *, late: bool) -> None:
         """Find out which backends are dead."""
         if late:
             self._placement.spare(now)
         dead = set(self._placement.expire(now))
+        for node in dead:
+            self._presence.gone(node)
+        self._presence.tick(now)
+        self._learning.tick(now)
         for conversation in list(self._conversations.values()):
             if conversation.node in dead:
                 conversation.lose()
 
     def gap(self) -> None:
         """Frames may have been missed: open every endpoint again."""
+        self._learning.again()
         for conversation in list(self._conversations.values()):
             conversation.lose()
 
@@ -289,6 +338,7 @@ class Gateway(Member):
         """The clients that are there are closed by the server, or by the manager that drains."""
         with suppress(Exception):
             await self.manager.drain()
+        await self._learning.close(INTERVAL)
 
 
 def _path_of(scope: Scope) -> str:

@@ -106,7 +106,7 @@ class Member:
 
     def beat(self, **about: bool) -> None:
         """Send a heartbeat now."""
-        if self._frames is not None:
+        if self._frames is not None and self.may_be_known():
             post(self._publish_beat(**about))
 
     def _publish_beat(self, **about: bool) -> Awaitable[object]:
@@ -121,6 +121,10 @@ class Member:
             await asyncio.sleep(INTERVAL)
             self.beat()
             self.tick(loop.time(), late=loop.time() - before > 2 * INTERVAL)
+
+    def may_be_known(self) -> bool:
+        """Whether others may know of it."""
+        return True
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
+from fastapi_rooms.worker.events import Gap
 from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.socket import Socket
 
@@ -32,6 +34,7 @@ class EdgeSocket:
         self.namespace = namespace
         self.block = block
         self.socket = block.socket
+        self.here = namespace._here
         self.own: set[Room] = set()
         """Rooms that its endpoint is joining or leaving now, and knows itself."""
         self.unclaimed: set[Room] = set()
@@ -39,12 +42,24 @@ class EdgeSocket:
         self.grace: asyncio.TimerHandle | None = None
         self.joining = asyncio.Lock()
         """Held by a join of rooms with a history: a second one of the same would double them."""
+        self.users: Patterns[str] = Patterns()
+        """Who it is in rooms that know who is present, as its endpoint says."""
         self._told: dict[Room, str | None] = {}
         self._recovered: dict[Room, bool | None] = {}
 
     def joined(self, rooms: tuple[Room, ...], joined: Joined) -> None:
         """It has joined; whether what it had missed is there is known to later endpoints, too."""
         self._recovered |= dict.fromkeys(rooms, joined.recovered)
+
+    def lost(self, rooms: Iterable[Room]) -> None:
+        """Messages in some of its rooms are lost for good: its next endpoint is told."""
+        self._recovered |= dict.fromkeys(rooms, False)
+
+    async def renew_users(self, rooms: tuple[Room, ...]) -> None:
+        """In the rooms that it is in still it may be somebody else to its present endpoint."""
+        held, members = self.socket.rooms & set(rooms), self.here.rooms
+        if held:
+            await self.here.presences.renew(self.socket, held, lambda room: members.get(room, ()))
 
     def joined_before(self, rooms: tuple[Room, ...], joined: Joined) -> Joined:
         """It is in these still, and has missed nothing meanwhile."""
@@ -109,6 +124,11 @@ def disown(found: EdgeSocket) -> None:
     _owners.pop(found.socket, None)
 
 
+def owner_of(socket: Socket) -> EdgeSocket | None:
+    """Of a socket of an edge's client, what the edge knows of it."""
+    return _owners.get(socket)
+
+
 def _joined(room: Room, socket: Socket) -> None:
     _tell("join-room", room, socket)
 
@@ -125,9 +145,23 @@ def _tell(event: str, room: Room, socket: Socket) -> None:
         found.owner.tell(event, found, room)
 
 
+def _gap(gap: Gap) -> None:
+    """Some have missed messages for good: their endpoints are opened again, and know by that.
+
+    After an outage that is done for all; but a worker may be told too much at once, or too late.
+    """
+    rooms, here = frozenset(gap.rooms), gap.namespace._here
+    lost = frozenset(filter(here.recovery.keeps, rooms))
+    for socket, found in list(_owners.items()):
+        if found.here is here and not rooms.isdisjoint(socket.rooms):
+            found.lost(lost & socket.rooms)
+            found.owner.reopen()
+
+
 def _watch(namespace: Namespace) -> None:
     """Have us told of what happens to sockets of a namespace: once for each."""
     handlers = namespace._here.events.handlers
     if _joined not in handlers.of("join-room"):
         handlers.on("join-room")(_joined)
         handlers.on("leave-room")(_left)
+        handlers.on("gap")(_gap)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import WebSocketException
 
 from fastapi_rooms.core.names import check_namespace, check_rooms
+from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.errors import (
     AdapterUnavailable,
@@ -26,8 +27,9 @@ from fastapi_rooms.errors import (
 )
 from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.gateway.socket import EdgeSocket, disown, own
+from fastapi_rooms.gateway.users import read_users
 from fastapi_rooms.namespace import Namespace
-from fastapi_rooms.types import Room
+from fastapi_rooms.types import NodeId, Room
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 
@@ -188,7 +190,7 @@ class EdgeSockets:
     async def _do(self, verb: str, name: str, call: dict[str, Any]) -> dict[str, Any]:
         if verb == "enter":
             sid, data = wire.field(call, "sid", str), wire.field(call, "data", dict)
-            await self._enter(name, sid, data)
+            await self._enter(name, sid, data, read_users(call))
             framed = self._client.framing.transport
             is_framed = framed is not None and framed is self._by_namespace[name].block.transport
             return {"alias": framed.alias} if framed is not None and is_framed else {}
@@ -217,7 +219,9 @@ class EdgeSockets:
             finally:
                 found.own -= set(rooms)
         elif verb == "data":
-            _replace(found.socket.data, wire.field(call, "data", dict))
+            data, users = wire.field(call, "data", dict), read_users(call)
+            _replace(found.socket.data, data)
+            found.users = users
         elif verb == "watch":
             found.watch(_rooms(call))
         elif verb == "fresh":
@@ -226,10 +230,11 @@ class EdgeSockets:
             return False
         return True
 
-    async def _enter(self, name: str, sid: str, data: dict[str, Any]) -> None:
+    async def _enter(self, name: str, sid: str, data: dict[str, Any], users: Patterns[str]) -> None:
         found = self._by_namespace.get(name)
         if found is not None and found.socket.sid == sid:
             _replace(found.socket.data, data)
+            found.users = users
             found.claimed()
             return
         if found is not None:
@@ -244,15 +249,18 @@ class EdgeSockets:
         finally:
             self._client.read_on()
         found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
+        found.users = users
         own(found)
 
     async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
         rooms, since, recent = _rooms(call), call.get("since"), call.get("recent")
-        keeps = found.namespace._here.recovery.keeps
+        found.users = read_users(call).over(found.users)
+        keeps = found.here.recovery.keeps
         found.own |= set(rooms)
         found.unclaimed -= found.own
         try:
             async with found.joining if any(map(keeps, rooms)) else nullcontext():
+                await found.renew_users(rooms)
                 if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
                     joined = found.joined_before(rooms, await found.socket.join(*rooms))
                 else:
@@ -262,6 +270,15 @@ class EdgeSockets:
                 return asdict(joined) | ({"left": left} if left else {})
         finally:
             found.own -= set(rooms)
+
+    @property
+    def backend(self) -> NodeId | None:
+        """The backend of the client now."""
+        return self._client.backend
+
+    def reopen(self) -> None:
+        """Have the client's endpoint opened again."""
+        self._client.reopen()
 
     def tell(self, event: str, found: EdgeSocket, room: Room) -> None:
         """Tell the backend what has happened to a socket, other than by its endpoint."""
@@ -294,6 +311,7 @@ def _tell_while(doing: asyncio.Task[None], tell: Callable[[], None]) -> None:
 def _check_join(call: dict[str, Any]) -> None:
     since, recent = call.get("since"), call.get("recent")
     _rooms(call)
+    read_users(call)
     if not (since is None or isinstance(since, str)):
         raise MalformedEnvelope("a position is a text")
     if not (recent is None or type(recent) is int):

@@ -26,6 +26,7 @@ big-endian:
     11 release    backend  how many messages (4) of the client its endpoint took, of all
     12 beat       both     JSON: a backend's name, clients and capacity; or that it is an edge
     13 reset      both     none: the sender knows no such connection, or has missed something
+    14 users      edge     JSON: the users who came to a room or left it, by what the edge has done
 
 Anyone who may publish on the carrier can send anything, so everything is validated.
 """
@@ -38,8 +39,9 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from fastapi_rooms.core.json_codec import WIRE_JSON
+from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.errors import MalformedEnvelope
-from fastapi_rooms.types import NodeId
+from fastapi_rooms.types import NodeId, Room
 from fastapi_rooms.wire.codec import VERSION
 
 KIND = 9
@@ -74,6 +76,7 @@ class FrameKind(IntEnum):
     RELEASE = 11
     BEAT = 12
     RESET = 13
+    USERS = 14
 
 
 class Frame(NamedTuple):
@@ -149,6 +152,26 @@ def unpack_headers(value: Any) -> Headers:
         return [(n.encode("latin-1"), v.encode("latin-1")) for n, v in value]
     except (TypeError, ValueError, AttributeError) as error:
         raise MalformedEnvelope("the headers are none") from error
+
+
+def pack_users(namespace: str, room: Room, events: Iterable[UserEvent]) -> bytes:
+    """The body of what tells of users."""
+    told = [list(event) for event in events]
+    return to_json({"namespace": namespace, "room": room, "events": told})
+
+
+def unpack_users(body: bytes) -> tuple[str, Room, list[UserEvent]]:
+    """A namespace, a room, and who came or left. Raises `MalformedEnvelope`."""
+    about = read_json(body)
+    namespace, room = field(about, "namespace", str), field(about, "room", str)
+    events = []
+    for each in field(about, "events", list):
+        match each:
+            case [("join" | "leave") as kind, str(user), int(version)] if version > 0:
+                events.append(UserEvent(kind, user, version))
+            case _:
+                raise MalformedEnvelope("nobody can come or leave like that")
+    return namespace, room, events
 
 
 def pack_close(code: int, reason: str) -> bytes:

@@ -38,12 +38,14 @@ framed_transport  the transport to one
 client_heartbeat  something now and then to those that are sent nothing
 hello             the beginning of a connection with a client that speaks the framing
 replay            what a socket is sent of what was said before it is in
-declaring         tells those who are no workers what rooms have
+declaring         tells those who have no application what rooms have
+learning          learns it, for one of them: an edge's manager
 history_verbs     what a namespace offers for them
 presences         what is different for rooms that know who is present
 presence_rules    which rooms those are, and who is told
 presence_run      who is present, in all namespaces of a run
 presence          what an application asks, and is told
+watching          hears of who comes and goes where a socket is that an edge holds
 presence_verbs    what a namespace offers for them
 authorization     the handlers that are asked before a join
 events            the handlers that are told of joins, leaves and gaps

@@ -30,6 +30,7 @@ from fastapi_rooms.worker.disconnects import Client
 from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket, has_left
+from fastapi_rooms.worker.watching import Watching
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
@@ -54,6 +55,7 @@ class EdgeNamespace:
         self._alias: Room | None = None
         self._told: dict[str, Any] | None = None
         self._socket: Socket | None = None
+        self._watching = Watching(here)
 
     @property
     def namespace(self) -> Namespace:
@@ -106,7 +108,8 @@ class EdgeNamespace:
         self._edge.on_receive.append(self._tell_data)
         self._told = copy.deepcopy(socket.data)
         try:
-            reply = await self._call("enter", sid=socket.sid, data=socket.data)
+            users = self._here.presences.all_users_of(socket)
+            reply = await self._call("enter", sid=socket.sid, data=socket.data, users=users)
         except Refused as error:
             if error.kind == "sid":
                 raise SidInUse(str(error)) from None
@@ -132,6 +135,7 @@ class EdgeNamespace:
         self._positions.clear()
         if self._alias is not None:
             self._here.recovery.framed.forget(socket.sid, self._alias)
+        self._watching.end_all()
         self._edge.tell("exit", namespace=self.name)
         for room in rooms:
             self._here.events.emit("leave-room", room, socket)
@@ -190,10 +194,23 @@ class EdgeNamespace:
         if authorization:
             await authorization.authorize(socket, new)
             self._check_in(socket)
+        self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
+        users = self._here.presences.users_of(socket, new)
         self._tell_data()
         try:
+            await self._watching.begin(new)  # before its edge makes it known that it joins
+            return await self._join(socket, new, resume, users)
+        finally:
+            for room in new:
+                if room not in self._rooms:
+                    self._watching.end(room)
+
+    async def _join(
+        self, socket: Socket, rooms: tuple[Room, ...], resume: Resume, users: dict[str, str]
+    ) -> Joined:
+        try:
             reply = await self._call(
-                "join", rooms=list(new), since=resume.since, recent=resume.recent
+                "join", rooms=list(rooms), since=resume.since, recent=resume.recent, users=users
             )
         except Refused as error:
             raise self._error_of(error) from None
@@ -204,7 +221,7 @@ class EdgeNamespace:
         joined = _joined(reply)
         self._positions.update(joined.positions)
         left = reply.get("left")  # meanwhile
-        for room in new:
+        for room in rooms:
             if room not in self._rooms and not (isinstance(left, list) and room in left):
                 self._rooms[room] = None
                 self._here.events.emit("join-room", room, socket)
@@ -262,6 +279,8 @@ class EdgeNamespace:
         if kind == "leave-room":
             self._forget(room)
             return
+        if kind == "joining":
+            self._watching.begin_soon(room)
         position = _text_or_none(event, "position")
         if position is not None and (kind == "join-room" or room in self._rooms):
             self._positions[room] = position
@@ -274,6 +293,7 @@ class EdgeNamespace:
             del self._rooms[room]
             self._positions.pop(room, None)
             self._watched.discard(room)
+            self._watching.end(room)
             self._here.events.emit("leave-room", room, self._socket)
 
     def _tell_data(self) -> None:
@@ -281,7 +301,8 @@ class EdgeNamespace:
         socket = self._socket
         if socket is not None and socket.data != self._told:
             self._told = copy.deepcopy(socket.data)
-            self._edge.tell("data", namespace=self.name, data=socket.data)
+            users = self._here.presences.all_users_of(socket)
+            self._edge.tell("data", namespace=self.name, data=socket.data, users=users)
 
     def _check_in(self, socket: Socket) -> None:
         if not (self.is_in(socket) or socket.is_lost):

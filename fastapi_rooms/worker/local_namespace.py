@@ -112,8 +112,8 @@ class LocalNamespace(EmitVerb):
     def settle(self) -> None:
         """Be in reach of the runs while something is here, or can come: see `namespaces`."""
         with self.handlers.lock:  # a thread may register a handler at this very moment
-            needed = self._clients or self._listeners or self.events.at_work or self.handlers
-            self._runtime.keep(self, bool(needed))
+            here = self._clients, self._listeners, self.events.at_work, self.handlers
+            self._runtime.keep(self, any(here) or bool(self.recovery or self.presences))
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
@@ -144,7 +144,7 @@ class LocalNamespace(EmitVerb):
         run.check_size(len(payload.data))
         if target.rooms == ():
             return
-        if self._handlers.history and not (local or volatile) and self.recovery.takes(target):
+        if self.recovery.patterns and not (local or volatile) and self.recovery.takes(target):
             await self.recovery.send(target, payload)
             return
         if run.fanout.is_full and not volatile:  # that is skipped instead

@@ -6,6 +6,7 @@ Sockets that join and leave come here; where no room knows who is present, nothi
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
@@ -84,14 +85,27 @@ class Presences:
         self._here = here
         self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
+        self._heard: Counter[Room] = Counter()  # by sockets that edges hold
 
     def __bool__(self) -> bool:
         """Whether any rooms know who is present."""
         return bool(self._rules)
 
+    def rule_of(self, room: Room) -> PresenceRule | None:
+        """What is declared for a room."""
+        return self._rules.find(room)
+
     def knows(self, room: Room) -> bool:
         """Whether a room knows who is present."""
         return self._rules.find(room) is not None
+
+    def adopt(self, rules: Patterns[PresenceRule], rooms: Iterable[Room]) -> None:
+        """Go by other rules: those of another application, as it has declared them.
+
+        Who is in one of `rooms` already, by rules that are gone, stays present.
+        """
+        rules.keep(self._rules, rooms)
+        self._rules = rules
 
     # Joining and leaving.
 
@@ -100,8 +114,8 @@ class Presences:
 
         Raises `UsageError` if it is not known who it is, or what its `user` function raises.
         """
-        rules = self._rules_of(rooms)
-        return self._enter([(room, [_entry(rule, socket)]) for room, rule in rules])
+        entries = [(room, self._entry(rule, socket, room)) for room, rule in self._rules_of(rooms)]
+        return self._enter([(room, [entry]) for room, entry in entries if entry is not None])
 
     def enter_crowd(
         self, sockets: Sequence[Socket], rooms: Iterable[Room]
@@ -118,19 +132,50 @@ class Presences:
         first: Exception | None = None
         for socket in sockets:
             try:
-                own = [_entry(rule, socket) for _, rule in rules]
+                own = [self._entry(rule, socket, room) for room, rule in rules]
             except Exception as error:  # noqa: BLE001 -- whoever asked is told, the others join
                 first = first or error
                 continue
             known.append(socket)
             for (_, some), entry in zip(entries, own, strict=True):
-                some.append(entry)
-        return known, self._enter(entries if known else []), first
+                if entry is not None:
+                    some.append(entry)
+        return known, self._enter([each for each in entries if each[1]]), first
+
+    async def renew(
+        self, socket: Socket, rooms: Iterable[Room], members: Callable[[Room], Collection[Sid]]
+    ) -> None:
+        """A socket that is in rooms is somebody else there, perhaps, or is somebody since now.
+
+        Raises what `enter` does, and `AdapterUnavailable`.
+        """
+        entries = [(room, self._entry(rule, socket, room)) for room, rule in self._rules_of(rooms)]
+        keeper = self._runtime.presence.keeper
+        entering = self._enter(
+            [
+                (room, [entry])
+                for room, entry in entries
+                if entry and not (keeper and keeper.has(Name(self._name, room), entry))
+            ]
+        )
+        if entering is not None:
+            try:
+                await entering.confirmed()
+            finally:
+                entering.end(members)
 
     def _rules_of(self, rooms: Iterable[Room]) -> list[tuple[Room, PresenceRule]]:
         if not self._rules:
             return []
         return [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
+
+    def _entry(self, rule: PresenceRule, socket: Socket, room: Room) -> Entry | None:
+        edge = self._runtime.presence.edge
+        if edge is not None and edge.holds(socket):
+            user = edge.user_of(socket, room)
+            if user is not None or rule.is_adopted:
+                return None if user is None else Entry(socket.sid, user)
+        return Entry(socket.sid, rule.user_of(socket))
 
     def _enter(self, entries: Sequence[tuple[Room, Sequence[Entry]]]) -> Entering | None:
         if not entries:
@@ -165,7 +210,7 @@ class Presences:
         if self._rules and keeper is not None and self.knows(room):
             name, entering = Name(self._name, room), self._entering
             keeper.leave(name, [sid for sid in sids if (room, sid) not in entering])
-            if not keeper.has(name):
+            if not self._is_here(room):
                 self._versions.pop(room, None)
 
     def exited(self, socket: Socket, rooms: Iterable[Room]) -> None:
@@ -210,7 +255,38 @@ class Presences:
 
     def _is_here(self, room: Room) -> bool:
         keeper = self._runtime.presence.keeper
-        return keeper is not None and keeper.has(Name(self._name, room))
+        return room in self._heard or (keeper is not None and keeper.has(Name(self._name, room)))
+
+    # Sockets that edges hold, and whose endpoints are here.
+
+    def users_of(self, socket: Socket, rooms: Iterable[Room]) -> dict[str, str]:
+        """Who a socket is, by the patterns of rooms that it is about to join.
+
+        Raises `UsageError` if that is not known, or what its `user` function raises.
+        """
+        rules = {rule.pattern: rule for _, rule in self._rules_of(rooms)}
+        return {pattern: rule.user_of(socket) for pattern, rule in rules.items()}
+
+    def all_users_of(self, socket: Socket) -> dict[str, str]:
+        """Who a socket is by each pattern; nobody, an empty text, where that is not known."""
+        return {pattern: rule.user_or_nobody(socket) for pattern, rule in self._rules.items()}
+
+    def tells(self, room: Room) -> bool:
+        """Whether handlers here are told who comes and goes in a room, as it has members here."""
+        rule = self._rules.find(room)
+        return rule is not None and rule.is_told_everywhere
+
+    def hear(self, room: Room) -> None:
+        """An edge holds a socket that is in a room: it is to be taken for one that is here."""
+        self._heard[room] += 1
+
+    def hear_no_more(self, room: Room) -> None:
+        """It has left."""
+        self._heard[room] -= 1
+        if self._heard[room] <= 0:
+            del self._heard[room]
+            if not self._is_here(room):
+                self._versions.pop(room, None)
 
     def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
         self._versions[room] = event.version
@@ -267,11 +343,8 @@ class Presences:
     def forget(self) -> None:
         """The run is over."""
         self._versions.clear()
+        self._heard.clear()
         self._entering = {}  # those whose end is still to come have the old one
-
-
-def _entry(rule: PresenceRule, socket: Socket) -> Entry:
-    return Entry(socket.sid, rule.user_of(socket))
 
 
 async def _until(done: asyncio.Future[None], when: float) -> None:

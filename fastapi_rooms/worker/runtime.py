@@ -323,6 +323,11 @@ class Runtime:
             self._declaring = Declaring(adapter, declared)
             await self._declaring.start(connected=adapter.health.connected)
 
+    @property
+    def has_declared(self) -> bool:
+        """Whether others can know what rooms have."""
+        return self._declaring is None or self._declaring.is_told
+
     def declare_again(self) -> None:
         """Tell once more what rooms have: the carrier may have forgotten it."""
         if self._declaring is not None:
