@@ -135,10 +135,12 @@ class Gateway(Member):
         self._learning = Learning(self._learner, self._place)
         runtime.presence.edge = self._presence = EdgePresence(runtime, self._publish_users)
         try:
-            return await super().__aenter__()
+            await super().__aenter__()
         except BaseException:
             runtime.presence.edge = None
             raise
+        self._learning.tick(asyncio.get_running_loop().time())
+        return self
 
     async def __aexit__(
         self,

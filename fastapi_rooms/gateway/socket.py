@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fastapi_rooms.core.patterns import Patterns
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
@@ -54,6 +55,22 @@ class EdgeSocket:
     def lost(self, rooms: Iterable[Room]) -> None:
         """Messages in some of its rooms are lost for good: its next endpoint is told."""
         self._recovered |= dict.fromkeys(rooms, False)
+
+    def check_known(
+        self, rooms: tuple[Room, ...], users: Patterns[str], *, recoverable: bool
+    ) -> None:
+        """Its backend has declared what it asks for here, and that was learnt, if it could be.
+
+        Raises `AdapterUnavailable` if it was not: what is asked for must not be done by halves.
+        """
+        recovery, presences = self.here.recovery, self.here.presences
+        for room in rooms:
+            is_known = presences.knows(room) or users.find(room) is None
+            if not is_known or (recoverable and not recovery.keeps(room)):
+                raise AdapterUnavailable(
+                    f"The edge of this client does not know yet what {room!r} has: it could not "
+                    "read what workers have declared."
+                )
 
     async def renew_users(self, rooms: tuple[Room, ...]) -> None:
         """In the rooms that it is in still it may be somebody else to its present endpoint."""

@@ -254,7 +254,9 @@ class EdgeSockets:
 
     async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
         rooms, since, recent = _rooms(call), call.get("since"), call.get("recent")
-        found.users = read_users(call).over(found.users)
+        users = read_users(call)
+        found.users = users.over(found.users)
+        found.check_known(rooms, users, recoverable=(since, recent) != (None, None))
         keeps = found.here.recovery.keeps
         found.own |= set(rooms)
         found.unclaimed -= found.own

@@ -14,8 +14,11 @@ from fastapi_rooms.adapters.declarations import (
     STALE,
     Declaration,
     Declared,
+    HistoryDeclaration,
     SupportsDeclarations,
 )
+from fastapi_rooms.adapters.history import SupportsHistory
+from fastapi_rooms.adapters.presence import SupportsPresence
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.worker.presence_rules import PresenceRule
 from fastapi_rooms.worker.runtime import Runtime
@@ -37,6 +40,7 @@ class Learner:
         self._find = find
         self._known: frozenset[Declaration] = frozenset()
         self._known_at = 0.0
+        self._names: set[str] = set()  # of namespaces that have anything of it
         self._lock = asyncio.Lock()
 
     async def learn(self) -> None:
@@ -45,7 +49,7 @@ class Learner:
         if not isinstance(adapter, SupportsDeclarations):
             return  # its rooms have neither
         async with self._lock:
-            found = frozenset(await adapter.declared())
+            found = frozenset(filter(self._can_be, await adapter.declared()))
             now = asyncio.get_running_loop().time()
             # Nothing is there where the carrier was emptied, too: the workers tell it again.
             if found or now - self._known_at > STALE:
@@ -56,19 +60,25 @@ class Learner:
         """Go by nothing but the manager's own declarations again."""
         self._adopt(frozenset())
 
+    def _can_be(self, declaration: Declaration) -> bool:
+        kind = SupportsHistory if isinstance(declaration, HistoryDeclaration) else SupportsPresence
+        return isinstance(self._runtime.adapter, kind)
+
     def _adopt(self, found: frozenset[Declaration]) -> None:
         if found == self._known:
             return
-        names = {each.namespace for each in (*self._known, *found)}
         self._known = found
+        self._names |= {each.namespace for each in found}
         declared = Declared(sorted(found, key=repr))
-        for name in names:
+        for name in list(self._names):
             here = self._find(name)
             history = declared.history.get(name, Patterns())
             here.recovery.adopt(here.handlers.history.over(history))
             rules = _rules(declared.presence.get(name, Patterns()))
             here.presences.adopt(here.handlers.presence.over(rules), here.rooms)
             here.settle()
+            if not (here.recovery or here.presences):
+                self._names.discard(name)
             if here.presences and self._runtime.is_running:
                 self._runtime.presence.start()
 

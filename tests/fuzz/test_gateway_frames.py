@@ -39,6 +39,7 @@ def test_bodies_are_malformed_or_right(body: bytes) -> None:
         wire.unpack_credit,
         wire.unpack_release,
         wire.unpack_deny,
+        wire.unpack_users,
     ):
         with suppress(MalformedEnvelope):
             read(body)

@@ -28,16 +28,21 @@ MakeApp = Callable[[RoomManager], FastAPI]
 class Site:
     """Edges and backends on one carrier."""
 
-    def __init__(self, stack: AsyncExitStack, url: str) -> None:
+    def __init__(self, stack: AsyncExitStack, url: str, settings: dict[str, Any]) -> None:
         self._stack = stack
         self.url = url
+        self._settings = {"prefix": uuid4().hex} | settings
         self.backends: list[Backend] = []
         self.edges: list[Gateway] = []
         self.ports: list[int] = []
 
+    def manager(self) -> RoomManager:
+        """One more, on the same carrier."""
+        return RoomManager(self.url, **self._settings)
+
     async def edge(self, **options: Any) -> int:
         """Start an edge; returns its port."""
-        gateway = Gateway(self.url, **{"routes": {"/": "app"}, **options})
+        gateway = Gateway(self.manager(), **{"routes": {"/": "app"}, **options})
         port = await self.serve(gateway)
         self.edges.append(gateway)
         self.ports.append(port)
@@ -63,7 +68,7 @@ class Site:
         self, make: MakeApp = application, *, name: str = "app", **options: Any
     ) -> Backend:
         """Start a backend, and have all edges know it."""
-        rooms = RoomManager(self.url)
+        rooms = self.manager()
         backend = Backend(make(rooms), name=name, adapter=rooms, **options)
         await backend.__aenter__()
         self.backends.append(backend)
@@ -95,9 +100,9 @@ async def _unheard(*_: Any) -> None:
 
 
 @asynccontextmanager
-async def site(url: str) -> AsyncIterator[Site]:
+async def site(url: str, **settings: Any) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
-        made = Site(stack, url)
+        made = Site(stack, url, settings)
         yield made
         for backend in list(made.backends):
             await made.stop(backend)

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
-from fastapi_rooms import Backend, RequestRefused, RoomManager
+from fastapi_rooms import AdapterUnavailable, Backend, Gateway, RequestRefused, RoomManager
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.gateway_rooms_app import chat_app
 from tests.integration.test_gateway import Site, at, closed, site
@@ -92,7 +93,7 @@ async def test_what_an_endpoint_asks_for_again_is_sent_once_when_its_backend_is_
     assert joined[1] is True
     assert joined[4] == ["new"]
     await both.stop(first)
-    rooms = RoomManager(both.url)
+    rooms = both.manager()
     rooms.history("chat-*")
     async with rooms:
         await rooms.to("chat-tea").send_text("nobody runs their endpoints")
@@ -203,3 +204,153 @@ async def test_who_comes_and_goes_is_told_to_handlers_in_backends(both: Site) ->
     assert once == sorted((kind, "chat-tea", user) for kind, user in expected)
     for client in (*clients, cem):
         await client.close()
+
+
+async def _come(port: int, *users: str) -> list[ClientConnection]:
+    return [(await come(port, f"/chat-tea?name={user}"))[0] for user in users]
+
+
+def _once(backends: list[Backend]) -> list[tuple[str, str]]:
+    """What handlers were told that are to be told on one worker of all."""
+    told = [event for backend in backends for event in state(backend).told_once]
+    return sorted((kind, user) for kind, _, user in told)
+
+
+async def test_who_is_back_within_the_grace_was_never_gone(both: Site) -> None:
+    ports = [await both.edge(), await both.edge()]
+    backend = await both.backend(partial(chat_app, grace=0.3))
+    ann, bob = await _come(ports[0], "ann", "bob")
+    await ann.close()
+    (ann,) = await _come(ports[1], "ann")
+    await bob.close()
+    await eventually(lambda: ("leave", "bob") in _once([backend]))
+    expected = [("join", "ann"), ("join", "bob"), ("leave", "bob")]
+    assert _once([backend]) == expected
+    assert [(kind, user) for kind, _, user, _ in state(backend).told] == expected
+    await ann.close()
+    await eventually(lambda: ("leave", "ann") in _once([backend]))
+    assert state(backend).told[3:] == [], "nobody of its own is there any more"
+
+
+async def test_a_backend_that_is_killed_makes_nobody_leave(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("member", "edge", "backend"):
+        monkeypatch.setattr(f"fastapi_rooms.gateway.{module}.INTERVAL", 0.1)
+    port = await inmemory.edge()
+    first = await inmemory.backend(chat_app)
+    (ann,) = await _come(port, "ann")
+    second = await inmemory.backend(chat_app)
+    inmemory.kill(first)
+    assert json.loads(await ann.recv())[0] == 1
+    assert await _has(state(second).presence, "chat-tea", "ann")
+    (bob,) = await _come(port, "bob")
+    assert [event[0::2] for event in state(second).told] == [("join", "bob")], "and none of ann"
+    assert _once([first, second]) == [("join", "ann"), ("join", "bob")]
+    for client in (ann, bob):
+        await client.close()
+    inmemory.revive(first)
+
+
+async def test_what_an_edge_makes_known_while_no_backend_is_there_is_told_to_the_next(
+    inmemory: Site,
+) -> None:
+    port = await inmemory.edge()
+    first = await inmemory.backend(chat_app)
+    (ann,) = await _come(port, "ann")
+    await inmemory.stop(first)
+    await ann.close()
+    await eventually(lambda: not inmemory.edges[0].manager.sids)
+    second = await inmemory.backend(chat_app)
+    await eventually(lambda: _once([first, second]) == [("join", "ann"), ("leave", "ann")])
+
+
+def _die(edge: Gateway) -> None:
+    """Have an edge tell the carrier no more who is present, as if it had been killed."""
+    keeper = edge.manager._runtime.presence.running
+    keeper._schedule_flush = lambda: None  # type: ignore[method-assign]  # nothing is told
+    for task in keeper._tasks._tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize("carrier", ["memory", "redis"])
+async def test_the_users_of_an_edge_that_dies_leave_once_and_it_is_told(
+    carrier: str, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("redis") if carrier == "redis" else None
+    url = f"memory://{uuid4().hex}" if server is None else server.url
+    async with site(url, heartbeat=0.1, drain_timeout=0.1) as made:
+        ports = [await made.edge(), await made.edge()]
+        backends = [await made.backend(chat_app) for _ in range(2)]
+        (ann,) = await _come(ports[0], "ann")
+        bobs = await _come(ports[1], "bob", "bob")
+        _die(made.edges[0])
+        await eventually(lambda: ("leave", "ann") in _once(backends), what="it is told")
+        assert await _has(state(backends[0]).presence, "chat-tea", "bob")
+        assert _once(backends) == [("join", "ann"), ("join", "bob"), ("leave", "ann")]
+        told = [event[0::2] for backend in backends for event in state(backend).told]
+        assert told.count(("leave", "ann")) == sum(backend.clients > 0 for backend in backends)
+        for client in (ann, *bobs):
+            await client.close()
+
+
+def _without_history(rooms: RoomManager) -> FastAPI:
+    """An earlier version of the application, whose rooms have nothing."""
+    app = FastAPI()
+
+    @app.websocket("/{room}")
+    async def chat(websocket: WebSocket, room: str) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join(room)
+            await socket.send_json([socket.attempt])
+            async for text in socket.iter_text():
+                await rooms.to(room).send_text(text)
+
+    return app
+
+
+async def test_a_version_that_declares_more_finds_it_at_edges_that_run_already(both: Site) -> None:
+    port = await both.edge()
+    old = await both.backend(_without_history)
+    clients = [await connect(at(port, "/chat-tea?name=ann&recent=9")) for _ in range(2)]
+    for client in clients:
+        await client.recv()
+    await clients[0].send("plain")
+    new = await both.backend(chat_app)
+    for number in range(3):
+        await new.manager.to("chat-tea").send_text(str(number))
+    await both.stop(old)
+    for client in clients:
+        assert [await client.recv() for _ in range(4)] == ["plain", "0", "1", "2"]
+        assert json.loads(await client.recv())[:3] == [1, None, 0]
+    assert await _has(state(new).presence, "chat-tea", "ann"), "its rooms know since now"
+    bob, joined = await come(port, "/chat-tea?name=bob&recent=9")
+    assert joined[4] == ["0", "1", "2"]
+    await bob.send("all")
+    for client in (*clients, bob):
+        assert await client.recv() == "all"
+        await client.close()
+    await eventually(partial(_has, state(new).presence, "chat-tea"))
+
+
+async def test_what_an_edge_could_not_learn_is_not_done_by_halves(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_rooms.gateway.learning.PATIENCE", 0.01)
+    port = await inmemory.edge()
+    edge = inmemory.edges[0]
+    adapter: Any = edge.manager._runtime.adapter
+
+    async def away() -> list[Any]:
+        raise AdapterUnavailable("away")
+
+    monkeypatch.setattr(adapter, "declared", away)
+    await inmemory.backend(chat_app)
+    for path in ("/kept-tea?recent=5", "/chat-tea?name=ann"):
+        async with connect(at(port, path)) as client:
+            assert (await closed(client))[0] == 1013
+    monkeypatch.undo()
+    await edge._learner.learn()
+    ann, joined = await come(port, "/chat-tea?name=ann&recent=5")
+    assert joined[:3] == [0, None, 0]
+    await ann.close()

@@ -66,7 +66,7 @@ def reading_trial(prefix: bytes, calls: Calls) -> tuple[bytes, Sequence[str]]:  
     return pack(b"HGETALL", key_of(prefix)), ["HGETALL"]
 
 
-DECLARED = Needs("to know what rooms have", "a history or presence", reading_trial)
+DECLARED = Needs("knowing what rooms have", "a history or presence", reading_trial)
 
 
 def missing(
