@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from functools import partial
 from typing import Any, Self
 
@@ -72,6 +73,7 @@ class Backend(Member):
         self._drain_timeout = drain_timeout
         self._connections: dict[Key, VirtualConnection] = {}
         self._edges: dict[NodeId, float] = {}
+        self._held = Counter[NodeId]()
         self._draining = False
         self._began = 0.0
 
@@ -116,7 +118,9 @@ class Backend(Member):
         """Start, and have the edges know. Raises what starting the manager raises."""
         self._draining = False
         self._began = asyncio.get_running_loop().time()
-        return await super().__aenter__()
+        await super().__aenter__()
+        self.frames.edges = self._held.keys
+        return self
 
     def tick(self, now: float, *, late: bool) -> None:
         """Find out which edges are dead: their clients are gone."""
@@ -187,11 +191,15 @@ class Backend(Member):
         connection = VirtualConnection(publish, opened)
         connection.scope["state"] = dict(self.state)
         self._connections[key] = connection
+        self._held[node] += 1
         connection.task = asyncio.create_task(connection.run(self._app))
         connection.task.add_done_callback(partial(self._ended, key))
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         self._connections.pop(key, None)
+        self._held[key[0]] -= 1
+        if not self._held[key[0]]:
+            del self._held[key[0]]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("An endpoint behind an edge has failed", exc_info=error)
 

@@ -22,6 +22,7 @@ from fastapi_rooms.gateway.client import EdgeClient
 from fastapi_rooms.gateway.conversation import Conversation
 from fastapi_rooms.gateway.health import GatewayHealth, Tally, answer_health
 from fastapi_rooms.gateway.learning import Learning
+from fastapi_rooms.gateway.local import deliver
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.gateway.presence import EdgePresence
 from fastapi_rooms.manager import RoomManager
@@ -279,6 +280,9 @@ class Gateway(Member):
         """A frame of a backend."""
         if frame.kind is FrameKind.BEAT:
             self._beat(frame)
+            return
+        if frame.kind is FrameKind.LOCAL:
+            deliver(frame, self.manager._runtime)
             return
         conversation = self._conversations.get(frame.connection)
         if conversation is not None and conversation.node == frame.origin:

@@ -27,6 +27,7 @@ big-endian:
     12 beat       both     JSON: a backend's name, clients and capacity; or that it is an edge
     13 reset      both     none: the sender knows no such connection, or has missed something
     14 users      edge     JSON: the users who came to a room or left it, by what the edge has done
+    15 local      backend  an envelope, for those whose endpoints are in this backend
 
 Anyone who may publish on the carrier can send anything, so everything is validated.
 """
@@ -77,6 +78,7 @@ class FrameKind(IntEnum):
     BEAT = 12
     RESET = 13
     USERS = 14
+    LOCAL = 15
 
 
 class Frame(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
 
 from fastapi_rooms.adapters.base import Adapter
@@ -11,7 +12,7 @@ from fastapi_rooms.core.names import Channels
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
-from fastapi_rooms.wire.gateway import Frame
+from fastapi_rooms.wire.gateway import Frame, FrameKind
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -38,6 +39,8 @@ class Frames:
         self.node = node
         self.receivers: list[FrameReceiver] = []
         """Who is told of them."""
+        self.edges: Callable[[], Collection[NodeId]] = tuple
+        """The edges that hold clients whose endpoints are here."""
         self.malformed = 0
         """How many came in that made no sense."""
 
@@ -46,6 +49,20 @@ class Frames:
         channels = self._channels
         channel = channels.of_workers() if to is None else channels.of_node(to)
         return self._adapter.publish(channel, wire.encode(frame))
+
+    def publish_local(self, envelope: bytes, *, volatile: bool) -> Awaitable[object] | None:
+        """Begin to send to the clients of endpoints here, by their edges, if there are any."""
+        edges = self.edges()
+        if not edges:
+            return None
+        data = wire.encode(Frame(FrameKind.LOCAL, self.node, wire.NO_CONNECTION, 0, envelope))
+        channels = list(map(self._channels.of_node, edges))
+        if volatile:
+            for channel in channels:
+                self._adapter.publish_volatile(channel, data)
+            return None
+        publishing = [self._adapter.publish(channel, data) for channel in channels]
+        return publishing[0] if len(publishing) == 1 else asyncio.gather(*publishing)
 
     def took(self, data: bytes) -> bool:
         """Whether it is a frame, which is then dealt with; harms nobody whatever it is."""

@@ -151,7 +151,8 @@ class LocalNamespace(EmitVerb):
             await run.fanout.room()
         unavailable: AdapterUnavailable | None = None
         try:
-            accepted = None if local else run.publish(self.name, target, payload, volatile=volatile)
+            publish = run.publish_local if local else run.publish
+            accepted = publish(self.name, target, payload, volatile=volatile)
         except AdapterUnavailable as error:
             accepted, unavailable = None, error  # the members here get it all the same
         if self._listeners:

@@ -270,6 +270,16 @@ class Run:
             return None
         return self._adapter.publish(channel, data)
 
+    def publish_local(
+        self, namespace: str, target: Target, payload: Payload, *, volatile: bool
+    ) -> Awaitable[object] | None:
+        """Send to this worker's clients whom edges hold, if there are any: as `publish`."""
+        if not self.frames.edges():
+            return None
+        sequence = next(self._sequence)
+        envelope = Broadcast(self.node, sequence, namespace, target, payload, volatile)
+        return self.frames.publish_local(codec.encode(envelope), volatile=volatile)
+
     def spend_turn(self, size: int) -> bool:
         """Count a message of so many bytes against this turn; true if its sender must yield.
 

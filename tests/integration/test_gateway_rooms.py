@@ -12,7 +12,15 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import ClientConnection, connect
 
-from fastapi_rooms import AdapterUnavailable, Backend, Gateway, RequestRefused, RoomManager
+from fastapi_rooms import (
+    AdapterUnavailable,
+    Backend,
+    Gateway,
+    Presence,
+    PresenceEvent,
+    RequestRefused,
+    RoomManager,
+)
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.gateway_rooms_app import chat_app
 from tests.integration.test_gateway import Site, at, closed, site
@@ -118,7 +126,7 @@ async def test_what_is_lost_for_good_opens_the_endpoint_again_which_is_told(inme
     assert (attempt, recovered) == (1, False)
     inmemory.edges[0].gap()
     attempt, recovered, *_ = json.loads(await ann.recv())
-    assert (attempt, recovered) == (2, None), "it was told"
+    assert (attempt, recovered) == (2, False), "it goes on being so for later endpoints"
     await ann.close()
 
 
@@ -354,3 +362,55 @@ async def test_what_an_edge_could_not_learn_is_not_done_by_halves(
     ann, joined = await come(port, "/chat-tea?name=ann&recent=5")
     assert joined[:3] == [0, None, 0]
     await ann.close()
+
+
+async def _until(client: ClientConnection, last: str) -> list[str]:
+    """What a client hears before something."""
+    heard = []
+    while (message := str(await client.recv())) != last:
+        heard.append(message)
+    return heard
+
+
+async def test_each_backend_tells_its_own_clients_by_local(both: Site) -> None:
+    ports = [await both.edge(), await both.edge()]
+    backends = [await both.backend(chat_app), await both.backend(chat_app)]
+    clients = await _come(ports[0], "ann", "bob") + await _come(ports[1], "cem", "dan")
+    assert [backend.clients for backend in backends] == [2, 2]
+    aside, _ = await come(ports[0], "/kept-tea?name=eve")
+    for name, backend in zip("xy", backends, strict=True):
+        await backend.manager.local.to("chat-tea").send_text(name)
+    await backends[0].manager.to("chat-tea").send_text("end")
+    heard = [await _until(client, "end") for client in clients]
+    assert sorted(heard) == [["x"]] * 2 + [["y"]] * 2
+    sid = min(both.edges[0].manager.rooms["chat-tea"])
+    for backend in backends:
+        await backend.manager.local.except_(sid, "kept-tea").send_text("all but one")
+    await backends[0].manager.to("chat-tea").send_text("end")
+    heard = [await _until(client, "end") for client in clients]
+    assert sorted(heard) == [[], *[["all but one"]] * 3]
+    for client in (*clients, aside):
+        await client.close()
+
+
+async def test_handlers_tell_those_who_are_there_who_comes_and_goes(both: Site) -> None:
+    def telling(rooms: RoomManager) -> FastAPI:
+        app = chat_app(rooms)
+        presence: Presence = app.state.presence
+
+        @presence.on("join")
+        @presence.on("leave")
+        async def tell(event: PresenceEvent) -> None:
+            await event.namespace.local.to(event.room).send_text(f"{event.kind} {event.user}")
+
+        return app
+
+    ports = [await both.edge(), await both.edge()]
+    for _ in range(2):
+        await both.backend(telling)
+    clients = await _come(ports[0], "ann", "ann") + await _come(ports[1], "ann", "ann")
+    (bob,) = await _come(ports[1], "bob")
+    await bob.close()
+    for client in clients:
+        assert [await client.recv(), await client.recv()] == ["join bob", "leave bob"]
+        await client.close()
