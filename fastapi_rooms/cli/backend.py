@@ -15,6 +15,7 @@ import typer
 
 from fastapi_rooms import Backend, ConfigurationError, RoomManager, RoomsError
 from fastapi_rooms.cli.output import print_stderr
+from fastapi_rooms.cli.readiness import readiness
 from fastapi_rooms.cli.serving import RedisOption, fail, session_of
 from fastapi_rooms.cli.session import EXIT_FAILED, EXIT_USAGE
 
@@ -32,6 +33,9 @@ def backend(
         ),
     ] = "",
     capacity: Annotated[int, typer.Option(help="How many clients it takes.", min=1)] = 10_000,
+    ready_file: Annotated[
+        str, typer.Option(help="A file that is there as long as it is ready: for probes.")
+    ] = "",
 ) -> None:
     """Run the endpoints of an application, for clients of edges.
 
@@ -55,17 +59,21 @@ def backend(
     except ConfigurationError as error:
         fail(str(error), EXIT_USAGE)
     try:
-        asyncio.run(_run_backend(app, made))
-    except RoomsError as error:
+        asyncio.run(_run_backend(app, made, ready_file))
+    except (RoomsError, OSError) as error:
         fail(str(error), EXIT_FAILED)
 
 
-async def _run_backend(app: Any, backend: Backend) -> None:
+async def _run_backend(app: Any, backend: Backend, ready_file: str) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with _lifespan_of(app, backend.state), backend:
+    async with (
+        _lifespan_of(app, backend.state),
+        backend,
+        readiness(lambda: backend.health.ready, ready_file),
+    ):
         print_stderr(f"backend {backend.name!r} runs, with room for {backend.capacity} clients")
         await stopped.wait()
 

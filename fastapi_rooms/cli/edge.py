@@ -65,6 +65,9 @@ def edge(
     max_clients: Annotated[
         int | None, typer.Option(help="How many clients each process holds.", min=1)
     ] = None,
+    max_channels: Annotated[
+        int, typer.Option(help="How many endpoints a client has over one connection.", min=1)
+    ] = 100,
     max_message_bytes: Annotated[
         int, typer.Option(help="The longest message of a client.", min=1)
     ] = 16 * 1024 * 1024,
@@ -107,6 +110,7 @@ def edge(
             "reattach_timeout": reattach_timeout,
             "headers": header or None,
             "max_clients": max_clients,
+            "max_channels": max_channels,
             "max_message_bytes": max_message_bytes,
             "health_path": health_path,
         },

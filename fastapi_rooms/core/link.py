@@ -90,6 +90,11 @@ class Link(Generic[T]):
         return credit
 
     @property
+    def owes_credit(self) -> bool:
+        """Whether messages were taken since the last credit."""
+        return self._taken_messages > 0
+
+    @property
     def unacknowledged(self) -> int:
         """How many messages were sent of which it is not known that they were taken."""
         return len(self._unacknowledged)

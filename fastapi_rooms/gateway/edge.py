@@ -58,6 +58,7 @@ class Gateway(Member):
             all travel through the carrier. `host`, `origin` and those of the WebSocket handshake
             always do, and so do the client's address, the path and the query.
         max_clients: how many clients this edge holds; more get status 503. By default any number.
+            A connection with several endpoints is one, and each of these is one more.
         max_message_bytes: the longest message of a client; one who sends more is closed with 1009.
         health_path: where HTTP clients get `health`, with status 200 if it is ready, else 503; by
             default nowhere.
@@ -249,7 +250,8 @@ class Gateway(Member):
         connection = MuxConnection(
             self._serve, scope, receive, send, max_channels=limit, open_transport=opening
         )
-        await connection.run()
+        with self.admission.carrier():
+            await connection.run()
 
     # What clients call.
 

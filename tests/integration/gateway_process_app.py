@@ -21,6 +21,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, int]]:
 app = FastAPI(lifespan=lifespan)
 
 
+@app.websocket("/chat/address/of")
+async def address(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(
+        f"{websocket.url.scheme} {websocket.client and websocket.client.host}"
+    )
+
+
 @app.websocket("/chat/{room}")
 async def chat(
     websocket: WebSocket, room: str, rooms: Annotated[RoomManager, Depends(rooms)]

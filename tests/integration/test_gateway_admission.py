@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from fastapi_rooms import AllowedOrigins, RoomManager
 from fastapi_rooms.testing import eventually
+from tests.integration.channels import ChannelClient
 from tests.integration.test_gateway import Site, at, closed, site
 
 
@@ -122,3 +123,22 @@ async def test_an_edge_that_drains_refuses_with_503_at_once(inmemory: Site) -> N
     await inmemory.edges[0].manager.drain()
     async with asyncio.timeout(5):  # and not after `open_timeout`
         assert await status(port) == 503
+
+
+async def test_the_limits_hold_for_each_endpoint_of_a_connection_with_several(
+    inmemory: Site,
+) -> None:
+    port = await inmemory.edge(max_clients=3, max_message_bytes=4, headers=[])
+    await inmemory.backend(telling_app)
+    secret = {"authorization": "secret"}
+    async with ChannelClient(at(port, "/"), additional_headers=secret) as client:
+        for number in (1, 2):
+            assert "opened" in await client.open(number, "/headers")
+            assert "authorization" not in str(await client.hear(number))
+        assert await client.open(3, "/headers") == {"denied": 3, "status": 503}
+        assert await status(port) == 503
+        assert inmemory.edges[0].clients == 2
+        await client.say(1, "fives")
+        assert await client.hear(1) == {"closed": 1, "code": 1009, "reason": "message too big"}
+        await client.say(2, "four")
+        assert await client.hear(2) == "4"

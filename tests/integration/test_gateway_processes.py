@@ -131,6 +131,15 @@ async def test_an_edge_has_the_limits_of_its_options_in_every_process(
         return (await asked(port, "GET", "/health"))[0] == 200
 
     await eventually(is_ready, timeout=20)
+    forwarded = {"x-forwarded-for": "203.0.113.7", "x-forwarded-proto": "https"}
+    path = f"ws://127.0.0.1:{port}/chat/address/of"
+    async with connect(path, additional_headers=forwarded) as proxied:
+        assert await proxied.recv() == "wss 203.0.113.7"
+
+    async def is_empty() -> bool:
+        return b'"clients":0' in (await asked(port, "GET", "/health"))[1]
+
+    await eventually(is_empty, timeout=20)
     client = await connect(at(port))
     await hello(client)
     health = json.loads((await asked(port, "GET", "/health"))[1])

@@ -23,6 +23,9 @@ logger = logging.getLogger("fastapi_rooms")
 SCOPE_KEY = "fastapi_rooms.edge"
 """Where an ASGI scope has the virtual connection, and an extension that says so."""
 
+CREDIT_DELAY = 0.1
+"""Seconds until an edge hears which messages were taken: so many may be in doubt at a crash."""
+
 _KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
 
 Publish = Callable[[FrameKind, int, bytes], Awaitable[object]]
@@ -51,6 +54,7 @@ class VirtualConnection:
         self._calls = Calls()
         self._closed: tuple[int, str] | None = None
         self._receiving = 0
+        self._giving: asyncio.TimerHandle | None = None
         self._released = False
         self.accepted_by_rooms = False
         """Whether it is `rooms.connect` that accepts: only then the edge may say hello."""
@@ -132,6 +136,8 @@ class VirtualConnection:
     def _stop(self) -> None:
         self.over, self._state = True, "closed"
         self._calls.fail()
+        if self._giving is not None:
+            self._giving.cancel()
         self.on_event.clear()
         self.on_receive.clear()
         self.on_lost.clear()
@@ -152,8 +158,7 @@ class VirtualConnection:
                 if self._closed is not None:
                     code, reason = self._closed
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
-                # Who waits has taken all that came: so that little is in doubt, if this dies.
-                self._give(self._link.credit())
+                self._give_soon()
                 self._changed.clear()
                 await self._changed.wait()
             kind, body = self._incoming.popleft()
@@ -162,6 +167,19 @@ class VirtualConnection:
             self._receiving -= 1
         value: Any = body.decode() if kind is FrameKind.TEXT else body
         return {"type": "websocket.receive", _KINDS[kind]: value}
+
+    def _give_soon(self) -> None:
+        """Who waits has taken all that came: tell, so that little is in doubt if this dies.
+
+        Not at once, as each message would cost a frame more.
+        """
+        if self._giving is None and self._link.owes_credit:
+            loop = asyncio.get_running_loop()
+            self._giving = loop.call_later(CREDIT_DELAY, self._give_all)
+
+    def _give_all(self) -> None:
+        self._giving = None
+        self._give(self._link.credit())
 
     def _give(self, credit: tuple[int, int] | None) -> None:
         if credit is not None and not self.over:
