@@ -129,7 +129,8 @@ class Recovery:
         """
         rooms = message.target.rooms
         if rooms is not None and len(rooms) == 1 and self.keeps(rooms[0]):
-            self.logs.received(placed, message)
+            if self._logs is not None or self.is_heard(rooms[0]):  # else it is too late, or nothing
+                self.logs.received(placed, message)
             return True
         if not self._runtime.running.fanout.receive(
             self._members, message.target, message.payload, volatile=False
