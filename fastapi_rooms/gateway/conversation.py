@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
-from fastapi_rooms.servers.gateway.connection import post
+from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers

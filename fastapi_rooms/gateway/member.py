@@ -12,7 +12,7 @@ from typing import Any, Self
 from fastapi_rooms.adapters import AdapterLike
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, UsageError
 from fastapi_rooms.manager import RoomManager
-from fastapi_rooms.servers.gateway.connection import post
+from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import NO_CONNECTION, Frame, FrameKind

@@ -15,6 +15,7 @@ from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, sh
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
 from fastapi_rooms.servers.gateway.calls import Calls
+from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 
@@ -347,19 +348,3 @@ def _check_text(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as error:
         raise MalformedEnvelope("a text is not UTF-8") from error
-
-
-_posted: set[asyncio.Future[object]] = set()
-
-
-def post(publishing: Awaitable[object]) -> None:
-    """See to it that something is published. What fails is a hole, and found as one."""
-    future = asyncio.ensure_future(publishing)
-    _posted.add(future)
-    future.add_done_callback(_done)
-
-
-def _done(future: asyncio.Future[object]) -> None:
-    _posted.discard(future)
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.debug("A frame was not published: %r", error)
