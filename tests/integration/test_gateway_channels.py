@@ -13,7 +13,7 @@ from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from fastapi_rooms import Gateway, RoomManager
+from fastapi_rooms import RoomManager
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.channels import ChannelClient
 from tests.integration.gateway_app import reader_app
@@ -42,20 +42,20 @@ async def refused(client: ChannelClient) -> list[Any]:
     return [client.connection.close_code, client.connection.close_reason]
 
 
-async def test_a_server_that_is_written_to_by_asgi_alone_has_channels_too(inmemory: Site) -> None:
-    rooms = RoomManager(inmemory.url, direct_writes=False)
-    port = await inmemory.serve(Gateway(rooms, routes={"/": "chat"}))
-    await inmemory.backend(name="chat")
-    async with ChannelClient(at(port, "/")) as client:
-        for number in (1, 2):
-            assert "opened" in await client.open(number, "/chat/tea")
-            assert await client.hear(number) == "hello 0"
-        for text in ("x" * 20_000, "y"):
-            await client.say(1, text)
-            assert [await client.hear(1), await client.hear(2)] == [text, text]
-        await rooms.drain()
-        assert await client.hear(1) == {"over": [1012, "service restart"]}
-    await eventually(lambda: not rooms.sids)
+async def test_a_server_that_is_written_to_by_asgi_alone_has_channels_too() -> None:
+    async with site(f"memory://{uuid4().hex}", direct_writes=False) as made:
+        port = await two_names(made)
+        rooms = made.edges[0].manager
+        async with ChannelClient(at(port, "/")) as client:
+            for number in (1, 2):
+                assert "opened" in await client.open(number, "/chat/tea")
+                assert await client.hear(number) == "hello 0"
+            for text in ("x" * 20_000, "y"):
+                await client.say(1, text)
+                assert [await client.hear(1), await client.hear(2)] == [text, text]
+            await rooms.drain()
+            assert await client.hear(1) == {"over": [1012, "service restart"]}
+        await eventually(lambda: not rooms.sids)
 
 
 async def test_a_connection_without_a_channel_is_closed_after_a_while(
