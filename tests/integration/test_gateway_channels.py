@@ -42,6 +42,55 @@ async def refused(client: ChannelClient) -> list[Any]:
     return [client.connection.close_code, client.connection.close_reason]
 
 
+async def test_a_server_that_is_written_to_by_asgi_alone_has_channels_too() -> None:
+    async with site(f"memory://{uuid4().hex}", direct_writes=False) as made:
+        port = await two_names(made)
+        rooms = made.edges[0].manager
+        async with ChannelClient(at(port, "/")) as client:
+            for number in (1, 2):
+                assert "opened" in await client.open(number, "/chat/tea")
+                assert await client.hear(number) == "hello 0"
+            for text in ("x" * 20_000, "y"):
+                await client.say(1, text)
+                assert [await client.hear(1), await client.hear(2)] == [text, text]
+            await rooms.drain()
+            assert await client.hear(1) == {"over": [1012, "service restart"]}
+        await eventually(lambda: not rooms.sids)
+
+
+async def test_a_connection_without_a_channel_is_closed_after_a_while(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_rooms.servers.mux.connection.IDLE_TIMEOUT", 0.05)
+    port = await two_names(inmemory)
+    async with ChannelClient(at(port, "/")) as client:
+        await client.open(1, "/chat/tea")
+        assert await client.hear(1) == "hello 0"
+        await client.control(close=1)
+        assert "closed" in await client.hear(1)
+        assert await refused(client) == [1000, "no channel"]
+
+
+async def test_a_backend_that_is_killed_is_replaced_under_its_channels_and_no_other_is_told(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("member", "edge", "backend"):
+        monkeypatch.setattr(f"fastapi_rooms.gateway.{module}.INTERVAL", 0.1)
+    port = await two_names(inmemory)
+    chat = inmemory.backends[0]
+    async with ChannelClient(at(port, "/")) as client:
+        await client.open(1, "/chat/tea")
+        await client.open(2, "/code")
+        assert await client.hear(1) == "hello 0"
+        await inmemory.backend(name="chat")
+        inmemory.kill(chat)
+        assert await client.hear(1) == {"reopened": 1}
+        assert await client.hear(1) == "hello 1"
+        await client.control(close=2)
+        assert "closed" in await client.hear(2)
+    inmemory.revive(chat)
+
+
 @pytest.mark.parametrize("carrier", ["memory", "redis"])
 async def test_endpoints_of_several_backends_are_reached_over_one_connection(
     request: pytest.FixtureRequest, carrier: str

@@ -89,6 +89,8 @@ class Channel:
         self._ended: tuple[int, str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._on_lost: list[Callable[[], None]] = []
+        self._intercepted: str | None = None
+        self._answer: Callable[[], None] | None = None
 
     # The application's side.
 
@@ -108,6 +110,7 @@ class Channel:
             else:
                 self._tell_over(wire.denied(self.number, 500))
             self._on_lost.clear()
+            self._answer = None
             self._line.waiting -= self._came.waiting
             self._incoming.clear()
 
@@ -219,6 +222,11 @@ class Channel:
             return
         size = _size(payload)
         has_room = self._came.came(size)
+        if has_room and self._answer is not None and payload == self._intercepted:
+            if self._came.took(size):
+                self._line.owes_credit(self)
+            self._answer()
+            return
         self._line.waiting += size + MESSAGE_BYTES
         self._incoming.append(payload)
         self._changed.set()
@@ -260,6 +268,10 @@ class Channel:
         for lost in self._on_lost:
             asyncio.get_running_loop().call_soon(lost)
         self._on_lost.clear()
+
+    def intercept(self, text: str, answer: Callable[[], None]) -> None:
+        """Have this called when the client sends this text, which the application does not get."""
+        self._intercepted, self._answer = text, answer
 
     def on_lost(self, lost: Callable[[], None]) -> None:
         """Have this called when the client is gone: soon, or once it is."""

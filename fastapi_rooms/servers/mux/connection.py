@@ -75,6 +75,7 @@ class MuxConnection:
         self._turn: list[Payload] = []
         self._turn_size = 0
         self._draining: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[Any] | None = None
         self._idle: asyncio.TimerHandle | None = None
         self.waiting = 0
 
@@ -180,7 +181,7 @@ class MuxConnection:
         self._idle = loop.call_later(IDLE_TIMEOUT, self._is_idle)
 
     def _is_idle(self) -> None:
-        self._idle_close = asyncio.create_task(self._close(NORMAL_CLOSURE, "no channel"))
+        self._closing = asyncio.create_task(self._close(NORMAL_CLOSURE, "no channel"))
 
     async def _close(self, code: int, reason: str) -> tuple[int, str]:
         self._write_turn()

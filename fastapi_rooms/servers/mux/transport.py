@@ -42,6 +42,11 @@ class ChannelTransport(AsgiTransport):
         self._stop_writing()
         self._on_lost()
 
+    def intercept(self, text: str, answer: Callable[[], None]) -> bool:
+        """Have `answer` called whenever the client sends this text."""
+        self._channel.intercept(text, answer)
+        return True
+
     def write(self, message: Outgoing, sent: int = 0) -> None:
         """Write the message at once, or queue it if there is no room, or others are queued."""
         if self._stopped:
