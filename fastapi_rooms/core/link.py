@@ -14,6 +14,9 @@ T = TypeVar("T")
 WINDOW = 256 * 1024
 """Bytes that may be under way in one direction."""
 
+COUNT = 2**32
+"""Numbers and counts travel in four bytes, and begin anew after these; 0 is no number."""
+
 MESSAGE_BYTES = 64
 """What each message counts besides its length, so that empty ones have a limit, too."""
 
@@ -31,18 +34,18 @@ class Link(Generic[T]):
         self._taken_bytes = 0
         self._taken_messages = 0
         self.taken = 0
-        """How many messages of the other side were taken here."""
+        """How many messages of the other side were taken here, modulo `COUNT`."""
         self._waiting = 0  # bytes that came and were not taken
         self._limit = window
 
     def number(self) -> int:
         """The sequence number of the next frame to send."""
-        self._out += 1
+        self._out = _next(self._out)
         return self._out
 
     def follows(self, sequence: int) -> bool:
         """Whether a frame that came is the next one. If not, something was missed."""
-        if sequence != self._in + 1:
+        if sequence != _next(self._in):
             return False
         self._in = sequence
         return True
@@ -63,7 +66,7 @@ class Link(Generic[T]):
         if messages > len(self._unacknowledged):
             return False
         cost = sum(self._unacknowledged.popleft()[1] for _ in range(messages))
-        self._acknowledged += messages
+        self._acknowledged = (self._acknowledged + messages) % COUNT
         self._left += cost
         return cost == size
 
@@ -75,7 +78,7 @@ class Link(Generic[T]):
 
     def took(self, size: int) -> tuple[int, int] | None:
         """A message was taken; returns the credit to give, bytes and messages, if it is time."""
-        self.taken += 1
+        self.taken = (self.taken + 1) % COUNT
         self._taken_bytes += size + MESSAGE_BYTES
         self._taken_messages += 1
         self._waiting -= size + MESSAGE_BYTES
@@ -104,7 +107,11 @@ class Link(Generic[T]):
 
         `None` means that this number cannot be.
         """
-        known = taken - self._acknowledged
-        if not 0 <= known <= len(self._unacknowledged):
+        known = (taken - self._acknowledged) % COUNT
+        if known > len(self._unacknowledged):
             return None
         return [message for message, _ in list(self._unacknowledged)[known:]]
+
+
+def _next(number: int) -> int:
+    return number % (COUNT - 1) + 1

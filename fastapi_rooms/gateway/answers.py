@@ -1,10 +1,10 @@
-"""Answers to a handshake that is refused."""
+"""Answers to a client that is refused: at its handshake, or by a later endpoint."""
 
 from __future__ import annotations
 
 from starlette.types import Scope, Send
 
-from fastapi_rooms.core.close_codes import TRY_AGAIN_LATER
+from fastapi_rooms.core.close_codes import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from fastapi_rooms.wire.gateway import Headers
 
 _REASONS = {
@@ -14,6 +14,18 @@ _REASONS = {
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
 }
+
+
+def close_of(status: int) -> tuple[int, str]:
+    """How a client is closed that was accepted, and whose next endpoint refuses it by HTTP.
+
+    As `rooms.connect` closes by an `HTTPException`; 403 is also what is said without any reason.
+    """
+    if status >= 500:
+        return INTERNAL_ERROR, ""
+    if status == 403:
+        return POLICY_VIOLATION, "refused"
+    return 4000 + status, ""
 
 
 async def answer_by_http(

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from fastapi_rooms.adapters import AdapterLike
 from fastapi_rooms.core.placement import MISSED
-from fastapi_rooms.errors import ConfigurationError
+from fastapi_rooms.errors import ConfigurationError, MalformedEnvelope
 from fastapi_rooms.gateway.health import BackendHealth
 from fastapi_rooms.gateway.learning import PATIENCE
 from fastapi_rooms.gateway.member import INTERVAL, Member
@@ -137,29 +137,26 @@ class Backend(Member):
             connection.over = True
             connection.client_gone()
 
-    def received(self, frame: Frame) -> None:
+    def received(self, frame: Frame) -> bool:
         """A frame of an edge."""
         if frame.kind is FrameKind.BEAT:
             self._beat(frame)
-            return
+            return False
         if frame.kind is FrameKind.USERS:
             namespace, room, events = wire.unpack_users(frame.body)
             self.manager._runtime.presence.made(Name(namespace, room), events)
-            return
+            return True
         key = frame.origin, frame.connection
         connection = self._connections.get(key)
         if frame.kind is FrameKind.OPEN:
             if connection is None:
                 self._open(key, frame)
-            return
-        if frame.kind is FrameKind.RESET:
-            if connection is not None:
-                connection.detach()
-            return
+            return True
         if connection is None:
-            if frame.kind in (FrameKind.TEXT, FrameKind.BYTES):
-                self.reset(*key)
-            return
+            return False
+        if frame.kind is FrameKind.RESET:
+            connection.detach()
+            return True
         followed = False
         try:
             followed = connection.received(frame)
@@ -167,6 +164,12 @@ class Backend(Member):
             if not followed:
                 connection.detach()
                 self.reset(*key)
+        return True
+
+    def unknown(self, frame: Frame) -> None:
+        """An edge says what no endpoint here hears: it is to know."""
+        if frame.kind in (FrameKind.TEXT, FrameKind.BYTES):
+            self.reset(frame.origin, frame.connection)
 
     def _beat(self, frame: Frame) -> None:
         about = wire.read_json(frame.body)
@@ -186,9 +189,12 @@ class Backend(Member):
             self.reset(*key)
             return
         self._edges[node] = asyncio.get_running_loop().time()
-        opened = wire.read_json(frame.body)
         publish = partial(self.publish, node, connection_id)
-        connection = VirtualConnection(publish, opened)
+        try:
+            connection = VirtualConnection(publish, wire.read_json(frame.body))
+        except MalformedEnvelope:
+            self.reset(*key)
+            raise
         connection.scope["state"] = dict(self.state)
         self._connections[key] = connection
         self._held[node] += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, TRY_AGAIN_LATER
 from fastapi_rooms.core.names import new_sid
-from fastapi_rooms.gateway.answers import answer_by_http
-from fastapi_rooms.gateway.conversation import Conversation, Kept, Outcome
+from fastapi_rooms.gateway.answers import answer_by_http, close_of
+from fastapi_rooms.gateway.conversation import CLOSE_TIMEOUT, Conversation, Kept, Outcome
 from fastapi_rooms.gateway.framing import ClientFraming
 from fastapi_rooms.gateway.reader import Reader
 from fastapi_rooms.gateway.sockets import EdgeSockets, Reply
@@ -26,10 +26,10 @@ from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
 if TYPE_CHECKING:
     from fastapi_rooms.gateway.edge import Gateway
 
-logger = logging.getLogger("fastapi_rooms")
+RETRY = 1.0
+"""Seconds after which a backend that did not open an endpoint is asked again, if it is alone."""
 
-POLICY_VIOLATION = 1008
-"""RFC 6455, section 7.4.1."""
+logger = logging.getLogger("fastapi_rooms")
 
 
 class EdgeClient:
@@ -38,6 +38,7 @@ class EdgeClient:
     def __init__(
         self, gateway: Gateway, name: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._gateway = gateway
         self._name = name
         self._scope = scope
@@ -49,7 +50,10 @@ class EdgeClient:
         self.reader = Reader(self.websocket.receive, self._is_gone, self.close, limit)
         self._gone = asyncio.Event()
         self._conversation: Conversation | None = None
-        self._accepted = False
+        self.is_accepted = False
+        """Whether its handshake was accepted, for this endpoint or an earlier one."""
+        self._task: asyncio.Task[Any] | None = None
+        self._given_up = False
         self._again: Sequence[Kept] = ()
         self._attempt = 0
         self._lost = 0
@@ -76,14 +80,18 @@ class EdgeClient:
 
     async def run(self) -> None:
         """Hold the client until it is gone."""
+        self._task = asyncio.current_task()
         try:
             await self._serve()
+        except asyncio.CancelledError:
+            if not self._take_cancellation_back():
+                raise
         finally:  # nothing may be left behind, though a server cancels at every await
             self.reader.stop()
             await self.sockets.close()
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         deadline = loop.time() + self._gateway.open_timeout
         failed: set[NodeId] = set()
         hurried = 0
@@ -110,12 +118,24 @@ class EdgeClient:
             # An endpoint that ends as soon as it has begun is not begun again at full speed.
             hurried = hurried + 1 if loop.time() - began < 1 else 0
             wait = self._gateway.turns.wait(loop.time()) + min(0.05 * hurried**2, 2.0)
-            if wait:
-                await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._gone.wait()
 
     async def _next_backend(self, deadline: float, failed: set[NodeId]) -> NodeId | None:
-        """The next backend; `None` at the deadline, or when the client has gone."""
-        picking = asyncio.ensure_future(self._gateway.pick(self._name, deadline, failed))
+        """The next backend; `None` at the deadline, or when the client has gone.
+
+        Those that have failed are asked again where there is no other for some time.
+        """
+        node = None
+        if failed:
+            node = await self._pick(min(deadline, self._loop.time() + RETRY), failed)
+        if node is None and not self._gone.is_set():
+            node = await self._pick(deadline, ())
+        return node
+
+    async def _pick(self, deadline: float, exclude: Collection[NodeId]) -> NodeId | None:
+        picking = asyncio.ensure_future(self._gateway.pick(self._name, deadline, exclude))
         leaving = asyncio.ensure_future(self._gone.wait())
         try:
             await asyncio.wait((picking, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -161,14 +181,23 @@ class EdgeClient:
             "sockets": self.sockets.kept(),
         }
 
+    def _take_cancellation_back(self) -> bool:
+        """Whether it was cancelled by us, as it reads nothing and cannot be aborted."""
+        ours = self.sockets.take_cancellation_back()
+        if self._given_up and self._task is not None:
+            ours = self._task.uncancel() <= 0
+        return ours
+
     async def _refuse(self) -> None:
-        if self._accepted:
+        if self.is_accepted:
             await self.close(TRY_AGAIN_LATER, "try again later")
         else:
             await answer_by_http(self._scope, self._asgi_send, 503)
 
     def _is_gone(self, code: int, reason: str) -> None:
         self._gone.set()
+        self.websocket.client_state = WebSocketState.DISCONNECTED
+        self.sockets.lost()
         if self._conversation is not None:
             self._conversation.client_gone(code, reason)
 
@@ -181,11 +210,15 @@ class EdgeClient:
 
     async def accept(self, about: dict[str, Any]) -> None:
         """Accept its handshake, if that was not done for an earlier endpoint."""
-        if not self._accepted:
-            self._accepted = True
+        if not self.is_accepted:
             subprotocol = wire.field(about, "subprotocol", str, type(None))
             headers = wire.unpack_headers(about.get("headers"))
-            await self.websocket.accept(subprotocol, headers)
+            self.is_accepted = True
+            try:
+                await self.websocket.accept(subprotocol, headers)
+            except (OSError, RuntimeError) as error:
+                logger.debug("A client of this edge has gone before it was accepted: %r", error)
+                self.reader.left(ABNORMAL_CLOSURE, "")
         elif (channel := channel_of(self._scope)) is not None:
             await channel.reopened()
         self.framing.accepted(by_rooms=about.get("rooms") is True)
@@ -212,17 +245,29 @@ class EdgeClient:
 
     async def deny(self, status: int, headers: Headers, body: bytes) -> None:
         """Refuse its handshake; close it, if that was accepted for an earlier endpoint."""
-        if self._accepted:
-            await self.close(POLICY_VIOLATION, "refused")
+        if self.is_accepted:
+            await self.close(*close_of(status))
         else:
             await answer_by_http(self._scope, self._asgi_send, status, headers, body)
 
     async def close(self, code: int, reason: str) -> None:
         """Close it, behind what was sent before."""
-        await self.sockets.flush()
-        if self.websocket.application_state is WebSocketState.CONNECTED:
-            with suppress(Exception):
-                await self.websocket.close(code, reason)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.sockets.flush()
+                if self.websocket.application_state is WebSocketState.CONNECTED:
+                    await self.websocket.close(code, reason)
+        except TimeoutError:
+            self.abort()
+        except Exception as error:  # noqa: BLE001 -- every server raises its own
+            logger.debug("A client of this edge was gone before it was closed: %r", error)
+
+    def abort(self) -> None:
+        """Have it gone without a word: it does not take what was sent to it."""
+        task = self._task
+        if not self.sockets.abort() and task is not None and task is not asyncio.current_task():
+            self._given_up = True
+            task.cancel()
 
     def write_at_once(self, frame: Frame) -> bool:
         """Write a message now, before any broadcast that comes later; false if it has to wait."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
 from fastapi_rooms.servers.gateway.posting import post
@@ -24,6 +25,14 @@ logger = logging.getLogger("fastapi_rooms")
 
 MAX_QUEUED = 10_000
 """Frames that may wait for a client. Messages have less: their window is the limit."""
+
+MAX_QUEUED_BYTES = 4 * wire.MAX_JSON
+"""Bytes that those of them may have that are no messages."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to take what its endpoint has sent it, once that has closed it."""
+
+_MESSAGES = (FrameKind.TEXT, FrameKind.BYTES)
 
 Kept = tuple[FrameKind, bytes]
 """A message of a client."""
@@ -43,11 +52,18 @@ class Addressee(Protocol):
     async def accept(self, about: dict[str, Any]) -> None:
         """Accept its handshake, if that was not done for an earlier endpoint."""
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether its handshake was accepted, for this endpoint or an earlier one."""
+
     async def deny(self, status: int, headers: Headers, body: bytes) -> None:
         """Refuse its handshake; close it, if that was accepted for an earlier endpoint."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close it, behind what was sent before."""
+
+    def abort(self) -> None:
+        """Have it gone without a word, if that can be."""
 
     def write_at_once(self, frame: Frame) -> bool:
         """Write a message now; false if it has to wait."""
@@ -81,11 +97,14 @@ class Conversation:
         self._connection = secrets.token_bytes(8)
         self._link: Link[Kept] = Link()
         self._frames: deque[Frame] = deque()
+        self._queued_bytes = 0
         self._calls = 0  # those among the frames, and one that is being done
+        self._closing: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._credit = asyncio.Event()
         self._is_over = False
         self._gone: tuple[int, str] | None = None
+        self._is_answered = self._is_closed = False  # as far as frames have come
         self.is_accepted = False
         """Whether the endpoint has accepted the client."""
         self.again = deque(again)
@@ -103,13 +122,19 @@ class Conversation:
         outcome = Outcome.LOST
         try:
             outcome = await self._converse(opening)
+        except asyncio.CancelledError:
+            self.post(FrameKind.CLOSE, wire.pack_close(ABNORMAL_CLOSURE, ""))
+            outcome = Outcome.DONE
+            raise
         except AdapterUnavailable as error:
             logger.debug("A backend could not be reached: %s", error)
         except (MalformedEnvelope, UsageError) as error:
             self._gateway.frames.malformed += 1
             logger.debug("A backend sent what cannot be: %s", error)
         finally:
-            self.lose()
+            if self._closing is not None:
+                self._closing.cancel()
+            self._end()
             self._gateway.unregister(self._connection)
             if outcome is Outcome.LOST:
                 self._gateway.reset(self.node, self._connection)
@@ -120,7 +145,10 @@ class Conversation:
         deadline = asyncio.get_running_loop().time() + self._gateway.open_timeout
         while True:
             while self._frames and not self._is_over:
-                outcome = await self._handle(self._frames.popleft())
+                frame = self._frames.popleft()
+                if frame.kind not in _MESSAGES:
+                    self._queued_bytes -= len(frame.body)
+                outcome = await self._handle(frame)
                 if outcome is not None:
                     return outcome
             if self._gone is not None:
@@ -145,7 +173,8 @@ class Conversation:
         """Send the backend a frame that nobody waits for."""
         if not self._is_over:
             number = self._link.number()
-            post(self._gateway.publish(self.node, self._connection, kind, number, body))
+            publishing = self._gateway.publish(self.node, self._connection, kind, number, body)
+            post(publishing, self.lose)
 
     async def has_room(self) -> bool:
         """Return when the endpoint has room for a message; false if it has ended."""
@@ -175,7 +204,11 @@ class Conversation:
         self._changed.set()
 
     def lose(self) -> None:
-        """The backend is gone, or something was missed."""
+        """The backend is gone, or something was missed: unless it has said how this ends."""
+        if not self._is_closed:
+            self._end()
+
+    def _end(self) -> None:
         self._is_over = True
         self._changed.set()
         self._credit.set()
@@ -184,14 +217,16 @@ class Conversation:
 
     def received(self, frame: Frame) -> None:
         """Take a frame of the backend."""
-        if self._is_over:
+        if self._is_over or self._is_closed:
             return
         kind = frame.kind
         follows = kind is not FrameKind.RESET and self._link.follows(frame.sequence)
         if not follows or len(self._frames) >= MAX_QUEUED:
             self.lose()
             return
-        if kind in (FrameKind.TEXT, FrameKind.BYTES):
+        self._check_state(kind)
+        self._is_closed = kind in (FrameKind.CLOSE, FrameKind.DENY, FrameKind.RELEASE)
+        if kind in _MESSAGES:
             if not self._link.came(len(frame.body)):
                 self.lose()
                 return
@@ -202,13 +237,31 @@ class Conversation:
             if not self._calls and self._client.call_at_once(wire.read_json(frame.body)):
                 return
             self._calls += 1
+        elif kind is FrameKind.CLOSE:
+            self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._client.abort)
         elif kind is FrameKind.CREDIT:
             if not self._link.credited(*wire.unpack_credit(frame.body)):
                 self.lose()
             self._credit.set()
             return
+        if kind not in _MESSAGES:
+            self._queued_bytes += len(frame.body)
+            if self._queued_bytes > MAX_QUEUED_BYTES:
+                self.lose()
+                return
         self._frames.append(frame)
         self._changed.set()
+
+    def _check_state(self, kind: FrameKind) -> None:
+        """Raise `MalformedEnvelope` for what cannot come now."""
+        if kind in (FrameKind.CREDIT, FrameKind.RELEASE):
+            return
+        answers = kind in (FrameKind.ACCEPT, FrameKind.DENY)
+        if kind is FrameKind.CLOSE and not self._is_answered:
+            answers = self._client.is_accepted  # for an earlier endpoint: this one refuses
+        if answers is self._is_answered:
+            raise MalformedEnvelope(f"a backend says {kind.name} where that cannot be")
+        self._is_answered = True
 
     def _took(self, size: int) -> None:
         credit = self._link.took(size)
@@ -222,7 +275,7 @@ class Conversation:
         elif kind is FrameKind.DENY:
             await self._client.deny(*wire.unpack_deny(body))
             return Outcome.DONE
-        elif kind in (FrameKind.TEXT, FrameKind.BYTES):
+        elif kind in _MESSAGES:
             await self._client.write(frame)
             self._took(len(body))
         elif kind is FrameKind.CLOSE:

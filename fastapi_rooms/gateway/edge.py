@@ -278,21 +278,23 @@ class Gateway(Member):
 
     # What comes.
 
-    def received(self, frame: Frame) -> None:
+    def received(self, frame: Frame) -> bool:
         """A frame of a backend."""
         if frame.kind is FrameKind.BEAT:
             self._beat(frame)
-            return
+            return False
         if frame.kind is FrameKind.LOCAL:
             deliver(frame, self.manager._runtime)
-            return
+            return True
         conversation = self._conversations.get(frame.connection)
-        if conversation is not None and conversation.node == frame.origin:
-            try:
-                conversation.received(frame)
-            except MalformedEnvelope:
-                conversation.lose()
-                raise
+        if conversation is None or conversation.node != frame.origin:
+            return False
+        try:
+            conversation.received(frame)
+        except MalformedEnvelope:
+            conversation.lose()
+            raise
+        return True
 
     def _beat(self, frame: Frame) -> None:
         about = wire.read_json(frame.body)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +23,9 @@ from fastapi_rooms.worker.frames import Frames
 INTERVAL = 1.0
 """Seconds between heartbeats."""
 
+MAX_RESETS = 10_000
+"""How many connections others are told once more to be over, if the carrier did not take that."""
+
 
 class Member:
     """Runs a manager, unless the application does, and sends a heartbeat."""
@@ -30,6 +35,7 @@ class Member:
         """The manager whose carrier is used: the one that was given, or one of its own."""
         self._frames: Frames | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._resets: deque[tuple[NodeId, bytes]] = deque(maxlen=MAX_RESETS)
 
     @property
     def frames(self) -> Frames:
@@ -102,7 +108,8 @@ class Member:
     def reset(self, to: NodeId, connection: bytes) -> None:
         """Tell a worker that a connection with it is over."""
         if self._frames is not None:
-            post(self.publish(to, connection, FrameKind.RESET, 0, b""))
+            again = partial(self._resets.append, (to, connection))
+            post(self.publish(to, connection, FrameKind.RESET, 0, b""), again)
 
     def beat(self, **about: bool) -> None:
         """Send a heartbeat now."""
@@ -120,6 +127,9 @@ class Member:
             before = loop.time()
             await asyncio.sleep(INTERVAL)
             self.beat()
+            resets, self._resets = self._resets, deque(maxlen=MAX_RESETS)
+            for to, connection in resets:
+                self.reset(to, connection)
             self.tick(loop.time(), late=loop.time() - before > 2 * INTERVAL)
 
     def may_be_known(self) -> bool:
@@ -143,8 +153,11 @@ class Member:
         """End every connection."""
 
     @abstractmethod
-    def received(self, frame: Frame) -> None:
-        """A frame has come."""
+    def received(self, frame: Frame) -> bool:
+        """A frame has come. Returns whether it is for this one alone."""
+
+    def unknown(self, frame: Frame) -> None:
+        """A frame was for nobody here."""
 
     @abstractmethod
     def gap(self) -> None:

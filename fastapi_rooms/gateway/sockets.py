@@ -41,6 +41,9 @@ logger = logging.getLogger("fastapi_rooms")
 MAX_JOINS = 100
 """How many joins of a client may be under way; what is asked for beyond that waits."""
 
+MAX_NAMESPACES = 100
+"""How many namespaces a client may be in: whoever speaks for a backend is not trusted with more."""
+
 STILL = 1.0
 """Seconds after which the backend is told that a join is still under way."""
 
@@ -70,12 +73,24 @@ class EdgeSockets:
             found.begin_attempt()
 
     async def flush(self) -> None:
-        """Return when all that was sent to the client is with the server, or it has no time."""
+        """Return when all that was sent to the client is with the server."""
         for found in tuple(self._by_namespace.values()):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(5):
-                    await found.socket._host.written()  # type: ignore[attr-defined]  # not of every host
-                    await found.block.transport.flush()
+            await found.namespace._here.written()
+            await found.block.transport.flush()
+
+    def lost(self) -> None:
+        """The client is gone: it leaves every room."""
+        for found in tuple(self._by_namespace.values()):
+            found.block.lost()
+
+    def abort(self) -> bool:
+        """Have the client gone without a word; false if that cannot be."""
+        return any(found.block.transport.abort() for found in self._by_namespace.values())
+
+    def take_cancellation_back(self) -> bool:
+        """Whether the client's task was cancelled by one of the sockets, and by nobody else."""
+        found = [found.block.take_cancellation_back() for found in self._by_namespace.values()]
+        return any(found)
 
     async def close(self) -> None:
         """The client is over: it leaves everything."""
@@ -240,6 +255,8 @@ class EdgeSockets:
         if found is not None:
             del self._by_namespace[name]
             await self._exit(found)
+        if len(self._by_namespace) >= MAX_NAMESPACES:
+            raise UsageError(f"A client may be in {MAX_NAMESPACES} namespaces behind an edge.")
         namespace: Namespace = self._client.manager.of(name)
         await self._client.reader.pause()  # the transport may change where messages come from
         try:

@@ -49,8 +49,9 @@ KIND = 9
 BEGINNING = bytes((VERSION, KIND))
 """What every frame begins with."""
 
-MAX_JSON = 256 * 1024
-"""The longest body that is JSON, in bytes: request headers are in it, and names of rooms."""
+MAX_JSON = 2 * 1024 * 1024
+"""The longest body that is JSON, in bytes: a thousand names of rooms are in it, or the data of a
+socket."""
 
 _HEADER = struct.Struct(">BBB8s8sI")
 _CLOSE = struct.Struct(">H")

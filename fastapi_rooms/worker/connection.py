@@ -175,7 +175,7 @@ class Connection(AsyncBlock):
             self
         )  # if it is to be, with the code that was said
         self._namespace.exit(self)  # before anything that waits, and could be cancelled
-        causes, cancelled = list(causes_of(exc)), self._take_cancellation_back()
+        causes, cancelled = list(causes_of(exc)), self.take_cancellation_back()
         quietly = False
         try:
             if exc is None:
@@ -358,7 +358,7 @@ class Connection(AsyncBlock):
             self._cancelled = True
             self._task.cancel()
 
-    def _take_cancellation_back(self) -> bool:
+    def take_cancellation_back(self) -> bool:
         """Whether the endpoint was cancelled by us, and by nobody else; as `asyncio.timeout`."""
         if not self._cancelled or self._task is None:
             return False

@@ -113,6 +113,8 @@ class EdgeNamespace:
         except Refused as error:
             if error.kind == "sid":
                 raise SidInUse(str(error)) from None
+            if error.kind == "usage":
+                raise UsageError(str(error)) from None
             raise AdapterUnavailable(str(error)) from None
         except ConnectionError:
             socket.is_lost = True

@@ -20,8 +20,11 @@ logger = logging.getLogger("fastapi_rooms")
 class FrameReceiver(Protocol):
     """An edge or a backend in this process. May raise `MalformedEnvelope` for a body."""
 
-    def received(self, frame: Frame) -> None:
-        """A frame has come from another worker."""
+    def received(self, frame: Frame) -> bool:
+        """A frame has come from another worker. Returns whether it is for this one alone."""
+
+    def unknown(self, frame: Frame) -> None:
+        """A frame was for none of the edges and backends in this process."""
 
     def gap(self) -> None:
         """Frames may have been missed, on any connection."""
@@ -71,8 +74,10 @@ class Frames:
         if self.receivers:
             try:
                 frame = wire.decode(data)
-                for receiver in tuple(self.receivers):
-                    receiver.received(frame)
+                receivers = tuple(self.receivers)
+                if not any(receiver.received(frame) for receiver in receivers):
+                    for receiver in receivers:
+                        receiver.unknown(frame)
             except MalformedEnvelope as error:
                 self.malformed += 1
                 logger.debug("Dropped a malformed frame: %s", error)

@@ -11,9 +11,14 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
-from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, shorten_reason
+from fastapi_rooms.core.close_codes import (
+    ABNORMAL_CLOSURE,
+    NORMAL_CLOSURE,
+    SERVICE_RESTART,
+    shorten_reason,
+)
 from fastapi_rooms.core.link import Link
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
 from fastapi_rooms.servers.gateway.calls import Calls
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.wire import gateway as wire
@@ -57,6 +62,7 @@ class VirtualConnection:
         self._receiving = 0
         self._giving: asyncio.TimerHandle | None = None
         self._released = False
+        self._stopped = asyncio.Event()
         self.accepted_by_rooms = False
         """Whether it is `rooms.connect` that accepts: only then the edge may say hello."""
         self.over = False
@@ -136,6 +142,9 @@ class VirtualConnection:
 
     def _stop(self) -> None:
         self.over, self._state = True, "closed"
+        self._closed = self._closed or (SERVICE_RESTART, "")
+        self._stopped.set()
+        self._changed.set()  # there may be tasks that the endpoint has left behind
         self._calls.fail()
         if self._giving is not None:
             self._giving.cancel()
@@ -155,7 +164,7 @@ class VirtualConnection:
             while not self._incoming or self._released:
                 if self._released:
                     self._changed.set()
-                    await asyncio.Event().wait()  # until this task is cancelled by `release`
+                    await self._stopped.wait()  # unless this task is cancelled by `release`
                 if self._closed is not None:
                     code, reason = self._closed
                     return {"type": "websocket.disconnect", "code": code, "reason": reason}
@@ -199,7 +208,7 @@ class VirtualConnection:
         elif kind == "websocket.accept" and self._state == "connecting":
             await self._accept(message.get("subprotocol"), message.get("headers") or [])
         elif kind == "websocket.close" and self._state == "connecting":
-            await self._deny(403, [], b"")
+            await self._refuse(message.get("code", 1000), message.get("reason") or "")
         elif kind == "websocket.close" and self._state == "accepted":
             self._check_open()
             code, reason = message.get("code", 1000), message.get("reason") or ""
@@ -232,6 +241,14 @@ class VirtualConnection:
         self._state = "closed"
         await self._frame(FrameKind.DENY, wire.pack_deny(status, headers, body))
 
+    async def _refuse(self, code: int, reason: str) -> None:
+        """Before it is accepted: a client that was, for an earlier endpoint, is told the code."""
+        if self.attempt and code != NORMAL_CLOSURE:
+            self._check_open()
+            await self._close(code, reason)
+        else:
+            await self._deny(403, [], b"")
+
     async def _close(self, code: int, reason: str) -> None:
         self._state = "closed"
         self._closed = code, reason
@@ -258,7 +275,7 @@ class VirtualConnection:
     def _post(self, kind: FrameKind, body: bytes) -> None:
         """Publish a frame that nobody waits for."""
         if not self.over:
-            post(self._publish(kind, self._link.number(), body))
+            post(self._publish(kind, self._link.number(), body), self.detach)
 
     # What `rooms.connect` asks of the edge.
 
@@ -270,14 +287,14 @@ class VirtualConnection:
         if self.over or self._closed is not None:
             raise ConnectionError("the client is gone")
         with self._calls.begin() as call:
-            body = wire.to_json({"id": call.number, "verb": verb, **arguments})
+            body = _asking({"id": call.number, "verb": verb, **arguments})
             await self._frame(FrameKind.CALL, body)
             return await call.reply(verb, timeout)
 
     def tell(self, verb: str, **arguments: Any) -> None:
         """Have the edge do something that is not waited for."""
         if not self.over and self._closed is None:
-            self._post(FrameKind.CALL, wire.to_json({"id": 0, "verb": verb, **arguments}))
+            self._post(FrameKind.CALL, _asking({"id": 0, "verb": verb, **arguments}))
 
     # The edge's side.
 
@@ -341,6 +358,16 @@ class VirtualConnection:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait((task,), timeout=timeout)
+
+
+def _asking(call: dict[str, Any]) -> bytes:
+    body = wire.to_json(call)
+    if len(body) > wire.MAX_JSON:
+        raise UsageError(
+            f"socket.data, or the names of rooms, are {len(body)} bytes as JSON: behind an edge "
+            f"they may be {wire.MAX_JSON}."
+        )
+    return body
 
 
 def _check_text(body: bytes) -> None:

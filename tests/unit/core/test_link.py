@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastapi_rooms.core import link
 from fastapi_rooms.core.link import MESSAGE_BYTES, Link
 
 
@@ -15,6 +17,24 @@ def test_frames_follow_each_other_by_their_numbers() -> None:
     assert not receiver.follows(3), "it came twice"
     sender.number()
     assert not receiver.follows(sender.number()), "one is missing"
+
+
+def test_numbers_and_counts_begin_anew_when_they_are_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "COUNT", 8)
+    sender: Link[int] = Link()
+    receiver: Link[int] = Link()
+    for message in range(50):
+        number = sender.number()
+        assert 0 < number < 8
+        assert receiver.follows(number)
+        sender.sent(message, 1)
+        assert sender.not_taken(receiver.taken) == [message]
+        receiver.took(1)
+        assert 0 <= receiver.taken < 8
+        assert sender.not_taken(receiver.taken) == []
+        credit = receiver.credit()
+        assert credit is not None
+        assert sender.credited(*credit)
 
 
 @given(st.lists(st.integers(0, 400), max_size=40))
