@@ -162,7 +162,8 @@ class Socket:
         """Up to where this socket has been sent what was said in a room with a history.
 
         Give it as `since` to go on from there, on any worker. `None` in a room without a history,
-        and in one that the socket is not in.
+        and in one that the socket is not in. In a backend it is as of the join, or of the client's
+        last message: who goes on from it may get again what came since.
         """
         return self._host.position_of(room) if room in self.rooms else None
 

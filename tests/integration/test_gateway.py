@@ -48,11 +48,11 @@ class Site:
         self.ports.append(port)
         return port
 
-    async def serve(self, app: Any) -> int:
+    async def serve(self, app: Any, **options: Any) -> int:
         """Serve an application; returns its port."""
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", **options))
         serving = asyncio.create_task(server.serve([listener]))
 
         async def stop() -> None:
@@ -188,6 +188,21 @@ async def test_an_endpoint_hears_the_code_of_its_client(both: Site) -> None:
     app: Any = backend._app
     await eventually(lambda: app.state.ended == [4002])
     await eventually(lambda: backend.clients == 0)
+
+
+async def test_a_message_over_the_limit_of_the_edge_s_server_closes_with_1009(
+    inmemory: Site,
+) -> None:
+    edge = Gateway(inmemory.manager(), routes={"/": "app"})
+    inmemory.edges.append(edge)
+    port = await inmemory.serve(edge, ws_max_size=1000)
+    backend = await inmemory.backend()
+    async with connect(at(port, "/code"), compression=None) as client:
+        await client.send("x" * 1001)
+        assert (await closed(client))[0] == 1009
+    app: Any = backend._app
+    await eventually(lambda: app.state.ended)
+    assert app.state.ended == [1009]
 
 
 async def test_rooms_are_at_the_edges_and_reach_all_clients(both: Site) -> None:
