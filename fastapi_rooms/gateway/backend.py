@@ -180,7 +180,7 @@ class Backend(Member):
             return
         self._edges[frame.origin] = asyncio.get_running_loop().time()
         if about.get("hello") and not self._draining:
-            self.beat()
+            self.beat_soon()
 
     def _open(self, key: Key, frame: Frame) -> None:
         node, connection_id = key

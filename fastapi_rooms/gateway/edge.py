@@ -317,7 +317,7 @@ class Gateway(Member):
             raise MalformedEnvelope("a backend has no such number of clients")
         now = asyncio.get_running_loop().time()
         if self._placement.beat(node, name, clients, capacity, now):
-            self.beat(hello=False)  # so that it knows of us
+            self.beat_soon()  # so that it knows of us
         self._presence.heard(node, about)
         self._changed.set()
 

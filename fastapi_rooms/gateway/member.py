@@ -23,6 +23,9 @@ from fastapi_rooms.worker.frames import Frames
 INTERVAL = 1.0
 """Seconds between heartbeats."""
 
+ANSWER_INTERVAL = 0.1
+"""Seconds between heartbeats that answer those who are new: each goes to all."""
+
 MAX_RESETS = 10_000
 """How many connections others are told once more to be over, if the carrier did not take that."""
 
@@ -35,6 +38,8 @@ class Member:
         """The manager whose carrier is used: the one that was given, or one of its own."""
         self._frames: Frames | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._next_answer = 0.0
+        self._answering: asyncio.TimerHandle | None = None
         self._resets: deque[tuple[NodeId, bytes]] = deque(maxlen=MAX_RESETS)
 
     @property
@@ -71,6 +76,9 @@ class Member:
         """End, with all that belongs to it."""
         frames, beating = self.frames, self._beating
         try:
+            if self._answering is not None:
+                self._answering.cancel()
+                self._answering = None
             if beating is not None:
                 beating.cancel()
                 with suppress(asyncio.CancelledError):
@@ -115,6 +123,19 @@ class Member:
         """Send a heartbeat now."""
         if self._frames is not None and self.may_be_known():
             post(self._publish_beat(**about))
+
+    def beat_soon(self) -> None:
+        """Send one for somebody who is new: one is for all who come within a tenth of a second."""
+        loop = asyncio.get_running_loop()
+        if self._next_answer <= loop.time():
+            self._next_answer = loop.time() + ANSWER_INTERVAL
+            self.beat()
+        elif self._answering is None:
+            self._answering = loop.call_at(self._next_answer, self._answer)
+
+    def _answer(self) -> None:
+        self._answering = None
+        self.beat_soon()
 
     def _publish_beat(self, **about: bool) -> Awaitable[object]:
         frames = self.frames

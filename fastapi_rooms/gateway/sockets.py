@@ -247,7 +247,7 @@ class EdgeSockets:
 
     async def _enter(self, name: str, sid: str, data: dict[str, Any], users: Patterns[str]) -> None:
         found = self._by_namespace.get(name)
-        if found is not None and found.socket.sid == sid:
+        if found is not None and found.socket.sid == sid and found.here.is_in(found.socket):
             _replace(found.socket.data, data)
             found.users = users
             found.claimed()

@@ -53,6 +53,7 @@ class Site:
             await endpoint(manager, websocket)
 
         app = Starlette(routes=[WebSocketRoute("/{path:path}", run)])
+        options = {"drain_timeout": 0.02} | options
         backend = Backend(app, name="app", adapter=manager, **options)
         await self._stack.enter_async_context(backend)
         await eventually(lambda: all(manager.node in edge.backends for edge in self._edges))

@@ -8,8 +8,10 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import RoomManager
-from fastapi_rooms.testing import WebSocketClient
-from tests.unit.gateway.support import Site
+from fastapi_rooms.testing import WebSocketClient, eventually
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import FrameKind
+from tests.unit.gateway.support import ACCEPT, Site
 
 
 async def test_a_socket_that_has_left_hears_nothing_that_is_said_from_then_on(site: Site) -> None:
@@ -55,3 +57,29 @@ async def test_a_leave_beside_a_join_counts_as_one_that_comes_after_it(site: Sit
         assert rooms_of == [{"stays"}]
         assert "stays" in edge.manager.rooms
         assert "chat-tea" not in edge.manager.rooms
+
+
+async def test_a_socket_that_had_left_as_its_backend_went_comes_in_anew(site: Site) -> None:
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("chat-tea")
+            await socket.send_text("in")
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    forger = await site.forger(edge)
+    client = WebSocketClient(edge, "/")
+    opening = asyncio.create_task(client.open())
+    await eventually(lambda: forger.heard)
+    opened = forger.heard.pop()
+    call = {"id": 1, "namespace": "/", "sid": wire.read_json(opened.body)["sid"], "data": {}}
+    enter = FrameKind.CALL, wire.to_json({**call, "verb": "enter", "users": {}})
+    forger.say(edge.manager.node, opened.connection, ACCEPT, enter)
+    await eventually(lambda: FrameKind.REPLY in forger.kinds())
+    await opening
+    await site.backend(endpoint)
+    leaves = FrameKind.CALL, wire.to_json({**call, "id": 0, "verb": "exit"})
+    forger.say(edge.manager.node, opened.connection, leaves, (FrameKind.RESET, b""), first=3)
+    assert await client.receive() == "in"
+    assert edge.manager.rooms.keys() >= {"chat-tea"}
+    await client.close()

@@ -291,3 +291,49 @@ async def test_a_replay_may_take_as_long_as_its_client_reads(
         await eventually(lambda: limit.when() != before)
         client.resume()
         assert len(await client.receive_until("in")) == 40
+
+
+async def test_a_backend_that_goes_during_the_hello_costs_no_second_one(site: Site) -> None:
+    edge = await site.edge()
+    first = await site.backend(Chat())
+    ann = Framing()
+    async with FramedClient(edge, ann, greets=False) as client:
+        hello = await WebSocketClient.receive(client)
+        await site.backend(again := Chat())
+        closing = asyncio.create_task(first.close())
+        await eventually(lambda: not first.clients)
+        await client.send_text(ann.greet(hello))
+        assert await until(client, "in 1") == []
+        assert ann.joins == [("chat-tea", None)]
+        assert len(again.joins) == 1
+        await closing
+
+
+@pytest.mark.parametrize("is_framed", [True, False], ids=["framed", "plain"])
+async def test_a_backend_that_goes_during_a_replay_doubles_nothing(
+    site: Site, *, is_framed: bool
+) -> None:
+    edge = await site.edge(site.manager(outbox=OutboxPolicy(max_bytes=200_000)))
+    chat = Chat()
+    first = await site.backend(chat)
+    ann, say = Framing(), first.manager.to("chat-tea").send_text
+    async with FramedClient(edge, ann) as client:
+        await until(client, "in 0")
+    for number in range(40):
+        await say(f"{number} {'x' * 20_000}")
+    since = None if is_framed else chat.joins[0].positions["chat-tea"]
+    again = Chat(since=since)
+    second = await site.replace(first, again)
+    path = ASKING if is_framed else "/"
+    async with FramedClient(edge, ann, path, greets=is_framed) as client:
+        client.stall()
+        await eventually(lambda: second.clients)
+        (virtual,) = second._connections.values()
+        await eventually(lambda: virtual._calls._pending and edge._conversations)
+        third = Chat(since=since)
+        await site.replace(second, third)
+        client.resume()
+        heard = await until(client, "in 1")
+    assert [int(str(text).split()[0]) for text in heard] == list(range(40))
+    assert again.joins == []
+    assert (third.joins[0].recovered, third.joins[0].replayed) == (True, 0)
