@@ -88,7 +88,14 @@ class EdgeClient:
                 raise
         finally:  # nothing may be left behind, though a server cancels at every await
             self.reader.stop()
-            await self.sockets.close()
+            try:
+                await self.sockets.close()
+            finally:
+                # As long as they have each other, all of them wait for the garbage collector, with
+                # the server's connection and all that hangs on it.
+                self._gone.set()
+                del self.reader, self.sockets
+                self._task = None
 
     async def _serve(self) -> None:
         loop = self._loop
@@ -195,6 +202,8 @@ class EdgeClient:
             await answer_by_http(self._scope, self._asgi_send, 503)
 
     def _is_gone(self, code: int, reason: str) -> None:
+        if self._gone.is_set():
+            return
         self._gone.set()
         self.websocket.client_state = WebSocketState.DISCONNECTED
         self.sockets.lost()

@@ -56,8 +56,9 @@ class Reader:
 
     def stop(self) -> None:
         """Read no more."""
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # which has this: see `EdgeClient.run`
+        if task is not None:
+            task.cancel()
 
     async def _read(self) -> None:
         try:

@@ -175,7 +175,7 @@ class EdgeSockets:
         join = asyncio.create_task(self._answer(number, verb, name, call, reply))
         self._joins.add(join)
         join.add_done_callback(self._joins.discard)
-        _tell_while(join, partial(reply, {"id": number, "pending": True}))
+        join.add_done_callback(_Still(partial(reply, {"id": number, "pending": True})).stop)
         await asyncio.sleep(0)  # it has begun, so that a leave that follows comes after it
 
     async def _answer(
@@ -313,18 +313,20 @@ class EdgeSockets:
                 self.tell("position", found, room)
 
 
-def _tell_while(doing: asyncio.Task[None], tell: Callable[[], None]) -> None:
-    """Tell now and then, as long as something is being done."""
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle
+class _Still:
+    """Tells now and then that something is still being done."""
 
-    def still() -> None:
-        nonlocal timer
-        tell()
-        timer = loop.call_later(STILL, still)
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell_once = tell
+        self._timer = asyncio.get_running_loop().call_later(STILL, self._tell)
 
-    timer = loop.call_later(STILL, still)
-    doing.add_done_callback(lambda _: timer.cancel())
+    def _tell(self) -> None:
+        self._tell_once()
+        self._timer = asyncio.get_running_loop().call_later(STILL, self._tell)
+
+    def stop(self, _: object) -> None:
+        """It is done."""
+        self._timer.cancel()
 
 
 def _check_join(call: dict[str, Any]) -> None:

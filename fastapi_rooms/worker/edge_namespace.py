@@ -147,6 +147,7 @@ class EdgeNamespace:
     def ended(self, client: Client) -> None:
         """The block of the client is over."""
         self.clients.ended(client)
+        self._socket = None  # it has this: only the garbage collector would free the two
         if self._happened in self._edge.on_event:
             self._edge.on_event.remove(self._happened)
         if client.lost in self._edge.on_lost:

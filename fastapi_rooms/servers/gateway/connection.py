@@ -151,6 +151,7 @@ class VirtualConnection:
         self.on_event.clear()
         self.on_receive.clear()
         self.on_lost.clear()
+        self.scope = {}  # it has this: only the garbage collector would free the two
 
     async def receive(self) -> Message:
         """The client's next message, as ASGI has it."""

@@ -327,3 +327,15 @@ async def test_that_a_connection_is_over_is_said_until_the_carrier_takes_it(
     edge.reset(forger.node, b"12345678")
     await eventually(lambda: forger.kinds() == [FrameKind.RESET])
     assert refused
+
+
+async def test_all_who_are_new_at_once_are_answered_with_one_heartbeat(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await site.backend(answers)
+    sent: list[int] = []
+    monkeypatch.setattr(backend, "beat", lambda **_: sent.append(1))
+    for _ in range(20):
+        backend.beat_soon()
+    assert sent == [1]
+    await eventually(lambda: sent == [1, 1])
