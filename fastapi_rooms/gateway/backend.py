@@ -18,7 +18,6 @@ from fastapi_rooms.gateway.learning import PATIENCE
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.gateway.users import MAX_PATTERNS
 from fastapi_rooms.manager import RoomManager
-from fastapi_rooms.presence.host import Name
 from fastapi_rooms.servers import VirtualConnection
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
@@ -143,8 +142,7 @@ class Backend(Member):
             self._beat(frame)
             return
         if frame.kind is FrameKind.USERS:
-            namespace, room, events = wire.unpack_users(frame.body)
-            self.manager._runtime.presence.made(Name(namespace, room), events)
+            self._tell(wire.unpack_users(frame.body))
             return
         key = frame.origin, frame.connection
         connection = self._connections.get(key)
@@ -167,6 +165,11 @@ class Backend(Member):
             if not followed:
                 connection.detach()
                 self.reset(*key)
+
+    def _tell(self, users: wire.Users) -> None:
+        here = self.manager._runtime.living.get(users.namespace)
+        if here is not None:
+            here.presences.made(users.room, users.events, users.once)
 
     def _beat(self, frame: Frame) -> None:
         about = wire.read_json(frame.body)

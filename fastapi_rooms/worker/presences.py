@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -239,13 +240,19 @@ class Presences:
         if last is not None and last > version:
             self._versions[room] = version
 
-    def made(self, room: Room, events: Sequence[UserEvent]) -> None:
-        """Users came or went, by what this worker has done."""
+    def made(
+        self, room: Room, events: Sequence[UserEvent], once: AbstractSet[int] | None = None
+    ) -> None:
+        """Users came or went, by what this worker has done, or an edge for sockets of its.
+
+        Of an edge's `once` are the versions of those that no other worker is to tell.
+        """
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers:
             return
         for event in events:
-            self._call(rule, room, event, one_worker=True)
+            if once is None or event.version in once:
+                self._call(rule, room, event, one_worker=True)
             if self._is_here(room):
                 # It comes from the carrier as well, and in its place among others', unless this
                 # worker is just about to subscribe to the room.

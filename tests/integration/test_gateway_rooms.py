@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from functools import partial
@@ -414,3 +415,86 @@ async def test_handlers_tell_those_who_are_there_who_comes_and_goes(both: Site) 
     for client in clients:
         assert [await client.recv(), await client.recv()] == ["join bob", "leave bob"]
         await client.close()
+
+
+async def test_a_backend_gets_clients_when_it_is_known_what_its_rooms_have(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = await inmemory.edge()
+    (edge,) = inmemory.edges
+    adapter: Any = edge.manager._runtime.adapter
+    read, may_read = adapter.declared, asyncio.Event()
+
+    async def declared() -> list[Any]:
+        await may_read.wait()
+        return list(await read())
+
+    monkeypatch.setattr(adapter, "declared", declared)
+    starting = asyncio.create_task(inmemory.backend(chat_app))
+    coming = asyncio.create_task(come(port, "/chat-tea?name=ann&recent=5"))
+    await eventually(lambda: edge._learning._waiting)
+    assert not edge.backends
+    may_read.set()
+    await starting
+    ann, joined = await coming
+    assert joined[:3] == [0, None, 0]
+    await ann.close()
+
+
+async def test_a_backend_is_not_heard_of_before_it_has_declared_what_its_rooms_have(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = inmemory.manager()
+    adapter: Any = manager._runtime.adapter
+    declare, away = adapter.declare, True
+
+    async def declares(declarations: Any) -> None:
+        if away:
+            raise AdapterUnavailable("away")
+        await declare(declarations)
+
+    monkeypatch.setattr("fastapi_rooms.worker.declaring.RETRY", 0.01)
+    monkeypatch.setattr("fastapi_rooms.gateway.member.INTERVAL", 0.01)
+    monkeypatch.setattr(adapter, "declare", declares)
+    backend = Backend(chat_app(manager), name="app", adapter=manager)
+    async with backend:
+        published: list[Any] = []
+        monkeypatch.setattr(backend.frames, "publish", partial(_note, published))
+        await eventually(lambda: not backend.may_be_known())
+        backend.beat()
+        assert published == []
+        away = False
+        await eventually(lambda: published, what="it is heard of")
+        monkeypatch.undo()
+
+
+async def _note(published: list[Any], *what: Any) -> None:
+    published.append(what)
+
+
+async def test_who_comes_is_told_in_the_backend_that_has_the_client_also_if_others_did_it(
+    both: Site,
+) -> None:
+    port = await both.edge()
+    backends = [await both.backend(chat_app), await both.backend(chat_app)]
+    clients = []
+    for user in ("ann", "bob", "cem", "dan"):
+        client, _ = await come(port, f"/plain?name={user}")
+        clients.append(client)
+    assert [backend.clients for backend in backends] == [2, 2]
+    own = [
+        {c.scope["query_string"][5:].decode() for c in b._connections.values()} for b in backends
+    ]
+    await backends[0].manager.to("plain").sockets_join("chat-tea")
+    for at_backend, users in zip(map(state, backends), own, strict=True):
+        await eventually(partial(_was_told, at_backend, users))
+        assert {user for _, _, user in at_backend.told_once} == users
+        versions = [version for *_, version in at_backend.told]
+        assert versions == sorted(set(versions))
+    for client in clients:
+        await client.close()
+
+
+def _was_told(at_backend: Any, users: set[str]) -> bool:
+    told = {event[2] for event in at_backend.told}
+    return told >= users and len(at_backend.told_once) >= len(users)
