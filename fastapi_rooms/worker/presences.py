@@ -171,12 +171,14 @@ class Presences:
         return [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
 
     def _entry(self, rule: PresenceRule, socket: Socket, room: Room) -> Entry | None:
-        edge = self._runtime.presence.edge
+        edge, user = self._runtime.presence.edge, None
         if edge is not None and edge.holds(socket):
             user = edge.user_of(socket, room)
-            if user is not None or rule.is_adopted:
-                return None if user is None else Entry(socket.sid, user)
-        return Entry(socket.sid, rule.user_of(socket))
+        if user is None:
+            if rule.is_adopted:
+                return None  # the application of the socket has declared nothing
+            user = rule.user_of(socket)
+        return Entry(socket.sid, user)
 
     def _enter(self, entries: Sequence[tuple[Room, Sequence[Entry]]]) -> Entering | None:
         if not entries:
