@@ -16,7 +16,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from fastapi_rooms import (
     AdapterUnavailable,
     Backend,
+    Gap,
     Gateway,
+    Outage,
     Presence,
     PresenceEvent,
     RequestRefused,
@@ -498,3 +500,22 @@ async def test_who_comes_is_told_in_the_backend_that_has_the_client_also_if_othe
 def _was_told(at_backend: Any, users: set[str]) -> bool:
     told = {event[2] for event in at_backend.told}
     return told >= users and len(at_backend.told_once) >= len(users)
+
+
+async def test_a_gap_of_a_backend_is_about_what_it_listens_to_and_opens_its_endpoints_again(
+    inmemory: Site,
+) -> None:
+    port = await inmemory.edge()
+    backend = await inmemory.backend(chat_app)
+    rooms, gaps = backend.manager, list[Gap]()
+    rooms.on("gap")(gaps.append)
+    ann, _ = await come(port, "/plain?name=ann")
+    adapter: Any = rooms._runtime.adapter
+    rooms._runtime.run.gap(Outage(1.0, 2.0, frozenset(adapter._channels)))
+    assert json.loads(await ann.recv())[0] == 1
+    assert gaps == []
+    async with rooms.listen("news"):
+        rooms._runtime.run.gap(Outage(3.0, 4.0, frozenset(adapter._channels)))
+        assert json.loads(await ann.recv())[0] == 2
+    assert [gap.rooms for gap in gaps] == [("news",)]
+    await ann.close()
