@@ -519,3 +519,22 @@ async def test_a_gap_of_a_backend_is_about_what_it_listens_to_and_opens_its_endp
         assert json.loads(await ann.recv())[0] == 2
     assert [gap.rooms for gap in gaps] == [("news",)]
     await ann.close()
+
+
+async def test_an_edge_that_may_not_read_what_is_declared_serves_plain_rooms(
+    own_redis: RedisServer,
+) -> None:
+    commands = ("-@all", "+publish", "+subscribe", "+unsubscribe")
+    own_redis.command("ACL", "SETUSER", "edge", "on", ">x", "&*", *commands)
+    async with site(own_redis.url) as made:
+        url, made.url = made.url, own_redis.url.replace("redis://", "redis://edge:x@")
+        port = await made.edge()
+        made.url = url
+        await made.backend(chat_app)
+        ann, joined = await come(port, "/plain?name=ann")
+        assert joined[0] == 0
+        async with connect(at(port, "/kept-tea?recent=5")) as client:
+            assert (await closed(client))[0] == 1013
+        await ann.send("hi")
+        assert await ann.recv() == "hi"
+        await ann.close()
