@@ -389,9 +389,12 @@ async def test_each_backend_tells_its_own_clients_by_local(both: Site) -> None:
     sid = min(both.edges[0].manager.rooms["chat-tea"])
     for backend in backends:
         await backend.manager.local.except_(sid, "kept-tea").send_text("all but one")
+        await backend.manager.of("/other").local.send_text("nobody is there")
+        await backend.manager.local.volatile.to("kept-tea").send_text("volatile")
     await backends[0].manager.to("chat-tea").send_text("end")
     heard = [await _until(client, "end") for client in clients]
     assert sorted(heard) == [[], *[["all but one"]] * 3]
+    assert await aside.recv() == "volatile", "its one backend has told it"
     for client in (*clients, aside):
         await client.close()
 
