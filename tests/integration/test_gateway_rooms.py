@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI, WebSocket
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from fastapi_rooms import (
@@ -541,3 +542,31 @@ async def test_an_edge_that_may_not_read_what_is_declared_serves_plain_rooms(
         await ann.send("hi")
         assert await ann.recv() == "hi"
         await ann.close()
+
+
+async def test_all_that_is_kept_is_heard_once_and_in_order_whatever_becomes_of_backends_and_carrier(
+    redis: RedisServer,
+) -> None:
+    async with site(redis.url) as made, Redis.from_url(redis.url) as admin:
+        ports = [await made.edge(), await made.edge()]
+        backends = [await made.backend(chat_app) for _ in range(2)]
+        clients = [(await come(port, "/kept-tea?recent=50"))[0] for port in ports * 2]
+        rooms = made.manager()
+        rooms.history("kept-*")
+
+        async def speak() -> None:
+            for number in range(200):
+                await rooms.to("kept-tea").send_text(str(number))
+                await asyncio.sleep(0.005)
+
+        async with rooms:
+            speaking = asyncio.create_task(speak())
+            for backend in backends:
+                await admin.client_kill_filter(_type="pubsub", skipme=True)
+                await made.stop(backend)
+                await made.backend(chat_app)
+            await speaking
+        for client in clients:
+            heard = [m for m in await _until(client, "199") if not m.startswith("[")]
+            assert heard == [str(number) for number in range(199)]
+            await client.close()
