@@ -18,7 +18,6 @@ from fastapi_rooms.gateway.learning import PATIENCE
 from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.gateway.users import MAX_PATTERNS
 from fastapi_rooms.manager import RoomManager
-from fastapi_rooms.presence.host import Name
 from fastapi_rooms.servers import VirtualConnection
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
@@ -143,8 +142,7 @@ class Backend(Member):
             self._beat(frame)
             return False
         if frame.kind is FrameKind.USERS:
-            namespace, room, events = wire.unpack_users(frame.body)
-            self.manager._runtime.presence.made(Name(namespace, room), events)
+            self._tell(wire.unpack_users(frame.body))
             return True
         key = frame.origin, frame.connection
         connection = self._connections.get(key)
@@ -170,6 +168,11 @@ class Backend(Member):
         """An edge says what no endpoint here hears: it is to know."""
         if frame.kind in (FrameKind.TEXT, FrameKind.BYTES):
             self.reset(frame.origin, frame.connection)
+
+    def _tell(self, users: wire.Users) -> None:
+        here = self.manager._runtime.living.get(users.namespace)
+        if here is not None:
+            here.presences.made(users.room, users.events, users.once)
 
     def _beat(self, frame: Frame) -> None:
         about = wire.read_json(frame.body)

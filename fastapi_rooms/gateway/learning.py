@@ -18,8 +18,11 @@ logger = logging.getLogger("fastapi_rooms")
 READ_INTERVAL = 5.0
 """Seconds from one time to the next."""
 
-RETRY = 0.25
+RETRY = 0.1
 """Seconds until it is tried again for a backend that waits."""
+
+ATTEMPTS = 3
+"""Of what fails at once, as the user of Redis may not read it; one that is away fails late."""
 
 PATIENCE = 5.0
 """Seconds after which a backend gets clients all the same: its rooms may have nothing."""
@@ -77,7 +80,7 @@ class Learning:
                 logger.debug("Dropped a backend that says what cannot be: %s", error)
 
     async def _read_until_done(self) -> None:
-        while True:
+        for _ in range(ATTEMPTS):
             if await self._read():
                 return
             await asyncio.sleep(RETRY)

@@ -35,6 +35,9 @@ KEPT = 60.0
 MAX_KEPT = 10_000
 """So many wait at most; of more, the last."""
 
+TOLD_AT_ONCE = 100
+"""Events in one frame, so that none is too long."""
+
 MAX_GONE = 1000
 """So many backends that are gone are remembered at most."""
 
@@ -62,7 +65,7 @@ class EdgePresence:
         self._entering: dict[tuple[str, Room, str], NodeId] = {}
         self._entering_before: dict[tuple[str, Room, str], NodeId] = {}
         self._next_turn = 0.0
-        self._waiting: deque[tuple[float, Name, list[UserEvent]]] = deque(maxlen=MAX_KEPT)
+        self._waiting: deque[tuple[float, wire.Users]] = deque(maxlen=MAX_KEPT)
         self._tasks = Tasks()
 
     async def close(self, timeout: float) -> None:
@@ -90,11 +93,11 @@ class EdgePresence:
                 f"{socket} has nothing by which {room!r} knows who is present: see "
                 "rooms.presence(…, user=…), and give it by rooms.connect(websocket, data=…)."
             )
-        name = found.here.name
-        if room not in found.own:  # others have it join: handlers in the backend may want to hear
-            found.owner.tell("joining", found, room)
-        if found.owner.backend is not None:
-            self._entering[name, room, user] = found.owner.backend
+        name, node = Name(found.here.name, room), found.owner.backend
+        if node is not None and _has(self._told.get(node, {}), name):
+            self._entering[*name, user] = node
+            if room not in found.own:  # others have it join: the handlers there want to hear of it
+                found.owner.tell("joining", found, room)
         return user
 
     # Who is to be told.
@@ -110,8 +113,8 @@ class EdgePresence:
         self._told[node] = read_patterns({"told": told_as})
         self._told_as[node] = told_as
         waiting, self._waiting = self._waiting, deque(maxlen=MAX_KEPT)
-        for since, name, events in waiting:
-            self._hand_over(name, events, None, since)
+        for since, users in waiting:
+            self._hand_over_to(None, users, since)
 
     def gone(self, node: NodeId) -> None:
         """A backend is gone."""
@@ -123,8 +126,8 @@ class EdgePresence:
     def tick(self, now: float) -> None:
         """Forget what is old."""
         while self._waiting and self._waiting[0][0] < now - KEPT:
-            _, name, events = self._waiting.popleft()
-            logger.warning("No backend was there to be told of %s in %r", events, name.room)
+            _, users = self._waiting.popleft()
+            logger.warning("No backend was there to be told of %s", users)
         while self._told_before and self._told_before[0][0] < now - KEPT:
             self._told_before.popleft()
         if now >= self._next_turn:
@@ -137,37 +140,48 @@ class EdgePresence:
         rule = None if here is None else here.presences.rule_of(name.room)
         if rule is not None and rule.has_handlers:
             return  # the edge's own have been told
-        for event in events:  # of a join, the backend that has the client
+        for start in range(0, len(events), TOLD_AT_ONCE):
+            self._hand_over(name, events[start : start + TOLD_AT_ONCE])
+
+    def _hand_over(self, name: Name, events: Sequence[UserEvent]) -> None:
+        """Hand events to the backends that have the clients who come, or else to any one.
+
+        Who has some of them gets all, and so has no hole among them: it may be just about to hear
+        of the room.
+        """
+        once: dict[NodeId | None, set[int]] = {}
+        for event in events:
             key, node = (*name, event.user), None
             if event.kind == "join":
                 earlier = self._entering_before.pop(key, None)
                 node = self._entering.pop(key, earlier)
-            self._hand_over(name, [event], node, asyncio.get_running_loop().time())
+            once.setdefault(node if node in self._told else None, set()).add(event.version)
+        now = asyncio.get_running_loop().time()
+        for node, versions in once.items():
+            whole = [event for event in events if node is not None or event.version in versions]
+            users = wire.Users(*name, whole, frozenset(versions))
+            self._hand_over_to(node, users, now)
 
-    def _hand_over(
-        self, name: Name, events: list[UserEvent], first: NodeId | None, since: float
-    ) -> None:
+    def _hand_over_to(self, first: NodeId | None, users: wire.Users, since: float) -> None:
+        name = Name(users.namespace, users.room)
         candidates = [node for node, told in self._told.items() if _has(told, name)]
         if candidates:
             # Of a room it is the same as long as it lives, so that it hears of it in order.
             candidates.sort(key=lambda node: (node != first, crc32(f"{node} {name}".encode())))
-            work = self._publish_to(candidates, name, events, since)
-            self._tasks.start(work, "fastapi_rooms presence")
+            self._tasks.start(self._publish_to(candidates, users, since), "fastapi_rooms presence")
         elif not self._told or any(_has(told, name) for _, told in self._told_before):
-            self._waiting.append((since, name, events))
+            self._waiting.append((since, users))
 
-    async def _publish_to(
-        self, nodes: list[NodeId], name: Name, events: list[UserEvent], since: float
-    ) -> None:
-        body = wire.pack_users(name.namespace, name.room, events)
+    async def _publish_to(self, nodes: list[NodeId], users: wire.Users, since: float) -> None:
+        body = wire.pack_users(users)
         for node in nodes:
             try:
                 if await self._publish(node, body) != 0:
                     return
             except RoomsError as error:  # it may have it: another must not be told, too
-                logger.warning("No backend could be told of %s in %r: %s", events, name.room, error)
+                logger.warning("A backend could not be told of %s: %s", users, error)
                 return
-        self._waiting.append((since, name, events))
+        self._waiting.append((since, users))
 
 
 def _has(told: dict[str, Patterns[bool]], name: Name) -> bool:

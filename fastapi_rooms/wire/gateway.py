@@ -40,7 +40,8 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from fastapi_rooms.core.json_codec import WIRE_JSON
-from fastapi_rooms.core.presence import UserEvent
+from fastapi_rooms.core.names import MAX_NAME_BYTES
+from fastapi_rooms.core.presence import MAX_VERSION, UserEvent
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.types import NodeId, Room
 from fastapi_rooms.wire.codec import VERSION
@@ -157,24 +158,37 @@ def unpack_headers(value: Any) -> Headers:
         raise MalformedEnvelope("the headers are none") from error
 
 
-def pack_users(namespace: str, room: Room, events: Iterable[UserEvent]) -> bytes:
+class Users(NamedTuple):
+    """Who came to a room or left it."""
+
+    namespace: str
+    room: Room
+    events: list[UserEvent]
+    once: frozenset[int]
+    """The versions of those that are to be told here, and on no other worker of all."""
+
+
+def pack_users(users: Users) -> bytes:
     """The body of what tells of users."""
-    told = [list(event) for event in events]
-    return to_json({"namespace": namespace, "room": room, "events": told})
+    events = [[*event, event.version in users.once] for event in users.events]
+    return to_json({"namespace": users.namespace, "room": users.room, "events": events})
 
 
-def unpack_users(body: bytes) -> tuple[str, Room, list[UserEvent]]:
-    """A namespace, a room, and who came or left. Raises `MalformedEnvelope`."""
+def unpack_users(body: bytes) -> Users:
+    """Who came or left. Raises `MalformedEnvelope`."""
     about = read_json(body)
     namespace, room = field(about, "namespace", str), field(about, "room", str)
-    events = []
+    events, once = [], set()
     for each in field(about, "events", list):
         match each:
-            case [("join" | "leave") as kind, str(user), int(version)] if version > 0:
+            case [("join" | "leave") as kind, str(user), int(version), bool(is_once)] if (
+                0 < version <= MAX_VERSION and 0 < len(user) <= MAX_NAME_BYTES
+            ):
                 events.append(UserEvent(kind, user, version))
+                once.update([version] * is_once)
             case _:
                 raise MalformedEnvelope("nobody can come or leave like that")
-    return namespace, room, events
+    return Users(namespace, room, events, frozenset(once))
 
 
 def pack_close(code: int, reason: str) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -170,12 +171,14 @@ class Presences:
         return [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
 
     def _entry(self, rule: PresenceRule, socket: Socket, room: Room) -> Entry | None:
-        edge = self._runtime.presence.edge
+        edge, user = self._runtime.presence.edge, None
         if edge is not None and edge.holds(socket):
             user = edge.user_of(socket, room)
-            if user is not None or rule.is_adopted:
-                return None if user is None else Entry(socket.sid, user)
-        return Entry(socket.sid, rule.user_of(socket))
+        if user is None:
+            if rule.is_adopted:
+                return None  # the application of the socket has declared nothing
+            user = rule.user_of(socket)
+        return Entry(socket.sid, user)
 
     def _enter(self, entries: Sequence[tuple[Room, Sequence[Entry]]]) -> Entering | None:
         if not entries:
@@ -239,13 +242,19 @@ class Presences:
         if last is not None and last > version:
             self._versions[room] = version
 
-    def made(self, room: Room, events: Sequence[UserEvent]) -> None:
-        """Users came or went, by what this worker has done."""
+    def made(
+        self, room: Room, events: Sequence[UserEvent], once: AbstractSet[int] | None = None
+    ) -> None:
+        """Users came or went, by what this worker has done, or an edge for sockets of its.
+
+        Of an edge's `once` are the versions of those that no other worker is to tell.
+        """
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers:
             return
         for event in events:
-            self._call(rule, room, event, one_worker=True)
+            if once is None or event.version in once:
+                self._call(rule, room, event, one_worker=True)
             if self._is_here(room):
                 # It comes from the carrier as well, and in its place among others', unless this
                 # worker is just about to subscribe to the room.

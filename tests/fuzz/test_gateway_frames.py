@@ -7,6 +7,7 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastapi_rooms.core.presence import UserEvent
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.servers.gateway.connection import VirtualConnection
 from fastapi_rooms.wire import gateway as wire
@@ -50,6 +51,21 @@ def test_a_deny_is_read_as_it_was_written(
     status: int, sent: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     assert wire.unpack_deny(wire.pack_deny(status, sent, body)) == (status, sent, body)
+
+
+user_events = st.builds(
+    UserEvent,
+    st.sampled_from(["join", "leave"]),
+    st.text(min_size=1, max_size=9),
+    st.integers(1, 2**53),
+)
+
+
+@given(st.lists(user_events, max_size=5))
+def test_who_came_and_left_is_read_as_it_was_written(events: list[UserEvent]) -> None:
+    once = frozenset(event.version for event in events[::2])
+    users = wire.Users("/", "tea", events, once)
+    assert wire.unpack_users(wire.pack_users(users)) == users
 
 
 OPEN: dict[str, object] = {

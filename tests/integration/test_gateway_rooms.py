@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from functools import partial
@@ -10,12 +11,15 @@ from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI, WebSocket
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from fastapi_rooms import (
     AdapterUnavailable,
     Backend,
+    Gap,
     Gateway,
+    Outage,
     Presence,
     PresenceEvent,
     RequestRefused,
@@ -386,9 +390,12 @@ async def test_each_backend_tells_its_own_clients_by_local(both: Site) -> None:
     sid = min(both.edges[0].manager.rooms["chat-tea"])
     for backend in backends:
         await backend.manager.local.except_(sid, "kept-tea").send_text("all but one")
+        await backend.manager.of("/other").local.send_text("nobody is there")
+        await backend.manager.local.volatile.to("kept-tea").send_text("volatile")
     await backends[0].manager.to("chat-tea").send_text("end")
     heard = [await _until(client, "end") for client in clients]
     assert sorted(heard) == [[], *[["all but one"]] * 3]
+    assert await aside.recv() == "volatile", "its one backend has told it"
     for client in (*clients, aside):
         await client.close()
 
@@ -414,3 +421,152 @@ async def test_handlers_tell_those_who_are_there_who_comes_and_goes(both: Site) 
     for client in clients:
         assert [await client.recv(), await client.recv()] == ["join bob", "leave bob"]
         await client.close()
+
+
+async def test_a_backend_gets_clients_when_it_is_known_what_its_rooms_have(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = await inmemory.edge()
+    (edge,) = inmemory.edges
+    adapter: Any = edge.manager._runtime.adapter
+    read, may_read = adapter.declared, asyncio.Event()
+
+    async def declared() -> list[Any]:
+        await may_read.wait()
+        return list(await read())
+
+    monkeypatch.setattr(adapter, "declared", declared)
+    starting = asyncio.create_task(inmemory.backend(chat_app))
+    coming = asyncio.create_task(come(port, "/chat-tea?name=ann&recent=5"))
+    await eventually(lambda: edge._learning._waiting)
+    assert not edge.backends
+    may_read.set()
+    await starting
+    ann, joined = await coming
+    assert joined[:3] == [0, None, 0]
+    await ann.close()
+
+
+async def test_a_backend_is_not_heard_of_before_it_has_declared_what_its_rooms_have(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = inmemory.manager()
+    adapter: Any = manager._runtime.adapter
+    declare, away = adapter.declare, True
+
+    async def declares(declarations: Any) -> None:
+        if away:
+            raise AdapterUnavailable("away")
+        await declare(declarations)
+
+    monkeypatch.setattr("fastapi_rooms.worker.declaring.RETRY", 0.01)
+    monkeypatch.setattr("fastapi_rooms.gateway.member.INTERVAL", 0.01)
+    monkeypatch.setattr(adapter, "declare", declares)
+    backend = Backend(chat_app(manager), name="app", adapter=manager)
+    async with backend:
+        published: list[Any] = []
+        monkeypatch.setattr(backend.frames, "publish", partial(_note, published))
+        await eventually(lambda: not backend.may_be_known())
+        backend.beat()
+        assert published == []
+        away = False
+        await eventually(lambda: published, what="it is heard of")
+        monkeypatch.undo()
+
+
+async def _note(published: list[Any], *what: Any) -> None:
+    published.append(what)
+
+
+async def test_who_comes_is_told_in_the_backend_that_has_the_client_also_if_others_did_it(
+    both: Site,
+) -> None:
+    port = await both.edge()
+    backends = [await both.backend(chat_app), await both.backend(chat_app)]
+    clients = []
+    for user in ("ann", "bob", "cem", "dan"):
+        client, _ = await come(port, f"/plain?name={user}")
+        clients.append(client)
+    assert [backend.clients for backend in backends] == [2, 2]
+    own = [
+        {c.scope["query_string"][5:].decode() for c in b._connections.values()} for b in backends
+    ]
+    await backends[0].manager.to("plain").sockets_join("chat-tea")
+    for at_backend, users in zip(map(state, backends), own, strict=True):
+        await eventually(partial(_was_told, at_backend, users))
+        assert {user for _, _, user in at_backend.told_once} == users
+        versions = [version for *_, version in at_backend.told]
+        assert versions == sorted(set(versions))
+    for client in clients:
+        await client.close()
+
+
+def _was_told(at_backend: Any, users: set[str]) -> bool:
+    told = {event[2] for event in at_backend.told}
+    return told >= users and len(at_backend.told_once) >= len(users)
+
+
+async def test_a_gap_of_a_backend_is_about_what_it_listens_to_and_opens_its_endpoints_again(
+    inmemory: Site,
+) -> None:
+    port = await inmemory.edge()
+    backend = await inmemory.backend(chat_app)
+    rooms, gaps = backend.manager, list[Gap]()
+    rooms.on("gap")(gaps.append)
+    ann, _ = await come(port, "/plain?name=ann")
+    adapter: Any = rooms._runtime.adapter
+    rooms._runtime.run.gap(Outage(1.0, 2.0, frozenset(adapter._channels)))
+    assert json.loads(await ann.recv())[0] == 1
+    assert gaps == []
+    async with rooms.listen("news"):
+        rooms._runtime.run.gap(Outage(3.0, 4.0, frozenset(adapter._channels)))
+        assert json.loads(await ann.recv())[0] == 2
+    assert [gap.rooms for gap in gaps] == [("news",)]
+    await ann.close()
+
+
+async def test_an_edge_that_may_not_read_what_is_declared_serves_plain_rooms(
+    own_redis: RedisServer,
+) -> None:
+    commands = ("-@all", "+publish", "+subscribe", "+unsubscribe")
+    own_redis.command("ACL", "SETUSER", "edge", "on", ">x", "&*", *commands)
+    async with site(own_redis.url) as made:
+        url, made.url = made.url, own_redis.url.replace("redis://", "redis://edge:x@")
+        port = await made.edge()
+        made.url = url
+        await made.backend(chat_app)
+        ann, joined = await come(port, "/plain?name=ann")
+        assert joined[0] == 0
+        async with connect(at(port, "/kept-tea?recent=5")) as client:
+            assert (await closed(client))[0] == 1013
+        await ann.send("hi")
+        assert await ann.recv() == "hi"
+        await ann.close()
+
+
+async def test_all_that_is_kept_is_heard_once_and_in_order_whatever_becomes_of_backends_and_carrier(
+    redis: RedisServer,
+) -> None:
+    async with site(redis.url) as made, Redis.from_url(redis.url) as admin:
+        ports = [await made.edge(), await made.edge()]
+        backends = [await made.backend(chat_app) for _ in range(2)]
+        clients = [(await come(port, "/kept-tea?recent=50"))[0] for port in ports * 2]
+        rooms = made.manager()
+        rooms.history("kept-*")
+
+        async def speak() -> None:
+            for number in range(200):
+                await rooms.to("kept-tea").send_text(str(number))
+                await asyncio.sleep(0.005)
+
+        async with rooms:
+            speaking = asyncio.create_task(speak())
+            for backend in backends:
+                await admin.client_kill_filter(_type="pubsub", skipme=True)
+                await made.stop(backend)
+                await made.backend(chat_app)
+            await speaking
+        for client in clients:
+            heard = [m for m in await _until(client, "199") if not m.startswith("[")]
+            assert heard == [str(number) for number in range(199)]
+            await client.close()

@@ -63,10 +63,28 @@ async def test_one_backend_that_has_handlers_is_told_and_of_a_room_always_the_sa
     handing.presence.made(RUM, [ANN])
     (node,) = {*await handing.done()}
     assert node != "0"
-    assert handing.got == [(node, ("/", "tea", [ANN]))] * 5, "and nobody of a room for which none"
+    assert handing.got == [(node, ("/", "tea", [ANN], {7}))] * 5, "and of rum nobody"
     handing.presence.gone(node)
     handing.presence.made(TEA, [ANN])
     assert (await handing.done())[-1] != node
+
+
+async def test_who_has_some_of_those_who_come_gets_all_and_tells_its_own_once(
+    handing: Handing,
+) -> None:
+    for node in "123":
+        handing.presence.heard(node, WANTS)
+    for user, node in (("ann", "1"), ("bob", "2"), ("cem", "1"), ("eve", "gone")):
+        handing.presence._entering["/", "tea", user] = node
+    users = ("ann", "bob", "cem", "eve")
+    events = [UserEvent("join", user, version) for version, user in enumerate(users, 5)]
+    handing.presence.made(TEA, events)
+    await handing.done()
+    whole = {node: users for node, users in handing.got if len(users.events) > 1}
+    assert {node: users.once for node, users in whole.items()} == {"1": {5, 7}, "2": {6}}
+    assert all(users.events == events for users in whole.values())
+    (last,) = [users for _, users in handing.got if len(users.events) == 1]
+    assert last == ("/", "tea", events[3:], {8}), "nobody has her: any one is told"
 
 
 async def test_one_that_does_not_hear_is_passed_over_and_one_that_may_have_heard_is_not(

@@ -14,6 +14,7 @@ from fastapi_rooms.adapters.declarations import (
     PresenceDeclaration,
 )
 from fastapi_rooms.adapters.history import Retention
+from fastapi_rooms.presence.host import Name
 from fastapi_rooms.testing import Member
 from fastapi_rooms.worker.learning import Learner
 from tests.unit.support import FakeAdapter
@@ -112,6 +113,16 @@ async def test_what_its_own_application_has_declared_stays() -> None:
         await edge.learn(TEA, HistoryDeclaration("/", "tea-green", Retention(2, 60.0)))
         assert [edge.size("tea-1"), edge.size("tea-green")] == [7, 2]
         assert [each.pattern for each in edge.carrier.told] == ["tea-*"]
+
+
+async def test_sockets_of_its_own_application_are_nobody_by_what_others_declare(
+    edge: Edge,
+) -> None:
+    await edge.learn(WHO._replace(namespace="/"))
+    async with Member(edge.rooms, "who-1") as member:
+        await edge.rooms.to("who-1").send_text("in it")
+        assert await member.receive() == "in it"
+        assert not edge.rooms._runtime.presence.running.has(Name("/", "who-1"))
 
 
 async def test_members_of_rooms_that_remember_since_now_miss_nothing_from_then_on(
