@@ -52,6 +52,9 @@ BEGINNING = bytes((VERSION, KIND))
 MAX_JSON = 256 * 1024
 """The longest body that is JSON, in bytes: request headers are in it, and names of rooms."""
 
+MAX_CALL = MAX_JSON // 2
+"""The longest that a backend asks for: what there is of `socket.data` comes back in an opening."""
+
 _HEADER = struct.Struct(">BBB8s8sI")
 _CLOSE = struct.Struct(">H")
 _CREDIT = struct.Struct(">II")
