@@ -124,8 +124,17 @@ async def test_an_edge_has_the_limits_of_its_options_in_every_process(
 ) -> None:
     await processes.backend()
     options = ("--origin", "https://a.example", "--max-clients", "1", "--health-path", "/health")
-    limits = ("--max-message-bytes", "10", "--header", "cookie", "--forwarded-allow-ips", "*")
-    edge, port = await processes.edge(*options, *limits)
+    limits = (
+        "--max-message-bytes",
+        "10",
+        "--header",
+        "cookie",
+        "--forwarded-allow-ips",
+        "*",
+        "--log-level",
+        "error",
+    )
+    edge, port = await processes.edge(*options, *limits, "--log-level", "error")
 
     async def is_ready() -> bool:
         return (await asked(port, "GET", "/health"))[0] == 200
