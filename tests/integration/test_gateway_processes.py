@@ -72,6 +72,22 @@ async def test_clients_outlive_every_way_in_which_a_backend_ends(processes: Proc
     assert await two.wait() == 0
 
 
+async def test_what_is_said_to_a_backend_that_was_killed_is_heard_by_the_next(
+    processes: Processes,
+) -> None:
+    backend = await processes.backend()
+    _, port = await processes.edge()
+    ann = await connect(at(port), open_timeout=20)
+    assert await hello(ann) == [backend.pid, 0]
+    another = await processes.backend()
+    backend.kill()
+    await backend.wait()
+    await ann.send("nobody hears it")
+    assert await hello(ann) == [another.pid, 1]
+    assert await ann.recv() == "nobody hears it"
+    await ann.close()
+
+
 async def test_a_rolling_restart_drops_no_connection_and_loses_or_doubles_no_message(
     redis: RedisServer,
 ) -> None:
