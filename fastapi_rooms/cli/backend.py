@@ -121,11 +121,12 @@ def _load(target: str) -> Any:
     if not colon:
         fail(f"{target!r} has no name in it: write module:name, such as app:app.", EXIT_USAGE)
     try:
-        return getattr(import_module(module), name)
+        found = import_module(module)
     except ModuleNotFoundError as error:
         fail(f"{target!r} cannot be imported from {Path.cwd()}: {error}", EXIT_USAGE)
-    except AttributeError:
+    if not hasattr(found, name):
         fail(f"The module {module!r} has no {name!r}.", EXIT_USAGE)
+    return getattr(found, name)
 
 
 def _manager_beside(target: str) -> RoomManager | None:

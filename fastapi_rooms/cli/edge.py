@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,15 @@ from fastapi_rooms.cli.session import EXIT_FAILED, EXIT_USAGE
 
 EDGE = "FASTAPI_ROOMS_EDGE"
 """The environment variable by which the workers of an edge learn its options."""
+
+
+class LogLevel(StrEnum):
+    """What is logged at least."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 def edge_app() -> Gateway:
@@ -85,6 +95,9 @@ def edge(
             help="The addresses of proxies to trust, with commas between; 127.0.0.1 by default.",
         ),
     ] = None,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="What uvicorn logs: at info, every connection.")
+    ] = LogLevel.INFO,
     ssl_certfile: Annotated[str | None, typer.Option(help="A certificate, for TLS.")] = None,
     ssl_keyfile: Annotated[str | None, typer.Option(help="Its key.")] = None,
 ) -> None:
@@ -132,6 +145,7 @@ def edge(
             ws_max_size=max_message_bytes,
             proxy_headers=proxy_headers,
             forwarded_allow_ips=forwarded_allow_ips,
+            log_level=log_level.value,
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
         )

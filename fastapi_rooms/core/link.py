@@ -61,6 +61,11 @@ class Link(Generic[T]):
         self._left -= cost
         self._unacknowledged.append((message, cost))
 
+    def withdraw(self) -> None:
+        """What was sent last has reached nobody."""
+        _, cost = self._unacknowledged.pop()
+        self._left += cost
+
     def credited(self, size: int, messages: int) -> bool:
         """The other side took messages. False if it cannot have, as it has not got so many."""
         if messages > len(self._unacknowledged):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
@@ -141,7 +142,8 @@ class Conversation:
         return outcome
 
     async def _converse(self, opening: dict[str, Any]) -> Outcome:
-        await self._frame(FrameKind.OPEN, wire.to_json(opening))
+        if await self._frame(FrameKind.OPEN, wire.to_json(opening)) == 0:
+            self._gateway.is_gone(self.node)
         deadline = asyncio.get_running_loop().time() + self._gateway.open_timeout
         while True:
             while self._frames and not self._is_over:
@@ -165,9 +167,9 @@ class Conversation:
 
     # To the backend.
 
-    async def _frame(self, kind: FrameKind, body: bytes) -> None:
+    async def _frame(self, kind: FrameKind, body: bytes) -> int | None:
         number = self._link.number()
-        await self._gateway.publish(self.node, self._connection, kind, number, body)
+        return await self._gateway.publish(self.node, self._connection, kind, number, body)
 
     def post(self, kind: FrameKind, body: bytes) -> None:
         """Send the backend a frame that nobody waits for."""
@@ -188,15 +190,24 @@ class Conversation:
     async def send(self, message: Kept) -> None:
         """Send the endpoint a message of the client."""
         self._client.about_to_speak()
+        began = time.time()
         try:
-            await self._send(message)
+            reached = await self._send(message)
         except AdapterUnavailable:
             self.lose()
+            return
+        if reached == 0 and not self._is_over:
+            # What is written once more, after the carrier was away, may have arrived before that.
+            health = self._gateway.manager.health
+            if health.connected and health.since < began:
+                self._link.withdraw()
+                self.again.append(message)
+            self._gateway.is_gone(self.node)
 
-    async def _send(self, message: Kept) -> None:
+    async def _send(self, message: Kept) -> int | None:
         kind, body = message
         self._link.sent(message, len(body))
-        await self._frame(kind, body)
+        return await self._frame(kind, body)
 
     def client_gone(self, code: int, reason: str) -> None:
         """The client is gone: the endpoint is to hear that."""

@@ -334,8 +334,18 @@ class Gateway(Member):
             self._presence.gone(node)
         self._presence.tick(now)
         self._learning.tick(now)
+        self._lose(dead)
+
+    def is_gone(self, node: NodeId) -> None:
+        """Nobody hears what is sent to a backend any more: its clients need another."""
+        self._placement.bye(node)
+        self._learning.gone(node)
+        self._presence.gone(node)
+        self._lose({node})
+
+    def _lose(self, nodes: Collection[NodeId]) -> None:
         for conversation in list(self._conversations.values()):
-            if conversation.node in dead:
+            if conversation.node in nodes:
                 conversation.lose()
 
     def gap(self) -> None:

@@ -94,8 +94,8 @@ class Member:
 
     def publish(
         self, to: NodeId, connection: bytes, kind: FrameKind, sequence: int, body: bytes
-    ) -> Awaitable[object]:
-        """Begin to send a frame to a worker."""
+    ) -> Awaitable[int | None]:
+        """Begin to send a frame to a worker: see `Frames.publish`."""
         frames = self.frames
         return frames.publish(to, Frame(kind, frames.node, connection, sequence, body))
 

@@ -54,6 +54,9 @@ MAX_JSON = 2 * 1024 * 1024
 """The longest body that is JSON, in bytes: a thousand names of rooms are in it, or the data of a
 socket."""
 
+MAX_CALL = MAX_JSON // 2
+"""The longest that a backend asks for: what there is of `socket.data` comes back in an opening."""
+
 _HEADER = struct.Struct(">BBB8s8sI")
 _CLOSE = struct.Struct(">H")
 _CREDIT = struct.Struct(">II")

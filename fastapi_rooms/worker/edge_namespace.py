@@ -303,9 +303,9 @@ class EdgeNamespace:
         """Have the edge know what has changed in `socket.data`."""
         socket = self._socket
         if socket is not None and socket.data != self._told:
-            self._told = copy.deepcopy(socket.data)
             users = self._here.presences.all_users_of(socket)
             self._edge.tell("data", namespace=self.name, data=socket.data, users=users)
+            self._told = copy.deepcopy(socket.data)
 
     def _check_in(self, socket: Socket) -> None:
         if not (self.is_in(socket) or socket.is_lost):

@@ -47,8 +47,11 @@ class Frames:
         self.malformed = 0
         """How many came in that made no sense."""
 
-    def publish(self, to: NodeId | None, frame: Frame) -> Awaitable[object]:
-        """Begin to send to one worker, or to all; awaited, it is done when that is accepted."""
+    def publish(self, to: NodeId | None, frame: Frame) -> Awaitable[int | None]:
+        """Begin to send to one worker, or to all; awaited, it is done when that is accepted.
+
+        The result is how many it has reached, or `None` where the carrier does not know.
+        """
         channels = self._channels
         channel = channels.of_workers() if to is None else channels.of_node(to)
         return self._adapter.publish(channel, wire.encode(frame))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, WebSocket
 
-from fastapi_rooms import RoomManager
+from fastapi_rooms import RoomManager, UsageError
 
 
 def application(rooms: RoomManager) -> FastAPI:
@@ -67,6 +67,14 @@ def application(rooms: RoomManager) -> FastAPI:
                 elif text.startswith("join "):
                     await socket.join(text[5:])
                     await socket.send_text("joined")
+                elif text.startswith("keep "):
+                    socket.data["kept"] = "x" * int(text[5:])
+                    try:
+                        await socket.to("nobody").send_text("")
+                        await socket.send_text("kept")
+                    except UsageError as error:
+                        socket.data["kept"] = ""
+                        await socket.send_text(str(error))
                 elif text == "rooms":
                     await socket.send_json(sorted(socket.rooms - {socket.sid}))
                 elif text == "state":

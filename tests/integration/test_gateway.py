@@ -337,6 +337,23 @@ async def test_a_backend_that_is_killed_is_replaced_and_what_it_had_is_told(
     inmemory.revive(first)
 
 
+async def test_data_that_no_edge_can_keep_is_an_error_in_the_endpoint_alone(inmemory: Site) -> None:
+    port = await inmemory.edge()
+    first = await inmemory.backend()
+    client = await connect(at(port, "/chat/tea"))
+    assert await client.recv() == "hello 0"
+    await client.send("keep 200000")
+    assert "as JSON, of which it takes 131,072" in str(await client.recv())
+    await client.send("keep 100000")
+    assert await client.recv() == "kept"
+    await inmemory.backend()
+    await inmemory.stop(first)
+    assert await client.recv() == "hello 1"
+    await client.send("state")
+    assert len(json.loads(await client.recv())[1]["kept"]) == 100_000
+    await client.close()
+
+
 async def test_a_client_waits_for_a_backend_and_is_closed_when_none_comes(inmemory: Site) -> None:
     port = await inmemory.edge(reattach_timeout=0.5)
     first = await inmemory.backend()

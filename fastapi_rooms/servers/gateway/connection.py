@@ -283,19 +283,20 @@ class VirtualConnection:
     async def call(self, verb: str, timeout: float, **arguments: Any) -> dict[str, Any]:
         """Have the edge do something, and return what it says.
 
-        Raises `Refused`, `AdapterUnavailable`, or `ConnectionError` if the client is gone.
+        Raises `Refused`, `AdapterUnavailable`, or `ConnectionError` if the client is gone, and
+        `UsageError` if it is too long to be asked.
         """
         if self.over or self._closed is not None:
             raise ConnectionError("the client is gone")
         with self._calls.begin() as call:
-            body = _asking({"id": call.number, "verb": verb, **arguments})
+            body = _call_of({"id": call.number, "verb": verb, **arguments})
             await self._frame(FrameKind.CALL, body)
             return await call.reply(verb, timeout)
 
     def tell(self, verb: str, **arguments: Any) -> None:
-        """Have the edge do something that is not waited for."""
+        """Have the edge do something that is not waited for. Raises `UsageError` as `call` does."""
         if not self.over and self._closed is None:
-            self._post(FrameKind.CALL, _asking({"id": 0, "verb": verb, **arguments}))
+            self._post(FrameKind.CALL, _call_of({"id": 0, "verb": verb, **arguments}))
 
     # The edge's side.
 
@@ -361,12 +362,13 @@ class VirtualConnection:
             await asyncio.wait((task,), timeout=timeout)
 
 
-def _asking(call: dict[str, Any]) -> bytes:
+def _call_of(call: dict[str, Any]) -> bytes:
     body = wire.to_json(call)
-    if len(body) > wire.MAX_JSON:
+    if len(body) > wire.MAX_CALL:
         raise UsageError(
-            f"socket.data, or the names of rooms, are {len(body)} bytes as JSON: behind an edge "
-            f"they may be {wire.MAX_JSON}."
+            f"What the edge of this client is to know ({call['verb']!r}) has {len(body):,} bytes "
+            f"as JSON, of which it takes {wire.MAX_CALL:,}: keep less in `socket.data`, or join "
+            "rooms in several calls."
         )
     return body
 
