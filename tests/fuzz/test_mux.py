@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.errors import MalformedEnvelope
-from fastapi_rooms.servers.mux import MuxConnection
+from fastapi_rooms.servers.mux import Channel, MuxConnection
 from fastapi_rooms.transports import AsgiTransport
 from fastapi_rooms.wire import mux as wire
 from tests.unit.strategies import any_text
@@ -142,3 +144,17 @@ async def test_whatever_is_said_nothing_is_left_and_every_channel_ends_once(
         else:
             number = wire.read_text(text) if text is not None else wire.read_bytes(message["bytes"])
             assert number.channel in live
+
+
+async def test_a_connection_and_its_channels_are_freed_without_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        _, connection = await _converse(['0:{"open":1,"path":"/echo"}', "1:x"])
+        channels = [weakref.ref(one) for one in gc.get_objects() if isinstance(one, Channel)]
+        freed = weakref.ref(connection)
+        del connection
+        await asyncio.sleep(0)
+        assert freed() is None
+        assert [one() for one in channels] == [None] * len(channels)
+    finally:
+        gc.enable()

@@ -320,6 +320,22 @@ async def test_a_backend_that_stops_is_replaced_under_its_channels_and_that_is_t
         assert "closed" in await client.hear(2)  # and nothing was said about that one
 
 
+async def test_a_channel_is_spoken_to_in_the_framing_if_it_asks_for_that(inmemory: Site) -> None:
+    port = await two_names(inmemory)
+    async with ChannelClient(at(port, "/")) as client:
+        for number in (1, 2):
+            assert "opened" in await client.open(number, "/chat/tea?fastapi_rooms=1")
+            hello = await client.hear(number)
+            assert hello.startswith("\0h")
+            assert json.loads(hello[2:])["answers"] is True
+            await client.say(number, "\0r{}")
+            assert await client.hear(number) == "hello 0"
+        await client.say(1, "\0b")
+        assert await client.hear(1) == "\0b"
+        await client.say(1, "hi")
+        assert [await client.hear(1), await client.hear(2)] == ["hi", "hi"]
+
+
 async def test_an_edge_that_ends_closes_the_connection_once(inmemory: Site) -> None:
     port = await two_names(inmemory)
     async with ChannelClient(at(port, "/")) as client:

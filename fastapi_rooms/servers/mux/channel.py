@@ -111,6 +111,7 @@ class Channel:
                 self._tell_over(wire.denied(self.number, 500))
             self._on_lost.clear()
             self._answer = None
+            self.scope = {}  # it has this: only the garbage collector would free the two
             self._line.waiting -= self._came.waiting
             self._incoming.clear()
 

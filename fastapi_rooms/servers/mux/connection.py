@@ -77,6 +77,7 @@ class MuxConnection:
         self._draining: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[Any] | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._is_over = False
         self.waiting = 0
 
     async def run(self) -> None:
@@ -94,8 +95,10 @@ class MuxConnection:
             self._stop()
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            self._channels.clear()
 
     def _stop(self) -> None:
+        self._is_over = True
         if self._idle is not None:
             self._idle.cancel()
         if self._crediting is not None:
@@ -173,7 +176,7 @@ class MuxConnection:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not self._tasks:
+        if not (self._tasks or self._is_over):
             self._watch_idle()
 
     def _watch_idle(self) -> None:

@@ -48,7 +48,7 @@ def test_the_client_in_node(path: Path) -> None:
 
 
 def test_there_are_tests_to_run_in_node() -> None:
-    assert len(list(SOURCE.glob("test/*.test.js"))) >= 8
+    assert len(list(SOURCE.glob("test/*.test.js"))) >= 9
 
 
 def test_it_is_four_kilobytes_at_most() -> None:
