@@ -70,6 +70,11 @@ soak: $(READY)-dev ## Soak two workers in clients and faults for ten minutes; SE
 	@command -v redis-server >/dev/null || scripts/ensure-tools
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK_ARGS)
 
+.PHONY: soak-edges
+soak-edges: $(READY)-dev ## Restart two backends every ten seconds, under the clients of two edges, for SECONDS
+	@command -v redis-server >/dev/null || scripts/ensure-tools
+	$(BIN)/python -m tests.soak.rolling --seconds $(SECONDS) $(SOAK_ARGS)
+
 # In an environment of its own, $(VENV)-oldest, and only the tests that meet a dependency's insides.
 .PHONY: test-oldest
 test-oldest: $(VENV)-oldest/.ready ## Run the tests that lean on dependencies with the oldest ones claimed

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from benchmarks import cluster, deliveries, history, jitter, memory, mute, presence, storm
+from benchmarks import cluster, deliveries, edges, history, jitter, memory, mute, presence, storm
 from benchmarks.bar import verdicts
 from benchmarks.catalogue import SERVERS_BY_NAME
 from benchmarks.effort import QUICK, THOROUGH, Effort
@@ -28,6 +28,7 @@ MEASURES: dict[Kind, Measure] = {
     "jitter": jitter.measure,
     "history": history.measure,
     "presence": presence.measure,
+    "edges": edges.measure,
 }
 
 

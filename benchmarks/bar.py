@@ -53,6 +53,10 @@ def _sizes(text: str, ours: str) -> Promise:
     return Promise(f"fan-out, {text}, to 1000 in memory", "sizes", ours, "ours-memory@1000", 1.2)
 
 
+def _edges(text: str, other: str, limit: float, figure: str = "cost") -> Promise:
+    return Promise(text, "edges", "ours-redis-edge@200", other, limit, figure)
+
+
 _PROMISES = (
     _fanout("to the bare C server", "floor", 1.5),
     _fanout("to the tutorial's loop, not compressed", "tutorial", 0.42),
@@ -107,6 +111,9 @@ _PROMISES = (
         "ours-redis",
         1.25,
     ),
+    _edges("to a room of 200 behind an edge, to one of a worker", "ours-redis@200", 1.5),
+    _edges("publishes, 200 members behind an edge, to 2", "ours-redis-edge@2", 1.2, "publishes"),
+    _edges("dropped by a deploy behind an edge, of a worker's", "ours-redis@200", 0, "reconnects"),
     _fanout("to python-socketio", "python-socketio", 1 / 8),
     _fanout("to python-socketio, both + Redis", "python-socketio-redis", 1 / 8, "ours-redis"),
     _fanout("to Litestar", "litestar-memory", 1 / 4),

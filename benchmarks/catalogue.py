@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks import environments
@@ -32,6 +32,8 @@ class Server:
     environment: str = ""
     packages: tuple[str, ...] = ()
     """What to note the versions of."""
+    backend: Argv | None = None
+    """The command of the process that runs the endpoints, where the server only holds clients."""
 
     @property
     def path(self) -> str:
@@ -78,6 +80,14 @@ def _fastapi(name: str, label: str, module: str, *flags: str) -> Server:
             *("fastapi", "starlette", "uvicorn", "uvloop", "websockets", "redis", "hiredis"),
             *(("pamqp",) if "rabbitmq" in name else ()),
         ),
+    )
+
+
+def _behind_an_edge(name: str, label: str) -> Server:
+    return replace(
+        _fastapi(name, label, "ours"),
+        argv=_python("ours", "edges", "--variant", "edge"),
+        backend=_python("ours", "edges", "--variant", "backend"),
     )
 
 
@@ -161,6 +171,7 @@ _ALL = (
     _fastapi("ours-memory-global", "fastapi_rooms, not by Depends", "ours", *_GLOBAL),
     _fastapi("ours-redis", "fastapi_rooms + Redis", "ours"),
     _fastapi("ours-redis-asyncio", "fastapi_rooms + Redis, asyncio", "ours", *_ASYNCIO),
+    _behind_an_edge("ours-redis-edge", "fastapi_rooms + Redis, edge and backend"),
     _fastapi("ours-rabbitmq", "fastapi_rooms + RabbitMQ", "ours"),
     _fastapi("ours-redis-asgi", "fastapi_rooms + Redis, not direct", "ours", *_ASGI),
     _fastapi("ours-memory-history", "fastapi_rooms, with a history", "ours", *_HISTORY),

@@ -19,6 +19,7 @@ from benchmarks.paths import ROOT
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
+TERMINATE_TIMEOUT = 30.0
 
 
 class Cores:
@@ -105,6 +106,11 @@ class Running:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - 4000))
         return self._log.read().decode(errors="replace")
+
+    def terminate(self) -> None:
+        """Have it end as a deploy does, and wait until it has."""
+        self._process.terminate()
+        self._process.wait(TERMINATE_TIMEOUT)
 
     def stop(self) -> None:
         if self.alive:

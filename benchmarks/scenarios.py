@@ -9,7 +9,17 @@ from typing import Literal
 from benchmarks.catalogue import SERVERS_BY_NAME, Server
 from benchmarks.messages import Messages
 
-Kind = Literal["deliveries", "storm", "memory", "mute", "cluster", "jitter", "history", "presence"]
+Kind = Literal[
+    "deliveries",
+    "storm",
+    "memory",
+    "mute",
+    "cluster",
+    "jitter",
+    "history",
+    "presence",
+    "edges",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +299,14 @@ _ALL = (
         rooms=500,
         room_size=4,
         workers=2,
+        references=(),
+    ),
+    Scenario(
+        "edges",
+        "One room of 2, or 200, of one worker, or of an edge and a backend",
+        tuple(f"{name}@{size}" for name in ("ours-redis", "ours-redis-edge") for size in (2, 200)),
+        kind="edges",
+        per_second=100,
         references=(),
     ),
 )

@@ -20,6 +20,8 @@ class Stage:
         self.entry = entry
         self.scenario = entry.scenario
         self.workers: list[Running] = []
+        self.backends: list[Running] = []
+        """What runs the endpoints, where the workers only hold the clients."""
         self._redis: Running | None = None
         self._rabbitmq: Running | None = None
         self._load: Load | None = None
@@ -37,11 +39,22 @@ class Stage:
                 port = free_port()
                 worker = Running(server.argv(port, url), port, CORES.server)
                 self.workers.append(self._stack.enter_context(worker))
+            if server.backend is not None:
+                self.start_backend()
             self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def start_backend(self) -> Running:
+        """Start another backend."""
+        argv = self.entry.server.backend
+        assert argv is not None, "it has none"
+        port = free_port()
+        backend = Running(argv(port, self._url()), port, CORES.server)
+        self.backends.append(self._stack.enter_context(backend))
+        return backend
 
     def _url(self) -> str:
         """Where its workers meet."""
@@ -52,8 +65,8 @@ class Stage:
     def wait_until_up(self) -> None:
         """Wait until its workers listen, and bring in the load."""
         server = self.entry.server
-        for worker in self.workers:
-            worker.wait_until_listening()
+        for process in (*self.workers, *self.backends):
+            process.wait_until_listening()
         self._load = self._stack.enter_context(
             Load(
                 protocol=server.protocol,
@@ -63,7 +76,7 @@ class Stage:
                 room_size=self.scenario.room_size,
                 payload=self.scenario.payload,
                 texts=texts_of(self.scenario.messages, self.scenario.payload - HEADER_BYTES),
-                counted=[worker.pid for worker in self.workers],
+                counted=[process.pid for process in (*self.workers, *self.backends)],
                 watched=[at.pid for at in (self._redis, self._rabbitmq) if at is not None],
             )
         )

@@ -58,6 +58,14 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "bytes in Redis per kept message": "bytes in redis",
         "bytes in the worker": "bytes in worker",
     },
+    "edges": {
+        "CPU µs per message": "cost",
+        "of that where the clients are": "held",
+        "p50 ms": "p50",
+        "p99 ms": "p99",
+        "publishes per message": "publishes",
+        "of its clients dropped by a deploy": "reconnects",
+    },
     "presence": {
         "Redis' CPU µs per join": "join",
         "per socket of a dead worker": "reap",

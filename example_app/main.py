@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from example_app import admin, people
 from example_app import protocol as page
-from example_app.hub import PREFIX, Rooms, key, rooms, said_in, worker
+from example_app.hub import PREFIX, Rooms, key, room_of, rooms, said_in, worker
 from fastapi_rooms import AdapterUnavailable, RoomManager, Socket, client
 
 STATIC = Path(__file__).parent / "static"
@@ -50,6 +50,8 @@ async def index() -> FileResponse:
 async def chat(websocket: WebSocket, name: page.Name, rooms: Rooms) -> None:
     async with rooms.connect(websocket, data={"name": name}) as socket:
         await socket.send_json({"type": "welcome", **people.person(people.user_of(socket))})
+        for room in socket.data.get("rooms", []):  # behind an edge: of the backend before this one
+            await join(socket, room)
         async for text in socket.iter_text():
             try:
                 await handle(socket, rooms, page.incoming.validate_json(text))
@@ -82,6 +84,7 @@ async def handle(socket: Socket, rooms: RoomManager, message: page.Incoming) -> 
                 await socket.to(key(room)).volatile.send_json(dict(me, type="typing", room=room))
             case page.Leave(room=room):
                 await socket.leave(key(room), said_in(room))
+                note_rooms(socket)
     except AdapterUnavailable:
         if isinstance(message, page.Join | page.Rename):
             raise  # closes the connection with 1013: the page's client comes back, and asks again
@@ -93,8 +96,14 @@ async def join(socket: Socket, room: str) -> None:
     if said_in(room) not in socket.rooms:
         await socket.join(said_in(room), recent=RECENT)
     await socket.join(key(room))  # the room is told by people.py
+    note_rooms(socket)
     await socket.send_json(await people.people(key(room)))
     await socket.send_json({"type": "joined", "room": room})
+
+
+def note_rooms(socket: Socket) -> None:
+    """What an endpoint leaves to the next, if its backend is replaced, is in `data`."""
+    socket.data["rooms"] = [room_of(room) for room in socket.rooms if room.startswith(PREFIX)]
 
 
 async def refuse(socket: Socket, why: str, message: page.Incoming | None = None) -> None:

@@ -32,7 +32,7 @@ from fastapi_rooms.adapters import (
     RedisAdapter,
     RedisClusterAdapter,
 )
-from fastapi_rooms.cluster.description import Worker
+from fastapi_rooms.cluster.description import BackendRole, EdgeRole, Worker
 from fastapi_rooms.core.compression import Compression
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.outbox import OutboxPolicy
@@ -64,6 +64,7 @@ from fastapi_rooms.errors import (
     TooManyRooms,
     UsageError,
 )
+from fastapi_rooms.gateway import Backend, BackendHealth, Gateway, GatewayHealth
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.namespace import Namespace, SyncNamespace
 from fastapi_rooms.operators.broadcast import BroadcastOperator
@@ -97,6 +98,8 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     # .client
     "client",
     # .cluster
+    "BackendRole",
+    "EdgeRole",
     "Worker",
     # .core
     "Compression",
@@ -134,6 +137,11 @@ __all__ = [  # noqa: RUF022 -- grouped by module
     "SocketClosed",
     "TooManyRooms",
     "UsageError",
+    # .gateway
+    "Backend",
+    "BackendHealth",
+    "Gateway",
+    "GatewayHealth",
     # .manager
     "RoomManager",
     # .namespace

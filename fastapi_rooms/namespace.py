@@ -19,10 +19,12 @@ from fastapi_rooms.operators.broadcast import BroadcastOperator
 from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.operators.remote import REPLIES, ROOMS, ServerReply
 from fastapi_rooms.operators.sync import SyncOperator
+from fastapi_rooms.servers import edge_of
 from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler
 from fastapi_rooms.worker.connection import Connection
+from fastapi_rooms.worker.edge_namespace import EdgeNamespace
 from fastapi_rooms.worker.events import EventName, Handler
 from fastapi_rooms.worker.history_verbs import HistoryVerbs
 from fastapi_rooms.worker.listener import Listener
@@ -121,11 +123,15 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
                 client gets HTTP status 409, or close code 4409, likewise. To reach all sockets of a
                 user, use a room: `user:ann`.
         """
-        node = self._runtime.run.node
-        sid = new_sid(node) if sid is None else check_is_text(sid)  # the block checks the rest
-        return Connection(
-            self._here, websocket, sid, {} if data is None else data, subprotocol, headers
-        )
+        node, edge = self._runtime.run.node, edge_of(websocket.scope)
+        data = {} if data is None else data
+        host: LocalNamespace | EdgeNamespace = self._here
+        drawn = new_sid(node) if edge is None else edge.sid
+        if edge is not None:
+            host = EdgeNamespace(self._here, edge)
+            data.update(edge.kept.get(self.name, {}))
+        sid = drawn if sid is None else check_is_text(sid)  # the block checks the rest
+        return Connection(host, websocket, sid, data, subprotocol, headers)
 
     def listen(
         self,

@@ -31,6 +31,7 @@ LAYERS = [
     "worker",
     "namespace",
     "manager",
+    "gateway",
     "__init__",
     "cli testing",
 ]
@@ -54,7 +55,8 @@ THIRD_PARTY = {
     "socketio": set(),
     "worker": {"orjson", "starlette"},
     "namespace": {"starlette"},
-    "cli": {"orjson", "redis", "typer"},
+    "gateway": {"starlette"},
+    "cli": {"orjson", "redis", "typer", "uvicorn"},
     "testing": {"orjson", "pytest", "pytest_asyncio", "redis", "starlette"},
 }
 """What each folder may import that is neither Python's nor ours; the others nothing."""

@@ -180,7 +180,8 @@ class Client extends EventTarget {
   /** There will be another connection. */
   #lose(code, reason, delay) {
     const window = code === 1012 ? (this.#hello?.window ?? SPREAD) * 1_000 || 0 : 0;
-    delay ??= Math.random() * Math.max(window, longest(this.#attempts++));
+    const { random = Math.random } = this.#options;
+    delay ??= random() * Math.max(window, longest(this.#attempts++));
     this.#drop();
     if (delay < Infinity) this.#after("open", delay, () => this.#open());
     this.#become("waiting", { code, reason, delay });

@@ -1,7 +1,7 @@
 """What workers tell the carrier of their application's rooms, for those who have no application.
 
-An emitter and the command line have no patterns of their own: which rooms remember, and which know
-who is present, they learn from here.
+Emitters, the command line and edges have no patterns of their own: which rooms remember, and which
+know who is present, they learn from here.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class PresenceDeclaration(NamedTuple):
     """Seconds that users stay present after their last socket has left; 0 for none."""
 
 
+STALE = 120.0
+"""Seconds after which a declaration that nobody has repeated is removed."""
+
 Declaration: TypeAlias = HistoryDeclaration | PresenceDeclaration
 
 
@@ -61,11 +64,17 @@ class Declared:
 
 @runtime_checkable
 class SupportsDeclarations(Protocol):
-    """An adapter whose carrier tells others than workers what rooms have."""
+    """An adapter whose carrier tells others what rooms have."""
 
     async def declare(self, declarations: Sequence[Declaration]) -> None:
         """Tell what this worker's application has declared; of a pattern the last word counts.
 
         It is to be repeated: what no worker declares any more is forgotten after some minutes.
         Raises `AdapterUnavailable`.
+        """
+
+    async def declared(self) -> list[Declaration]:
+        """What workers have told, in no order: of the same pattern once.
+
+        Raises `AdapterUnavailable`, also if it may not be read.
         """

@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from fastapi_rooms import RequestError, RequestTimeout, Worker, __version__
+from fastapi_rooms.cli.backend import backend
 from fastapi_rooms.cli.disconnecting import Disconnection
 from fastapi_rooms.cli.doctor import examine
+from fastapi_rooms.cli.edge import edge
 from fastapi_rooms.cli.messages import emit, history, tail
 from fastapi_rooms.cli.output import (
     AsJson,
@@ -78,6 +80,8 @@ def common(
 
 
 app.command()(emit)
+app.command()(edge)
+app.command()(backend)
 
 
 @app.command()
@@ -175,11 +179,11 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
                 if node not in error.unsupported:
                     print_stderr(f"{node} refused to answer: {why}")
             rows += [_row_without_details(node, "no answer") for node in sorted(silent)]
-        if for_terminal(as_json):
-            rows = [
-                {**r, "uptime": "" if r["uptime"] is None else duration(r["uptime"])} for r in rows
-            ]
         columns = {name: name for name in _WORKER_COLUMNS}
+        if for_terminal(as_json):
+            rows = [_for_people(row) for row in rows]
+            roles = {"edge", "backend"}
+            columns = {n: n for n in columns if n not in roles or any(row[n] for row in rows)}
         print_rows(rows, columns, as_json=as_json, if_empty="There are no workers.")
         if isinstance(error, RequestTimeout):
             raise error
@@ -188,6 +192,19 @@ def nodes(ctx: typer.Context, as_json: AsJson = False) -> None:
             raise typer.Exit(EXIT_FAILED)
 
     run(work())
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    edge, backend = row["edge"], row["backend"]
+    names = sorted(set(edge["routes"].values())) if edge else []
+    return {
+        **row,
+        "uptime": "" if row["uptime"] is None else duration(row["uptime"]),
+        "edge": f"{edge['clients']} to {', '.join(names)}" if edge else "",
+        "backend": f"{backend['name']}, {backend['clients']} of {backend['capacity']}"
+        if backend
+        else "",
+    }
 
 
 def _row_without_details(node: str, version: str) -> dict[str, Any]:

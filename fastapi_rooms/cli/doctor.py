@@ -27,6 +27,7 @@ from fastapi_rooms import (
 )
 from fastapi_rooms.adapters import verifies
 from fastapi_rooms.cli.advice import TRUST, advice_for, hello, settings_of
+from fastapi_rooms.cli.edge_checks import edge_findings
 from fastapi_rooms.cli.findings import Finding, Grade
 from fastapi_rooms.cli.history_checks import history_findings
 from fastapi_rooms.cli.output import plural
@@ -224,7 +225,7 @@ async def _workers(session: Session, manager: RoomManager) -> Sequence[Finding]:
         sockets = sum(worker.sockets for worker in workers)
         text = f"{plural(len(workers), 'worker')} answered, with {plural(sockets, 'socket')}"
         findings.append(Finding("workers", Grade.OK, text))
-    return [*findings, *_versions(workers, unsupported)]
+    return [*findings, *edge_findings(workers), *_versions(workers, unsupported)]
 
 
 def _versions(workers: list[Worker], unsupported: int) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The browser client: an ES module and its types, served by the application itself."""
+"""The browser client: ES modules and their types, served by the application itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ _PLACES = (
 )
 
 # Not what the machine's table of types says: a browser runs no module of another type.
-_TYPES = {"client.js": "text/javascript", "client.d.ts": "text/plain"}
+_TYPES = {
+    "client.js": "text/javascript",
+    "client.d.ts": "text/plain",
+    "gateway.js": "text/javascript",
+    "gateway.d.ts": "text/plain",
+}
 
 # A page may keep them, and asks whether they are still the same: a deploy replaces them.
 _HEADERS = {"cache-control": "no-cache"}
 
 
 class _Files(StaticFiles):
-    """Two files, and nothing that lies beside them."""
+    """These files, and nothing that lies beside them."""
 
     def get_path(self, scope: Scope) -> str:
         """The path as it was asked for: another way to write it is another path."""
@@ -63,7 +68,7 @@ class _Files(StaticFiles):
 
 
 files = _Files()
-"""An ASGI application that serves `client.js` and `client.d.ts`; mount it wherever you like.
+"""An ASGI application that serves `client.js`, `gateway.js` and types; mount it wherever you like.
 
     app.mount("/rooms", fastapi_rooms.client.files)
 

@@ -18,6 +18,28 @@ from fastapi_rooms.types import NodeId
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeRole:
+    """A worker that is an edge: it holds clients whose endpoints run in backends."""
+
+    clients: int
+    """How many it holds."""
+    routes: dict[str, str]
+    """The names of backends, by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRole:
+    """A worker that is a backend: it runs endpoints for clients that edges hold."""
+
+    name: str
+    """What edges call it in their routes."""
+    clients: int
+    """How many it serves."""
+    capacity: int
+    """How many it takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """What a worker says of itself."""
 
@@ -33,6 +55,10 @@ class Worker:
     """Seconds since its manager was started."""
     sockets: int
     """How many are connected to it, in all namespaces."""
+    edge: EdgeRole | None = None
+    """What it is as an edge, if it is one."""
+    backend: BackendRole | None = None
+    """What it is as a backend, if it is one."""
 
 
 @cache
@@ -44,14 +70,17 @@ def version_here() -> str:
         return "0+unknown"
 
 
-def describe(uptime: float, namespaces: Iterable[CommandTarget[Any]]) -> dict[str, Any]:
-    """This worker, in JSON values."""
+def describe(
+    uptime: float, namespaces: Iterable[CommandTarget[Any]], roles: dict[str, Any]
+) -> dict[str, Any]:
+    """This worker, in JSON values; `roles` says whether it is an edge, or a backend."""
     return {
         "version": version_here(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "uptime": uptime,
         "sockets": sum(namespace.count(Target()) for namespace in namespaces),
+        **roles,
     }
 
 
@@ -64,9 +93,32 @@ def _read(node: NodeId, answer: Any) -> Worker:
             "uptime": int() | float() as uptime,
             "sockets": int(sockets),
         }:
-            return Worker(node, version, host, pid, float(uptime), sockets)
+            roles = _edge(answer.get("edge")), _backend(answer.get("backend"))
+            return Worker(node, version, host, pid, float(uptime), sockets, *roles)
         case _:
             raise ValueError("not a worker")
+
+
+def _edge(answer: Any) -> EdgeRole | None:
+    match answer:
+        case None:
+            return None
+        case {"clients": int(clients), "routes": dict(routes)} if all(
+            isinstance(name, str) for name in routes.values()
+        ):
+            return EdgeRole(clients, routes)
+        case _:
+            raise ValueError("not an edge")
+
+
+def _backend(answer: Any) -> BackendRole | None:
+    match answer:
+        case None:
+            return None
+        case {"name": str(name), "clients": int(clients), "capacity": int(capacity)}:
+            return BackendRole(name, clients, capacity)
+        case _:
+            raise ValueError("not a backend")
 
 
 WORKERS: ResponseReader[Worker, list[Worker]] = ResponseReader(

@@ -28,6 +28,12 @@ def check_count(name: str, value: object, unit: str) -> None:
         )
 
 
+def check_path(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless `value` is a path that begins with a slash."""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ConfigurationError(f"{name} must be a path such as '/health', not {value!r}.")
+
+
 def check_one_of(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise `ConfigurationError` unless `value` is one of some strings."""
     if not isinstance(value, str) or value not in choices:

@@ -7,13 +7,16 @@ from typing import Final
 from fastapi_rooms.errors import ConfigurationError, UsageError
 
 NORMAL_CLOSURE: Final = 1000
+PROTOCOL_ERROR: Final = 1002
 UNSUPPORTED_DATA: Final = 1003
 NO_STATUS: Final = 1005
 """Never sent: it stands for a close frame without a code."""
 ABNORMAL_CLOSURE: Final = 1006
 """Never sent: it stands for a connection that ended without a close frame."""
 INVALID_DATA: Final = 1007
+POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
+INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
 """This worker is draining; the client may reconnect at once, to another one."""
 TRY_AGAIN_LATER: Final = 1013

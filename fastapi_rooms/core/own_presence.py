@@ -73,6 +73,10 @@ class OwnRoom:
     def __contains__(self, sid: Sid) -> bool:
         return sid in self._entries
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether a socket is in it, as this user."""
+        return self._entries.get(entry.sid) == entry
+
     @property
     def has_sockets(self) -> bool:
         """Whether any socket is in it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator
+from collections.abc import ItemsView, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from fastapi_rooms.core.names import check_room, node_of, plain
@@ -66,3 +66,22 @@ class Patterns(Generic[T]):
                     if found is not None:
                         break
         return found
+
+    def over(self, others: Patterns[T]) -> Patterns[T]:
+        """These and others: of a pattern that both have, what is declared here."""
+        both: Patterns[T] = Patterns()
+        for pattern, value in (*others.items(), *self.items()):
+            both.declare(pattern, value)
+        return both
+
+    def keep(self, earlier: Patterns[T], rooms: Iterable[Room]) -> None:
+        """Keep what some rooms had of earlier patterns, and would not have any more."""
+        if any(pattern not in self._declared for pattern in earlier):
+            for room in rooms:
+                if self.find(room) is None and (pattern := earlier._match(room)) is not None:
+                    self.declare(pattern, earlier._declared[pattern])
+
+    def _match(self, room: Room) -> str | None:
+        """The pattern of which is what `find` finds."""
+        names = room, *(room[: length - 1] + "*" for length in self._lengths)
+        return next((name for name in names if name in self._declared), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from fastapi_rooms import concurrency
@@ -18,9 +18,10 @@ from fastapi_rooms.concurrency import Tasks, in_slices
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.core.position import Position
-from fastapi_rooms.core.room_log import Kept, RoomLog
+from fastapi_rooms.core.room_log import Kept
 from fastapi_rooms.errors import AdapterUnavailable
-from fastapi_rooms.history.messages import Placed, cost_of, decoded
+from fastapi_rooms.history.entry import Entry
+from fastapi_rooms.history.messages import Placed, decoded
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.wire import codec
 from fastapi_rooms.wire.envelope import Broadcast
@@ -61,31 +62,6 @@ class HistoryHost(Protocol):
         """Messages to a room were lost for good, for its members here."""
 
 
-class _Entry:
-    """A log, and what is going on with it."""
-
-    __slots__ = (
-        "fresh_until",
-        "holds",
-        "is_healing",
-        "is_used",
-        "key",
-        "log",
-        "reading",
-        "retention",
-    )
-
-    def __init__(self, key: RoomKey, retention: Retention) -> None:
-        self.key = key
-        self.retention = retention
-        self.log: RoomLog[Broadcast | None] = RoomLog(retention.size, cost_of)
-        self.is_used = True
-        self.is_healing = False
-        self.holds = 0  # by those who are about to join
-        self.reading: asyncio.Task[None] | None = None
-        self.fresh_until = 0.0  # by the event loop's clock
-
-
 class RoomLogs:
     """The logs of one namespace, for the time of a run.
 
@@ -107,7 +83,8 @@ class RoomLogs:
         self._adapter = adapter
         self._channels = channels
         self._patterns = patterns
-        self._entries: dict[Room, _Entry] = {}
+        self._entries: dict[Room, Entry] = {}
+        self._unplaced: set[Room] = set()  # heard here since before they were known to remember
         self._doubts: list[frozenset[Channel]] = []
         self._tasks = Tasks()
         self._loop = asyncio.get_running_loop()
@@ -132,8 +109,12 @@ class RoomLogs:
         assert rooms is not None
         entry = self._entries.get(rooms[0])
         if entry is None:
-            if self._host.is_heard(rooms[0]):  # as the sid that a socket has chosen
-                self._host.deliver(Placed(placed.position, message))
+            is_heard = self._host.is_heard(rooms[0])  # as the sid that a socket has chosen
+            delivered = is_heard and self._host.deliver(Placed(placed.position, message))
+            if delivered and rooms[0] in self._unplaced:
+                entry = self._enter(rooms[0])
+                entry.log.position = placed.position
+                self._heal(entry)
             return
         position, log = placed.position, entry.log
         log.receive(position.epoch, placed.previous, Kept(position.offset, position.tag, message))
@@ -151,12 +132,12 @@ class RoomLogs:
             self._doubts.append(channels)  # before anybody joins a room whose turn comes later
             self._tasks.start(self._doubt(entries, channels), "fastapi_rooms history doubt")
 
-    async def _doubt(self, entries: list[_Entry], channels: frozenset[Channel]) -> None:
+    async def _doubt(self, entries: list[Entry], channels: frozenset[Channel]) -> None:
         async for some in in_slices(entries):
             self._doubt_some(some, channels)
         self._doubts.remove(channels)
 
-    def _doubt_some(self, entries: Sequence[_Entry], channels: frozenset[Channel]) -> None:
+    def _doubt_some(self, entries: Sequence[Entry], channels: frozenset[Channel]) -> None:
         for entry in entries:
             if entry.is_used and entry.key.channel in channels:
                 entry.log.needs_read = True
@@ -171,14 +152,11 @@ class RoomLogs:
         """
         entry = self._entries.get(room)
         if entry is None:
-            retention = self._patterns.find(room)
-            assert retention is not None
-            entry = self._entries[room] = _Entry(self._key(room), retention)
+            entry = self._enter(room)
         is_doubted = any(entry.key.channel in channels for channels in self._doubts)
         if is_doubted or not (entry.holds or self._host.is_heard(room)):
             entry.log.needs_read = True  # nothing has come while nobody was here
         entry.holds += 1
-        self._watch()
         try:
             if self._loop.time() > entry.fresh_until and not entry.log.is_all_being_read():
                 entry.log.refresh()
@@ -193,6 +171,14 @@ class RoomLogs:
         except BaseException:
             self.close(room)
             raise
+
+    def _enter(self, room: Room) -> Entry:
+        retention = self._patterns.find(room)
+        assert retention is not None
+        entry = self._entries[room] = Entry(self._key(room), retention)
+        self._unplaced.discard(room)
+        self._watch()
+        return entry
 
     def close(self, room: Room) -> None:
         """Who was about to join has joined, or given up."""
@@ -251,6 +237,14 @@ class RoomLogs:
 
     # Its life.
 
+    def adopt(self, patterns: Patterns[Retention], unplaced: Iterable[Room]) -> None:
+        """Go by other patterns, by which rooms remember that somebody here is in already.
+
+        From the next message on it is known how far these have got.
+        """
+        self._patterns = patterns
+        self._unplaced.update(unplaced)
+
     async def stop(self, timeout: float) -> None:
         """Read no more."""
         if self._timer is not None:
@@ -264,23 +258,21 @@ class RoomLogs:
         name = f"{self._host.name}#{room}".encode()
         return RoomKey(name, self._channels.of_room(self._host.name, room))
 
-    def _drop_if_unused(self, room: Room, entry: _Entry) -> bool:
+    def _drop_if_unused(self, room: Room, entry: Entry) -> bool:
         unused = not entry.holds and not self._host.is_heard(room)
         if unused and self._entries.get(room) is entry:
             entry.is_used = False
             del self._entries[room]
         return unused
 
-    def _placed(
-        self, entry: _Entry, messages: Sequence[Kept[Broadcast | None]]
-    ) -> Iterator[Placed]:
+    def _placed(self, entry: Entry, messages: Sequence[Kept[Broadcast | None]]) -> Iterator[Placed]:
         position = entry.log.position
         assert position is not None
         for kept in messages:
             if kept.item is not None:
                 yield Placed(Position(position.epoch, kept.offset, kept.tag), kept.item)
 
-    def _deliver(self, entry: _Entry) -> bool:
+    def _deliver(self, entry: Entry) -> bool:
         """Deliver what comes next, and say whether anything was; what has no room waits for it."""
         log, delivered = entry.log, False
         while (kept := log.next()) is not None:
@@ -296,13 +288,13 @@ class RoomLogs:
 
     # Reading.
 
-    def _heal(self, entry: _Entry) -> None:
+    def _heal(self, entry: Entry) -> None:
         """Read what is missing, and deliver what waits, in the background."""
         if not entry.is_healing:
             entry.is_healing = True
             self._tasks.start(self._heal_until_done(entry), "fastapi_rooms history")
 
-    async def _heal_until_done(self, entry: _Entry) -> None:
+    async def _heal_until_done(self, entry: Entry) -> None:
         try:
             while entry.is_used and (entry.log.needs_read or entry.log.next() is not None):
                 await self._host.written()
@@ -317,7 +309,7 @@ class RoomLogs:
         finally:
             entry.is_healing = False
 
-    async def _catch_up(self, entry: _Entry) -> None:
+    async def _catch_up(self, entry: Entry) -> None:
         """Read what is missing, together with all others who wait for it."""
         if not entry.log.needs_read and entry.reading is None:
             return
@@ -330,7 +322,7 @@ class RoomLogs:
         if (error := reading.exception()) is not None:
             raise error
 
-    async def _read(self, entry: _Entry) -> None:
+    async def _read(self, entry: Entry) -> None:
         log = entry.log
         try:
             for again in range(3):  # what comes while it is read may show another hole
@@ -342,7 +334,7 @@ class RoomLogs:
         if log.needs_read:
             self._heal(entry)
 
-    async def _read_once(self, entry: _Entry) -> None:
+    async def _read_once(self, entry: Entry) -> None:
         log, is_first = entry.log, entry.log.position is None
         since = log.begin_read()
         try:
@@ -375,7 +367,7 @@ class RoomLogs:
                 work = self._compare(list(self._entries.items()))
                 self._comparison = self._tasks.create(work, "fastapi_rooms history comparison")
 
-    async def _compare(self, entries: list[tuple[Room, _Entry]]) -> None:
+    async def _compare(self, entries: list[tuple[Room, Entry]]) -> None:
         """Compare every position with the carrier's, in rooms that anybody still is in."""
         async for some in in_slices(entries):
             for room, entry in some:
@@ -396,5 +388,5 @@ def _is_behind(own: Position | None, other: Position) -> bool:
     return own is not None and own.epoch == other.epoch and own.offset < other.offset
 
 
-def _room_of(entry: _Entry) -> Room:
+def _room_of(entry: Entry) -> Room:
     return entry.key.name.decode().partition("#")[2]

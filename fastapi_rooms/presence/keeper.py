@@ -101,10 +101,10 @@ class PresenceKeeper:
 
     # What is so here.
 
-    def has(self, name: Name) -> bool:
-        """Whether this worker has a socket in a room, or one that is about to come in."""
+    def has(self, name: Name, entry: Entry | None = None) -> bool:
+        """Whether this worker has a socket in a room, or about to come in; or exactly this one."""
         room = self._rooms.get(name)
-        return room is not None and room.has_sockets
+        return room is not None and (room.has_sockets if entry is None else room.holds(entry))
 
     def enter(self, name: Name, entries: Iterable[Entry]) -> asyncio.Future[None]:
         """Sockets enter a room; the future is done when the carrier has been told.

@@ -8,6 +8,9 @@ shared_requests   requests to the workers and to those together
 emit_verb         sending events, which their clients get as they are
 confirmation      waiting for the adapter to confirm joins, or admitting clients without
 local_namespace   a namespace on this worker: everything meets here
+edge_namespace    the same for one client that an edge holds
+managed           what a run knows of a namespace
+frames            what edges and backends send each other
 namespaces        which namespaces there are, and how long
 clients           who is connected to one
 handlers          what the application has registered for one
@@ -16,6 +19,7 @@ blocks            what is entered by `async with`, and says so
 refusals          how a client is refused
 causes            what an exception that ends the block consists of
 socket            the client as its endpoint sees it
+socket_host       what it needs of its namespace
 listener          a room without a socket
 listening         the block in which one listens
 room_message      the messages it gets
@@ -34,12 +38,14 @@ framed_transport  the transport to one
 client_heartbeat  something now and then to those that are sent nothing
 hello             the beginning of a connection with a client that speaks the framing
 replay            what a socket is sent of what was said before it is in
-declaring         tells those who are no workers what rooms have
+declaring         tells those who have no application what rooms have
+learning          learns it, for one of them: an edge's manager
 history_verbs     what a namespace offers for them
 presences         what is different for rooms that know who is present
 presence_rules    which rooms those are, and who is told
 presence_run      who is present, in all namespaces of a run
 presence          what an application asks, and is told
+watching          hears of who comes and goes where a socket is that an edge holds
 presence_verbs    what a namespace offers for them
 authorization     the handlers that are asked before a join
 events            the handlers that are told of joins, leaves and gaps

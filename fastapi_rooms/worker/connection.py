@@ -21,6 +21,8 @@ from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Sid
 from fastapi_rooms.worker.blocks import AsyncBlock
 from fastapi_rooms.worker.causes import causes_of, is_cancelled, is_use_after_disconnect
+from fastapi_rooms.worker.edge_namespace import EdgeNamespace
+from fastapi_rooms.worker.framed_transport import FramedTransport
 from fastapi_rooms.worker.hello import framed_for, say_hello
 from fastapi_rooms.worker.local_namespace import LocalNamespace
 from fastapi_rooms.worker.refusals import (
@@ -70,7 +72,7 @@ class Connection(AsyncBlock):
 
     def __init__(
         self,
-        namespace: LocalNamespace,
+        namespace: LocalNamespace | EdgeNamespace,
         websocket: WebSocket,
         sid: Sid,
         data: dict[str, Any],
@@ -112,15 +114,14 @@ class Connection(AsyncBlock):
             direct_writes=runtime.settings.direct_writes,
             compression=runtime.settings.compression,
         )
-        framed = framed_for(self._websocket, transport) if self._accepted else None
+        framed = self._framed_over(transport)
         self.transport: Transport = framed or transport
         self.socket = Socket(
             self._namespace, self._websocket, self.transport, self._sid, self._data
         )
         self._beside.append(self)
         try:
-            window = runtime.settings.drain_schedule.window
-            if framed is not None and not await say_hello(self._websocket, framed, window):
+            if framed is not None and not await self._greet(framed):
                 self.lost()
             await self._namespace.enter(self)
         except BaseException as error:
@@ -135,6 +136,16 @@ class Connection(AsyncBlock):
             self._namespace.exit(self)
         return self.socket
 
+    def _framed_over(self, transport: Transport) -> FramedTransport | None:
+        """The transport to a client to whom the framing is spoken here."""
+        is_ours = self._accepted and isinstance(self._namespace, LocalNamespace)
+        return framed_for(self._websocket, transport) if is_ours else None
+
+    async def _greet(self, framed: FramedTransport) -> bool:
+        """Begin to speak the framing; false if the client is gone."""
+        window = self._namespace.runtime.settings.drain_schedule.window
+        return await say_hello(self._websocket, framed, window)
+
     async def _accept_client(self) -> None:
         """Accept, unless the sid cannot be had: that is said before, where the server can."""
         try:
@@ -144,6 +155,8 @@ class Connection(AsyncBlock):
             if accepted:
                 await self._websocket.accept(*self._accept)
             raise bad_sid(error, accepted=accepted) from None
+        if isinstance(self._namespace, EdgeNamespace):
+            self._namespace.accepts()
         await self._websocket.accept(*self._accept)
         self._accepted = True
 
@@ -162,7 +175,7 @@ class Connection(AsyncBlock):
             self
         )  # if it is to be, with the code that was said
         self._namespace.exit(self)  # before anything that waits, and could be cancelled
-        causes, cancelled = list(causes_of(exc)), self._take_cancellation_back()
+        causes, cancelled = list(causes_of(exc)), self.take_cancellation_back()
         quietly = False
         try:
             if exc is None:
@@ -345,7 +358,7 @@ class Connection(AsyncBlock):
             self._cancelled = True
             self._task.cancel()
 
-    def _take_cancellation_back(self) -> bool:
+    def take_cancellation_back(self) -> bool:
         """Whether the endpoint was cancelled by us, and by nobody else; as `asyncio.timeout`."""
         if not self._cancelled or self._task is None:
             return False

@@ -1,4 +1,4 @@
-"""Tells the carrier what rooms have, for emitters and the command line."""
+"""Tells the carrier what rooms have, for emitters, the command line and edges."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class Declaring:
         self._declarations = declarations
         self._wanted = asyncio.Event()
         self._tasks = Tasks()
+        self.is_told = False
+        """Whether the carrier has been told."""
 
     async def start(self, *, connected: bool) -> None:
         """Begin; if the carrier is there, it has been told when this returns."""
@@ -81,4 +83,5 @@ class Declaring:
         except AdapterUnavailable as error:
             logger.debug("It could not be told what rooms have: %s", error)
             return False
+        self.is_told = True
         return True

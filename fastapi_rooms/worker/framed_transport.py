@@ -68,6 +68,11 @@ class FramedTransport:
         self.alias = client_framing.alias_of(resume.token or token)
         self.positions = dict(resume.positions)
 
+    def go_on_for(self, other: FramedTransport) -> None:
+        """The client is one that had another transport before, and is in no room now."""
+        self.alias, self.positions, self._unread = other.alias, other.positions, other._unread
+        self.answers_by_itself()
+
     async def receive(self) -> Message:
         """The client's next ASGI event, without frames that are not for the endpoint."""
         message, self._unread = self._unread, None

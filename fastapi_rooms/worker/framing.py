@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.payload import Payload
@@ -20,6 +21,7 @@ class FramedClients:
     def __init__(self, members: Membership[Transport]) -> None:
         self._members = members
         self._by_sid: dict[Sid, FramedTransport] = {}
+        self._aliases: dict[Sid, list[Room]] = {}
         self._heartbeat = ClientHeartbeat(self._by_sid)
 
     def __bool__(self) -> bool:
@@ -30,21 +32,36 @@ class FramedClients:
         if isinstance(transport, FramedTransport):
             self._by_sid[sid] = transport
             self._heartbeat.start()
+            self.know(sid, transport.alias)
 
     def remove(self, sid: Sid) -> None:
         """A client has left."""
-        if self._by_sid.pop(sid, None) is not None and not self._by_sid:
-            self._heartbeat.stop()
+        transport = self._by_sid.pop(sid, None)
+        if transport is not None:
+            self.forget(sid, transport.alias)
+            if not self._by_sid:
+                self._heartbeat.stop()
+
+    def know(self, sid: Sid, alias: Room) -> None:
+        """A client has a name by which messages leave it out; it may be connected to an edge."""
+        self._aliases.setdefault(sid, []).append(alias)
+
+    def forget(self, sid: Sid, alias: Room) -> None:
+        """It has left."""
+        self._aliases[sid].remove(alias)
+        if not self._aliases[sid]:
+            del self._aliases[sid]
 
     def clear(self) -> None:
         """Forget those of an event loop that is gone."""
         self._by_sid.clear()
+        self._aliases.clear()
         self._heartbeat.forget()
 
     def with_aliases(self, target: Target) -> Target:
         """A target that leaves out the same clients when they come again, with other sids."""
-        found = map(self._by_sid.get, target.except_)
-        aliases = tuple(transport.alias for transport in found if transport is not None)
+        found = (self._aliases.get(name, ()) for name in target.except_)
+        aliases = tuple(chain.from_iterable(found))
         return target.excluding(aliases) if aliases else target
 
     def left_out(self, target: Target) -> tuple[Sid, ...]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, ref
 
 from fastapi_rooms.adapters.base import Outage
-from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.membership import Membership
 from fastapi_rooms.core.outbox import OutboxPolicy
@@ -113,8 +112,8 @@ class LocalNamespace(EmitVerb):
     def settle(self) -> None:
         """Be in reach of the runs while something is here, or can come: see `namespaces`."""
         with self.handlers.lock:  # a thread may register a handler at this very moment
-            needed = self._clients or self._listeners or self.events.at_work or self.handlers
-            self._runtime.keep(self, bool(needed))
+            here = self._clients, self._listeners, self.events.at_work, self.handlers
+            self._runtime.keep(self, any(here) or bool(self.recovery or self.presences))
 
     @property
     def rooms(self) -> Mapping[Room, AbstractSet[Sid]]:
@@ -145,14 +144,15 @@ class LocalNamespace(EmitVerb):
         run.check_size(len(payload.data))
         if target.rooms == ():
             return
-        if self._handlers.history and not (local or volatile) and self.recovery.takes(target):
+        if self.recovery.patterns and not (local or volatile) and self.recovery.takes(target):
             await self.recovery.send(target, payload)
             return
         if run.fanout.is_full and not volatile:  # that is skipped instead
             await run.fanout.room()
         unavailable: AdapterUnavailable | None = None
         try:
-            accepted = None if local else run.publish(self.name, target, payload, volatile=volatile)
+            publish = run.publish_local if local else run.publish
+            accepted = publish(self.name, target, payload, volatile=volatile)
         except AdapterUnavailable as error:
             accepted, unavailable = None, error  # the members here get it all the same
         if self._listeners:
@@ -361,7 +361,7 @@ class LocalNamespace(EmitVerb):
         self.recovery.forgotten(room)
 
     def describe(self) -> dict[str, Any]:
-        return describe(self._runtime.run.cluster.uptime, list(self._runtime.namespaces.values()))
+        return self._runtime.run.describe(self._runtime.namespaces.values())
 
     # What the manager calls.
 

@@ -19,7 +19,8 @@ from fastapi_rooms.errors import AdapterUnavailable, ConfigurationError
 from fastapi_rooms.socketio.adapter import CapableAdapter, SocketIOAdapter
 from fastapi_rooms.socketio.peer import Peer
 from fastapi_rooms.wire.socketio.settings import SocketIO
-from fastapi_rooms.worker.run import ManagedNamespace, Run
+from fastapi_rooms.worker.managed import ManagedNamespace
+from fastapi_rooms.worker.run import Run
 from fastapi_rooms.worker.settings import Settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -11,6 +12,8 @@ from fastapi_rooms.errors import ConfigurationError, InvalidRoomName, UsageError
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.socket import Socket
+
+logger = logging.getLogger("fastapi_rooms")
 
 PresenceEventName: TypeAlias = Literal["join", "leave"]
 _NAMES = get_args(PresenceEventName)
@@ -32,10 +35,14 @@ def check_event(event: object) -> None:
 class PresenceRule:
     """What is declared for the rooms of one pattern. A manager and its clones share it."""
 
-    def __init__(self, pattern: str, user: UserOf, grace: float) -> None:
+    def __init__(
+        self, pattern: str, user: UserOf, grace: float, *, is_adopted: bool = False
+    ) -> None:
         self.pattern = pattern
         self.user = user
         self.grace = grace
+        self.is_adopted = is_adopted
+        """Whether it is another application's, and who a socket is is for that to say."""
         self._handlers: dict[tuple[str, bool], list[_Handler]] = {}
 
     def on(self, event: PresenceEventName, handler: _Handler, *, one_worker: bool) -> None:
@@ -47,9 +54,24 @@ class PresenceRule:
         """Whether anybody is told of events."""
         return bool(self._handlers)
 
+    @property
+    def is_told_everywhere(self) -> bool:
+        """Whether every worker with members of the room is to tell its handlers."""
+        return any(not one_worker for _, one_worker in self._handlers)
+
     def handlers(self, event: PresenceEventName, *, one_worker: bool) -> tuple[_Handler, ...]:
         """The handlers of an event: those on every worker with members, or those on one of all."""
         return tuple(self._handlers.get((event, one_worker), ()))
+
+    def user_or_nobody(self, socket: Socket) -> str:
+        """Who a socket is, or an empty text if that cannot be known."""
+        try:
+            return self.user_of(socket)
+        except Exception as error:  # noqa: BLE001 -- a join that needs it raises it
+            logger.debug(
+                "It is not known who %r is in rooms like %r: %r", socket, self.pattern, error
+            )
+            return ""
 
     def user_of(self, socket: Socket) -> str:
         """Who a socket is. Raises `UsageError` if that cannot be known."""

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fastapi_rooms.adapters.presence import SupportsPresence, UserEvent
 from fastapi_rooms.errors import ConfigurationError, NotStarted
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.presence.keeper import PresenceKeeper
+from fastapi_rooms.types import Room
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.runtime import Runtime
+    from fastapi_rooms.worker.socket import Socket
 
 GRACE = 10.0
 """Seconds that users are present after their last socket has left, where nothing else is said."""
+
+
+class PresenceEdge(Protocol):
+    """An edge, where the sockets of this worker have their endpoints, and its rules, elsewhere."""
+
+    def holds(self, socket: Socket) -> bool:
+        """Whether the endpoint of a socket is elsewhere."""
+
+    def user_of(self, socket: Socket, room: Room) -> str | None:
+        """Who a socket is that is about to join a room; `None` if its endpoint does not care.
+
+        Raises `UsageError` if that is not known.
+        """
+
+    def made(self, name: Name, events: Sequence[UserEvent]) -> None:
+        """Users came or went by what this worker has done: handlers elsewhere may want to know."""
 
 
 class PresenceRun:
@@ -24,6 +42,8 @@ class PresenceRun:
         self._runtime = runtime
         self.keeper: PresenceKeeper | None = None
         """That of the present run, if there is one."""
+        self.edge: PresenceEdge | None = None
+        """The edge that uses this run, if one does."""
 
     @property
     def running(self) -> PresenceKeeper:
@@ -47,11 +67,11 @@ class PresenceRun:
         return bool(patterns)
 
     def start(self) -> None:
-        """Begin, in a run that has begun."""
+        """Begin, in a run that has begun, unless it has begun."""
         runtime = self._runtime
         heartbeat = runtime.settings.heartbeat
         assert isinstance(runtime.adapter, SupportsPresence)
-        if not heartbeat.observer:  # which has no sockets
+        if self.keeper is None and not heartbeat.observer:  # which has no sockets
             self.keeper = PresenceKeeper(
                 runtime.run.node,
                 runtime.adapter,
@@ -86,7 +106,7 @@ class PresenceRun:
     def grace_of(self, name: Name) -> float:
         """The grace that was declared; of rooms that are another application's, the usual one."""
         here = self._runtime.living.get(name.namespace)
-        rule = None if here is None else here.handlers.presence.find(name.room)
+        rule = None if here is None else here.presences.rule_of(name.room)
         return GRACE if rule is None else rule.grace
 
     def made(self, name: Name, events: Sequence[UserEvent]) -> None:
@@ -94,6 +114,17 @@ class PresenceRun:
         here = self._runtime.living.get(name.namespace)
         if here is not None:
             here.presences.made(name.room, events)
+        if self.edge is not None:
+            self.edge.made(name, events)
+
+    def told(self) -> list[tuple[str, str]]:
+        """The patterns of rooms for which there are handlers here, with their namespaces."""
+        return [
+            (here.name, pattern)
+            for here in self._runtime.all_namespaces()
+            for pattern, rule in here.handlers.presence.items()
+            if rule.has_handlers
+        ]
 
     def heard(self, name: Name) -> int:
         """The highest version of a room's events that handlers were told of."""

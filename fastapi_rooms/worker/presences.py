@@ -6,7 +6,9 @@ Sockets that join and leave come here; where no room knows who is present, nothi
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -85,14 +87,27 @@ class Presences:
         self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
         self._first: dict[Room, int] = {}  # and of the first
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
+        self._heard: Counter[Room] = Counter()  # by sockets that edges hold
 
     def __bool__(self) -> bool:
         """Whether any rooms know who is present."""
         return bool(self._rules)
 
+    def rule_of(self, room: Room) -> PresenceRule | None:
+        """What is declared for a room."""
+        return self._rules.find(room)
+
     def knows(self, room: Room) -> bool:
         """Whether a room knows who is present."""
         return self._rules.find(room) is not None
+
+    def adopt(self, rules: Patterns[PresenceRule], rooms: Iterable[Room]) -> None:
+        """Go by other rules: those of another application, as it has declared them.
+
+        Who is in one of `rooms` already, by rules that are gone, stays present.
+        """
+        rules.keep(self._rules, rooms)
+        self._rules = rules
 
     # Joining and leaving.
 
@@ -101,8 +116,8 @@ class Presences:
 
         Raises `UsageError` if it is not known who it is, or what its `user` function raises.
         """
-        rules = self._rules_of(rooms)
-        return self._enter([(room, [_entry(rule, socket)]) for room, rule in rules])
+        entries = [(room, self._entry(rule, socket, room)) for room, rule in self._rules_of(rooms)]
+        return self._enter([(room, [entry]) for room, entry in entries if entry is not None])
 
     def enter_crowd(
         self, sockets: Sequence[Socket], rooms: Iterable[Room]
@@ -119,19 +134,52 @@ class Presences:
         first: Exception | None = None
         for socket in sockets:
             try:
-                own = [_entry(rule, socket) for _, rule in rules]
+                own = [self._entry(rule, socket, room) for room, rule in rules]
             except Exception as error:  # noqa: BLE001 -- whoever asked is told, the others join
                 first = first or error
                 continue
             known.append(socket)
             for (_, some), entry in zip(entries, own, strict=True):
-                some.append(entry)
-        return known, self._enter(entries if known else []), first
+                if entry is not None:
+                    some.append(entry)
+        return known, self._enter([each for each in entries if each[1]]), first
+
+    async def renew(
+        self, socket: Socket, rooms: Iterable[Room], members: Callable[[Room], Collection[Sid]]
+    ) -> None:
+        """A socket that is in rooms is somebody else there, perhaps, or is somebody since now.
+
+        Raises what `enter` does, and `AdapterUnavailable`.
+        """
+        entries = [(room, self._entry(rule, socket, room)) for room, rule in self._rules_of(rooms)]
+        keeper = self._runtime.presence.keeper
+        entering = self._enter(
+            [
+                (room, [entry])
+                for room, entry in entries
+                if entry and not (keeper and keeper.has(Name(self._name, room), entry))
+            ]
+        )
+        if entering is not None:
+            try:
+                await entering.confirmed()
+            finally:
+                entering.end(members)
 
     def _rules_of(self, rooms: Iterable[Room]) -> list[tuple[Room, PresenceRule]]:
         if not self._rules:
             return []
         return [(room, rule) for room in rooms if (rule := self._rules.find(room)) is not None]
+
+    def _entry(self, rule: PresenceRule, socket: Socket, room: Room) -> Entry | None:
+        edge, user = self._runtime.presence.edge, None
+        if edge is not None and edge.holds(socket):
+            user = edge.user_of(socket, room)
+        if user is None:
+            if rule.is_adopted:
+                return None  # the application of the socket has declared nothing
+            user = rule.user_of(socket)
+        return Entry(socket.sid, user)
 
     def _enter(self, entries: Sequence[tuple[Room, Sequence[Entry]]]) -> Entering | None:
         if not entries:
@@ -166,7 +214,7 @@ class Presences:
         if self._rules and keeper is not None and self.knows(room):
             name, entering = Name(self._name, room), self._entering
             keeper.leave(name, [sid for sid in sids if (room, sid) not in entering])
-            if not keeper.has(name):
+            if not self._is_here(room):
                 self._versions.pop(room, None)
                 self._first.pop(room, None)
 
@@ -202,13 +250,19 @@ class Presences:
             self._versions[room] = version
             self._first[room] = min(self._first[room], version)
 
-    def made(self, room: Room, events: Sequence[UserEvent]) -> None:
-        """Users came or went, by what this worker has done."""
+    def made(
+        self, room: Room, events: Sequence[UserEvent], once: AbstractSet[int] | None = None
+    ) -> None:
+        """Users came or went, by what this worker has done, or an edge for sockets of its.
+
+        Of an edge's `once` are the versions of those that no other worker is to tell.
+        """
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers:
             return
         for event in events:
-            self._call(rule, room, event, one_worker=True)
+            if once is None or event.version in once:
+                self._call(rule, room, event, one_worker=True)
             if self._is_here(room):
                 # It comes from the carrier as well, and in its place among others', unless this
                 # worker is just about to subscribe to the room. Then what others did after it may
@@ -219,7 +273,39 @@ class Presences:
 
     def _is_here(self, room: Room) -> bool:
         keeper = self._runtime.presence.keeper
-        return keeper is not None and keeper.has(Name(self._name, room))
+        return room in self._heard or (keeper is not None and keeper.has(Name(self._name, room)))
+
+    # Sockets that edges hold, and whose endpoints are here.
+
+    def users_of(self, socket: Socket, rooms: Iterable[Room]) -> dict[str, str]:
+        """Who a socket is, by the patterns of rooms that it is about to join.
+
+        Raises `UsageError` if that is not known, or what its `user` function raises.
+        """
+        rules = {rule.pattern: rule for _, rule in self._rules_of(rooms)}
+        return {pattern: rule.user_of(socket) for pattern, rule in rules.items()}
+
+    def all_users_of(self, socket: Socket) -> dict[str, str]:
+        """Who a socket is by each pattern; nobody, an empty text, where that is not known."""
+        return {pattern: rule.user_or_nobody(socket) for pattern, rule in self._rules.items()}
+
+    def tells(self, room: Room) -> bool:
+        """Whether handlers here are told who comes and goes in a room, as it has members here."""
+        rule = self._rules.find(room)
+        return rule is not None and rule.is_told_everywhere
+
+    def hear(self, room: Room) -> None:
+        """An edge holds a socket that is in a room: it is to be taken for one that is here."""
+        self._heard[room] += 1
+
+    def hear_no_more(self, room: Room) -> None:
+        """It has left."""
+        self._heard[room] -= 1
+        if self._heard[room] <= 0:
+            del self._heard[room]
+            if not self._is_here(room):
+                self._versions.pop(room, None)
+                self._first.pop(room, None)
 
     def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
         self._first.setdefault(room, event.version)
@@ -278,11 +364,8 @@ class Presences:
         """The run is over."""
         self._versions.clear()
         self._first.clear()
+        self._heard.clear()
         self._entering = {}  # those whose end is still to come have the old one
-
-
-def _entry(rule: PresenceRule, socket: Socket) -> Entry:
-    return Entry(socket.sid, rule.user_of(socket))
 
 
 async def _until(done: asyncio.Future[None], when: float) -> None:

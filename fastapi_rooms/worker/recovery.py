@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from weakref import WeakMethod
 
 from fastapi_rooms.adapters.base import Outage
@@ -56,7 +57,8 @@ class Recovery:
         self._runtime = runtime
         self._members = members
         self._listeners = listeners
-        self._patterns = patterns
+        self.patterns = patterns
+        """Which rooms remember, and how much."""
         self._tell = tell
         self._logs: RoomLogs | None = None
         self.framed = FramedClients(members)
@@ -64,7 +66,7 @@ class Recovery:
 
     def __bool__(self) -> bool:
         """Whether any rooms remember."""
-        return bool(self._patterns)
+        return bool(self.patterns)
 
     @property
     def logs(self) -> RoomLogs:
@@ -73,18 +75,31 @@ class Recovery:
             runtime = self._runtime
             _ = runtime.run
             assert isinstance(runtime.adapter, SupportsHistory)  # else it had not started
-            self._logs = RoomLogs(self, runtime.adapter, runtime.channels, self._patterns)
+            self._logs = RoomLogs(self, runtime.adapter, runtime.channels, self.patterns)
         return self._logs
 
     def keeps(self, room: Room) -> bool:
         """Whether a room remembers."""
-        return self._patterns.find(room) is not None
+        return self.patterns.find(room) is not None
+
+    def adopt(self, patterns: Patterns[Retention]) -> None:
+        """Go by other patterns: those of another application, as it has declared them."""
+        members, sids = self._members, self._members.sids
+        rooms = [room for room in {*members.rooms, *self._listeners.rooms} if room not in sids]
+        patterns.keep(self.patterns, rooms)
+        before, self.patterns = self.patterns, patterns
+        new = [room for room in rooms if before.find(room) is None and self.keeps(room)]
+        for sid in chain.from_iterable(members.rooms.get(room, ()) for room in new):
+            if (transport := members.get(sid)) is not None:
+                transport.never_drop()  # as in any room that remembers
+        if new or self._logs is not None:
+            self.logs.adopt(patterns, new)
 
     # Out.
 
     def takes(self, target: Target) -> bool:
         """Whether a message to this target is to be kept; `UsageError` as of `retention_of`."""
-        return retention_of(self._patterns, target) is not None
+        return retention_of(self.patterns, target) is not None
 
     async def send(self, target: Target, payload: Payload) -> None:
         """Have a message numbered, kept, and sent to everyone. Raises `AdapterUnavailable`.
@@ -93,7 +108,7 @@ class Recovery:
         """
         run, addressed = self._runtime.run, target
         packed = run.packed(self.name, payload) if isinstance(run, PeerRun) else None
-        if self.framed and target.except_:
+        if target.except_:
             target = self.framed.with_aliases(target)
         sequence = run.next_sequence()
         message = Broadcast(run.node, sequence, self.name, target, payload)
@@ -114,7 +129,8 @@ class Recovery:
         """
         rooms = message.target.rooms
         if rooms is not None and len(rooms) == 1 and self.keeps(rooms[0]):
-            self.logs.received(placed, message)
+            if self._logs is not None or self.is_heard(rooms[0]):  # else it is too late, or nothing
+                self.logs.received(placed, message)
             return True
         if not self._runtime.running.fanout.receive(
             self._members, message.target, message.payload, volatile=False
@@ -143,7 +159,7 @@ class Recovery:
     def outage(self, outage: Outage) -> list[Collection[Room]]:
         """Messages may have been missed. Rooms that remember read them. Returns all rooms."""
         self._runtime.declare_again()
-        if self._patterns and self._logs is not None:
+        if self.patterns and self._logs is not None:
             self._logs.doubt(outage.channels)
         return [self._members.rooms, self._listeners.rooms]
 

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Any
 
 from fastapi_rooms.adapters.base import (
     Adapter,
@@ -18,7 +18,8 @@ from fastapi_rooms.adapters.base import (
     SupportsShards,
 )
 from fastapi_rooms.cluster.cluster import Cluster
-from fastapi_rooms.cluster.known_rooms import ToldOfLosses
+from fastapi_rooms.cluster.commands import CommandTarget
+from fastapi_rooms.cluster.description import describe
 from fastapi_rooms.core.costs import ENTRY_BYTES
 from fastapi_rooms.core.deduplication import Duplicates
 from fastapi_rooms.core.interest import Interest
@@ -32,16 +33,16 @@ from fastapi_rooms.errors import (
     NotStarted,
     ShuttingDown,
 )
-from fastapi_rooms.presence.host import ToldOfUsers
 from fastapi_rooms.servers import on_server_shutdown
 from fastapi_rooms.types import Channel
 from fastapi_rooms.wire import codec, kept, presence
 from fastapi_rooms.wire.envelope import Broadcast
-from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.confirmation import Confirmation
 from fastapi_rooms.worker.doubts import Doubts
 from fastapi_rooms.worker.drain import Drain, Drainable
 from fastapi_rooms.worker.fanout import Fanout
+from fastapi_rooms.worker.frames import Frames
+from fastapi_rooms.worker.managed import ManagedNamespace
 from fastapi_rooms.worker.overload import Overload
 from fastapi_rooms.worker.settings import Settings
 
@@ -55,32 +56,6 @@ TURN_ENTRY_BYTES = ENTRY_BYTES // 4
 
 SWEEP = 2000
 """Channels that are unsubscribed from in one turn of the event loop: some 2 ms of work."""
-
-
-class ManagedNamespace(ToldOfLosses, Protocol):
-    """A namespace on this worker, as far as the manager runs it."""
-
-    @property
-    def presences(self) -> ToldOfUsers:
-        """Who is present in it."""
-
-    def receive(self, target: Target, payload: Payload, *, volatile: bool) -> None:
-        """Deliver a message of another worker to this worker's members and listeners."""
-
-    def received_in_place(self, placed: InPlace, message: Broadcast) -> None:
-        """Deliver a message of a recoverable room."""
-
-    def gap(self, outage: Outage) -> None:
-        """Messages from other workers may have been missed."""
-
-    def drainables(self) -> list[Drainable]:
-        """Every client and listener, to be drained."""
-
-    async def close(self) -> None:
-        """Forget those who could not be drained in time."""
-
-    def forget(self) -> None:
-        """Forget everyone of an event loop that is gone."""
 
 
 class Run:
@@ -123,6 +98,8 @@ class Run:
         """Writes broadcasts to this worker's clients."""
         self.overload = Overload()
         """What arrived faster than it could be written."""
+        self.frames = Frames(adapter, channels, self.node)
+        """What edges and backends send each other."""
         self.healed = 0
         """How often messages of a recoverable room were missed, and had again."""
         self.unhealed = 0
@@ -169,6 +146,10 @@ class Run:
             self.overload.close()
             self.fanout.close()
             await self._adapter.close()
+
+    def describe(self, namespaces: Iterable[CommandTarget[Any]]) -> dict[str, Any]:
+        """What this worker says of itself."""
+        return describe(self.cluster.uptime, namespaces, self.frames.roles())
 
     # Draining.
 
@@ -289,6 +270,16 @@ class Run:
             return None
         return self._adapter.publish(channel, data)
 
+    def publish_local(
+        self, namespace: str, target: Target, payload: Payload, *, volatile: bool
+    ) -> Awaitable[object] | None:
+        """Send to this worker's clients whom edges hold, if there are any: as `publish`."""
+        if not self.frames.edges():
+            return None
+        sequence = next(self._sequence)
+        envelope = Broadcast(self.node, sequence, namespace, target, payload, volatile)
+        return self.frames.publish_local(codec.encode(envelope), volatile=volatile)
+
     def spend_turn(self, size: int) -> bool:
         """Count a message of so many bytes against this turn; true if its sender must yield.
 
@@ -312,7 +303,7 @@ class Run:
     @property
     def dropped(self) -> int:
         """How many messages came in that were dropped."""
-        return self.malformed + self.overload.count
+        return self.malformed + self.frames.malformed + self.overload.count
 
     @property
     def duplicates(self) -> int:
@@ -321,7 +312,7 @@ class Run:
 
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
-        if self._closed or codec.is_from(self._origin, data):
+        if self._closed or codec.is_from(self._origin, data) or self.frames.took(data):
             return
         if kept.is_kept(data):
             self._received_in_place(channel, data)
@@ -391,5 +382,6 @@ class Run:
             return
         self._late.outage(self._loop.time())
         self.cluster.discover()
+        self.frames.gap()
         for namespace in list(self._namespaces.values()):
             namespace.gap(outage)

@@ -26,9 +26,10 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.declaring import Declaring, declarations_of
+from fastapi_rooms.worker.managed import ManagedNamespace
 from fastapi_rooms.worker.peer_run import PeerRun, carries_socketio
 from fastapi_rooms.worker.presence_run import PresenceRun
-from fastapi_rooms.worker.run import ManagedNamespace, Run
+from fastapi_rooms.worker.run import Run
 from fastapi_rooms.worker.settings import Settings
 from fastapi_rooms.worker.shared_requests import is_shared, notify, request_both
 
@@ -321,6 +322,11 @@ class Runtime:
         if declared and isinstance(adapter, SupportsDeclarations) and not observes:
             self._declaring = Declaring(adapter, declared)
             await self._declaring.start(connected=adapter.health.connected)
+
+    @property
+    def has_declared(self) -> bool:
+        """Whether others can know what rooms have."""
+        return self._declaring is None or self._declaring.is_told
 
     def declare_again(self) -> None:
         """Tell once more what rooms have: the carrier may have forgotten it."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -18,17 +18,17 @@ from fastapi_rooms.core.close_codes import (
     UNSUPPORTED_DATA,
     check_close,
 )
-from fastapi_rooms.core.json_codec import JsonCodec
 from fastapi_rooms.core.names import check_rooms
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
 from fastapi_rooms.errors import ClientError, InvalidMessage
 from fastapi_rooms.operators.broadcast import BroadcastOperator
-from fastapi_rooms.operators.dispatcher import Dispatcher
+from fastapi_rooms.servers import edge_of
 from fastapi_rooms.transports.base import Transport
 from fastapi_rooms.types import Room, Sid
 from fastapi_rooms.worker.compressing import compressing, is_to_be_compressed_in_steps
 from fastapi_rooms.worker.resume import Joined, Resume
+from fastapi_rooms.worker.socket_host import SocketHost
 
 if TYPE_CHECKING:
     from fastapi_rooms.namespace import Namespace
@@ -37,45 +37,19 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 
-class SocketHost(Dispatcher, Protocol):
-    """All that a socket needs of its namespace: see `worker.local_namespace.LocalNamespace`."""
-
-    name: str
-
-    @property
-    def namespace(self) -> Namespace:
-        """What users have of it."""
-
-    @property
-    def json(self) -> JsonCodec:
-        """How values become JSON, and JSON values."""
-
-    def is_in(self, socket: Socket) -> bool:
-        """Whether the socket has not left, and is not about to be closed."""
-
-    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
-        """The rooms the socket is in."""
-
-    def position_of(self, room: Room) -> str | None:
-        """Up to where this worker has delivered what was sent to a room with a history."""
-
-    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
-        """Put the socket into rooms, if it may, once the adapter has confirmed them."""
-
-    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
-        """Take the socket out of rooms."""
-
-    async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
-        """Take the socket out of every room, and close it behind what was sent before."""
-
-    def lost(self, socket: Socket) -> None:
-        """The socket has read that its client is gone."""
-
-
 class Socket:
     """A client's connection in a namespace, from `rooms.connect` to the end of its block."""
 
-    __slots__ = ("_host", "_in_turn", "_transport", "data", "is_lost", "sid", "websocket")
+    __slots__ = (
+        "__weakref__",
+        "_host",
+        "_in_turn",
+        "_transport",
+        "data",
+        "is_lost",
+        "sid",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -165,11 +139,31 @@ class Socket:
         except ClientError as error:
             raise self._own(error) from error.__cause__
 
+    @property
+    def attempt(self) -> int:
+        """How many endpoints this client has had before on the same connection.
+
+        0 but behind an edge, which opens another endpoint when the backend of one is gone.
+        """
+        edge = edge_of(self.websocket.scope)
+        return 0 if edge is None else edge.attempt
+
+    async def fresh(self) -> None:
+        """Leave at once the rooms that an earlier endpoint has joined, and this one has not.
+
+        An edge keeps them for 10 s, so that an endpoint can join them again without a hole.
+        Does nothing where there was no earlier endpoint.
+        """
+        edge = edge_of(self.websocket.scope)
+        if edge is not None and edge.attempt:
+            edge.tell("fresh", namespace=self._host.name)
+
     def position(self, room: Room) -> str | None:
         """Up to where this socket has been sent what was said in a room with a history.
 
         Give it as `since` to go on from there, on any worker. `None` in a room without a history,
-        and in one that the socket is not in.
+        and in one that the socket is not in. In a backend it is as of the join, or of the client's
+        last message: who goes on from it may get again what came since.
         """
         return self._host.position_of(room) if room in self.rooms else None
 

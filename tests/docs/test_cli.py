@@ -18,7 +18,7 @@ from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
 from tests.docs.conftest import REDIS, with_rabbitmq
 from tests.docs.pages import ROOT, Block, blocks
-from tests.integration.terminal import at_a_terminal
+from tests.integration.terminal import at_a_terminal, run
 
 PAGE = "docs/reference/cli.md"
 
@@ -149,12 +149,14 @@ def without_numbers(text: str) -> str:
     return re.sub(r"[\d.]+", "N", text)
 
 
-COMMANDS = [
+SHOWN = dict.fromkeys(
     line
     for block in blocks("sh")
     for line in block.code.splitlines()
     if "fastapi-rooms " in line and not line.startswith("pip")
-]
+)
+SERVING = [line for line in SHOWN if re.match("fastapi-rooms (edge|backend) ", line)]
+COMMANDS = [line for line in SHOWN if line not in SERVING]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -178,5 +180,12 @@ async def test_commands_in_shell_blocks_run(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("line", SERVING)
+async def test_commands_that_serve_have_the_options_that_are_shown(line: str) -> None:
+    done = await run(*words_of(line), "--help")  # which finds out first what it does not know
+    assert (done.code, done.err) == (0, "")
+
+
 def test_there_are_commands_in_shell_blocks() -> None:
     assert len(COMMANDS) >= 7
+    assert len(SERVING) >= 2

@@ -264,7 +264,8 @@ def test_yaml_blocks_parse(block: Block) -> None:
 
 
 def test_a_deployments_probes_ask_the_routes_of_the_page_on_health() -> None:
-    shown = [yaml.safe_load(block.code) for block in blocks("yaml")]
+    page = "docs/howto/deployment/containers.md"
+    shown = [yaml.safe_load(block.code) for block in blocks("yaml", page=page)]
     (deployment,) = [manifest for manifest in shown if manifest.get("kind") == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     probes = {probe: container[probe]["httpGet"]["path"] for probe in container if "Probe" in probe}

@@ -10,9 +10,9 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 
 from fastapi_rooms import AdapterUnavailable, AsyncEmitter, Emitter, RoomManager
+from fastapi_rooms.adapters.declarations import STALE
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.redis.declared import known
-from fastapi_rooms.adapters.redis.declared.form import STALE
 from fastapi_rooms.adapters.redis.history import emitted, once
 from fastapi_rooms.adapters.redis.history.script import Message
 from fastapi_rooms.testing import Direction, Member, Proxy, RedisServer, eventually

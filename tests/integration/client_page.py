@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI, HTTPException, WebSocket
 from fastapi.responses import HTMLResponse
 
-from fastapi_rooms import RoomManager, client
+from fastapi_rooms import Backend, Gateway, RoomManager, client
+from fastapi_rooms.testing import eventually
 
 PAGE = """<!doctype html>
 <title>Loading</title>
@@ -37,19 +41,36 @@ PAGE = """<!doctype html>
 """
 
 
+def _remembering() -> RoomManager:
+    rooms = RoomManager("memory://page")
+    rooms.history("memories")
+    return rooms
+
+
 class ClientPage:
     """The application, and who has come."""
 
     def __init__(self) -> None:
-        self.rooms = RoomManager()
+        self.rooms, self.edge_rooms = _remembering(), _remembering()
         self.came: list[str | None] = []
         """The tokens of all connections so far."""
-        self.app = FastAPI(lifespan=self.rooms.lifespan)
+        self.app = FastAPI(lifespan=self.lifespan)
+        self.edge = Gateway(self.edge_rooms, routes={"/": "page"})
+        self.app.mount("/edge", self.edge)
         self.app.mount("/rooms", client.files)
         self.app.get("/")(self.page)
         self.app.websocket("/echo")(self.echo)
         self.app.websocket("/without")(self.without_rooms)
         self.app.websocket("/members")(self.members)
+        self.app.websocket("/memories")(self.memories)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """It is its own backend, too, for the edge that it serves."""
+        backend = Backend(app, name="page", adapter=self.rooms)
+        async with self.rooms, self.edge, backend:
+            await eventually(lambda: self.edge.backends)
+            yield
 
     async def page(self) -> HTMLResponse:
         return HTMLResponse(PAGE)
@@ -80,3 +101,13 @@ class ClientPage:
                 raise HTTPException(401, "expired")
             await socket.send_text("welcome")
             await socket.wait_closed()
+
+    async def memories(self, websocket: WebSocket) -> None:
+        """In a room that remembers: close who speaks, and say that to those who are there then."""
+        self.came.append(None)
+        async with self.rooms.connect(websocket) as socket:
+            await socket.join("memories")
+            await socket.send_text("welcome")
+            async for message in socket.iter_text():
+                await socket.disconnect(1012)
+                await self.rooms.to("memories").send_text(message)

@@ -1,4 +1,4 @@
-"""Clients that speak the framing, on real servers: written to directly, and by ASGI."""
+"""Clients that speak the framing, on real servers: written to directly, by ASGI, by an edge."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from websockets.sync.client import ClientConnection, connect
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.servers.uvicorn.inbox import MAX_MESSAGES
 from fastapi_rooms.testing import RedisServer, eventually
+from tests.behind_edge import BehindEdge
 from tests.framed_client import Framing, Message
 from tests.integration.raw import Frame, RawClient, serving
 from tests.integration.servers import DIRECT_WEBSOCKETS
 
 TEXT = 1
 SIZE = 50
-WAYS = [(ws, direct) for ws in DIRECT_WEBSOCKETS for direct in (True, False)]
+WAYS = [(ws, direct, False) for ws in DIRECT_WEBSOCKETS for direct in (True, False)]
+WAYS += [(DIRECT_WEBSOCKETS[0], direct, True) for direct in (True, False)]
 
 Serve = Callable[..., Any]
 
@@ -82,16 +84,27 @@ async def _says_what_it_hears(rooms: RoomManager, socket: Socket) -> None:
         await socket.send_text(f"said {text}")
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: f"{way[0]}-{'direct' if way[1] else 'asgi'}")
+@pytest.fixture(
+    params=WAYS,
+    ids=lambda way: f"{way[0]}-{'direct' if way[1] else 'asgi'}{'-edge' if way[2] else ''}",
+)
 def serve(request: pytest.FixtureRequest, redis: RedisServer) -> Serve:
-    """Start a worker, whose room `room` remembers."""
-    ws, direct = request.param
+    """Start a worker, whose room `room` remembers; or an edge with its backend."""
+    ws, direct, is_edge = request.param
+
+    def remembering(**settings: Any) -> RoomManager:
+        rooms = RoomManager(redis.url, direct_writes=direct, linger=0, **settings)
+        rooms.history("room", size=SIZE)
+        return rooms
 
     @contextmanager
     def serve(endpoint: Any = _says_what_it_hears, **settings: Any) -> Iterator[int]:
-        rooms = RoomManager(redis.url, direct_writes=direct, linger=0, **settings)
-        rooms.history("room", size=SIZE)
-        with serving(endpoint, rooms, ws=ws) as port:
+        rooms = remembering(**settings)
+
+        def wrap(app: Any) -> Any:
+            return BehindEdge(app, rooms, remembering(**settings)) if is_edge else app
+
+        with serving(endpoint, rooms, ws=ws, wrap=wrap) as port:
             yield port
 
     redis.command("FLUSHALL")

@@ -123,6 +123,19 @@ async def test_a_plain_endpoint_says_and_hears_and_is_come_back_to(
     assert len(came) == 2
 
 
+@pytest.mark.parametrize("path", ["/memories", "/edge/memories"], ids=["worker", "edge"])
+async def test_what_was_missed_is_there_when_it_is_back(
+    page: Page, came: list[str | None], path: str
+) -> None:
+    await start(page, path)
+    await messages(page, "welcome")
+    await send(page, '"missed"')
+    await states(page, "connecting", "open", "waiting 1012")
+    await page.clock.fast_forward(LONG)
+    await messages(page, "welcome", '{"memories":true}', "missed", "welcome")
+    assert len(came) == 2
+
+
 async def test_an_endpoint_without_rooms_is_spoken_to_as_by_any_websocket(page: Page) -> None:
     await start(page, "/without")
     await states(page, "connecting", "open")

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from fastapi import HTTPException
@@ -17,6 +18,7 @@ from fastapi_rooms import AdapterUnavailable, Disconnected, OutboxPolicy, RoomMa
 from fastapi_rooms.client import ClientSocket, StateChange, connect
 from fastapi_rooms.client import socket as socket_module
 from fastapi_rooms.testing import Proxy, RedisServer, eventually
+from tests.behind_edge import BehindEdge
 from tests.integration.servers import Server, Start, uvicorn
 from tests.integration.uvicorn_thread import uvicorn_thread
 
@@ -136,12 +138,18 @@ async def _say_and_hear(rooms: RoomManager, sent: list[str], reader: Reader) -> 
     return reader.heard != []
 
 
+@pytest.mark.parametrize("is_edge", [False, True], ids=["worker", "edge"])
 async def test_a_slow_reader_is_closed_with_1013_and_goes_on_without_a_hole(
-    redis: RedisServer,
+    redis: RedisServer, *, is_edge: bool
 ) -> None:
     filler = "x" * 40_000
-    rooms = RoomManager(redis.url, outbox=OutboxPolicy(max_bytes=500_000), linger=0)
-    rooms.history("slow", size=SIZE)
+
+    def remembering() -> RoomManager:
+        rooms = RoomManager(redis.url, outbox=OutboxPolicy(max_bytes=500_000), linger=0)
+        rooms.history("slow", size=SIZE)
+        return rooms
+
+    rooms = remembering()
 
     async def endpoint(websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
@@ -153,7 +161,8 @@ async def test_a_slow_reader_is_closed_with_1013_and_goes_on_without_a_hole(
                 await socket.send_text("all are sent")
             await socket.wait_closed()
 
-    app = Starlette(routes=[WebSocketRoute("/ws", endpoint)], lifespan=rooms.lifespan)
+    app: Any = Starlette(routes=[WebSocketRoute("/ws", endpoint)], lifespan=rooms.lifespan)
+    app = BehindEdge(app, rooms, remembering()) if is_edge else app
     states: list[StateChange] = []
     with uvicorn_thread(app, log_level="error") as port:
         url = f"ws://127.0.0.1:{port}/ws"

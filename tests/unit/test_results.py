@@ -13,6 +13,8 @@ from fastapi.testclient import TestClient
 
 from fastapi_rooms import (
     AdapterHealth,
+    BackendRole,
+    EdgeRole,
     Gap,
     Health,
     MemoryAdapter,
@@ -64,11 +66,23 @@ HEALTH = {
 }
 ADAPTERS_HEALTH = {field.name for field in fields(AdapterHealth)}
 WORKER = {"node": "n", "version": "1", "host": "h", "pid": 2, "uptime": 1.5, "sockets": 3}
+EDGE = {"clients": 1, "routes": {"/chat": "chat"}}
+BACKEND = {"name": "chat", "clients": 1, "capacity": 10}
 SOCKET = {"sid": "ann", "node": "n", "rooms": ["ann", "tea"], "data": {"name": "Ann"}}
 REPLY = {"node": "n", "value": {"a": [1]}, "error": None}
 RESULTS = {
     "health": Result(Health(**HEALTH), Health, HEALTH),  # type: ignore[arg-type]
-    "workers": Result([Worker(**WORKER)], list[Worker], [WORKER]),  # type: ignore[arg-type]
+    "workers": Result(
+        [
+            Worker(**WORKER),  # type: ignore[arg-type]
+            Worker(**WORKER, edge=EdgeRole(**EDGE), backend=BackendRole(**BACKEND)),  # type: ignore[arg-type]
+        ],
+        list[Worker],
+        [
+            {**WORKER, "edge": None, "backend": None},
+            {**WORKER, "edge": EDGE, "backend": BACKEND},
+        ],
+    ),
     "sockets": Result([remote_socket()], list[RemoteSocket], [SOCKET]),
     "replies": Result([ServerReply("n", {"a": [1]}, None)], list[ServerReply], [REPLY]),
     "message": Result(

@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 const module = process.env.CLIENT_JS ? pathToFileURL(process.env.CLIENT_JS).href : "../client.js";
 
 export const { connect } = await import(module);
+export const { gateway } = await import(new URL("gateway.js", new URL(module, import.meta.url)));
 
 // The page.
 

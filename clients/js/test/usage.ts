@@ -14,6 +14,7 @@ import {
   type State,
   type StateDetail,
 } from "fastapi-rooms-client";
+import { gateway, type Channel, type Gateway } from "fastapi-rooms-client/gateway";
 
 export type All = [Asked<string>, BufferLimits, ClientEventMap, StateDetail];
 
@@ -86,3 +87,13 @@ chat.reconnect();
 export const target: EventTarget = chat;
 // @ts-expect-error -- it is read only
 chat.state = "open";
+
+// Over one connection.
+
+const edge: Gateway = gateway("/", { WebSocket });
+const tea: Channel = edge.open("/chat/tea", { token: () => "x", buffer: {} });
+export const asClient: Client = edge.open(async ({ refresh }) => `/chat/${refresh}`);
+tea.addEventListener("reopened", (event: CustomEvent<null>) => event.type);
+tea.addEventListener("message", ({ data, lastEventId }) => [data, lastEventId]);
+// @ts-expect-error -- that is the edge's
+edge.open("/chat", { WebSocket });

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from typing import TypeVar
 
 from fastapi_rooms.adapters.base import AdapterHealth, Receiver
+from fastapi_rooms.adapters.declarations import Declaration
 from fastapi_rooms.adapters.delegating import DelegatesPresence
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.memory.backlog import Backlog
@@ -129,6 +130,14 @@ class MemoryAdapter(DelegatesPresence):
         """Forget; the bus does it at once."""
         with self.bus.store() as store:
             store.forget(room)
+
+    async def declare(self, declarations: Sequence[Declaration]) -> None:
+        """Tell what rooms have; the bus knows at once."""
+        self.bus.declare(declarations)
+
+    async def declared(self) -> list[Declaration]:
+        """What rooms have; the bus answers at once."""
+        return self.bus.declared()
 
     def _running_presence(self) -> MemoryPresence:
         return self._presence

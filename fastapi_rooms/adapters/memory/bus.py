@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
+from fastapi_rooms.adapters.declarations import STALE, Declaration
 from fastapi_rooms.adapters.history import Retention, RoomKey
 from fastapi_rooms.adapters.memory.backlog import too_busy
 from fastapi_rooms.adapters.memory.presence_store import PresenceStore
@@ -52,6 +53,7 @@ class MemoryBus:
         self._channels_of: Counter[Subscriber] = Counter()
         self._store = RoomStore(_new_epoch, self._subscribers.__contains__)
         self._presence = PresenceStore()
+        self._declared: dict[tuple[str, ...], tuple[Declaration, float]] = {}
 
     def has_others_than(self, adapter: Subscriber) -> bool:
         """Whether any other adapter is subscribed to anything."""
@@ -118,6 +120,22 @@ class MemoryBus:
         """The rooms that remember, while no other thread changes them."""
         with self._lock:
             yield self._store
+
+    def declare(self, declarations: Iterable[Declaration]) -> None:
+        """Keep what rooms have, until it was not repeated for long."""
+        now = time.monotonic()
+        with self._lock:
+            for each in declarations:
+                key = type(each).__name__, each.namespace, each.pattern
+                self._declared[key] = each, now
+
+    def declared(self) -> list[Declaration]:
+        """What rooms have, as managers have told."""
+        limit = time.monotonic() - STALE
+        with self._lock:
+            fresh = {key: (it, at) for key, (it, at) in self._declared.items() if at > limit}
+            self._declared = fresh
+            return [declaration for declaration, _ in fresh.values()]
 
     @contextmanager
     def presence(self) -> Iterator[PresenceStore]:

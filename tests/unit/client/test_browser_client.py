@@ -18,6 +18,7 @@ from tests.unit.client.close_codes import documented
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "clients" / "js"
+PACKAGE = json.loads((SOURCE / "package.json").read_text(encoding="utf-8"))
 SERVED = Path(files.lookup_path("client.js")[0])
 """The one that an application serves: in a wheel not the one beside the tests."""
 
@@ -47,14 +48,19 @@ def test_the_client_in_node(path: Path) -> None:
 
 
 def test_there_are_tests_to_run_in_node() -> None:
-    assert len(list(SOURCE.glob("test/*.test.js"))) >= 7
+    assert len(list(SOURCE.glob("test/*.test.js"))) >= 9
 
 
 def test_it_is_four_kilobytes_at_most() -> None:
     assert len(gzip.compress(SERVED.read_bytes(), 9)) <= 4_096
 
 
-@pytest.mark.parametrize("name", ["client.js", "client.d.ts"])
+def test_what_shares_a_connection_is_as_much_again_at_most() -> None:
+    served = Path(files.lookup_path("gateway.js")[0])
+    assert len(gzip.compress(served.read_bytes(), 9)) <= 4_096
+
+
+@pytest.mark.parametrize("name", PACKAGE["files"])
 def test_what_is_served_is_the_source(name: str) -> None:
     assert Path(files.lookup_path(name)[0]).read_bytes() == (SOURCE / name).read_bytes()
 
@@ -65,8 +71,6 @@ def test_its_close_codes_are_those_of_the_page() -> None:
 
 
 # For npm.
-
-PACKAGE = json.loads((SOURCE / "package.json").read_text(encoding="utf-8"))
 
 
 def test_its_version_is_that_of_the_python_package() -> None:
@@ -81,12 +85,12 @@ def test_its_package_is_all_that_is_there_but_tests() -> None:
     assert (SOURCE / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
-def test_it_is_imported_by_the_name_of_its_package() -> None:
-    program = (
-        f"import {{ connect }} from {json.dumps(PACKAGE['name'])}; console.log(typeof connect)"
-    )
+@pytest.mark.parametrize(("part", "name"), [(".", "connect"), ("./gateway", "gateway")])
+def test_it_is_imported_by_the_name_of_its_package(part: str, name: str) -> None:
+    module = json.dumps(PACKAGE["name"] + part[1:])
+    program = f"import {{ {name} }} from {module}; console.log(typeof {name})"
     assert node("--input-type=module", "--eval", program, cwd=SOURCE).strip() == "function"
-    assert all((SOURCE / path).is_file() for path in PACKAGE["exports"]["."].values())
+    assert all((SOURCE / path).is_file() for path in PACKAGE["exports"][part].values())
 
 
 # Types.
@@ -113,3 +117,14 @@ def test_what_the_types_say_is_what_there_is() -> None:
     assert options is not None
     for option in re.findall(r"^  (\w+)\?:", options[0], re.MULTILINE):
         assert re.search(rf"\b{option}\b", source), option
+
+
+def test_what_the_types_of_the_gateway_say_is_what_there_is() -> None:
+    source, types = ((SOURCE / name).read_text() for name in ("gateway.js", "gateway.d.ts"))
+    exported = r"^export (?:declare )?(?:const|function|class) (\w+)"
+    assert re.findall(exported, source, re.MULTILINE) == re.findall(exported, types, re.MULTILINE)
+    interface = re.search(r"^export interface Gateway .*?^}", types, re.MULTILINE | re.DOTALL)
+    assert interface is not None
+    members = set(re.findall(r"^  (\w+)\(", interface[0], re.MULTILINE))
+    own = re.findall(r"^  (\w+)\(", source.partition("class Gateway")[2], re.MULTILINE)
+    assert members == {*own} - {"constructor"}

@@ -28,6 +28,8 @@ def http() -> Iterator[TestClient]:
 def test_it_serves_the_module_and_its_types(http: TestClient) -> None:
     assert "export const connect" in http.get(JAVASCRIPT).text
     assert "export function connect" in http.get(TYPES).text
+    assert 'from "./client.js"' in http.get("/rooms/gateway.js").text
+    assert "export function gateway" in http.get("/rooms/gateway.d.ts").text
 
 
 @pytest.mark.parametrize("table", [None, "application/x-from-the-machine"])

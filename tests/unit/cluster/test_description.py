@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_rooms import RoomManager, UsageError, Worker, __version__
+from fastapi_rooms import BackendRole, EdgeRole, RoomManager, UsageError, Worker, __version__
 from fastapi_rooms.cluster import description
 from fastapi_rooms.cluster.commands import EMPTY_NAMESPACE
 from fastapi_rooms.cluster.description import WORKERS
@@ -41,6 +41,27 @@ def test_what_a_worker_says_is_read() -> None:
     worker = WORKERS.read("node", {**SAID, "newer": "than this"})
     assert worker == Worker("node", "1.2.3", "box", 7, 1.5, 2)
     assert WORKERS.read("node", {**SAID, "uptime": 3}).uptime == 3.0
+
+
+def test_what_an_edge_and_a_backend_say_is_read() -> None:
+    edge = {"clients": 3, "routes": {"/chat": "chat"}}
+    assert WORKERS.read("node", {**SAID, "edge": edge}).edge == EdgeRole(3, {"/chat": "chat"})
+    backend = {"name": "chat", "clients": 3, "capacity": 10}
+    assert WORKERS.read("node", {**SAID, "backend": backend}).backend == BackendRole("chat", 3, 10)
+
+
+@pytest.mark.parametrize(
+    "role",
+    [
+        {"edge": {}},
+        {"edge": {"clients": 1, "routes": {"/": 1}}},
+        {"edge": "edge"},
+        {"backend": {"name": "chat", "clients": "1", "capacity": 10}},
+    ],
+)
+def test_a_malformed_role_is_refused(role: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"not an? (edge|backend)"):
+        WORKERS.read("node", {**SAID, **role})
 
 
 @pytest.mark.parametrize(

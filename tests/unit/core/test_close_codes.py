@@ -44,11 +44,14 @@ def test_a_code_that_no_server_may_send_is_refused(code: object) -> None:
 def test_the_names_are_those_of_the_standard() -> None:
     assert NAMED == {
         "NORMAL_CLOSURE": 1000,
+        "PROTOCOL_ERROR": 1002,
         "UNSUPPORTED_DATA": 1003,
         "NO_STATUS": 1005,
         "ABNORMAL_CLOSURE": 1006,
         "INVALID_DATA": 1007,
+        "POLICY_VIOLATION": 1008,
         "MESSAGE_TOO_BIG": 1009,
+        "INTERNAL_ERROR": 1011,
         "SERVICE_RESTART": 1012,
         "TRY_AGAIN_LATER": 1013,
     }

@@ -55,3 +55,21 @@ def test_what_is_declared_last_for_a_pattern_counts() -> None:
     assert patterns
     assert list(patterns) == ["a*"]
     assert patterns.find("abc") == 2
+
+
+def test_of_two_that_have_the_same_pattern_the_upper_one_counts() -> None:
+    own, others = Patterns[int](), Patterns[int]()
+    own.declare("a*", 1)
+    others.declare("a*", 2)
+    others.declare("ab*", 3)
+    both = own.over(others)
+    assert [both.find(room) for room in ("a", "ab", "b")] == [1, 3, None]
+    assert [own.find("ab"), others.find("a")] == [1, 2], "they are as they were"
+
+
+def test_what_is_gone_is_kept_for_rooms_that_would_have_nothing() -> None:
+    earlier, now = _declared("a*", "ab", "b*", "c*"), _declared("b")
+    now.keep(earlier, ["ab", "b", "bc", "x"])
+    assert sorted(now) == ["ab", "b", "b*"]
+    now.keep(_declared("b"), ["c"])
+    assert sorted(now) == ["ab", "b", "b*"]

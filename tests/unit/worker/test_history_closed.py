@@ -9,6 +9,8 @@ import pytest
 from fastapi_rooms import Joined, OutboxPolicy, RoomManager, RoomsError
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.testing import Member, eventually
+from fastapi_rooms.wire.envelope import Broadcast
+from fastapi_rooms.wire.kept import InPlace
 from fastapi_rooms.worker.replay import Replay
 from fastapi_rooms.worker.resume import Resume
 
@@ -61,3 +63,21 @@ async def test_what_is_caught_up_with_after_the_end_is_lost_and_no_error() -> No
         replay.catch_up()
         assert replay.recovered is False
         assert replay.cost == 0
+
+
+async def test_what_comes_when_the_namespace_is_closed_is_dropped_and_no_error() -> None:
+    rooms = manager()
+    async with rooms, Member(rooms, ROOM) as ann:
+        received: list[tuple[InPlace, Broadcast]] = []
+        recovery = rooms._here.recovery
+        take = recovery.received
+
+        def keep(placed: InPlace, message: Broadcast) -> bool:
+            received.append((placed, message))
+            return take(placed, message)
+
+        recovery.received = keep  # type: ignore[method-assign]  # to have one once more
+        await rooms.to(ROOM).send_text("hello")
+        assert await ann.receive() == "hello"
+    assert take(*received[0]), "it is as good as delivered"
+    assert recovery._logs is None, "nothing is left for a later run"

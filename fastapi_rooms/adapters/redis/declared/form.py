@@ -1,4 +1,4 @@
-"""What rooms have, as workers tell emitters and the command line: pure.
+"""What rooms have, as workers tell emitters, the command line and edges: pure.
 
     {prefix}:declared   a hash:
         history namespace#pattern    {"form": 1, "size": 100, "ttl": 300.0, "sign": "…"}
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi_rooms.adapters.declarations import (
+    STALE,
     Declaration,
     HistoryDeclaration,
     PresenceDeclaration,
@@ -38,9 +39,6 @@ from fastapi_rooms.errors import UsageError
 
 KEY_TTL = 24 * 3600 * 1000
 """Milliseconds that declarations outlive the last worker: what is sent by night is kept, too."""
-
-STALE = 120.0
-"""Seconds after which a declaration that nobody has repeated is removed."""
 
 MAX_DECLARATIONS = 10_000
 """More are not believed: no application has as many."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi_rooms.adapters.declarations import Declared
-from fastapi_rooms.adapters.redis.declared.form import STALE, parse
+from fastapi_rooms.adapters.declarations import STALE, Declared
+from fastapi_rooms.adapters.redis.declared.form import parse
 
 READ_INTERVAL = 5.0
 """Seconds that what workers have declared counts as known."""

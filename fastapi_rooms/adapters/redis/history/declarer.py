@@ -1,4 +1,4 @@
-"""Writes what rooms have, and removes what nobody has declared for long."""
+"""Writes and reads what rooms have, and removes what nobody has declared for long."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fastapi_rooms.adapters.redis.declared.form import (
     fields_of,
     items_of,
     key_of,
+    parse,
 )
 from fastapi_rooms.adapters.redis.history import reading
 from fastapi_rooms.adapters.redis.history.refusals import explain
@@ -56,3 +57,14 @@ class Declarer:
         for start in range(0, len(stale), FIELDS_PER_COMMAND):
             some = stale[start : start + FIELDS_PER_COMMAND]
             await ask(partial(pack, b"HDEL", key, *some), 1)
+
+    async def declared(self, ask: Ask) -> list[Declaration]:
+        """Read what all workers have declared. Raises `AdapterUnavailable`."""
+        (reply,) = await ask(partial(pack, b"HGETALL", self.key), 1)
+        if refusal := reading.refusal_in((reply,)):
+            raise AdapterUnavailable(f"Redis refused to tell what rooms have: {explain(refusal)}")
+        try:
+            return list(parse(reply))
+        except ValueError as error:
+            key = self.key.decode()
+            raise AdapterUnavailable(f"{key!r} in Redis makes no sense: {error}") from error

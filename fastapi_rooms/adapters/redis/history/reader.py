@@ -16,7 +16,7 @@ from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.history.lane import new_epoch
 from fastapi_rooms.adapters.redis.history.reading import Reading
 from fastapi_rooms.adapters.redis.history.refusals import code_of, explain
-from fastapi_rooms.adapters.redis.history.rights import HISTORY, Needs
+from fastapi_rooms.adapters.redis.history.rights import DECLARED, HISTORY, Needs
 from fastapi_rooms.core.position import Position
 from fastapi_rooms.core.room_log import Stretch
 from fastapi_rooms.errors import AdapterUnavailable
@@ -72,6 +72,11 @@ class RoomReader:
         """Tell what rooms have, and remove what nobody has told for long."""
         where = RoomKey(b"", self._declarer.key)  # in a cluster, the node of the key's own slot
         await self._declarer.declare(declarations, partial(self._ask, where, needs=needs))
+
+    async def declared(self) -> list[Declaration]:
+        """What workers have told that rooms have."""
+        where = RoomKey(b"", self._declarer.key)
+        return await self._declarer.declared(partial(self._ask, where, needs=DECLARED))
 
     def _ask_for_tops(self, rooms: Sequence[RoomKey]) -> Callable[[], bytes]:
         """The question where rooms end; `_top_in` reads each of its answers."""

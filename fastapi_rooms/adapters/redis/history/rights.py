@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
+from fastapi_rooms.adapters.redis.declared.form import key_of
 from fastapi_rooms.adapters.redis.history.keys import keys_of
 from fastapi_rooms.adapters.redis.history.script import FIELD, PLAIN, SHARDED, Calls, encode
 from fastapi_rooms.adapters.redis.links.link import FORBIDDEN, pack
@@ -58,6 +59,14 @@ def trial(prefix: bytes, calls: Calls = PLAIN) -> tuple[bytes, Sequence[str]]:
 
 
 HISTORY = Needs("history", "a history", trial)
+
+
+def reading_trial(prefix: bytes, calls: Calls) -> tuple[bytes, Sequence[str]]:  # noqa: ARG001 -- as every trial
+    """The command by which is read what rooms have, and its name."""
+    return pack(b"HGETALL", key_of(prefix)), ["HGETALL"]
+
+
+DECLARED = Needs("knowing what rooms have", "a history or presence", reading_trial)
 
 
 def missing(

@@ -223,8 +223,12 @@ class RedisAdapter(PairedAdapter[NodeConnection], DelegatesPresence):
         await self._running_history().forget(room)
 
     async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell emitters and the command line what rooms have."""
+        """Tell others what rooms have."""
         await self._running_history().declare(declarations, needs_to_declare(declarations))
+
+    async def declared(self) -> list[Declaration]:
+        """What rooms have, as workers have told."""
+        return await self._running_history().declared()
 
     async def close(self) -> None:
         """Close every connection."""

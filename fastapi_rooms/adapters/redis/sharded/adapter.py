@@ -180,8 +180,12 @@ class RedisClusterAdapter(DelegatesPresence):
         await self._running_history().forget(room)
 
     async def declare(self, declarations: Sequence[Declaration]) -> None:
-        """Tell emitters and the command line what rooms have, at the node of one key."""
+        """Tell others what rooms have, at the node of one key."""
         await self._running_history().declare(declarations, needs_to_declare(declarations))
+
+    async def declared(self) -> list[Declaration]:
+        """What rooms have, as workers have told."""
+        return await self._running_history().declared()
 
     async def close(self) -> None:
         """Close every connection."""

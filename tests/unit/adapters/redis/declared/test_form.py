@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastapi_rooms.adapters.declarations import (
+    STALE,
     Declaration,
     Declared,
     HistoryDeclaration,
@@ -13,7 +14,6 @@ from fastapi_rooms.adapters.declarations import (
 from fastapi_rooms.adapters.history import Retention
 from fastapi_rooms.adapters.redis.declared.form import (
     MAX_DECLARATIONS,
-    STALE,
     Sightings,
     fields_of,
     items_of,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_rooms.adapters.declarations import PresenceDeclaration
-from fastapi_rooms.adapters.redis.declared.form import MAX_DECLARATIONS, STALE, fields_of
+from fastapi_rooms.adapters.declarations import STALE, PresenceDeclaration
+from fastapi_rooms.adapters.redis.declared.form import MAX_DECLARATIONS, fields_of
 from fastapi_rooms.adapters.redis.declared.known import READ_INTERVAL, Known
 
 START = 1000.0

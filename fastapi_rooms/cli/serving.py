@@ -1,0 +1,32 @@
+"""What the commands that serve have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from fastapi_rooms import UsageError
+from fastapi_rooms.cli.output import print_stderr
+from fastapi_rooms.cli.session import EXIT_USAGE, Session
+
+RedisOption = Annotated[
+    str, typer.Option("--redis", help="The Redis, as a URL; the same as --url.")
+]
+
+
+def session_of(ctx: typer.Context, redis: str) -> Session:
+    """The common options, with the URL of `--redis` where that is given."""
+    session: Session = ctx.obj
+    session = session._replace(url=redis or session.url)
+    try:
+        session.check_url()
+    except UsageError as error:
+        fail(str(error), EXIT_USAGE)
+    return session
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """End the command, and say why."""
+    print_stderr(text)
+    raise typer.Exit(code)

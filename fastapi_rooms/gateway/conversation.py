@@ -1,0 +1,319 @@
+"""What an edge and one backend say to each other about one client: one endpoint, once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
+from fastapi_rooms.core.link import Link
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
+from fastapi_rooms.servers.gateway.posting import post
+from fastapi_rooms.types import NodeId
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
+
+if TYPE_CHECKING:
+    from fastapi_rooms.gateway.edge import Gateway
+
+logger = logging.getLogger("fastapi_rooms")
+
+MAX_QUEUED = 10_000
+"""Frames that may wait for a client. Messages have less: their window is the limit."""
+
+MAX_QUEUED_BYTES = 4 * wire.MAX_JSON
+"""Bytes that those of them may have that are no messages."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to take what its endpoint has sent it, once that has closed it."""
+
+_MESSAGES = (FrameKind.TEXT, FrameKind.BYTES)
+
+Kept = tuple[FrameKind, bytes]
+"""A message of a client."""
+
+
+class Outcome(Enum):
+    """How a conversation has ended."""
+
+    DONE = "the client is closed, or gone"
+    LOST = "the backend is gone, or something was missed"
+    RELEASED = "the backend leaves, and has said what was taken"
+
+
+class Addressee(Protocol):
+    """The client, as far as a backend has to do with it."""
+
+    async def accept(self, about: dict[str, Any]) -> None:
+        """Accept its handshake, if that was not done for an earlier endpoint."""
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether its handshake was accepted, for this endpoint or an earlier one."""
+
+    async def deny(self, status: int, headers: Headers, body: bytes) -> None:
+        """Refuse its handshake; close it, if that was accepted for an earlier endpoint."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it, behind what was sent before."""
+
+    def abort(self) -> None:
+        """Have it gone without a word, if that can be."""
+
+    def write_at_once(self, frame: Frame) -> bool:
+        """Write a message now; false if it has to wait."""
+
+    async def write(self, frame: Frame) -> None:
+        """Write a message, and return when the server has it."""
+
+    def call_at_once(self, call: dict[str, Any]) -> bool:
+        """Do something with its sockets now; false if it has to wait."""
+
+    async def call(self, call: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Do something with its sockets, and reply, at once or later, if that is wanted."""
+
+    def attached(self, conversation: Conversation) -> None:
+        """What it says from now on is for this endpoint."""
+
+    def about_to_speak(self) -> None:
+        """It is about to say something to the endpoint."""
+
+
+class Conversation:
+    """One, from the opening of the endpoint to its end, whoever ends it."""
+
+    def __init__(
+        self, gateway: Gateway, client: Addressee, node: NodeId, again: Iterable[Kept] = ()
+    ) -> None:
+        self._gateway = gateway
+        self._client = client
+        self.node = node
+        """The backend."""
+        self._connection = secrets.token_bytes(8)
+        self._link: Link[Kept] = Link()
+        self._frames: deque[Frame] = deque()
+        self._queued_bytes = 0
+        self._calls = 0  # those among the frames, and one that is being done
+        self._closing: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self._credit = asyncio.Event()
+        self._is_over = False
+        self._gone: tuple[int, str] | None = None
+        self._is_answered = self._is_closed = False  # as far as frames have come
+        self.is_accepted = False
+        """Whether the endpoint has accepted the client."""
+        self.again = deque(again)
+        """What the client said and no endpoint has taken: at first to be sent here, in the end to
+        be sent to the next."""
+
+    @property
+    def lost(self) -> int:
+        """How many messages were sent of which it is not known whether the endpoint took them."""
+        return self._link.unacknowledged
+
+    async def run(self, opening: dict[str, Any]) -> Outcome:
+        """Have the backend run the endpoint, and return how that has ended."""
+        self._gateway.register(self._connection, self)
+        outcome = Outcome.LOST
+        try:
+            outcome = await self._converse(opening)
+        except asyncio.CancelledError:
+            self.post(FrameKind.CLOSE, wire.pack_close(ABNORMAL_CLOSURE, ""))
+            outcome = Outcome.DONE
+            raise
+        except AdapterUnavailable as error:
+            logger.debug("A backend could not be reached: %s", error)
+        except (MalformedEnvelope, UsageError) as error:
+            self._gateway.frames.malformed += 1
+            logger.debug("A backend sent what cannot be: %s", error)
+        finally:
+            if self._closing is not None:
+                self._closing.cancel()
+            self._end()
+            self._gateway.unregister(self._connection)
+            if outcome is Outcome.LOST:
+                self._gateway.reset(self.node, self._connection)
+        return outcome
+
+    async def _converse(self, opening: dict[str, Any]) -> Outcome:
+        if await self._frame(FrameKind.OPEN, wire.to_json(opening)) == 0:
+            self._gateway.is_gone(self.node)
+        deadline = asyncio.get_running_loop().time() + self._gateway.open_timeout
+        while True:
+            while self._frames and not self._is_over:
+                frame = self._frames.popleft()
+                if frame.kind not in _MESSAGES:
+                    self._queued_bytes -= len(frame.body)
+                outcome = await self._handle(frame)
+                if outcome is not None:
+                    return outcome
+            if self._gone is not None:
+                await self._frame(FrameKind.CLOSE, wire.pack_close(*self._gone))
+                return Outcome.DONE
+            if self._is_over:
+                return Outcome.LOST
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(None if self.is_accepted else deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                return Outcome.LOST
+
+    # To the backend.
+
+    async def _frame(self, kind: FrameKind, body: bytes) -> int | None:
+        number = self._link.number()
+        return await self._gateway.publish(self.node, self._connection, kind, number, body)
+
+    def post(self, kind: FrameKind, body: bytes) -> None:
+        """Send the backend a frame that nobody waits for."""
+        if not self._is_over:
+            number = self._link.number()
+            publishing = self._gateway.publish(self.node, self._connection, kind, number, body)
+            post(publishing, self.lose)
+
+    async def has_room(self) -> bool:
+        """Return when the endpoint has room for a message; false if it has ended."""
+        while not self._is_over:
+            if self._link.may_send:
+                return True
+            self._credit.clear()
+            await self._credit.wait()
+        return False
+
+    async def send(self, message: Kept) -> None:
+        """Send the endpoint a message of the client."""
+        self._client.about_to_speak()
+        began = time.time()
+        try:
+            reached = await self._send(message)
+        except AdapterUnavailable:
+            self.lose()
+            return
+        if reached == 0 and not self._is_over:
+            # What is written once more, after the carrier was away, may have arrived before that.
+            health = self._gateway.manager.health
+            if health.connected and health.since < began:
+                self._link.withdraw()
+                self.again.append(message)
+            self._gateway.is_gone(self.node)
+
+    async def _send(self, message: Kept) -> int | None:
+        kind, body = message
+        self._link.sent(message, len(body))
+        return await self._frame(kind, body)
+
+    def client_gone(self, code: int, reason: str) -> None:
+        """The client is gone: the endpoint is to hear that."""
+        self._gone = code, reason
+        self._changed.set()
+
+    def lose(self) -> None:
+        """The backend is gone, or something was missed: unless it has said how this ends."""
+        if not self._is_closed:
+            self._end()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._changed.set()
+        self._credit.set()
+
+    # From the backend.
+
+    def received(self, frame: Frame) -> None:
+        """Take a frame of the backend."""
+        if self._is_over or self._is_closed:
+            return
+        kind = frame.kind
+        follows = kind is not FrameKind.RESET and self._link.follows(frame.sequence)
+        if not follows or len(self._frames) >= MAX_QUEUED:
+            self.lose()
+            return
+        self._check_state(kind)
+        self._is_closed = kind in (FrameKind.CLOSE, FrameKind.DENY, FrameKind.RELEASE)
+        if kind in _MESSAGES:
+            if not self._link.came(len(frame.body)):
+                self.lose()
+                return
+            if not self._frames and self._client.write_at_once(frame):
+                self._took(len(frame.body))
+                return
+        elif kind is FrameKind.CALL:
+            if not self._calls and self._client.call_at_once(wire.read_json(frame.body)):
+                return
+            self._calls += 1
+        elif kind is FrameKind.CLOSE:
+            self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._client.abort)
+        elif kind is FrameKind.CREDIT:
+            if not self._link.credited(*wire.unpack_credit(frame.body)):
+                self.lose()
+            self._credit.set()
+            return
+        if kind not in _MESSAGES:
+            self._queued_bytes += len(frame.body)
+            if self._queued_bytes > MAX_QUEUED_BYTES:
+                self.lose()
+                return
+        self._frames.append(frame)
+        self._changed.set()
+
+    def _check_state(self, kind: FrameKind) -> None:
+        """Raise `MalformedEnvelope` for what cannot come now."""
+        if kind in (FrameKind.CREDIT, FrameKind.RELEASE):
+            return
+        answers = kind in (FrameKind.ACCEPT, FrameKind.DENY)
+        if kind is FrameKind.CLOSE and not self._is_answered:
+            answers = self._client.is_accepted  # for an earlier endpoint: this one refuses
+        if answers is self._is_answered:
+            raise MalformedEnvelope(f"a backend says {kind.name} where that cannot be")
+        self._is_answered = True
+
+    def _took(self, size: int) -> None:
+        credit = self._link.took(size)
+        if credit is not None:
+            self.post(FrameKind.CREDIT, wire.pack_credit(*credit))
+
+    async def _handle(self, frame: Frame) -> Outcome | None:
+        kind, body = frame.kind, frame.body
+        if kind is FrameKind.ACCEPT:
+            await self._accept(wire.read_json(body))
+        elif kind is FrameKind.DENY:
+            await self._client.deny(*wire.unpack_deny(body))
+            return Outcome.DONE
+        elif kind in _MESSAGES:
+            await self._client.write(frame)
+            self._took(len(body))
+        elif kind is FrameKind.CLOSE:
+            await self._client.close(*wire.unpack_close(body))
+            return Outcome.DONE
+        elif kind is FrameKind.CALL:
+            await self._client.call(wire.read_json(body), self._reply)
+            self._calls -= 1
+        elif kind is FrameKind.RELEASE:
+            return self._release(wire.unpack_release(body))
+        else:
+            return Outcome.LOST
+        return None
+
+    def _reply(self, reply: dict[str, Any]) -> None:
+        self.post(FrameKind.REPLY, wire.to_json(reply))
+
+    async def _accept(self, about: dict[str, Any]) -> None:
+        await self._client.accept(about)
+        self.is_accepted = True
+        while self.again:
+            await self._send(self.again.popleft())
+        self._client.attached(self)
+
+    def _release(self, taken: int) -> Outcome:
+        not_taken = self._link.not_taken(taken)
+        if not_taken is None:
+            return Outcome.LOST
+        self.again.extendleft(reversed(not_taken))
+        return Outcome.RELEASED

@@ -1,0 +1,184 @@
+"""A socket that a client of an edge has there, in one namespace, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from fastapi_rooms.core.patterns import Patterns
+from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.gateway.framing import EdgeConnection
+from fastapi_rooms.namespace import Namespace
+from fastapi_rooms.types import Room
+from fastapi_rooms.worker.events import Gap
+from fastapi_rooms.worker.resume import Joined
+from fastapi_rooms.worker.socket import Socket
+
+if TYPE_CHECKING:
+    from fastapi_rooms.gateway.sockets import EdgeSockets
+
+GRACE = 10.0
+"""Seconds that the rooms of an earlier endpoint are kept for the next to join them again."""
+
+_owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
+"""Which sockets of this process are those of an edge's clients: for the handlers of events."""
+
+
+class EdgeSocket:
+    """A socket, in one namespace."""
+
+    def __init__(self, owner: EdgeSockets, namespace: Namespace, block: EdgeConnection) -> None:
+        self.owner = owner
+        self.namespace = namespace
+        self.block = block
+        self.socket = block.socket
+        self.here = namespace._here
+        self.own: set[Room] = set()
+        """Rooms that its endpoint is joining or leaving now, and knows itself."""
+        self.unclaimed: set[Room] = set()
+        """Rooms of the endpoint before, which this one has not joined yet."""
+        self.grace: asyncio.TimerHandle | None = None
+        self.joining = asyncio.Lock()
+        """Held by a join of rooms with a history: a second one of the same would double them."""
+        self.users: Patterns[str] = Patterns()
+        """Who it is in rooms that know who is present, as its endpoint says."""
+        self._told: dict[Room, str | None] = {}
+        self._recovered: dict[Room, bool | None] = {}
+
+    def joined(self, rooms: tuple[Room, ...], joined: Joined) -> None:
+        """It has joined; whether what it had missed is there is known to later endpoints, too."""
+        self._recovered |= dict.fromkeys(rooms, joined.recovered)
+
+    def lost(self, rooms: Iterable[Room]) -> None:
+        """Messages in some of its rooms are lost for good: its next endpoint is told."""
+        self._recovered |= dict.fromkeys(rooms, False)
+
+    def check_known(
+        self, rooms: tuple[Room, ...], users: Patterns[str], *, recoverable: bool
+    ) -> None:
+        """Its backend has declared what it asks for here, and that was learnt, if it could be.
+
+        Raises `AdapterUnavailable` if it was not: what is asked for must not be done by halves.
+        """
+        recovery, presences = self.here.recovery, self.here.presences
+        for room in rooms:
+            is_known = presences.knows(room) or users.find(room) is None
+            if not is_known or (recoverable and not recovery.keeps(room)):
+                raise AdapterUnavailable(
+                    f"The edge of this client does not know yet what {room!r} has: it could not "
+                    "read what workers have declared."
+                )
+
+    async def renew_users(self, rooms: tuple[Room, ...]) -> None:
+        """In the rooms that it is in still it may be somebody else to its present endpoint."""
+        held, members = self.socket.rooms & set(rooms), self.here.rooms
+        if held:
+            await self.here.presences.renew(self.socket, held, lambda room: members.get(room, ()))
+
+    def joined_before(self, rooms: tuple[Room, ...], joined: Joined) -> Joined:
+        """It is in these still, and has missed nothing meanwhile."""
+        found = {self._recovered.get(room) for room in rooms}
+        recovered = next((known for known in (False, True) if known in found), None)
+        return replace(joined, recovered=recovered)
+
+    def left(self, room: Room) -> None:
+        """It has left a room."""
+        self._recovered.pop(room, None)
+        self._told.pop(room, None)
+
+    def watch(self, rooms: tuple[Room, ...]) -> None:
+        """Its endpoint wants to know its positions in these."""
+        for room in self.socket.rooms & set(rooms):
+            self._told.setdefault(room, None)
+
+    def moved(self) -> Iterator[tuple[Room, str]]:
+        """The positions that are to be told, as they are others than was told before."""
+        for room, told in tuple(self._told.items()):
+            position = self.socket.position(room)
+            if position is None:
+                del self._told[room]
+            elif position != told:
+                self._told[room] = position
+                yield room, position
+
+    def begin_attempt(self) -> None:
+        """Another endpoint begins: it has to claim the rooms."""
+        self._stop_grace()
+        self._told.clear()
+        self.unclaimed = {room for room in self.socket.rooms if room != self.socket.sid}
+
+    def claimed(self) -> None:
+        """The endpoint has entered: its time to claim rooms runs."""
+        self._stop_grace()
+        if self.unclaimed:
+            loop = asyncio.get_running_loop()
+            self.grace = loop.call_later(GRACE, self.leave_unclaimed)
+
+    def leave_unclaimed(self) -> None:
+        """Leave what was not claimed."""
+        self._stop_grace()
+        rooms, self.unclaimed = tuple(self.unclaimed), set()
+        if rooms:
+            self.socket._host.leave(self.socket, rooms)
+
+    def _stop_grace(self) -> None:
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
+
+
+def own(found: EdgeSocket) -> None:
+    """From now on, its client's backend is told of what others do to it."""
+    _watch(found.namespace)
+    _owners[found.socket] = found
+
+
+def disown(found: EdgeSocket) -> None:
+    """It leaves."""
+    _owners.pop(found.socket, None)
+
+
+def owner_of(socket: Socket) -> EdgeSocket | None:
+    """Of a socket of an edge's client, what the edge knows of it."""
+    return _owners.get(socket)
+
+
+def _joined(room: Room, socket: Socket) -> None:
+    _tell("join-room", room, socket)
+
+
+def _left(room: Room, socket: Socket) -> None:
+    _tell("leave-room", room, socket)
+    if (found := _owners.get(socket)) is not None:
+        found.left(room)
+
+
+def _tell(event: str, room: Room, socket: Socket) -> None:
+    found = _owners.get(socket)
+    if found is not None and room not in found.own:
+        found.owner.tell(event, found, room)
+
+
+def _gap(gap: Gap) -> None:
+    """Some have missed messages for good: their endpoints are opened again, and know by that.
+
+    After an outage that is done for all; but a worker may be told too much at once, or too late.
+    """
+    rooms, here = frozenset(gap.rooms), gap.namespace._here
+    lost = frozenset(filter(here.recovery.keeps, rooms))
+    for socket, found in list(_owners.items()):
+        if found.here is here and not rooms.isdisjoint(socket.rooms):
+            found.lost(lost & socket.rooms)
+            found.owner.reopen()
+
+
+def _watch(namespace: Namespace) -> None:
+    """Have us told of what happens to sockets of a namespace: once for each."""
+    handlers = namespace._here.events.handlers
+    if _joined not in handlers.of("join-room"):
+        handlers.on("join-room")(_joined)
+        handlers.on("leave-room")(_left)
+        handlers.on("gap")(_gap)

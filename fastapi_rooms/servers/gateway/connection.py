@@ -1,0 +1,380 @@
+"""One client, held by an edge, as the endpoint's server sees it: an ASGI `receive` and `send`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from starlette.types import ASGIApp, Message
+
+from fastapi_rooms.core.close_codes import (
+    ABNORMAL_CLOSURE,
+    NORMAL_CLOSURE,
+    SERVICE_RESTART,
+    shorten_reason,
+)
+from fastapi_rooms.core.link import Link
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
+from fastapi_rooms.servers.gateway.calls import Calls
+from fastapi_rooms.servers.gateway.posting import post
+from fastapi_rooms.wire import gateway as wire
+from fastapi_rooms.wire.gateway import Frame, FrameKind
+
+logger = logging.getLogger("fastapi_rooms")
+
+SCOPE_KEY = "fastapi_rooms.edge"
+"""Where an ASGI scope has the virtual connection, and an extension that says so."""
+
+CREDIT_DELAY = 0.1
+"""Seconds until an edge hears which messages were taken: so many may be in doubt at a crash."""
+
+_KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
+
+Publish = Callable[[FrameKind, int, bytes], Awaitable[object]]
+"""Publishes a frame of a connection to its edge: kind, sequence number, body."""
+
+
+def edge_of(scope: MutableMapping[str, Any]) -> VirtualConnection | None:
+    """The virtual connection of an ASGI scope, if an edge holds its client."""
+    found = scope.get(SCOPE_KEY)
+    return found if isinstance(found, VirtualConnection) else None
+
+
+class VirtualConnection:
+    """Runs the application for one client of an edge, once."""
+
+    def __init__(self, publish: Publish, opened: dict[str, Any]) -> None:
+        self._publish = publish
+        self._link: Link[None] = Link()
+        self._link.follows(1)  # that opened it
+        self._incoming: deque[tuple[FrameKind, bytes]] = deque()
+        self._changed = asyncio.Event()
+        self._state = "connecting"
+        self._told_connect = False
+        self._response: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        self._response_body: list[bytes] = []
+        self._calls = Calls()
+        self._closed: tuple[int, str] | None = None
+        self._receiving = 0
+        self._giving: asyncio.TimerHandle | None = None
+        self._released = False
+        self._stopped = asyncio.Event()
+        self.accepted_by_rooms = False
+        """Whether it is `rooms.connect` that accepts: only then the edge may say hello."""
+        self.over = False
+        """Whether nothing is sent to the edge any more."""
+        self.on_event: list[Callable[[dict[str, Any]], None]] = []
+        """Called with what the edge tells of the sockets of this client."""
+        self.on_receive: list[Callable[[], None]] = []
+        """Called when the endpoint is about to read."""
+        self.on_lost: list[Callable[[], None]] = []
+        """Called when the client is gone."""
+        self.sid: str = wire.field(opened, "sid", str)
+        """What the edge has drawn for it."""
+        self.attempt: int = wire.field(opened, "attempt", int)
+        """How many endpoints the client has had before on this connection."""
+        self.lost: int = wire.field(opened, "lost", int)
+        """How many of its messages no endpoint took, at most."""
+        self.kept: dict[str, Any] = wire.field(opened, "sockets", dict)
+        """What the edge knows of its sockets from before: data by namespace."""
+        try:
+            self.scope = self._scope_of(opened)
+        except ValueError as error:
+            raise MalformedEnvelope("the path or the query is no bytes") from error
+        self.task: asyncio.Task[None] | None = None
+
+    def _scope_of(self, opened: dict[str, Any]) -> dict[str, Any]:
+        path = wire.field(opened, "path", str)
+        client, server = opened.get("client"), opened.get("server")
+        subprotocols = wire.field(opened, "subprotocols", list)
+        if not all(isinstance(one, str) for one in subprotocols):
+            raise MalformedEnvelope("the subprotocols are none")
+        about = {"sid": self.sid, "attempt": self.attempt, "lost": self.lost}
+        return {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": wire.field(opened, "http_version", str),
+            "scheme": wire.field(opened, "scheme", str),
+            "path": path,
+            "raw_path": wire.field(opened, "raw_path", str).encode("latin-1"),
+            "query_string": wire.field(opened, "query_string", str).encode("latin-1"),
+            "root_path": wire.field(opened, "root_path", str),
+            "headers": wire.unpack_headers(opened.get("headers")),
+            "client": tuple(client) if isinstance(client, list) and len(client) == 2 else None,
+            "server": tuple(server) if isinstance(server, list) and len(server) == 2 else None,
+            "subprotocols": subprotocols,
+            "state": {},
+            "extensions": {"websocket.http.response": {}, SCOPE_KEY: about},
+            SCOPE_KEY: self,
+        }
+
+    # The application's side.
+
+    async def run(self, app: ASGIApp) -> None:
+        """Call the application; what it leaves open is closed as a server would."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not (self._released or self.over):
+                await self._end(1012, "service restart")
+            raise
+        except Exception:
+            if not (self.over or self._state == "closed"):
+                logger.exception("Exception in an endpoint behind an edge")
+            await self._end(1011, "")
+        else:
+            await self._end(1000, "")
+        finally:
+            self._stop()
+
+    async def _end(self, code: int, reason: str) -> None:
+        try:
+            if self._state == "connecting":
+                await self._deny(500, [(b"content-type", b"text/plain")], b"Internal Server Error")
+            elif self._state == "accepted" and self._closed is None:
+                await self._close(code, reason)
+        except (OSError, AdapterUnavailable) as error:
+            logger.debug("A client could not be closed: %r", error)
+
+    def _stop(self) -> None:
+        self.over, self._state = True, "closed"
+        self._closed = self._closed or (SERVICE_RESTART, "")
+        self._stopped.set()
+        self._changed.set()  # there may be tasks that the endpoint has left behind
+        self._calls.fail()
+        if self._giving is not None:
+            self._giving.cancel()
+        self.on_event.clear()
+        self.on_receive.clear()
+        self.on_lost.clear()
+        self.scope = {}  # it has this: only the garbage collector would free the two
+
+    async def receive(self) -> Message:
+        """The client's next message, as ASGI has it."""
+        if not self._told_connect:
+            self._told_connect = True
+            return {"type": "websocket.connect"}
+        for told in tuple(self.on_receive):
+            told()
+        self._receiving += 1
+        try:
+            while not self._incoming or self._released:
+                if self._released:
+                    self._changed.set()
+                    await self._stopped.wait()  # unless this task is cancelled by `release`
+                if self._closed is not None:
+                    code, reason = self._closed
+                    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+                self._give_soon()
+                self._changed.clear()
+                await self._changed.wait()
+            kind, body = self._incoming.popleft()
+            self._give(self._link.took(len(body)))
+        finally:
+            self._receiving -= 1
+        value: Any = body.decode() if kind is FrameKind.TEXT else body
+        return {"type": "websocket.receive", _KINDS[kind]: value}
+
+    def _give_soon(self) -> None:
+        """Who waits has taken all that came: tell, so that little is in doubt if this dies.
+
+        Not at once, as each message would cost a frame more.
+        """
+        if self._giving is None and self._link.owes_credit:
+            loop = asyncio.get_running_loop()
+            self._giving = loop.call_later(CREDIT_DELAY, self._give_all)
+
+    def _give_all(self) -> None:
+        self._giving = None
+        self._give(self._link.credit())
+
+    def _give(self, credit: tuple[int, int] | None) -> None:
+        if credit is not None and not self.over:
+            self._post(FrameKind.CREDIT, wire.pack_credit(*credit))
+
+    async def send(self, message: Message) -> None:
+        """Send what the application has for the client. Raises `OSError` when that is gone."""
+        kind = message["type"]
+        if kind == "websocket.http.response.start" and self._state == "connecting":
+            headers = list(message.get("headers", []))
+            self._response = message["status"], headers
+        elif kind == "websocket.http.response.body" and self._response is not None:
+            self._response_body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._deny(*self._response, b"".join(self._response_body))
+        elif kind == "websocket.accept" and self._state == "connecting":
+            await self._accept(message.get("subprotocol"), message.get("headers") or [])
+        elif kind == "websocket.close" and self._state == "connecting":
+            await self._refuse(message.get("code", 1000), message.get("reason") or "")
+        elif kind == "websocket.close" and self._state == "accepted":
+            self._check_open()
+            code, reason = message.get("code", 1000), message.get("reason") or ""
+            await self._close(code, reason)
+        elif kind == "websocket.send" and self._state == "accepted":
+            await self._send(message)
+        elif self._state == "closed":
+            raise OSError("The client is disconnected")
+        else:
+            raise RuntimeError(f"Unexpected ASGI message {kind!r} ({self._state})")
+
+    def _check_open(self) -> None:
+        if self.over or self._closed is not None:
+            raise OSError("The client is disconnected")
+
+    async def _accept(
+        self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
+        self._check_open()
+        self._state = "accepted"
+        about = {
+            "subprotocol": subprotocol,
+            "headers": wire.pack_headers(headers),
+            "rooms": self.accepted_by_rooms,
+        }
+        await self._frame(FrameKind.ACCEPT, wire.to_json(about))
+
+    async def _deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self._check_open()
+        self._state = "closed"
+        await self._frame(FrameKind.DENY, wire.pack_deny(status, headers, body))
+
+    async def _refuse(self, code: int, reason: str) -> None:
+        """Before it is accepted: a client that was, for an earlier endpoint, is told the code."""
+        if self.attempt and code != NORMAL_CLOSURE:
+            self._check_open()
+            await self._close(code, reason)
+        else:
+            await self._deny(403, [], b"")
+
+    async def _close(self, code: int, reason: str) -> None:
+        self._state = "closed"
+        self._closed = code, reason
+        self._changed.set()
+        await self._frame(FrameKind.CLOSE, wire.pack_close(code, shorten_reason(reason)))
+
+    async def _send(self, message: Message) -> None:
+        text = message.get("text")
+        kind = FrameKind.BYTES if text is None else FrameKind.TEXT
+        body = message["bytes"] if text is None else text.encode()
+        while not self._link.may_send:
+            self._check_open()
+            self._changed.clear()
+            await self._changed.wait()
+        self._check_open()
+        self._link.sent(None, len(body))
+        await self._frame(kind, bytes(body))
+
+    async def _frame(self, kind: FrameKind, body: bytes) -> None:
+        """Publish a frame. One that is not taken by the carrier is a hole: the edge finds it."""
+        if not self.over:
+            await self._publish(kind, self._link.number(), body)
+
+    def _post(self, kind: FrameKind, body: bytes) -> None:
+        """Publish a frame that nobody waits for."""
+        if not self.over:
+            post(self._publish(kind, self._link.number(), body), self.detach)
+
+    # What `rooms.connect` asks of the edge.
+
+    async def call(self, verb: str, timeout: float, **arguments: Any) -> dict[str, Any]:
+        """Have the edge do something, and return what it says.
+
+        Raises `Refused`, `AdapterUnavailable`, or `ConnectionError` if the client is gone, and
+        `UsageError` if it is too long to be asked.
+        """
+        if self.over or self._closed is not None:
+            raise ConnectionError("the client is gone")
+        with self._calls.begin() as call:
+            body = _call_of({"id": call.number, "verb": verb, **arguments})
+            await self._frame(FrameKind.CALL, body)
+            return await call.reply(verb, timeout)
+
+    def tell(self, verb: str, **arguments: Any) -> None:
+        """Have the edge do something that is not waited for. Raises `UsageError` as `call` does."""
+        if not self.over and self._closed is None:
+            self._post(FrameKind.CALL, _call_of({"id": 0, "verb": verb, **arguments}))
+
+    # The edge's side.
+
+    def received(self, frame: Frame) -> bool:
+        """Take a frame of the edge. False if one is missing, or it cannot be: it is over then."""
+        if not self._link.follows(frame.sequence):
+            return False
+        kind, body = frame.kind, frame.body
+        if kind in _KINDS:
+            if kind is FrameKind.TEXT:
+                _check_text(body)
+            self._incoming.append((kind, body))
+            if not self._link.came(len(body)):
+                return False
+        elif kind is FrameKind.CREDIT:
+            if not self._link.credited(*wire.unpack_credit(body)):
+                return False
+        elif kind is FrameKind.CLOSE:
+            self.client_gone(*wire.unpack_close(body))
+        elif kind is FrameKind.REPLY:
+            self._calls.replied(wire.read_json(body))
+        elif kind is FrameKind.EVENT:
+            event = wire.read_json(body)
+            for told in tuple(self.on_event):
+                told(event)
+        else:
+            return False
+        self._changed.set()
+        return True
+
+    def client_gone(self, code: int = ABNORMAL_CLOSURE, reason: str = "") -> None:
+        """The client is gone, or its edge is."""
+        if self._closed is None:
+            self._closed = code, reason
+        self._calls.fail()
+        for lost in tuple(self.on_lost):
+            lost()
+        self._changed.set()
+
+    def detach(self, code: int = SERVICE_RESTART) -> None:
+        """This connection is over, as something was missed: the edge opens another."""
+        self.over = True
+        self.client_gone(code)
+
+    async def release(self, timeout: float) -> None:
+        """Have another backend go on: end the endpoint where it reads, or after `timeout`."""
+        task = self.task
+        self._released = True
+        self._changed.set()
+        if task is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while not (self._receiving or task.done() or self._closed is not None):
+                        self._changed.clear()
+                        waiting = asyncio.ensure_future(self._changed.wait())
+                        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+                        waiting.cancel()
+        if self._state in ("connecting", "accepted") and self._closed is None:
+            self._post(FrameKind.RELEASE, wire.pack_release(self._link.taken))
+        self.over = True
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=timeout)
+
+
+def _call_of(call: dict[str, Any]) -> bytes:
+    body = wire.to_json(call)
+    if len(body) > wire.MAX_CALL:
+        raise UsageError(
+            f"What the edge of this client is to know ({call['verb']!r}) has {len(body):,} bytes "
+            f"as JSON, of which it takes {wire.MAX_CALL:,}: keep less in `socket.data`, or join "
+            "rooms in several calls."
+        )
+    return body
+
+
+def _check_text(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedEnvelope("a text is not UTF-8") from error

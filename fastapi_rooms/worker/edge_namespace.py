@@ -1,0 +1,330 @@
+"""A namespace, for one client that an edge holds: its socket is there, and its endpoint is here.
+
+The edge has the socket in its rooms, so it answers for it, writes to it, and takes part in the
+cluster with it. Here are the rules: who may come in and join, and the handlers that are told.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any
+
+from fastapi_rooms.core.json_codec import JsonCodec
+from fastapi_rooms.core.outbox import OutboxPolicy
+from fastapi_rooms.core.payload import Payload
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    SidInUse,
+    SocketClosed,
+    TooManyRooms,
+    UsageError,
+)
+from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
+from fastapi_rooms.servers.gateway.calls import Refused
+from fastapi_rooms.servers.gateway.connection import VirtualConnection
+from fastapi_rooms.types import Room
+from fastapi_rooms.worker.clients import Clients
+from fastapi_rooms.worker.disconnects import Client
+from fastapi_rooms.worker.hello import RESUME_TIMEOUT
+from fastapi_rooms.worker.resume import Joined, Resume
+from fastapi_rooms.worker.socket import Socket, has_left
+from fastapi_rooms.worker.watching import Watching
+
+if TYPE_CHECKING:
+    from fastapi_rooms.namespace import Namespace
+    from fastapi_rooms.worker.local_namespace import LocalNamespace
+
+
+class EdgeNamespace:
+    """What a `LocalNamespace` is to other connections and sockets, to those of an edge."""
+
+    def __init__(self, here: LocalNamespace, edge: VirtualConnection) -> None:
+        self._here = here
+        self._edge = edge
+        self.name = here.name
+        """The namespace's name."""
+        self.runtime = here.runtime
+        """What it shares with the manager's other namespaces."""
+        self.clients = Clients(here.name)
+        """This one client, once it is in."""
+        self._rooms: dict[Room, None] = {}
+        self._positions: dict[Room, str] = {}
+        self._watched: set[Room] = set()
+        self._alias: Room | None = None
+        self._told: dict[str, Any] | None = None
+        self._socket: Socket | None = None
+        self._watching = Watching(here)
+
+    @property
+    def namespace(self) -> Namespace:
+        """What users have of it."""
+        return self._here.namespace
+
+    @property
+    def json(self) -> JsonCodec:
+        """How values become JSON, and JSON values."""
+        return self._here.json
+
+    @property
+    def outbox(self) -> OutboxPolicy:
+        """That of the namespace; the edge has its own for broadcasts."""
+        return self._here.outbox
+
+    # What operators call.
+
+    async def send(self, target: Target, payload: Payload, *, local: bool, volatile: bool) -> None:
+        """Send a message, as the namespace does; edges deliver it."""
+        self._tell_data()
+        await self._here.send(target, payload, local=local, volatile=volatile)
+
+    async def emit(
+        self, target: Target, event: str, args: tuple[Any, ...], *, local: bool, volatile: bool
+    ) -> None:
+        """Send an event, as the namespace does; edges deliver it."""
+        self._tell_data()
+        await self._here.emit(target, event, args, local=local, volatile=volatile)
+
+    async def request(
+        self, request: ClusterRequest, reader: ResponseReader[Part, T], timeout: float | None
+    ) -> T:
+        """Have workers, edges among them, carry out a request."""
+        self._tell_data()
+        return await self._here.request(request, reader, timeout)
+
+    # What connections call.
+
+    def accepts(self) -> None:
+        """It is `rooms.connect` that accepts the client."""
+        self._edge.accepted_by_rooms = True
+
+    async def enter(self, client: Client) -> None:
+        """Have the edge bring the socket in. Raises what `LocalNamespace.enter` does."""
+        await self.runtime.run.acquire(())  # raises if this worker is draining
+        socket = self._socket = client.socket
+        self._edge.on_event.append(self._happened)
+        self._edge.on_lost.append(client.lost)
+        self._edge.on_receive.append(self._tell_data)
+        self._told = copy.deepcopy(socket.data)
+        try:
+            users = self._here.presences.all_users_of(socket)
+            reply = await self._call("enter", sid=socket.sid, data=socket.data, users=users)
+        except Refused as error:
+            if error.kind == "sid":
+                raise SidInUse(str(error)) from None
+            if error.kind == "usage":
+                raise UsageError(str(error)) from None
+            raise AdapterUnavailable(str(error)) from None
+        except ConnectionError:
+            socket.is_lost = True
+            return
+        self.clients.add(client)
+        self._rooms[socket.sid] = None
+        self._alias = _text_or_none(reply, "alias")
+        if self._alias is not None:
+            self._here.recovery.framed.know(socket.sid, self._alias)
+        self._here.settle()
+        self._here.events.emit("connect", socket)
+
+    def exit(self, client: Client) -> bool:
+        """Take the socket out; returns whether it was in."""
+        if not self.clients.remove(client):
+            return False
+        socket = client.socket
+        rooms = [room for room in self._rooms if room != socket.sid]
+        self._rooms.clear()
+        self._positions.clear()
+        if self._alias is not None:
+            self._here.recovery.framed.forget(socket.sid, self._alias)
+        self._watching.end_all()
+        self._edge.tell("exit", namespace=self.name)
+        for room in rooms:
+            self._here.events.emit("leave-room", room, socket)
+        self._here.events.emit("disconnect", socket)
+        return True
+
+    def ended(self, client: Client) -> None:
+        """The block of the client is over."""
+        self.clients.ended(client)
+        self._socket = None  # it has this: only the garbage collector would free the two
+        if self._happened in self._edge.on_event:
+            self._edge.on_event.remove(self._happened)
+        if client.lost in self._edge.on_lost:
+            self._edge.on_lost.remove(client.lost)
+        if self._tell_data in self._edge.on_receive:
+            self._edge.on_receive.remove(self._tell_data)
+        self._here.settle()
+
+    async def written(self) -> None:
+        """What was sent before is on the same way as what follows."""
+
+    # What sockets call.
+
+    def is_in(self, socket: Socket) -> bool:
+        """Whether a socket has not left."""
+        return self.clients.is_in(socket)
+
+    def rooms_of(self, socket: Socket) -> AbstractSet[Room]:
+        """The rooms it is in, as far as the edge has told."""
+        return self._rooms.keys() if self.is_in(socket) else frozenset()
+
+    def position_of(self, room: Room) -> str | None:
+        """What the edge has told: as of the join, and of what the client has said since then.
+
+        The first time that it is asked for, the edge is told to tell.
+        """
+        position = self._positions.get(room)
+        if position is not None and room not in self._watched:
+            self._watched.add(room)
+            self._edge.tell("watch", namespace=self.name, rooms=[room])
+        return position
+
+    async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
+        """Put the socket into rooms, if it may, once its edge has confirmed all of them."""
+        self.runtime.check_here()
+        self._check_in(socket)
+        new = tuple(room for room in dict.fromkeys(rooms) if room not in self._rooms)
+        if socket.is_lost:
+            return Joined()
+        if not new:
+            if resume.is_asked:
+                raise UsageError(f"{socket} is in {rooms!r} already: nothing can be replayed.")
+            known = self._positions
+            return Joined(positions={room: known[room] for room in rooms if room in known})
+        self.runtime.settings.check_rooms(self._rooms.keys(), new)
+        authorization = self._here.handlers.authorization
+        if authorization:
+            await authorization.authorize(socket, new)
+            self._check_in(socket)
+        self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
+        users = self._here.presences.users_of(socket, new)
+        self._tell_data()
+        try:
+            await self._watching.begin(new)  # before its edge makes it known that it joins
+            return await self._join(socket, new, resume, users)
+        finally:
+            for room in new:
+                if room not in self._rooms:
+                    self._watching.end(room)
+
+    async def _join(
+        self, socket: Socket, rooms: tuple[Room, ...], resume: Resume, users: dict[str, str]
+    ) -> Joined:
+        try:
+            reply = await self._call(
+                "join", rooms=list(rooms), since=resume.since, recent=resume.recent, users=users
+            )
+        except Refused as error:
+            raise self._error_of(error) from None
+        except ConnectionError:
+            return Joined()
+        if not self.is_in(socket):
+            return Joined()
+        joined = _joined(reply)
+        self._positions.update(joined.positions)
+        left = reply.get("left")  # meanwhile
+        for room in rooms:
+            if room not in self._rooms and not (isinstance(left, list) and room in left):
+                self._rooms[room] = None
+                self._here.events.emit("join-room", room, socket)
+        return joined
+
+    def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        """Take the socket out of rooms, but not out of its own."""
+        self.runtime.check_here()
+        if not self.is_in(socket):
+            return
+        left = [room for room in rooms if room != socket.sid]
+        self._edge.tell("leave", namespace=self.name, rooms=left)
+        for room in left:
+            self._forget(room)
+
+    async def disconnect(self, socket: Socket, code: int, reason: str) -> None:
+        """Take the socket out of every room at once, and close it behind what was sent before."""
+        self.runtime.check_here()
+        client = self.clients.get(socket.sid)
+        if client is not None and client.socket is socket:
+            client.disconnect(code, reason)
+
+    def lost(self, socket: Socket) -> None:
+        """Take a socket out whose client is gone."""
+        self.clients.lost(socket)
+
+    # The edge.
+
+    async def _call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        # The edge has the carrier's time to confirm, and we the way there and back.
+        timeout = self.runtime.settings.join_timeout * 2
+        if verb == "enter":
+            timeout += RESUME_TIMEOUT  # of a client that speaks the framing
+        call = self._edge.call(verb, timeout, namespace=self.name, **arguments)
+        return await self.runtime.attribute(call)
+
+    def _error_of(self, error: Refused) -> Exception:
+        text = str(error)
+        if error.kind == "rooms":
+            return TooManyRooms(*error.numbers)
+        if error.kind == "usage":
+            return UsageError(text)
+        if error.kind == "closed":
+            return SocketClosed(text, self._socket)
+        return self.runtime.own(AdapterUnavailable(text))
+
+    def _happened(self, event: dict[str, Any]) -> None:
+        """Others have put the socket into rooms, or taken it out."""
+        socket = self._socket
+        if event.get("namespace") != self.name or socket is None or not self.is_in(socket):
+            return
+        room, kind = event.get("room"), event.get("event")
+        if not isinstance(room, str):
+            return
+        if kind == "leave-room":
+            self._forget(room)
+            return
+        if kind == "joining":
+            self._watching.begin_soon(room)
+        position = _text_or_none(event, "position")
+        if position is not None and (kind == "join-room" or room in self._rooms):
+            self._positions[room] = position
+        if kind == "join-room" and room not in self._rooms:
+            self._rooms[room] = None
+            self._here.events.emit("join-room", room, socket)
+
+    def _forget(self, room: Room) -> None:
+        if room in self._rooms and self._socket is not None:
+            del self._rooms[room]
+            self._positions.pop(room, None)
+            self._watched.discard(room)
+            self._watching.end(room)
+            self._here.events.emit("leave-room", room, self._socket)
+
+    def _tell_data(self) -> None:
+        """Have the edge know what has changed in `socket.data`."""
+        socket = self._socket
+        if socket is not None and socket.data != self._told:
+            users = self._here.presences.all_users_of(socket)
+            self._edge.tell("data", namespace=self.name, data=socket.data, users=users)
+            self._told = copy.deepcopy(socket.data)
+
+    def _check_in(self, socket: Socket) -> None:
+        if not (self.is_in(socket) or socket.is_lost):
+            raise SocketClosed(has_left(socket), socket)
+
+
+def _text_or_none(said: dict[str, Any], name: str) -> str | None:
+    found = said.get(name)
+    return found if isinstance(found, str) else None
+
+
+def _joined(reply: dict[str, Any]) -> Joined:
+    """What the edge says of a join; of what it cannot say, nothing."""
+    recovered, replayed = reply.get("recovered"), reply.get("replayed", 0)
+    positions = reply.get("positions")
+    return Joined(
+        recovered if isinstance(recovered, bool) else None,
+        replayed if type(replayed) is int else 0,
+        {room: text for room, text in positions.items() if isinstance(text, str)}
+        if isinstance(positions, dict)
+        else {},
+    )
