@@ -250,8 +250,7 @@ class MuxConnection:
 
     async def drain(self, timeout: float) -> None:
         """Close the connection with 1012, behind all that was sent before; once for all."""
-        self._write_turn()
-        if self._draining is None:
+        if self._draining is None:  # which begins behind what was sent in this turn
             self._draining = asyncio.create_task(self._transport.drain(timeout))
         await asyncio.shield(self._draining)
 

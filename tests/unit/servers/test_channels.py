@@ -225,3 +225,44 @@ async def test_an_application_that_fails_or_ends_without_a_word_has_its_client_t
         {"closed": 7, "code": 1011, "reason": ""},
         {"denied": 7, "status": 418},
     ]
+
+
+async def test_what_an_application_has_not_received_in_the_end_waits_no_more() -> None:
+    line = FakeLine()
+    channel = await opened(line)
+    channel.came("unread")
+    assert line.waiting > 0
+    assert line.running is not None
+    line.running.cancel()
+    await asyncio.wait((line.running,))
+    assert line.waiting == 0
+
+
+async def test_nothing_overtakes_what_is_queued() -> None:
+    line = FakeLine()
+    channel = await opened(line, window=1)
+    transport = transport_of(channel, [])
+    for text in "ab":
+        transport.write(Payload.of_text(text))
+    await asyncio.sleep(0)
+    channel.credited(65)  # and in the same turn
+    transport.write(Payload.of_text("c"))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        channel.credited(65)
+    await transport.flush()
+    assert line.written == [b"7:a", b"7:b", b"7:c"]
+
+
+async def test_a_drain_lets_what_is_queued_out_before() -> None:
+    line = FakeLine()
+    channel = await opened(line, window=1)
+    transport = transport_of(channel, [])
+    for text in "ab":
+        transport.write(Payload.of_text(text))
+    draining = asyncio.create_task(transport.drain(3))
+    await asyncio.sleep(0)
+    assert line.drained == 0
+    channel.credited(65)
+    await draining
+    assert (line.written, line.drained) == ([b"7:a", b"7:b"], 1)
