@@ -18,6 +18,8 @@ from fastapi_rooms.worker.framed_transport import FramedTransport
 class FramedClients:
     """Those who are connected. With none of them, nothing is done."""
 
+    __slots__ = ("_aliases", "_by_sid", "_heartbeat", "_members")
+
     def __init__(self, members: Membership[Transport]) -> None:
         self._members = members
         self._by_sid: dict[Sid, FramedTransport] = {}

@@ -6,7 +6,6 @@ Sockets that join and leave come here; where no room knows who is present, nothi
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
@@ -73,6 +72,17 @@ class Entering:
 class Presences:
     """The rooms of one namespace that know who is present, on this worker."""
 
+    __slots__ = (
+        "_entering",
+        "_first",
+        "_heard",
+        "_here",
+        "_name",
+        "_rules",
+        "_runtime",
+        "_versions",
+    )
+
     def __init__(
         self,
         name: str,
@@ -87,7 +97,7 @@ class Presences:
         self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
         self._first: dict[Room, int] = {}  # and of the first
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
-        self._heard: Counter[Room] = Counter()  # by sockets that edges hold
+        self._heard: dict[Room, int] = {}  # by sockets that edges hold
 
     def __bool__(self) -> bool:
         """Whether any rooms know who is present."""
@@ -296,16 +306,16 @@ class Presences:
 
     def hear(self, room: Room) -> None:
         """An edge holds a socket that is in a room: it is to be taken for one that is here."""
-        self._heard[room] += 1
+        self._heard[room] = self._heard.get(room, 0) + 1
 
     def hear_no_more(self, room: Room) -> None:
         """It has left."""
-        self._heard[room] -= 1
-        if self._heard[room] <= 0:
-            del self._heard[room]
-            if not self._is_here(room):
-                self._versions.pop(room, None)
-                self._first.pop(room, None)
+        left = self._heard.pop(room, 0) - 1
+        if left > 0:
+            self._heard[room] = left
+        elif not self._is_here(room):
+            self._versions.pop(room, None)
+            self._first.pop(room, None)
 
     def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
         self._first.setdefault(room, event.version)

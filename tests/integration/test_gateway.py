@@ -342,15 +342,15 @@ async def test_data_that_no_edge_can_keep_is_an_error_in_the_endpoint_alone(inme
     first = await inmemory.backend()
     client = await connect(at(port, "/chat/tea"))
     assert await client.recv() == "hello 0"
-    await client.send("keep 200000")
-    assert "as JSON, of which it takes 131,072" in str(await client.recv())
-    await client.send("keep 100000")
+    await client.send("keep 1200000")
+    assert "as JSON, of which it takes 1,048,576" in str(await client.recv())
+    await client.send("keep 500000")
     assert await client.recv() == "kept"
     await inmemory.backend()
     await inmemory.stop(first)
     assert await client.recv() == "hello 1"
     await client.send("state")
-    assert len(json.loads(await client.recv())[1]["kept"]) == 100_000
+    assert len(json.loads(await client.recv())[1]["kept"]) == 500_000
     await client.close()
 
 
