@@ -72,17 +72,6 @@ class Entering:
 class Presences:
     """The rooms of one namespace that know who is present, on this worker."""
 
-    __slots__ = (
-        "_entering",
-        "_first",
-        "_heard",
-        "_here",
-        "_name",
-        "_rules",
-        "_runtime",
-        "_versions",
-    )
-
     def __init__(
         self,
         name: str,
