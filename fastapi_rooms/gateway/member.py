@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable
@@ -19,6 +20,8 @@ from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import NO_CONNECTION, Frame, FrameKind
 from fastapi_rooms.worker.frames import Frames
+
+logger = logging.getLogger("fastapi_rooms")
 
 INTERVAL = 1.0
 """Seconds between heartbeats."""
@@ -147,11 +150,17 @@ class Member:
         while True:
             before = loop.time()
             await asyncio.sleep(INTERVAL)
-            self.beat()
-            resets, self._resets = self._resets, deque(maxlen=MAX_RESETS)
-            for to, connection in resets:
-                self.reset(to, connection)
-            self.tick(loop.time(), late=loop.time() - before > 2 * INTERVAL)
+            try:
+                self._beat_once(loop.time(), late=loop.time() - before > 2 * INTERVAL)
+            except Exception:
+                logger.exception("A heartbeat of an edge or a backend has failed")
+
+    def _beat_once(self, now: float, *, late: bool) -> None:
+        self.beat()
+        resets, self._resets = self._resets, deque(maxlen=MAX_RESETS)
+        for to, connection in resets:
+            self.reset(to, connection)
+        self.tick(now, late=late)
 
     def may_be_known(self) -> bool:
         """Whether others may know of it."""

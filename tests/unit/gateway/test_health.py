@@ -75,3 +75,19 @@ async def test_a_manager_is_shared_by_no_second_gateway_or_backend(url: str) -> 
         ):
             with pytest.raises(UsageError, match="Each needs a manager of its own"):
                 await second.__aenter__()
+
+
+async def test_a_heartbeat_that_fails_is_not_the_last(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fastapi_rooms.gateway.member.INTERVAL", 0.01)
+    async with Gateway(url, routes={"/chat": "chat"}) as gateway:
+        beats: list[float] = []
+
+        def tick(now: float, *, late: bool) -> None:  # noqa: ARG001 -- as it is called
+            beats.append(now)
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr(gateway, "tick", tick)
+        await eventually(lambda: len(beats) >= 2)
+    assert "A heartbeat of an edge or a backend has failed" in caplog.text
