@@ -84,7 +84,7 @@ async def test_a_heartbeat_that_fails_is_not_the_last(
     async with Gateway(url, routes={"/chat": "chat"}) as gateway:
         beats: list[float] = []
 
-        def tick(now: float, *, late: bool) -> None:  # noqa: ARG001 -- as it is called
+        def tick(now: float, *, late: bool) -> None:
             beats.append(now)
             raise RuntimeError("on purpose")
 
