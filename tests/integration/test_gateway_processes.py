@@ -111,8 +111,10 @@ async def test_clients_wait_while_there_is_no_backend_and_new_ones_are_told(
     assert refused.value.response.status_code == 503
     await clients[0].send("said while nobody listens")
     await processes.backend()
-    assert {(await hello(client))[1] for client in clients} == {1}
-    assert [await client.recv() for client in clients] == ["said while nobody listens"] * 4
+    for client in clients:  # who has an endpoint later is in the room all the time
+        heard = {str(await client.recv()), str(await client.recv())}
+        assert "said while nobody listens" in heard
+        assert {text.split()[1] for text in heard} == {"1", "while"}
     edge = processes.started[1]
     edge.terminate()
     for client in clients:

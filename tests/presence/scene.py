@@ -95,6 +95,14 @@ class Users:
             assert found == [*expected], found
             raise
 
+    async def one_is_told(self, room: str, told: list[Told]) -> None:
+        """Return when one worker of all was told the same; others may be told before it."""
+
+        async def is_told() -> bool:
+            return await self.told_one(room) == told
+
+        await eventually(is_told, what="one worker is told")
+
     async def told_until(self, worker: int, room: str, version: int) -> list[Told]:
         """What a worker was told, once that is up to a version."""
 

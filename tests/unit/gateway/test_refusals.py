@@ -1,0 +1,86 @@
+"""What an edge does not do for an endpoint, and what it does with a backend that makes no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket
+
+from fastapi_rooms import (
+    AdapterUnavailable,
+    RoomManager,
+    RoomsError,
+    SocketClosed,
+    TooManyRooms,
+    UsageError,
+)
+from fastapi_rooms.gateway.sockets import EdgeSockets
+from fastapi_rooms.servers import edge_of
+from fastapi_rooms.testing import WebSocketClient
+from tests.unit.gateway.support import Site
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TooManyRooms(2, 1), TooManyRooms),
+        (UsageError("not so"), UsageError),
+        (SocketClosed("The socket has left."), SocketClosed),
+        (AdapterUnavailable("away"), AdapterUnavailable),
+        (RuntimeError("a bug"), AdapterUnavailable),
+    ],
+)
+async def test_why_an_edge_refuses_a_join_is_the_endpoints_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[RoomsError]
+) -> None:
+    async def refuse(*_: object) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(EdgeSockets, "_join", refuse)
+
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            with pytest.raises(kind):
+                await socket.join("tea")
+            await socket.send_text("refused")
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    await site.backend(endpoint)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "refused"
+        assert "tea" not in edge.manager.rooms
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("dance", {"namespace": "/"}),
+        ("leave", {"namespace": "/", "rooms": "tea"}),
+        ("leave", {"namespace": "/", "rooms": [""]}),
+        ("leave", {"namespace": "/" + "x" * 300, "rooms": []}),
+        ("join", {"namespace": "/", "rooms": ["tea"], "since": 1}),
+        ("join", {"namespace": "/", "rooms": ["tea"], "recent": "all"}),
+    ],
+)
+async def test_a_backend_that_asks_for_what_cannot_be_is_replaced_and_the_client_stays(
+    site: Site, verb: str, arguments: dict[str, Any]
+) -> None:
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.join("bar")
+            if socket.attempt == 0:
+                connection = edge_of(websocket.scope)
+                assert connection is not None
+                connection.tell(verb, **arguments)
+            else:
+                await socket.send_text("again")
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    await site.backend(endpoint)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "again"
+        assert edge.health.dropped == 1
+        assert "bar" in edge.manager.rooms
