@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import (
     AdapterUnavailable,
     RoomManager,
     RoomsError,
+    SidInUse,
     SocketClosed,
     TooManyRooms,
     UsageError,
@@ -84,3 +85,45 @@ async def test_a_backend_that_asks_for_what_cannot_be_is_replaced_and_the_client
         assert await client.receive() == "again"
         assert edge.health.dropped == 1
         assert "bar" in edge.manager.rooms
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SidInUse("ann"), 4409), (AdapterUnavailable("away"), 1013)]
+)
+async def test_a_client_that_its_edge_cannot_take_in_is_closed_as_at_a_worker(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(EdgeSockets, "_enter", refuse)
+
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    await site.backend(endpoint)
+    async with WebSocketClient(edge, "/") as client:
+        with pytest.raises(WebSocketDisconnect) as closed:
+            await client.receive()
+        assert closed.value.code == code
+
+
+async def test_a_socket_behind_an_edge_is_an_operator_as_any_other(site: Site) -> None:
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket, data={"name": "ann"}) as socket:
+            await socket.join("tea")
+            await socket.join("tea")
+            with pytest.raises(UsageError, match="already"):
+                await socket.join("tea", recent=1)
+            with pytest.raises(UsageError, match="socketio"):
+                await socket.to("tea").emit("hello")
+            found = await rooms.to("tea").fetch_sockets()
+            await socket.send_json([len(found), await socket.to("tea").count()])
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    await site.backend(endpoint)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "[1,0]"
