@@ -58,6 +58,7 @@ class Client:
     def __init__(self, application: Any, *said: str, path: str = "/") -> None:
         self.said = list(said)
         self.gone = asyncio.Event()
+        self.more = asyncio.Event()
         self.transport = FakeTransport(self._receive)
         scope = {
             "type": "websocket",
@@ -79,7 +80,13 @@ class Client:
         await asyncio.sleep(0)
         if self.said:
             return {"type": "websocket.receive", "text": self.said.pop(0)}
-        await self.gone.wait()
+        waiting = [asyncio.ensure_future(one.wait()) for one in (self.gone, self.more)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+        self.more.clear()
+        if self.said:
+            return {"type": "websocket.receive", "text": self.said.pop(0)}
         return {"type": "websocket.disconnect", "code": 1001}
 
     async def _send(self, message: Any) -> None:
@@ -204,3 +211,27 @@ async def test_a_connection_that_was_cancelled_waits_for_no_channel() -> None:
     await asyncio.wait((client.running,))
     await turns(2)
     assert client.connection._idle is None
+
+
+async def test_credit_is_given_once_the_client_reads_what_was_sent_before() -> None:
+    taken = 0
+
+    async def take(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal taken
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            taken += 1
+
+    client = Client(take, '0:{"open":1,"path":"/"}')
+    await turns()
+    client.transport.room.clear()
+    client.said += ["1:" + "x" * 20_000] * 3
+    client.more.set()
+    await turns()
+    assert taken == 3
+    assert [said for said in client.transport.said() if "credit" in said] == []
+    client.transport.room.set()
+    await turns()
+    assert [said["credit"] for said in client.transport.said() if "credit" in said] == [1]
+    await client.leave()
