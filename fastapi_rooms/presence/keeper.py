@@ -145,8 +145,10 @@ class PresenceKeeper:
 
     def _flush(self) -> None:
         """Begin a change of each room that has one, unless one is under way."""
+        if self._is_closed:
+            return
         if not self._lease.is_valid:  # else all that wait for it would go on in one turn
-            if not (self._awaits_lease or self._is_closed):
+            if not self._awaits_lease:
                 self._awaits_lease = True
                 self._tasks.start(self._flush_when_valid(), "fastapi_rooms presence")
             return
@@ -178,7 +180,7 @@ class PresenceKeeper:
         A room is told of by itself as a whole, and where it has refused more than one lease.
         """
         room = self._rooms.get(name)
-        if room is None or self._is_closed:
+        if room is None:
             return None
         self._learn(name, room)
         if room.is_due:
@@ -284,6 +286,7 @@ class PresenceKeeper:
                 self._wait_on(name, waiting)
         else:
             room.succeed(outcome.version)
+            self._learn(name, room)  # before it is forgotten
             if waiting is not None and room.is_partial:
                 self._wait_on(name, waiting)
             elif waiting is not None:

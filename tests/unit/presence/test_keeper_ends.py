@@ -8,6 +8,8 @@ import pytest
 
 from fastapi_rooms import MemoryBus
 from fastapi_rooms.adapters.presence import Entry, Lease, Terms
+from fastapi_rooms.presence import keeper as module
+from fastapi_rooms.presence.host import Name
 from fastapi_rooms.testing import eventually
 from tests.unit.presence.host import ANN, BOB, CEM, KEY, OTHER, RUM, TEA, Keeping
 from tests.unit.presence.support import AWAY, CarrierInHand
@@ -165,3 +167,30 @@ async def test_users_in_their_grace_are_left_to_others() -> None:
     await keeping.keeper.close(1)
     assert "bury" not in keeping.carrier.asked
     assert await keeping.carrier.count(KEY) == 1
+
+
+async def test_a_room_that_is_left_before_its_turn_to_be_told_as_a_whole_is_told_so(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = keeping.keeper
+    for number in range(20):
+        await keeper.enter(Name("/", str(number)), [ANN])
+    await keeper.enter(TEA, [BOB])
+    keeping.carrier.hold()
+    keeper.leave(TEA, [BOB.sid])
+    await eventually(lambda: keeping.carrier.waiting)
+    monkeypatch.setattr(module, "BEGUN_AT_ONCE", 1)  # its turn is the last
+    keeper._sync_all()
+    keeping.carrier.release()
+    await eventually(lambda: TEA not in keeping.rooms)
+    await eventually(lambda: keeping.carrier.asked.count("sync") == 21, what="it, too")
+    await eventually(lambda: not (keeper._unsynced or keeper._flushes._is_scheduled))
+
+
+async def test_a_keeper_that_is_closed_does_not_go_on_for_what_it_had_still_to_tell() -> None:
+    keeping = Keeping(CarrierInHand())
+    await keeping.keeper.enter(TEA, [ANN])
+    await keeping.keeper.close(1)
+    assert keeping.keeper._lease.is_valid
+    keeping.keeper._sync_all()
+    await eventually(lambda: not keeping.keeper._flushes._is_scheduled)
