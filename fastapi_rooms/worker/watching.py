@@ -8,7 +8,7 @@ done only where there are such handlers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from fastapi_rooms.concurrency import Tasks
@@ -21,42 +21,66 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fastapi_rooms")
 
 
+class _Watch:
+    """One room: who is about to subscribe for it, and whether that was done."""
+
+    __slots__ = ("is_held", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.is_held = False
+
+
 class Watching:
     """Those of one socket."""
 
     def __init__(self, here: LocalNamespace) -> None:
         self._here = here
-        self._rooms: dict[Room, bool] = {}  # whether it is subscribed to
+        self._rooms: dict[Room, _Watch] = {}
         self._tasks = Tasks()
+        self._is_over = False
 
     async def begin(self, rooms: Iterable[Room]) -> None:
         """The socket is about to be in rooms: return when all is heard from them.
 
         Raises `AdapterUnavailable`, `NotStarted` or `ShuttingDown`, and has not begun then.
         """
-        presences = self._here.presences
-        new = [room for room in rooms if room not in self._rooms and presences.tells(room)]
-        if not new:
+        watches = {} if self._is_over else dict(self._begun(rooms))
+        if not watches:
             return
-        for room in new:
-            self._rooms[room] = False
-            presences.hear(room)
-        runtime, channels = self._here.runtime, [self._channel_of(room) for room in new]
+        runtime, channels = self._here.runtime, [self._channel_of(room) for room in watches]
         try:
             await runtime.attribute(runtime.run.acquire(channels, surely=True))
         except BaseException:
-            for room in new:
-                self.end(room)
+            for room, watch in watches.items():
+                watch.under_way -= 1
+                is_wanted = watch.under_way or watch.is_held
+                if self._rooms.get(room) is watch and not is_wanted:
+                    self.end(room)
             raise
-        for room, channel in zip(new, channels, strict=True):
-            if room in self._rooms:
-                self._rooms[room] = True
-            else:
+        for (room, watch), channel in zip(watches.items(), channels, strict=True):
+            watch.under_way -= 1
+            if self._rooms.get(room) is watch and not watch.is_held:
+                watch.is_held = True
+            else:  # it has ended, or another has subscribed meanwhile
                 runtime.release((channel,))
+
+    def _begun(self, rooms: Iterable[Room]) -> Iterator[tuple[Room, _Watch]]:
+        presences = self._here.presences
+        for room in rooms:
+            watch = self._rooms.get(room)
+            if (watch is not None and watch.is_held) or not presences.tells(room):
+                continue
+            if watch is None:
+                watch = self._rooms[room] = _Watch()
+                presences.hear(room)
+            watch.under_way += 1
+            yield room, watch
 
     def begin_soon(self, room: Room) -> None:
         """Others put the socket into a room: its edge tells so while it does."""
-        self._tasks.start(self._begin(room), "fastapi_rooms presence")
+        if self._here.presences.tells(room):
+            self._tasks.start(self._begin(room), "fastapi_rooms presence")
 
     async def _begin(self, room: Room) -> None:
         try:
@@ -68,14 +92,15 @@ class Watching:
 
     def end(self, room: Room) -> None:
         """The socket is not in a room any more."""
-        is_held = self._rooms.pop(room, None)
-        if is_held is not None:
+        watch = self._rooms.pop(room, None)
+        if watch is not None:
             self._here.presences.hear_no_more(room)
-        if is_held:
-            self._here.runtime.release((self._channel_of(room),))
+            if watch.is_held:
+                self._here.runtime.release((self._channel_of(room),))
 
     def end_all(self) -> None:
-        """The socket is in no room any more."""
+        """The socket is in no room any more, and will be in none."""
+        self._is_over = True
         for room in list(self._rooms):
             self.end(room)
 

@@ -43,6 +43,19 @@ async def scene() -> AsyncIterator[Scene]:
         yield scene
 
 
+def late_acquire(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have subscribing wait for the event that is returned."""
+    run, go_on = scene.rooms._runtime.run, asyncio.Event()
+    acquire = run.acquire
+
+    async def late(channels: Collection[Channel], *, surely: bool = False) -> None:
+        await go_on.wait()
+        await acquire(channels, surely=surely)
+
+    monkeypatch.setattr(run, "acquire", late)
+    return go_on
+
+
 async def test_it_is_done_where_every_worker_is_told_and_as_long_as_the_socket_is_in(
     scene: Scene,
 ) -> None:
@@ -84,17 +97,54 @@ async def test_what_cannot_be_subscribed_to_is_not_heard(
 async def test_who_has_left_meanwhile_is_not_subscribed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, go_on = scene.rooms._runtime.run, asyncio.Event()
-    acquire = run.acquire
-
-    async def late(channels: Collection[Channel], *, surely: bool = False) -> None:
-        await go_on.wait()
-        await acquire(channels, surely=surely)
-
-    monkeypatch.setattr(run, "acquire", late)
+    go_on = late_acquire(scene, monkeypatch)
     scene.watching.begin_soon("tea")
     await eventually(lambda: scene.watching._rooms)
     scene.watching.end_all()
     go_on.set()
     await eventually(lambda: not scene.watching._tasks)
     assert not scene.is_subscribed()
+
+
+async def test_one_that_leaves_and_comes_again_meanwhile_holds_the_room_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = late_acquire(scene, monkeypatch)
+    scene.watching.begin_soon("tea")
+    await eventually(lambda: scene.watching._rooms)
+    scene.watching.end("tea")
+    scene.watching.begin_soon("tea")
+    joining = asyncio.create_task(scene.watching.begin(["tea"]))
+    await eventually(lambda: scene.watching._rooms)
+    assert not joining.done(), "it is not heard from yet"
+    go_on.set()
+    await joining
+    await eventually(lambda: not scene.watching._tasks)
+    assert scene.is_subscribed()
+    scene.watching.end_all()
+    assert not scene.is_subscribed()
+    assert not scene.rooms._here.presences._heard
+
+
+async def test_what_fails_for_one_join_leaves_what_is_held_for_another(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = late_acquire(scene, monkeypatch)
+    first = asyncio.create_task(scene.watching.begin(["tea"]))
+    second = asyncio.create_task(scene.watching.begin(["tea"]))
+    await eventually(lambda: scene.watching._rooms)
+    first.cancel()
+    await asyncio.wait((first,))
+    go_on.set()
+    await second
+    assert scene.is_subscribed()
+    scene.watching.end("tea")
+    assert not scene.is_subscribed()
+
+
+async def test_nothing_begins_after_the_end(scene: Scene) -> None:
+    scene.watching.begin_soon("tea")
+    scene.watching.end_all()
+    await eventually(lambda: not scene.watching._tasks)
+    assert not scene.is_subscribed()
+    assert not scene.rooms._here.presences._heard
