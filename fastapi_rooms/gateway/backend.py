@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -113,13 +113,11 @@ class Backend(Member):
         late = asyncio.get_running_loop().time() > self._began + PATIENCE
         return late or self.manager._runtime.has_declared
 
-    async def __aenter__(self) -> Self:
-        """Start, and have the edges know. Raises what starting the manager raises."""
+    def begin(self) -> None:
+        """Its run begins: nothing of an earlier one counts any more."""
         self._draining = False
         self._began = asyncio.get_running_loop().time()
-        await super().__aenter__()
         self.frames.edges = self._held.keys
-        return self
 
     def tick(self, now: float, *, late: bool) -> None:
         """Find out which edges are dead: their clients are gone."""

@@ -33,6 +33,7 @@ from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire import mux
 from fastapi_rooms.wire.gateway import NO_CONNECTION, Frame, FrameKind
 from fastapi_rooms.worker.blocks import Lifespan
+from fastapi_rooms.worker.frames import Frames
 from fastapi_rooms.worker.learning import Learner
 
 
@@ -110,10 +111,10 @@ class Gateway(Member):
         """When clients that have all lost their backend get another."""
         runtime = self.manager._runtime
         self._learner = Learner(runtime, lambda name: self.manager.of(name)._here)
-        self._learning = Learning(self._learner, self._place)
-        self._presence = EdgePresence(runtime, self._publish_users)
+        self._learning: Learning
+        self._presence: EdgePresence
         self._conversations: dict[bytes, Conversation] = {}
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event
 
     @property
     def backends(self) -> dict[NodeId, str]:
@@ -131,18 +132,19 @@ class Gateway(Member):
 
     async def __aenter__(self) -> Self:
         """Start, and find out which backends there are. Raises what starting the manager raises."""
-        self._placement = Placement(INTERVAL)
-        self._changed = asyncio.Event()
-        runtime = self.manager._runtime
-        self._learning = Learning(self._learner, self._place)
-        runtime.presence.edge = self._presence = EdgePresence(runtime, self._publish_users)
-        try:
-            await super().__aenter__()
-        except BaseException:
-            runtime.presence.edge = None
-            raise
+        await super().__aenter__()
         self._learning.tick(asyncio.get_running_loop().time())
         return self
+
+    def begin(self) -> None:
+        """Its run begins: nothing of an earlier one counts any more."""
+        self._placement = Placement(INTERVAL)
+        self._changed = asyncio.Event()
+        self._learning = Learning(self._learner, self._place)
+        runtime = self.manager._runtime
+        runtime.presence.edge = self._presence = EdgePresence(
+            runtime, partial(_publish_users, self.frames)
+        )
 
     async def __aexit__(
         self,
@@ -321,10 +323,6 @@ class Gateway(Member):
         self._presence.heard(node, about)
         self._changed.set()
 
-    def _publish_users(self, node: NodeId, body: bytes) -> Awaitable[object]:
-        frames = self.manager._runtime.run.frames
-        return frames.publish(node, Frame(FrameKind.USERS, frames.node, NO_CONNECTION, 0, body))
-
     def tick(self, now: float, *, late: bool) -> None:
         """Find out which backends are dead."""
         if late:
@@ -359,6 +357,11 @@ class Gateway(Member):
         with suppress(Exception):
             await self.manager.drain()
         await self._learning.close(INTERVAL)
+
+
+def _publish_users(frames: Frames, node: NodeId, body: bytes) -> Awaitable[object]:
+    """Send a backend a frame about users, even when the manager of the run has forgotten it."""
+    return frames.publish(node, Frame(FrameKind.USERS, frames.node, NO_CONNECTION, 0, body))
 
 
 def _path_of(scope: Scope) -> str:

@@ -65,7 +65,8 @@ class Member:
                 "of its own; one Gateway may have many routes."
             )
         self._frames = frames
-        self._frames.receivers.append(self)
+        self.begin()
+        frames.receivers.append(self)
         self.beat(hello=True)
         self._beating = asyncio.create_task(self._beat_on())
         return self
@@ -165,6 +166,10 @@ class Member:
     def may_be_known(self) -> bool:
         """Whether others may know of it."""
         return True
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Its run begins: nothing of an earlier one counts any more."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

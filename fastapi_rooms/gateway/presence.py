@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
 from fastapi_rooms.concurrency import Tasks
 from fastapi_rooms.core.patterns import Patterns
-from fastapi_rooms.core.presence import UserEvent
+from fastapi_rooms.core.presence import Entry, UserEvent
 from fastapi_rooms.errors import RoomsError, UsageError
-from fastapi_rooms.gateway.socket import owner_of
+from fastapi_rooms.gateway.socket import EdgeSocket, owner_of
 from fastapi_rooms.gateway.users import NOBODY, read_patterns
 from fastapi_rooms.presence.host import Name
-from fastapi_rooms.types import NodeId, Room
+from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.worker.runtime import Runtime
 from fastapi_rooms.worker.socket import Socket
@@ -93,12 +93,29 @@ class EdgePresence:
                 f"{socket} has nothing by which {room!r} knows who is present: see "
                 "rooms.presence(…, user=…), and give it by rooms.connect(websocket, data=…)."
             )
-        name, node = Name(found.here.name, room), found.owner.backend
-        if node is not None and _has(self._told.get(node, {}), name):
-            self._entering[*name, user] = node
-            if room not in found.own:  # others have it join: the handlers there want to hear of it
-                found.owner.tell("joining", found, room)
         return user
+
+    def entering(self, name: Name, entries: Sequence[Entry]) -> None:
+        """Sockets are about to join a room: handlers in their backends may want to hear of it."""
+        for sid, user in entries:
+            found = self._find(name.namespace, sid)
+            node = None if found is None else found.owner.backend
+            if found is not None and node is not None and _has(self._told.get(node, {}), name):
+                self._entering[*name, user] = node
+                if name.room not in found.own:  # others have it join
+                    found.owner.tell("joining", found, name.room)
+
+    def absent(self, name: Name, sids: Iterable[Sid]) -> None:
+        """Sockets that were about to join a room have not come in."""
+        for sid in sids:
+            found = self._find(name.namespace, sid)
+            if found is not None and name.room not in found.own:
+                found.owner.tell("leave-room", found, name.room)
+
+    def _find(self, namespace: str, sid: Sid) -> EdgeSocket | None:
+        here = self._runtime.living.get(namespace)
+        client = None if here is None else here.clients.get(sid)
+        return None if client is None else owner_of(client.socket)
 
     # Who is to be told.
 
@@ -149,25 +166,37 @@ class EdgePresence:
         Who has some of them gets all, and so has no hole among them: it may be just about to hear
         of the room.
         """
+        candidates = self._candidates(name)
+        anyone = candidates[0] if candidates else None
         once: dict[NodeId | None, set[int]] = {}
+        has_some = set[NodeId | None]()
         for event in events:
             key, node = (*name, event.user), None
             if event.kind == "join":
                 earlier = self._entering_before.pop(key, None)
                 node = self._entering.pop(key, earlier)
-            once.setdefault(node if node in self._told else None, set()).add(event.version)
+            if node in candidates:
+                has_some.add(node)
+            else:
+                node = anyone
+            once.setdefault(node, set()).add(event.version)
         now = asyncio.get_running_loop().time()
         for node, versions in once.items():
-            whole = [event for event in events if node is not None or event.version in versions]
-            users = wire.Users(*name, whole, frozenset(versions))
-            self._hand_over_to(node, users, now)
+            told = [event for event in events if node in has_some or event.version in versions]
+            self._hand_over_to(node, wire.Users(*name, told, frozenset(versions)), now)
+
+    def _candidates(self, name: Name) -> list[NodeId]:
+        """The backends that have handlers for a room, in the order in which they are told.
+
+        It is the same as long as the first lives, so that it hears of the room in order.
+        """
+        found = [node for node, told in self._told.items() if _has(told, name)]
+        return sorted(found, key=lambda node: crc32(f"{node} {name}".encode()))
 
     def _hand_over_to(self, first: NodeId | None, users: wire.Users, since: float) -> None:
         name = Name(users.namespace, users.room)
-        candidates = [node for node, told in self._told.items() if _has(told, name)]
+        candidates = sorted(self._candidates(name), key=lambda node: node != first)
         if candidates:
-            # Of a room it is the same as long as it lives, so that it hears of it in order.
-            candidates.sort(key=lambda node: (node != first, crc32(f"{node} {name}".encode())))
             self._tasks.start(self._publish_to(candidates, users, since), "fastapi_rooms presence")
         elif not self._told or any(_has(told, name) for _, told in self._told_before):
             self._waiting.append((since, users))
@@ -178,6 +207,7 @@ class EdgePresence:
             try:
                 if await self._publish(node, body) != 0:
                     return
+                self._told_as.pop(node, None)  # with its next heartbeat it is tried again
             except RoomsError as error:  # it may have it: another must not be told, too
                 logger.warning("A backend could not be told of %s: %s", users, error)
                 return

@@ -29,6 +29,7 @@ burst             messages that are written together, in as few writes as possib
 overload          messages of other workers that were dropped, as too many came
 doubts            messages that a worker can hardly have sent, though they bear its name
 joins             from a `join` to the socket in its rooms
+entering          those who are about to be present
 pending_joins     those that are under way, and the leaves that come meanwhile
 crowds            what is done to very many sockets, part by part
 recovery          what is different for rooms with a history

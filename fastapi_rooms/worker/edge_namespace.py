@@ -7,6 +7,8 @@ cluster with it. Here are the rules: who may come in and join, and the handlers 
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,7 @@ class EdgeNamespace:
         self._told: dict[str, Any] | None = None
         self._socket: Socket | None = None
         self._watching = Watching(here)
+        self._joining: Counter[Room] = Counter()  # by its endpoint
 
     @property
     def namespace(self) -> Namespace:
@@ -200,13 +203,13 @@ class EdgeNamespace:
         self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
         users = self._here.presences.users_of(socket, new)
         self._tell_data()
+        self._joining.update(new)
         try:
             await self._watching.begin(new)  # before its edge makes it known that it joins
             return await self._join(socket, new, resume, users)
         finally:
-            for room in new:
-                if room not in self._rooms:
-                    self._watching.end(room)
+            self._joining -= Counter(new)
+            self._stop_watching(new)
 
     async def _join(
         self, socket: Socket, rooms: tuple[Room, ...], resume: Resume, users: dict[str, str]
@@ -279,10 +282,11 @@ class EdgeNamespace:
         room, kind = event.get("room"), event.get("event")
         if not isinstance(room, str):
             return
-        if kind == "leave-room":
+        if kind == "leave-room":  # also where others wanted it to join, and it has not
             self._forget(room)
+            self._stop_watching((room,))
             return
-        if kind == "joining":
+        if kind in ("joining", "join-room"):
             self._watching.begin_soon(room)
         position = _text_or_none(event, "position")
         if position is not None and (kind == "join-room" or room in self._rooms):
@@ -291,12 +295,17 @@ class EdgeNamespace:
             self._rooms[room] = None
             self._here.events.emit("join-room", room, socket)
 
+    def _stop_watching(self, rooms: Iterable[Room]) -> None:
+        for room in rooms:
+            if room not in self._rooms and not self._joining[room]:
+                self._watching.end(room)
+
     def _forget(self, room: Room) -> None:
         if room in self._rooms and self._socket is not None:
             del self._rooms[room]
             self._positions.pop(room, None)
             self._watched.discard(room)
-            self._watching.end(room)
+            self._stop_watching((room,))
             self._here.events.emit("leave-room", room, self._socket)
 
     def _tell_data(self) -> None:

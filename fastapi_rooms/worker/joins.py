@@ -21,10 +21,11 @@ from fastapi_rooms.transports import Transport
 from fastapi_rooms.types import Channel, Room
 from fastapi_rooms.worker.authorization import Authorization
 from fastapi_rooms.worker.crowds import Crowd, Crowds
+from fastapi_rooms.worker.entering import Entering
 from fastapi_rooms.worker.events import Events
 from fastapi_rooms.worker.framed_transport import FramedTransport
 from fastapi_rooms.worker.pending_joins import PendingJoin, PendingJoins
-from fastapi_rooms.worker.presences import Entering, Presences
+from fastapi_rooms.worker.presences import Presences
 from fastapi_rooms.worker.recovery import Recovery
 from fastapi_rooms.worker.replay import Replay, fits, joined_by, send_paced
 from fastapi_rooms.worker.resume import Joined, Resume

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from fastapi_rooms.adapters.presence import SupportsPresence, UserEvent
+from fastapi_rooms.adapters.presence import Entry, SupportsPresence, UserEvent
 from fastapi_rooms.errors import ConfigurationError, NotStarted
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.presence.keeper import PresenceKeeper
-from fastapi_rooms.types import Room
+from fastapi_rooms.types import Room, Sid
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.runtime import Runtime
@@ -33,6 +33,15 @@ class PresenceEdge(Protocol):
 
     def made(self, name: Name, events: Sequence[UserEvent]) -> None:
         """Users came or went by what this worker has done: handlers elsewhere may want to know."""
+
+    def entering(self, name: Name, entries: Sequence[Entry]) -> None:
+        """Sockets are about to join a room."""
+
+    def absent(self, name: Name, sids: Iterable[Sid]) -> None:
+        """Sockets that were about to join a room have not come in."""
+
+    async def close(self, timeout: float) -> None:
+        """Tell what is still to be told."""
 
 
 class PresenceRun:
@@ -92,6 +101,8 @@ class PresenceRun:
         if keeper is not None:
             try:
                 await keeper.close(timeout)
+                if self.edge is not None:  # the last leaves were only just made
+                    await self.edge.close(timeout)
             finally:
                 self.forget()
 

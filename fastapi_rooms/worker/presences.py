@@ -17,6 +17,7 @@ from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.operators.present import Present, PresentPages
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.types import Room, Sid
+from fastapi_rooms.worker.entering import Entering
 from fastapi_rooms.worker.presence import PresenceEvent
 from fastapi_rooms.worker.presence_rules import PresenceRule
 from fastapi_rooms.worker.runtime import Runtime
@@ -24,49 +25,6 @@ from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.local_namespace import LocalNamespace
-
-
-class Entering:
-    """Sockets that are on their way into rooms, and present there from now on.
-
-    Several may be on their way at once that are about the same socket and room. As long as one of
-    them is, nothing but its end says that the socket is not present.
-    """
-
-    def __init__(
-        self,
-        presences: Presences,
-        counts: dict[tuple[Room, Sid], int],
-        entries: Sequence[tuple[Room, Sequence[Entry]]],
-        told: list[asyncio.Future[None]],
-        until: float,
-    ) -> None:
-        self._presences = presences
-        self._counts = counts
-        self._entries = entries
-        self._told = told
-        self._until = until
-        for room, some in entries:
-            for entry in some:
-                counts[room, entry.sid] = counts.get((room, entry.sid), 0) + 1
-
-    async def confirmed(self) -> None:
-        """Return when the carrier knows. Raises `AdapterUnavailable`."""
-        await self._presences.wait(self._told, self._until)
-
-    def end(self, members: Callable[[Room], Collection[Sid]]) -> None:
-        """Whoever has not come in after all, and is not about to, is not present."""
-        counts = self._counts
-        for room, some in self._entries:
-            inside, absent = members(room), []
-            for sid, _ in some:
-                counts[room, sid] -= 1
-                if not counts[room, sid]:
-                    del counts[room, sid]
-                    if sid not in inside:
-                        absent.append(sid)
-            if absent:
-                self._presences.left(room, absent)
 
 
 class Presences:
@@ -185,6 +143,9 @@ class Presences:
             return None
         keeper = self._runtime.presence.running
         told = [keeper.enter(Name(self._name, room), some) for room, some in entries]
+        if (edge := self._runtime.presence.edge) is not None:
+            for room, some in entries:
+                edge.entering(Name(self._name, room), some)
         until = asyncio.get_running_loop().time() + self._runtime.settings.join_timeout
         return Entering(self, self._entering, entries, told, until)
 
@@ -216,6 +177,12 @@ class Presences:
             if not self._is_here(room):
                 self._versions.pop(room, None)
                 self._first.pop(room, None)
+
+    def absent(self, room: Room, sids: Sequence[Sid]) -> None:
+        """Sockets that were on their way into a room have not come in."""
+        self.left(room, sids)
+        if (edge := self._runtime.presence.edge) is not None:
+            edge.absent(Name(self._name, room), sids)
 
     def exited(self, socket: Socket, rooms: Iterable[Room]) -> None:
         """A socket has left all of its rooms."""
@@ -259,6 +226,7 @@ class Presences:
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers:
             return
+        first = self._first.get(room)
         for event in events:
             if once is None or event.version in once:
                 self._call(rule, room, event, one_worker=True)
@@ -267,7 +235,8 @@ class Presences:
                 # worker is just about to subscribe to the room. Then what others did after it may
                 # be heard of before the answer that tells of it here.
                 last = self._versions.get(room)
-                if last is None or event.version == last + 1 or event.version < self._first[room]:
+                is_earlier = first is not None and event.version < first
+                if last is None or event.version == last + 1 or is_earlier:
                     self._emit(rule, room, event)
 
     def _is_here(self, room: Room) -> bool:
@@ -307,7 +276,7 @@ class Presences:
             self._first.pop(room, None)
 
     def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
-        self._first.setdefault(room, event.version)
+        self._first[room] = min(event.version, self._first.get(room, event.version))
         self._versions[room] = max(event.version, self._versions.get(room, 0))
         self._call(rule, room, event, one_worker=False)
 

@@ -81,10 +81,11 @@ async def test_who_has_some_of_those_who_come_gets_all_and_tells_its_own_once(
     handing.presence.made(TEA, events)
     await handing.done()
     whole = {node: users for node, users in handing.got if len(users.events) > 1}
-    assert {node: users.once for node, users in whole.items()} == {"1": {5, 7}, "2": {6}}
+    assert {node: users.once - {8} for node, users in whole.items()} == {"1": {5, 7}, "2": {6}}
     assert all(users.events == events for users in whole.values())
-    (last,) = [users for _, users in handing.got if len(users.events) == 1]
-    assert last == ("/", "tea", events[3:], {8}), "nobody has her: any one is told"
+    told_alone = [version for _, users in handing.got for version in users.once]
+    assert sorted(told_alone) == [5, 6, 7, 8], "nobody has her: any one is told"
+    assert len({node for node, _ in handing.got}) == len(handing.got), "each gets it at once"
 
 
 async def test_one_that_does_not_hear_is_passed_over_and_one_that_may_have_heard_is_not(
@@ -128,6 +129,18 @@ async def test_it_waits_for_a_backend_and_no_longer_than_so(
     handing.presence.tick(now + module.KEPT)
     handing.presence.made(TEA, [ANN])
     assert not handing.presence._waiting, "there were handlers long ago"
+
+
+async def test_what_one_did_not_hear_it_is_told_once_it_hears_again(handing: Handing) -> None:
+    handing.presence.heard("1", WANTS)
+    handing.deaf.add("1")
+    handing.presence.made(TEA, [ANN])
+    assert await handing.done() == []
+    handing.deaf.clear()
+    handing.presence.heard("1", WANTS)
+    assert await handing.done() == ["1"]
+    handing.presence.heard("1", WANTS)
+    assert await handing.done() == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,19 @@ async def test_who_came_before_it_was_subscribed_is_told_of_once_though_others_a
     assert scene.told == [f"join {user}" for user in ("ann", "bob", "cem", "dan", "eve")]
 
 
+async def test_an_event_that_an_edge_hands_over_twice_is_told_once(scene: Scene) -> None:
+    presences, first = scene.rooms._here.presences, scene.version
+    presences._versions.clear()
+    presences._first.clear()
+    scene.hear("join", "dan", first + 4)
+    bob, cem = UserEvent("join", "bob", first + 2), UserEvent("join", "cem", first + 3)
+    presences.made(ROOM, [bob, cem], {cem.version})
+    presences.made(ROOM, [bob], {bob.version})
+    await eventually(lambda: len(scene.told_one) >= 3)
+    told = [text for text in scene.told if "ann" not in text]
+    assert sorted(told) == ["join bob", "join cem", "join dan"]
+
+
 async def test_what_is_of_another_room_or_namespace_is_nothing_here(scene: Scene) -> None:
     scene.hear("join", "bob", 7, room="chat-other")
     scene.hear("join", "bob", 7, room="lobby")
