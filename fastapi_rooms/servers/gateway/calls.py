@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.wire import gateway as wire
 
 
@@ -67,11 +67,38 @@ class Call:
 
 
 class Calls:
-    """Those of one connection."""
+    """Those of one connection.
 
-    def __init__(self) -> None:
+    Args:
+        kept: the data of its sockets that the edge has from before, by namespace.
+    """
+
+    def __init__(self, kept: dict[str, Any]) -> None:
         self._numbers = itertools.count(1)
         self._pending: dict[int, Call] = {}
+        self._kept = {namespace: len(wire.to_json(data)) for namespace, data in kept.items()}
+
+    def pack(self, number: int, verb: str, **arguments: Any) -> bytes:
+        """The body of a frame that asks for something.
+
+        Raises `UsageError` if it is too long, with the data of sockets in other namespaces where it
+        is about data: the edge has to send all of that to the next backend at once.
+        """
+        body = wire.to_json({"id": number, "verb": verb, **arguments})
+        namespace, is_data = arguments["namespace"], verb in ("enter", "data")
+        others = sum(size for name, size in self._kept.items() if name != namespace)
+        size = len(body) + (others if is_data else 0)
+        if size > wire.MAX_CALL:
+            raise UsageError(
+                f"What the edge of this client is to know ({verb!r}) has {size:,} bytes as JSON, "
+                f"of which it takes {wire.MAX_CALL:,}: keep less in `socket.data`, in all "
+                "namespaces together, or join rooms in several calls."
+            )
+        if is_data:
+            self._kept[namespace] = len(body)
+        elif verb == "exit":
+            self._kept.pop(namespace, None)
+        return body
 
     @contextmanager
     def begin(self) -> Iterator[Call]:

@@ -18,7 +18,7 @@ from fastapi_rooms.core.close_codes import (
     shorten_reason,
 )
 from fastapi_rooms.core.link import Link
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
 from fastapi_rooms.servers.gateway.calls import Calls
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.wire import gateway as wire
@@ -57,7 +57,6 @@ class VirtualConnection:
         self._told_connect = False
         self._response: tuple[int, list[tuple[bytes, bytes]]] | None = None
         self._response_body: list[bytes] = []
-        self._calls = Calls()
         self._closed: tuple[int, str] | None = None
         self._receiving = 0
         self._giving: asyncio.TimerHandle | None = None
@@ -81,6 +80,7 @@ class VirtualConnection:
         """How many of its messages no endpoint took, at most."""
         self.kept: dict[str, Any] = wire.field(opened, "sockets", dict)
         """What the edge knows of its sockets from before: data by namespace."""
+        self._calls = Calls(self.kept)
         try:
             self.scope = self._scope_of(opened)
         except ValueError as error:
@@ -289,14 +289,14 @@ class VirtualConnection:
         if self.over or self._closed is not None:
             raise ConnectionError("the client is gone")
         with self._calls.begin() as call:
-            body = _call_of({"id": call.number, "verb": verb, **arguments})
+            body = self._calls.pack(call.number, verb, **arguments)
             await self._frame(FrameKind.CALL, body)
             return await call.reply(verb, timeout)
 
     def tell(self, verb: str, **arguments: Any) -> None:
         """Have the edge do something that is not waited for. Raises `UsageError` as `call` does."""
         if not self.over and self._closed is None:
-            self._post(FrameKind.CALL, _call_of({"id": 0, "verb": verb, **arguments}))
+            self._post(FrameKind.CALL, self._calls.pack(0, verb, **arguments))
 
     # The edge's side.
 
@@ -360,17 +360,6 @@ class VirtualConnection:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait((task,), timeout=timeout)
-
-
-def _call_of(call: dict[str, Any]) -> bytes:
-    body = wire.to_json(call)
-    if len(body) > wire.MAX_CALL:
-        raise UsageError(
-            f"What the edge of this client is to know ({call['verb']!r}) has {len(body):,} bytes "
-            f"as JSON, of which it takes {wire.MAX_CALL:,}: keep less in `socket.data`, or join "
-            "rooms in several calls."
-        )
-    return body
 
 
 def _check_text(body: bytes) -> None:

@@ -110,6 +110,34 @@ async def test_a_client_that_its_edge_cannot_take_in_is_closed_as_at_a_worker(
         assert closed.value.code == code
 
 
+async def test_the_data_of_all_namespaces_has_one_limit_as_the_next_backend_gets_all(
+    site: Site,
+) -> None:
+    async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with (
+            rooms.connect(websocket, data={"text": "x" * 600_000}) as socket,
+            rooms.of("/other").connect(websocket) as other,
+        ):
+            if socket.attempt == 0:
+                other.data["text"] = "x" * 600_000
+                for _ in range(2):
+                    with pytest.raises(UsageError, match="in all namespaces together"):
+                        await other.join("tea")
+                socket.data["text"] = "less"
+                await socket.join("tea")
+            await other.join("tea")
+            texts = [len(each.data["text"]) for each in (socket, other)]
+            await socket.send_text(f"{socket.attempt} {texts}")
+            await socket.wait_closed()
+
+    edge = await site.edge()
+    first = await site.backend(endpoint)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "0 [4, 600000]"
+        await site.replace(first, endpoint)
+        assert await client.receive() == "1 [4, 600000]"
+
+
 async def test_a_socket_behind_an_edge_is_an_operator_as_any_other(site: Site) -> None:
     async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
         async with rooms.connect(websocket, data={"name": "ann"}) as socket:
