@@ -354,12 +354,23 @@ class VirtualConnection:
                         waiting = asyncio.ensure_future(self._changed.wait())
                         await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
                         waiting.cancel()
-        if self._state in ("connecting", "accepted") and self._closed is None:
-            self._post(FrameKind.RELEASE, wire.pack_release(self._link.taken))
+        ending = set[asyncio.Future[None]]()
+        if self._state in ("connecting", "accepted") and self._closed is None and not self.over:
+            body = wire.pack_release(self._link.taken)
+            publishing = self._publish(FrameKind.RELEASE, self._link.number(), body)
+            # It is waited for: a connection to the carrier that is closed now could take it along.
+            ending.add(asyncio.ensure_future(_accepted(publishing)))
         self.over = True
         if task is not None and not task.done():
             task.cancel()
-            await asyncio.wait((task,), timeout=timeout)
+            ending.add(task)
+        if ending:
+            await asyncio.wait(ending, timeout=timeout)
+
+
+async def _accepted(publishing: Awaitable[object]) -> None:
+    with suppress(AdapterUnavailable):
+        await publishing
 
 
 def _check_text(body: bytes) -> None:

@@ -68,3 +68,30 @@ def credited(published: Published) -> int:
     """How many messages were acknowledged."""
     bodies = [body for kind, body in published if kind is FrameKind.CREDIT]
     return sum(wire.unpack_credit(body)[1] for body in bodies)
+
+
+async def test_a_release_is_over_when_the_carrier_has_accepted_it() -> None:
+    accepted = asyncio.Event()
+    published: Published = []
+
+    async def publish(kind: FrameKind, sequence: int, body: bytes) -> None:
+        published.append((kind, body))
+        if kind is FrameKind.RELEASE:
+            await accepted.wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    connection = VirtualConnection(publish, OPEN)
+    connection.task = asyncio.create_task(connection.run(app))
+    await eventually(lambda: count(published, FrameKind.ACCEPT))
+    releasing = asyncio.create_task(connection.release(10))
+    await eventually(lambda: count(published, FrameKind.RELEASE))
+    await eventually(connection.task.done)
+    assert not releasing.done()
+    accepted.set()
+    await releasing
+    await connection.release(10)
+    assert count(published, FrameKind.RELEASE) == 1
