@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -130,12 +129,6 @@ class Gateway(Member):
         """The lifespan of an application that it is mounted in."""
         return Lifespan(self)
 
-    async def __aenter__(self) -> Self:
-        """Start, and find out which backends there are. Raises what starting the manager raises."""
-        await super().__aenter__()
-        self._learning.tick(asyncio.get_running_loop().time())
-        return self
-
     def begin(self) -> None:
         """Its run begins: nothing of an earlier one counts any more."""
         self._placement = Placement(INTERVAL)
@@ -145,22 +138,15 @@ class Gateway(Member):
         runtime.presence.edge = self._presence = EdgePresence(
             runtime, partial(_publish_users, self.frames)
         )
+        self._learning.tick(asyncio.get_running_loop().time())
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        """End, with all that belongs to it."""
+    async def ended(self) -> None:
+        """Its run is over, and that of the manager, if nobody else needs it."""
         runtime = self.manager._runtime
-        try:
-            await super().__aexit__(exc_type, exc, traceback)
-        finally:
-            runtime.presence.edge = None
-            await self._presence.close(INTERVAL)
-            if not runtime.is_running:
-                self._learner.forget()
+        runtime.presence.edge = None
+        await self._presence.close(INTERVAL)
+        if not runtime.is_running:
+            self._learner.forget()
 
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""

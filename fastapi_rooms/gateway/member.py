@@ -94,7 +94,10 @@ class Member:
         finally:
             frames.receivers.remove(self)
             self._frames = self._beating = None
-            await self.manager.__aexit__(exc_type, exc, traceback)
+            try:
+                await self.manager.__aexit__(exc_type, exc, traceback)
+            finally:
+                await self.ended()
 
     def publish(
         self, to: NodeId, connection: bytes, kind: FrameKind, sequence: int, body: bytes
@@ -170,6 +173,9 @@ class Member:
     @abstractmethod
     def begin(self) -> None:
         """Its run begins: nothing of an earlier one counts any more."""
+
+    async def ended(self) -> None:
+        """Its run is over, and that of the manager, if nobody else needs it."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

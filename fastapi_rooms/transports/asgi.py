@@ -206,7 +206,7 @@ class AsgiTransport:
         """Send one message; any error means that the client is disconnected, and returns false."""
         self._sending = True
         try:
-            await self._websocket.send(payload.asgi())
+            await self._put(payload)
         except Exception as error:  # noqa: BLE001 -- every server raises its own error
             logger.debug("A message could not be sent: the client is disconnected (%r)", error)
             self._stop_writing()
@@ -215,3 +215,7 @@ class AsgiTransport:
         finally:
             self._sending = False
         return True
+
+    async def _put(self, payload: Payload) -> None:
+        """Hand one message to the server."""
+        await self._websocket.send(payload.asgi())

@@ -70,15 +70,5 @@ class ChannelTransport(AsgiTransport):
         self._channel.closed(ABNORMAL_CLOSURE, "")
         return True
 
-    async def _send(self, payload: Payload) -> bool:
-        self._sending = True
-        try:
-            await self._channel.send_data(payload.data, binary=payload.binary)
-        except OSError as error:
-            logger.debug("A message could not be sent: the channel is closed (%r)", error)
-            self._stop_writing()
-            self._loop.call_soon(self._on_lost)
-            return False
-        finally:
-            self._sending = False
-        return True
+    async def _put(self, payload: Payload) -> None:
+        await self._channel.send_data(payload.data, binary=payload.binary)
