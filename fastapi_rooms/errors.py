@@ -113,7 +113,7 @@ class SidInUse(UsageError):
     """The sid given to `connect(sid=…)` belongs to another socket of this worker.
 
     Unless the endpoint catches it, the client gets HTTP status 409 where the server can send one
-    before it accepts the connection, else close code 4409.
+    before it accepts the connection, else close code 4409; behind an edge always the latter.
     """
 
 

@@ -249,7 +249,7 @@ class Gateway {
   #options;
   #connection;
   #clients = new Set();
-  #luck; // of all channels that lose their connection at once
+  #draw; // one random number, of all channels that lose their connection at once
 
   constructor(url, options) {
     this.#url = new URL(url, globalThis.location?.href);
@@ -265,7 +265,7 @@ class Gateway {
     const channel = (url, protocols) => this.#channel(url, protocols, reopened);
     const client = connect(url, {
       ...options,
-      random: () => this.#luck ?? Math.random(),
+      random: () => this.#draw ?? Math.random(),
       WebSocket: function (...about) {
         return channel(...about);
       },
@@ -289,9 +289,9 @@ class Gateway {
       WebSocket,
       (end) => {
         this.#connection = null;
-        this.#luck = Math.random();
+        this.#draw = Math.random();
         end();
-        this.#luck = undefined;
+        this.#draw = undefined;
       },
       () => this.#tidy(),
     );

@@ -54,7 +54,7 @@ class Admission:
         """The longest message of a client, in bytes."""
         self.clients = 0
         """How many are in."""
-        self._carriers = 0  # connections whose channels are clients
+        self._connections = 0  # those whose channels are clients
 
     async def refusal(self, scope: Scope) -> int | None:
         """The status with which a handshake is refused, if it is."""
@@ -65,7 +65,7 @@ class Admission:
                 return 403
         if _size(scope) > MAX_REQUEST:
             return 431
-        if self._max_clients is not None and self.clients + self._carriers >= self._max_clients:
+        if self._max_clients is not None and self.clients + self._connections >= self._max_clients:
             return 503
         return None
 
@@ -79,13 +79,13 @@ class Admission:
             self.clients -= 1
 
     @contextmanager
-    def carrier(self) -> Iterator[None]:
+    def connection(self) -> Iterator[None]:
         """A connection is open, for as long as the block lasts, whose channels are clients."""
-        self._carriers += 1
+        self._connections += 1
         try:
             yield
         finally:
-            self._carriers -= 1
+            self._connections -= 1
 
     def told(self, headers: Headers) -> Headers:
         """Those of a client's headers that backends get, in their order."""

@@ -272,7 +272,7 @@ class EdgeClient:
             logger.debug("A client of this edge was gone before it was closed: %r", error)
 
     def abort(self) -> None:
-        """Have it gone without a word: it does not take what was sent to it."""
+        """Abort its connection: it does not take what was sent to it."""
         task = self._task
         if not self.sockets.abort() and task is not None and task is not asyncio.current_task():
             self._given_up = True

@@ -64,7 +64,7 @@ class Addressee(Protocol):
         """Close it, behind what was sent before."""
 
     def abort(self) -> None:
-        """Have it gone without a word, if that can be."""
+        """Abort its connection, if that can be."""
 
     def write_at_once(self, frame: Frame) -> bool:
         """Write a message now; false if it has to wait."""

@@ -49,8 +49,8 @@ class Gateway(Member):
             learns from the backends' managers.
         routes: the names of backends by path. Whole segments match, the longest path wins.
         open_timeout: seconds that a client waits for a backend at first; then it gets status 503.
-        reattach: whether a client that has lost its backend gets another, under its feet. If not,
-            it is closed with 1012.
+        reattach: whether a client that has lost its backend gets another, on the same connection.
+            If not, it is closed with 1012.
         reattach_timeout: seconds that it waits for one; then it is closed with 1013.
         origins: the pages that may open a connection; by default those of every site. Others get
             status 403 before any backend hears of them.
@@ -238,7 +238,7 @@ class Gateway(Member):
         connection = MuxConnection(
             self._serve, scope, receive, send, max_channels=limit, open_transport=opening
         )
-        with self.admission.carrier():
+        with self.admission.connection():
             await connection.run()
 
     # What clients call.

@@ -21,15 +21,15 @@ class GatewayHealth:
     clients: int
     """How many it holds, those included who wait for a backend."""
     attached: int
-    """How many conversations with backends it has: of clients whose endpoint runs, or begins."""
+    """How many of them have an endpoint: one that runs, or is being opened."""
     backends: dict[str, int]
     """How many live backends it knows, by the names in its routes."""
     reattached: int
-    """How often a client got another endpoint under its feet."""
+    """How often a client got another endpoint, on the same connection."""
     lost: int
-    """Messages of clients that may have been taken by no endpoint, at most."""
+    """How many messages of clients may have been taken by no endpoint, at most."""
     dropped: int
-    """Frames that made no sense."""
+    """Frames that were dropped, as they made no sense; of the present run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class BackendHealth:
     edges: int
     """How many live edges it knows."""
     dropped: int
-    """Frames that made no sense."""
+    """Frames that were dropped, as they made no sense; of the present run."""
 
 
 @dataclass(slots=True)

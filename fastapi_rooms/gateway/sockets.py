@@ -84,7 +84,7 @@ class EdgeSockets:
             found.block.lost()
 
     def abort(self) -> bool:
-        """Have the client gone without a word; false if that cannot be."""
+        """Abort the connection of the client; false if that cannot be."""
         return any(found.block.transport.abort() for found in self._by_namespace.values())
 
     def take_cancellation_back(self) -> bool:

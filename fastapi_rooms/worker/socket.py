@@ -143,7 +143,8 @@ class Socket:
     def attempt(self) -> int:
         """How many endpoints this client has had before on the same connection.
 
-        0 but behind an edge, which opens another endpoint when the backend of one is gone.
+        Always 0 without an edge. An edge opens another endpoint when the backend of one is gone,
+        or the client may have missed something.
         """
         edge = edge_of(self.websocket.scope)
         return 0 if edge is None else edge.attempt

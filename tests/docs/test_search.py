@@ -32,6 +32,8 @@ ANSWERS = {
     "sse": "recipes/server-sent-events.md",
     "thread": "howto/threads.md",
     "typing": "recipes/typing.md",
+    "multiplexing": "reference/channels.md",
+    "zero-downtime": "howto/deployment/edges.md",
 }
 
 

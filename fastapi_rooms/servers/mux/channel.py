@@ -37,7 +37,7 @@ MAX_WAITING = 16 * 1024 * 1024
 there may be are less: only very long messages come to this."""
 
 
-class Line(Protocol):
+class ChannelHost(Protocol):
     """What a channel needs of the connection that it is on."""
 
     waiting: int
@@ -72,8 +72,8 @@ def channel_of(scope: MutableMapping[str, Any]) -> Channel | None:
 class Channel:
     """A WebSocket connection of its own, to its application."""
 
-    def __init__(self, line: Line, opened: wire.Open, scope: dict[str, Any]) -> None:
-        self._line = line
+    def __init__(self, host: ChannelHost, opened: wire.Open, scope: dict[str, Any]) -> None:
+        self._host = host
         self.number = opened.channel
         self.scope = scope | {SCOPE_KEY: self}
         self._text_prefix = wire.text_prefix(self.number)
@@ -112,7 +112,7 @@ class Channel:
             self._on_lost.clear()
             self._answer = None
             self.scope = {}  # it has this: only the garbage collector would free the two
-            self._line.waiting -= self._came.waiting
+            self._host.waiting -= self._came.waiting
             self._incoming.clear()
 
     async def receive(self) -> Message:
@@ -128,9 +128,9 @@ class Channel:
             await self._changed.wait()
         payload = self._incoming.popleft()
         size = _size(payload)
-        self._line.waiting -= size + MESSAGE_BYTES
+        self._host.waiting -= size + MESSAGE_BYTES
         if self._came.took(size) and not self._is_over:
-            self._line.owes_credit(self)
+            self._host.owes_credit(self)
         return {"type": "websocket.receive", _KINDS[type(payload)]: payload}
 
     async def send(self, message: Message) -> None:
@@ -147,7 +147,7 @@ class Channel:
             await self._say(wire.opened(self.number, WINDOW, protocol))
         elif kind == "websocket.close" and self._accepted:
             self.closed(message.get("code", 1000), message.get("reason") or "")
-            await self._line.flush()
+            await self._host.flush()
         elif kind == "websocket.close":
             await self._deny(403)
         elif kind == "websocket.http.response.start" and not self._accepted:
@@ -166,11 +166,11 @@ class Channel:
             await self._changed.wait()
             self._check_open()
         self._write(data, binary=binary)
-        await self._line.flush()
+        await self._host.flush()
 
     def send_at_once(self, data: bytes, *, binary: bool) -> bool:
         """Send a message, if the client and the server have room for it; else return false."""
-        has_room = self._may_send.may_send and self._line.is_flushed and not self._is_over
+        has_room = self._may_send.may_send and self._host.is_flushed and not self._is_over
         if has_room:
             self._write(data, binary=binary)
         return has_room
@@ -178,7 +178,7 @@ class Channel:
     def _write(self, data: bytes, *, binary: bool) -> None:
         self._may_send.sent(len(data))
         prefix = self._bytes_prefix if binary else self._text_prefix
-        self._line.write(prefix + data, binary=binary)
+        self._host.write(prefix + data, binary=binary)
 
     async def reopened(self) -> None:
         """Tell the client that another backend goes on with it."""
@@ -187,19 +187,19 @@ class Channel:
 
     async def drain(self, timeout: float) -> None:
         """Close the connection with 1012, and so this channel and all others."""
-        await self._line.drain(timeout)
+        await self._host.drain(timeout)
 
     def _check_open(self) -> None:
         if self._is_over:
             raise OSError("The client is disconnected")
 
     async def _say(self, data: bytes) -> None:
-        self._line.write(data)
-        await self._line.flush()
+        self._host.write(data)
+        await self._host.flush()
 
     async def _deny(self, status: int) -> None:
         self._tell_over(wire.denied(self.number, status))
-        await self._line.flush()
+        await self._host.flush()
 
     def _tell_closed(self, code: int, reason: str) -> None:
         self._tell_over(wire.closed(self.number, code, shorten_reason(reason)))
@@ -208,8 +208,8 @@ class Channel:
         """Say the last about this channel, unless that was done."""
         if not self._is_over:
             self._is_over = True
-            self._line.write(data)
-            self._line.is_over(self)
+            self._host.write(data)
+            self._host.is_over(self)
             self._changed.set()
 
     # The client's side.
@@ -225,15 +225,15 @@ class Channel:
         has_room = self._came.came(size)
         if has_room and self._answer is not None and payload == self._intercepted:
             if self._came.took(size):
-                self._line.owes_credit(self)
+                self._host.owes_credit(self)
             self._answer()
             return
-        self._line.waiting += size + MESSAGE_BYTES
+        self._host.waiting += size + MESSAGE_BYTES
         self._incoming.append(payload)
         self._changed.set()
         if not has_room:
             self.closed(POLICY_VIOLATION, "sent beyond its credit")
-        elif self._line.waiting > MAX_WAITING:
+        elif self._host.waiting > MAX_WAITING:
             self.closed(TRY_AGAIN_LATER, "too much is waiting")
 
     def credited(self, size: int) -> None:
@@ -247,7 +247,7 @@ class Channel:
         """Tell the client how much was taken of what it has sent."""
         size = self._came.credit()
         if size and not self._is_over:
-            self._line.write(wire.credit(self.number, size))
+            self._host.write(wire.credit(self.number, size))
 
     def closed(self, code: int, reason: str) -> None:
         """It is closed, by either side. What the client has sent before is still read."""
