@@ -110,7 +110,8 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
         Args:
             websocket: Starlette's object, which stays yours: read from it and write to it freely.
             sid: an id of your own choice for the socket, else one that nobody can guess is drawn.
-            data: what to know the socket by; JSON values.
+            data: what to know the socket by; JSON values. Where an endpoint runs again behind an
+                edge, what the one before it had in `socket.data` outranks it.
             subprotocol: the one to accept the connection with.
             headers: more headers to accept it with.
 
