@@ -34,7 +34,7 @@ def measure(scenario: Scenario, entries: Sequence[Entry], effort: Effort) -> Res
                     figures[entry.name].add("kb", (private_kb(worker.pid) - before) / more)
         for entry in entries:
             bare = "bare-asyncio" if entry.name.endswith("-asyncio") else "bare"
-            if entry.server.environment == "ours" and figures[bare].values:
+            if entry.server.environment == "ours" and bare in figures and figures[bare].values:
                 above = figures[entry.name].values["kb"][-1] - figures[bare].values["kb"][-1]
                 figures[entry.name].add("kb above bare", above)
     return figures

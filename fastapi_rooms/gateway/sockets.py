@@ -363,7 +363,7 @@ def _payload(frame: Frame) -> Payload:
     payload = Payload(frame.body, binary=binary)
     if not binary:
         try:
-            payload.text  # noqa: B018 -- decodes it: clients fail over text that is not UTF-8
+            _ = payload.text  # decodes it: clients fail over text that is not UTF-8
         except UnicodeDecodeError as error:
             raise MalformedEnvelope("a text is not UTF-8") from error
     return payload

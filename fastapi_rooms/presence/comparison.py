@@ -71,7 +71,7 @@ class Comparison:
                 await self._lease.wait_until_valid()
                 await self._compare_names()
                 await self._compare_sums()
-            except Exception as error:  # noqa: BLE001 -- it goes on
+            except Exception as error:  # noqa: BLE001 -- the next may do better
                 log(error, "Who is present could not be compared with the carrier")
 
     async def _compare_names(self) -> None:

@@ -271,7 +271,7 @@ class PresenceKeeper:
         if isinstance(outcome, Changed):
             try:
                 self._changed(name, outcome)
-            except Exception as error:  # noqa: BLE001 -- as below
+            except Exception as error:  # noqa: BLE001 -- whoever waits has it; it is tried again
                 outcome = error
         if not isinstance(outcome, Changed):
             telling.fail(outcome)
