@@ -14,7 +14,7 @@ from playwright.async_api import BrowserContext, expect
 
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.browser import Tab
-from tests.integration.gateway_processes import free_port
+from tests.integration.gateway.processes import free_port
 from tests.integration.terminal import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.integration.gateway_processes import Process, Processes, processes_on
+from tests.integration.gateway.processes import Process, Processes, processes_on
 
 ROOMS = 4
 RATE = 10.0

@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.conftest import PASSWORD
-from tests.integration.gateway_processes import STARTED, Processes, processes_on
+from tests.integration.gateway.processes import STARTED, Processes, processes_on
 from tests.soak.rolling import roll
 
 

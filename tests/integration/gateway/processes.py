@@ -70,7 +70,7 @@ class Processes:
 
     async def backend(self, *options: str) -> Process:
         """Start a backend, and return when it runs."""
-        arguments = ("backend", "gateway_process_app:app", "--name", "chat", *options)
+        arguments = ("backend", "process_app:app", "--name", "chat", *options)
         process = await self.run(*arguments, quiet=False)
         assert process.stderr is not None
         async with asyncio.timeout(STARTED):

@@ -12,6 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from fastapi_rooms.wire import mux as wire
+from tests.integration.gateway.site import Site
+
+ROUTES = {"/chat": "chat", "/": "else"}
 
 
 class ChannelClient:
@@ -88,3 +91,17 @@ def _heard(message: str | bytes) -> tuple[int, Any]:
         return int(number), payload
     said = json.loads(payload)
     return said[next(iter(said))], said
+
+
+async def two_names(made: Site, **options: Any) -> int:
+    """Start an edge and a backend of each name."""
+    port = await made.edge(routes=ROUTES, **options)
+    await made.backend(name="chat")
+    await made.backend(name="else")
+    return port
+
+
+async def refused(client: ChannelClient) -> list[Any]:
+    """How the whole connection is closed."""
+    await client.connection.wait_closed()
+    return [client.connection.close_code, client.connection.close_reason]

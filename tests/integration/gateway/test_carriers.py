@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from fastapi_rooms.testing import RabbitMQServer, RedisCluster, RedisServer, eventually
-from tests.integration.test_gateway import Site, at, site
+from tests.integration.gateway.site import Site, at, site
 
 
 @pytest.fixture(params=["cluster", "rabbitmq"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI, WebSocket
@@ -14,14 +12,8 @@ from websockets.exceptions import InvalidStatus
 
 from fastapi_rooms import AllowedOrigins, RoomManager
 from fastapi_rooms.testing import eventually
-from tests.integration.channels import ChannelClient
-from tests.integration.test_gateway import Site, at, closed, site
-
-
-@pytest.fixture
-async def inmemory() -> AsyncIterator[Site]:
-    async with site(f"memory://{uuid4().hex}") as made:
-        yield made
+from tests.integration.gateway.channels import ChannelClient
+from tests.integration.gateway.site import Site, at, closed
 
 
 def telling_app(rooms: RoomManager) -> FastAPI:
