@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,14 @@ async def connect() -> AsyncIterator[Connect]:
     yield connect
     for client in clients:
         await client.close()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is freed in the test is freed because nothing refers to it."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 # Chromium, started once for a module, whose tests run in one event loop: loop_scope="module".

@@ -6,61 +6,33 @@ to the collector, they pile up by the thousand before it next looks at what is o
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fastapi_rooms import OutboxPolicy, RoomManager, Socket
 from fastapi_rooms.worker import connection as connection_module
+from tests.integration.partings import (
+    begin_framing,
+    is_dismissed,
+    reads_on,
+    returns,
+    says_goodbye,
+    says_nothing,
+    stays,
+)
 from tests.integration.raw import Endpoint, RawClient, on_every_uvicorn, serving, wait_for_client
 from tests.integration.servers import wait_until
 
-TEXT, CLOSE = 1, 8
-
-pytestmark = on_every_uvicorn
-
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
-
-
-async def stays(rooms: RoomManager, socket: Socket) -> None:
-    await wait_for_client(socket)
-
-
-async def returns(rooms: RoomManager, socket: Socket) -> None:
-    await socket.send_text("so long")
-
-
-async def is_dismissed(rooms: RoomManager, socket: Socket) -> None:
-    await rooms.to(socket.sid).disconnect_sockets()
-    await wait_for_client(socket)
+pytestmark = [*on_every_uvicorn, pytest.mark.usefixtures("no_collector")]
 
 
 async def is_given_up(rooms: RoomManager, socket: Socket) -> None:
     while socket.sid in rooms.sids:
         await rooms.to(socket.sid).send_text("x" * 100_000)
     await wait_for_client(socket)
-
-
-def says_nothing(client: RawClient) -> None:
-    client.close()
-
-
-def says_goodbye(client: RawClient) -> None:
-    client.send(CLOSE, b"\x03\xe8")
-    client.read_to_close()
-
-
-def reads_on(client: RawClient) -> None:
-    closing = client.read_to_close()[-1]
-    client.send(CLOSE, closing.data)
 
 
 @pytest.mark.parametrize("query", ["", "?fastapi_rooms=1"], ids=["plain", "framed"])
@@ -98,7 +70,6 @@ def test_a_connection_that_is_over_is_freed_at_once(
         for _ in range(2):
             with RawClient(port, query=query) as client:
                 if query:
-                    assert client.read_frame().data.startswith(b"\0h")
-                    client.send(TEXT, b"\0r{}")
+                    begin_framing(client)
                 client_does(client)
         wait_until(lambda: len(connections) == 2 and not any(known() for known in connections))

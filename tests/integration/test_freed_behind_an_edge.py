@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,46 +14,20 @@ from fastapi_rooms.gateway import client as edge_client
 from fastapi_rooms.gateway import conversation
 from fastapi_rooms.worker import connection as connection_module
 from tests.behind_edge import BehindEdge
-from tests.integration.raw import Endpoint, RawClient, serving, wait_for_client
+from tests.integration.partings import (
+    begin_framing,
+    is_dismissed,
+    reads_on,
+    returns,
+    says_goodbye,
+    says_nothing,
+    stays,
+)
+from tests.integration.raw import Endpoint, RawClient, serving
 from tests.integration.servers import wait_until
 
-TEXT, CLOSE = 1, 8
 
-
-@pytest.fixture(autouse=True)
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
-
-
-async def stays(rooms: RoomManager, socket: Socket) -> None:
-    await wait_for_client(socket)
-
-
-async def returns(rooms: RoomManager, socket: Socket) -> None:
-    await socket.send_text("so long")
-
-
-async def is_dismissed(rooms: RoomManager, socket: Socket) -> None:
-    await rooms.to(socket.sid).disconnect_sockets()
-    await wait_for_client(socket)
-
-
-def says_nothing(client: RawClient) -> None:
-    client.close()
-
-
-def says_goodbye(client: RawClient) -> None:
-    client.send(CLOSE, b"\x03\xe8")
-    client.read_to_close()
-
-
-def reads_on(client: RawClient) -> None:
-    closing = client.read_to_close()[-1]
-    client.send(CLOSE, closing.data)
-
-
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("query", ["", "?fastapi_rooms=1"], ids=["plain", "framed"])
 @pytest.mark.parametrize(
     ("endpoint", "client_does"),
@@ -93,8 +66,7 @@ def test_a_client_that_is_gone_is_freed_at_once(
         for number in range(2):
             with RawClient(port, query=query) as client:
                 if query:
-                    assert client.read_frame().data.startswith(b"\0h")
-                    client.send(TEXT, b"\0r{}")
+                    begin_framing(client)
                 wait_until(lambda: len(in_backend) > number)  # noqa: B023 -- it is not kept
                 client_does(client)
         assert len(in_backend) == len(at_edge) == 2

@@ -44,6 +44,20 @@ async def answers(rooms: RoomManager, websocket: WebSocket) -> None:
         await socket.wait_closed()
 
 
+@asynccontextmanager
+async def conversing(
+    site: Site,
+) -> AsyncIterator[tuple[Gateway, Peer, WebSocketClient, bytes]]:
+    """An edge, a forger that its client has heard, the connection, and a true backend besides."""
+    edge = await site.edge()
+    forger = await site.forger(edge)
+    async with opened(edge, forger) as (client, connection):
+        await site.backend(answers)
+        forger.say(edge.manager.node, connection, ACCEPT, TEXT)
+        assert await client.receive() == "text"
+        yield edge, forger, client, connection
+
+
 @pytest.mark.parametrize(
     "said", [[TEXT], [CLOSE], [CALL], [(FrameKind.OPEN, b"{}")], [(FrameKind.ACCEPT, b"[")]]
 )
@@ -66,12 +80,7 @@ async def test_a_backend_that_begins_with_anything_but_an_answer_is_left_for_ano
 async def test_a_backend_that_says_what_cannot_be_later_loses_its_client_to_another(
     site: Site, said: list[tuple[FrameKind, bytes]]
 ) -> None:
-    edge = await site.edge()
-    forger = await site.forger(edge)
-    async with opened(edge, forger) as (client, connection):
-        await site.backend(answers)
-        forger.say(edge.manager.node, connection, ACCEPT, TEXT)
-        assert await client.receive() == "text"
+    async with conversing(site) as (edge, forger, client, connection):
         forger.say(edge.manager.node, connection, *said, first=3)
         assert await client.receive() == "true 1"
 
@@ -80,24 +89,14 @@ async def test_a_backend_that_says_what_cannot_be_later_loses_its_client_to_anot
 async def test_a_credit_for_what_was_never_sent_ends_the_conversation(
     site: Site, credit: tuple[int, int]
 ) -> None:
-    edge = await site.edge()
-    forger = await site.forger(edge)
-    async with opened(edge, forger) as (client, connection):
-        await site.backend(answers)
-        forger.say(edge.manager.node, connection, ACCEPT, TEXT)
-        assert await client.receive() == "text"
+    async with conversing(site) as (edge, forger, client, connection):
         body = wire.pack_credit(*credit)
         forger.say(edge.manager.node, connection, (FrameKind.CREDIT, body), first=3)
         assert await client.receive() == "true 1"
 
 
 async def test_more_than_the_window_ends_the_conversation(site: Site) -> None:
-    edge = await site.edge()
-    forger = await site.forger(edge)
-    async with opened(edge, forger) as (client, connection):
-        await site.backend(answers)
-        forger.say(edge.manager.node, connection, ACCEPT, TEXT)
-        assert await client.receive() == "text"
+    async with conversing(site) as (edge, forger, client, connection):
         client.stall()
         flood = [(FrameKind.BYTES, bytes(100_000))] * 4
         forger.say(edge.manager.node, connection, *flood, first=3)
