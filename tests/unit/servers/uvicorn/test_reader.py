@@ -120,44 +120,52 @@ def _compressed(data: bytes) -> bytes:
     return bytes([sent[0] | 0x40]) + sent[1:]
 
 
-def frames() -> st.SearchStrategy[bytes]:
-    """A client's frames: plain ones, and all that can be wrong with one."""
-    data = st.one_of(st.binary(max_size=12), st.text(max_size=8).map(str.encode))
-    plain = st.builds(frame, st.sampled_from([1, 1, 2]), data)
-    return st.one_of(
-        plain,
-        st.builds(
-            frame,
-            st.integers(0, 15),
-            data,
-            fin=st.booleans(),
-            length_bytes=st.sampled_from([None, 2, 8]),
-        ),
-        st.builds(frame, st.sampled_from([0, 1]), data, fin=st.booleans()),
-        st.sampled_from([frame(8, b"\x03\xe8"), frame(9, b"ping"), frame(10, b"ping")]),
-        data.map(_compressed),
-        st.sampled_from([frame(2, bytes(n)) for n in (65_535, 65_536, MAX_SIZE, MAX_SIZE + 1)]),
-        st.sampled_from([*ANYTHING_ELSE.values()]),
-        st.binary(min_size=1, max_size=6),
-    )
+_DATA = st.one_of(st.binary(max_size=12), st.text(max_size=8).map(str.encode))
+
+FRAMES = st.one_of(
+    st.builds(frame, st.sampled_from([1, 1, 2]), _DATA),
+    st.builds(
+        frame,
+        st.integers(0, 15),
+        _DATA,
+        fin=st.booleans(),
+        length_bytes=st.sampled_from([None, 2, 8]),
+    ),
+    st.builds(frame, st.sampled_from([0, 1]), _DATA, fin=st.booleans()),
+    st.sampled_from([frame(8, b"\x03\xe8"), frame(9, b"ping"), frame(10, b"ping")]),
+    _DATA.map(_compressed),
+    st.sampled_from([frame(2, bytes(n)) for n in (65_535, 65_536, MAX_SIZE, MAX_SIZE + 1)]),
+    st.sampled_from([*ANYTHING_ELSE.values()]),
+    st.binary(min_size=1, max_size=6),
+)
+"""A client's frames: plain ones, and all that can be wrong with one."""
+
+RUNS = st.one_of(
+    st.lists(st.text(max_size=40).map(text), min_size=1, max_size=3),
+    st.just([frame(1, b"frag", fin=False)]),
+    st.lists(FRAMES, min_size=1, max_size=6),
+)
+"""Frames that come one after the other."""
+
+# A strategy that is made in a draw is examined anew in each: that took most of the time.
+_LENGTHS, _YES_OR_NO = st.integers(1, 6), st.booleans()
+_ACTIONS = st.sampled_from([_server_closes, _server_stops, _server_sends])
 
 
 @st.composite
 def steps(draw: st.DrawFn) -> list[Step]:
     """Frames, cut anywhere or nowhere, with the server doing something in between."""
     made: list[Step] = []
-    for _ in range(draw(st.integers(1, 6))):
-        usual = st.lists(st.text(max_size=40).map(text), min_size=1, max_size=3)
-        fragment = st.just([frame(1, b"frag", fin=False)])
-        run = draw(st.one_of(usual, fragment, st.lists(frames(), min_size=1, max_size=6)))
-        if draw(st.booleans()):
+    for _ in range(draw(_LENGTHS)):
+        run = draw(RUNS)
+        if draw(_YES_OR_NO):
             made += run
         else:
             data = b"".join(run)
             cuts = sorted(draw(st.lists(st.integers(1, max(1, len(data) - 1)), max_size=5)))
             made += [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-        if draw(st.booleans()):
-            made.append(draw(st.sampled_from([_server_closes, _server_stops, _server_sends])))
+        if draw(_YES_OR_NO):
+            made.append(draw(_ACTIONS))
     return [step for step in made if step]
 
 
