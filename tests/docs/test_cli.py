@@ -18,7 +18,7 @@ from fastapi_rooms import RedisAdapter, RoomManager
 from fastapi_rooms.testing import Cluster, Member, RedisServer, eventually
 from tests.docs.conftest import REDIS, with_rabbitmq
 from tests.docs.pages import ROOT, Block, blocks
-from tests.integration.terminal import at_a_terminal, run
+from tests.integration.terminal import at_a_terminal, run, tailing, tailing_at_a_terminal
 
 PAGE = "docs/reference/cli.md"
 
@@ -85,9 +85,9 @@ async def test_what_tail_writes(workers: Cluster, own_redis: RedisServer) -> Non
     for command in ("fastapi-rooms tail tea", "fastapi-rooms tail tea --json"):
         lines = shown(command).code.splitlines()
         before = own_redis.numsub("rooms#/#tea#")
-        count = ("--count", str(len(lines)))
-        tail = asyncio.ensure_future(at_a_terminal(*words_of(command), *count, url=own_redis.url))
-        await eventually(lambda: own_redis.numsub("rooms#/#tea#") == before + 1)  # noqa: B023
+        words = (*words_of(command)[1:], "--count", str(len(lines)))
+        begin = tailing if "--json" in words else tailing_at_a_terminal
+        tail = await begin(*words, url=own_redis.url)
         for message in messages[: len(lines)]:
             room = workers[0].to("tea")
             await (room.send_text if isinstance(message, str) else room.send_bytes)(message)

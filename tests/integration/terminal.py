@@ -9,15 +9,19 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from typer.testing import CliRunner
 
+from fastapi_rooms import Listener
 from fastapi_rooms.cli.app import app
+from fastapi_rooms.namespace import Namespace
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,12 +59,50 @@ async def findings(url: str, *arguments: str) -> tuple[int, dict[str, dict[str, 
     return done.code, found
 
 
+async def tailing(*arguments: str, url: str) -> asyncio.Task[Output]:
+    """Have `tail` run as a program has it, and return when it listens.
+
+    That is a moment after Redis says that it is subscribed: what comes between is not for it.
+    """
+    loop, listens, listen = asyncio.get_running_loop(), asyncio.Event(), Namespace.listen
+
+    @asynccontextmanager
+    async def listening(*rooms: Any, **options: Any) -> AsyncIterator[Listener]:
+        async with listen(*rooms, **options) as listener:
+            loop.call_soon_threadsafe(listens.set)
+            yield listener
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Namespace, "listen", listening)
+        return await _begun(run("tail", *arguments, url=url), listens)
+
+
+async def tailing_at_a_terminal(*arguments: str, url: str) -> asyncio.Task[Output]:
+    """Have `tail` run at a terminal, and return when it says that it listens."""
+    loop, listens = asyncio.get_running_loop(), asyncio.Event()
+    says = partial(loop.call_soon_threadsafe, listens.set)
+    running = asyncio.to_thread(_at_a_terminal, ("tail", *arguments), url, "", says)
+    return await _begun(running, listens)
+
+
+async def _begun(
+    running: Coroutine[Any, Any, Output], listens: asyncio.Event
+) -> asyncio.Task[Output]:
+    """The command, which goes on, once it listens."""
+    command, began = asyncio.create_task(running), asyncio.create_task(listens.wait())
+    await asyncio.wait((command, began), return_when=asyncio.FIRST_COMPLETED)
+    began.cancel()
+    return command
+
+
 async def at_a_terminal(*arguments: str, url: str, typed: str = "") -> Output:
     """Run a command in a process of its own, at a terminal of 80 columns."""
     return await asyncio.to_thread(_at_a_terminal, arguments, url, typed)
 
 
-def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
+def _at_a_terminal(
+    arguments: tuple[str, ...], url: str, typed: str, listens: Callable[[], object] = int
+) -> Output:
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "fastapi_rooms.cli", *arguments],
@@ -79,7 +121,16 @@ def _at_a_terminal(arguments: tuple[str, ...], url: str, typed: str) -> Output:
     )
     os.close(terminal)
     os.write(controller, typed.encode())
-    _, err = process.communicate(timeout=60)
+    overdue = threading.Timer(60, process.kill)
+    overdue.start()
+    assert process.stderr is not None
+    err = ""
+    with process, process.stderr:
+        for line in process.stderr:
+            err += line
+            if "listening to" in line:
+                listens()
+    overdue.cancel()
     shown = b""
     with suppress(OSError):  # so Linux says that the other end is closed
         while more := os.read(controller, 65536):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
@@ -18,7 +17,15 @@ from fastapi_rooms import RedisAdapter, UsageError, __version__
 from fastapi_rooms.cli.session import Session
 from fastapi_rooms.cluster.commands import COMMANDS
 from fastapi_rooms.testing import Cluster, Proxy, RedisServer, eventually
-from tests.integration.terminal import ROOT, Output, at_a_terminal, findings, program, run
+from tests.integration.terminal import (
+    ROOT,
+    Output,
+    at_a_terminal,
+    findings,
+    program,
+    run,
+    tailing_at_a_terminal,
+)
 
 
 @pytest.fixture
@@ -184,8 +191,7 @@ async def test_a_person_is_told_that_there_is_nothing(url: str) -> None:
 async def test_a_person_sees_a_message_in_one_line(
     workers: Cluster, own_redis: RedisServer
 ) -> None:
-    tail = asyncio.ensure_future(at_a_terminal("tail", "tea", "--count", "2", url=own_redis.url))
-    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
+    tail = await tailing_at_a_terminal("tea", "--count", "2", url=own_redis.url)
     await workers[0].to("tea").send_text("one\x1b[2J\ntwo")
     await workers[0].to("tea").send_bytes(b"\xff")
     done = await tail

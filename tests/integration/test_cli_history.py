@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +12,8 @@ import pytest
 from fastapi_rooms import RoomManager
 from fastapi_rooms.cli.findings import Finding
 from fastapi_rooms.cli.history_checks import eviction, persistence
-from fastapi_rooms.testing import Member, RedisCluster, RedisServer, SentinelServers, eventually
-from tests.integration.terminal import at_a_terminal, findings, run
+from fastapi_rooms.testing import Member, RedisCluster, RedisServer, SentinelServers
+from tests.integration.terminal import at_a_terminal, findings, run, tailing
 
 ROOM = "chat-tea"
 
@@ -177,8 +176,7 @@ async def test_tail_goes_on_behind_a_position(
     await rooms.to(ROOM).send_text("before")
     since = await rooms.position(ROOM)
     await rooms.to(ROOM).send_text("missed")
-    tail = asyncio.ensure_future(run("tail", ROOM, "--since", since, "--count", "2", url=url))
-    await eventually(lambda: own_redis.numsub(f"rooms#/#{ROOM}#") == 1)
+    tail = await tailing(ROOM, "--since", since, "--count", "2", url=url)
     await rooms.to(ROOM).send_text("live")
     done = await tail
     assert (done.code, done.err) == (0, "")
@@ -190,11 +188,8 @@ async def test_tail_goes_on_behind_a_position(
 async def test_tail_says_that_a_position_is_gone(
     rooms: RoomManager, own_redis: RedisServer, url: str
 ) -> None:
-    tail = asyncio.ensure_future(run("tail", ROOM, "--since", "nonsense", "--count", "1", url=url))
-    await eventually(lambda: own_redis.numsub(f"rooms#/#{ROOM}#") == 1)
-    while not tail.done():  # what is said before it has read where the room ends, it does not hear
-        await rooms.to(ROOM).send_text("live")
-        await asyncio.wait((tail,), timeout=0.1)
+    tail = await tailing(ROOM, "--since", "nonsense", "--count", "1", url=url)
+    await rooms.to(ROOM).send_text("live")
     done = await tail
     assert [m["text"] for m in lines(done.out)] == ["live"]
     assert "does not know this position any more" in done.err
@@ -214,9 +209,7 @@ async def test_tail_shows_positions_in_json_whatever_it_may_read(
     rules = ("on", "nopass", "resetchannels", "&rooms#*", "+publish", "+subscribe", "+unsubscribe")
     own_redis.command("ACL", "SETUSER", "eve", *rules)
     eve = url.replace("//", "//eve:x@")
-    tail = asyncio.ensure_future(run("tail", ROOM, "plain", "--count", "2", url=eve))
-    await eventually(lambda: own_redis.numsub(f"rooms#/#{ROOM}#") == 1)
-    await eventually(lambda: own_redis.numsub("rooms#/#plain#") == 1)
+    tail = await tailing(ROOM, "plain", "--count", "2", url=eve)
     await rooms.to(ROOM).send_text("kept")
     await rooms.to("plain").send_text("not kept")
     assert sorted(lines((await tail).out), key=lambda m: m["room"]) == [

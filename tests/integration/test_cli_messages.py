@@ -14,7 +14,15 @@ import pytest
 from fastapi_rooms import RedisAdapter
 from fastapi_rooms.cli import app as app_module
 from fastapi_rooms.testing import Cluster, RedisServer, eventually
-from tests.integration.terminal import ROOT, Output, at_a_terminal, program, run
+from tests.integration.terminal import (
+    ROOT,
+    Output,
+    at_a_terminal,
+    program,
+    run,
+    tailing,
+    tailing_at_a_terminal,
+)
 
 
 @pytest.fixture
@@ -170,14 +178,10 @@ async def test_disconnect_reports_what_it_did_though_a_worker_does_not_answer(
 async def test_tail_shows_what_goes_to_everyone_if_it_is_asked_to(
     workers: Cluster, own_redis: RedisServer
 ) -> None:
-    both = asyncio.ensure_future(
-        run("tail", "tea", "--everyone", "--count", "2", url=own_redis.url)
-    )
-    await eventually(lambda: own_redis.numsub("rooms#/#tea#") == 1)
-    person = asyncio.ensure_future(
-        at_a_terminal("tail", "--everyone", "--count", "1", url=own_redis.url)
-    )
-    await eventually(lambda: own_redis.numsub("rooms#/#") == 2)
+    both = await tailing("tea", "--everyone", "--count", "2", url=own_redis.url)
+    person = await tailing_at_a_terminal("--everyone", "--count", "1", url=own_redis.url)
+    assert own_redis.numsub("rooms#/#tea#") == 1
+    assert own_redis.numsub("rooms#/#") == 2
     await workers[0].to("tea").send_text("to the room")
     await workers[0].send_text("to all")
     assert [json.loads(line) for line in (await both).out.splitlines()] == [
