@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 import redis.utils
 import trustme
 from hypothesis import HealthCheck, settings
@@ -32,6 +34,9 @@ from fastapi_rooms.testing import (
 )
 from fastapi_rooms.testing.rabbitmq_shared import place_of_the_run
 
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext
+
 pytest_plugins = ["fastapi_rooms.testing.fixtures"]
 
 PASSWORD = "p@ss:/?#word"
@@ -40,7 +45,7 @@ WITH_SERVERS = ["integration", "faults", "recovery", "presence", "docs", "confor
 SERVERS = {
     *("redis_server", "locked_redis_server", "redis_cluster", "sentinel_servers"),
     *("redis_proxy", "own_redis", "own_redis_proxy", "wire"),
-    *("rabbitmq_server", "rabbitmq_vhost", "own_rabbitmq"),
+    *("rabbitmq_server", "rabbitmq_vhost", "own_rabbitmq", "browser"),
 }
 """The fixtures that start one."""
 
@@ -129,6 +134,27 @@ def redis_cluster() -> Iterator[RedisCluster]:
     """Three masters that anyone may use and nobody may harm."""
     with RedisCluster(password=PASSWORD) as cluster:
         yield cluster
+
+
+# Tests that have a browser run in its event loop: loop_scope="session".
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    from tests.integration.browser import chromium
+
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A browser's window, for one test."""
+    from tests.integration.browser import window
+
+    async with window(browser) as context:
+        yield context
 
 
 @pytest.fixture

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from types import ModuleType
 
-from playwright.async_api import Dialog, expect
+import pytest
+from playwright.async_api import BrowserContext, Dialog, expect
 
 from fastapi_rooms.testing import Proxy, RedisServer, eventually
 from tests.docs.conftest import Serve
 from tests.docs.registry import shows
-from tests.integration.browser import chromium, window
 
 PAGE = "docs/howto/browser.md"
 
 
 @shows(PAGE, "app.py")
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
 async def test_the_page_has_everything_once_whatever_becomes_of_its_connection(
-    example: ModuleType, serve: Serve, redis_server: RedisServer
+    example: ModuleType, serve: Serve, redis_server: RedisServer, window: BrowserContext
 ) -> None:
     redis_server.command("FLUSHALL")  # other pages have rooms of these names
     host, port = serve(example.app).split(":")
@@ -27,8 +28,8 @@ async def test_the_page_has_everything_once_whatever_becomes_of_its_connection(
         alerts.append(dialog.message)
         await dialog.dismiss()
 
-    async with Proxy(host, int(port)) as proxy, chromium() as browser, window(browser) as context:
-        page = await context.new_page()
+    async with Proxy(host, int(port)) as proxy:
+        page = await window.new_page()
         page.on("dialog", noted)
         await page.goto(f"http://{proxy.host}:{proxy.port}/")
         state, said, text = (page.locator(name) for name in ("#state", "#said li", "input"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from playwright.async_api import expect
+import pytest
+from playwright.async_api import BrowserContext, expect
 from starlette.testclient import TestClient, WebSocketTestSession
 
 from tests.docs.conftest import Serve
 from tests.docs.registry import shows
 from tests.docs.sessions import joined
-from tests.integration.browser import chromium, window
 
 
 @shows("README.md", "app.py")
@@ -71,15 +71,15 @@ def test_tutorial_two_workers(example: ModuleType) -> None:
 
 
 @shows("docs/tutorial/first-chat.md", "app.py", version=3)
-async def test_tutorial_two_tabs(example: ModuleType, serve: Serve) -> None:
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
+async def test_tutorial_two_tabs(example: ModuleType, serve: Serve, window: BrowserContext) -> None:
     address = f"http://{serve(example.app)}"
-    async with chromium() as browser, window(browser) as context:
-        ann, bob = await context.new_page(), await context.new_page()
-        for tab, name in ((ann, "ann"), (bob, "bob")):
-            await tab.goto(f"{address}/?name={name}")
-            await expect(tab.locator("li").first).to_contain_text("chat: you are in tea (worker ")
-        await ann.locator("input").fill("hello <b>")
-        await ann.locator("button").click()
-        for tab in (ann, bob):
-            await expect(tab.locator("li").last).to_contain_text("ann: hello <b> (worker ")
-        await expect(ann.locator("input")).to_have_value("")
+    ann, bob = await window.new_page(), await window.new_page()
+    for tab, name in ((ann, "ann"), (bob, "bob")):
+        await tab.goto(f"{address}/?name={name}")
+        await expect(tab.locator("li").first).to_contain_text("chat: you are in tea (worker ")
+    await ann.locator("input").fill("hello <b>")
+    await ann.locator("button").click()
+    for tab in (ann, bob):
+        await expect(tab.locator("li").last).to_contain_text("ann: hello <b> (worker ")
+    await expect(ann.locator("input")).to_have_value("")

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
-from playwright.async_api import Page
+from playwright.async_api import BrowserContext, Page
 from starlette.testclient import TestClient
 
 from fastapi_rooms.testing import RedisServer, WebSocketClient, eventually
 from tests.docs.conftest import Serve
 from tests.docs.pages import blocks
 from tests.docs.registry import shows
-from tests.integration.browser import chromium, window
 
 PAGE = "docs/howto/history.md"
 
@@ -72,8 +71,9 @@ async def test_a_client_goes_on_where_it_was_on_another_worker(
 
 
 @shows(PAGE, "resume.py")
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
 async def test_the_page_s_script_shows_everything_once_whatever_is_cut(
-    example: ModuleType, serve: Serve, redis_server: RedisServer
+    example: ModuleType, serve: Serve, redis_server: RedisServer, window: BrowserContext
 ) -> None:
     app: FastAPI = example.app
     rooms = example.rooms
@@ -106,19 +106,18 @@ async def test_the_page_s_script_shows_everything_once_whatever_is_cut(
     async with rooms.clone(redis_server.url) as clone:
         await clone.clear_history("chat-tea")  # of what other tests have said
     address = serve(app)
-    async with chromium() as browser, window(browser) as context:
-        tab = await context.new_page()
-        await tab.goto(f"http://{address}/")
-        sent = 0
-        for count in (3, 25, 1, 30):  # more and less than until it asks for a position
-            await eventually(lambda: call(address, "GET", "/here") == "1")
-            call(address, "POST", f"/say/{sent}/{count}")
-            sent += count
-            await _shows(tab, sent)
-            call(address, "POST", "/cut")
-            call(address, "POST", f"/say/{sent}/2")
-            sent += 2
-            await _shows(tab, sent)
+    tab = await window.new_page()
+    await tab.goto(f"http://{address}/")
+    sent = 0
+    for count in (3, 25, 1, 30):  # more and less than until it asks for a position
+        await eventually(lambda: call(address, "GET", "/here") == "1")
+        call(address, "POST", f"/say/{sent}/{count}")
+        sent += count
+        await _shows(tab, sent)
+        call(address, "POST", "/cut")
+        call(address, "POST", f"/say/{sent}/2")
+        sent += 2
+        await _shows(tab, sent)
 
 
 async def _shows(tab: Page, count: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import BrowserContext, expect
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket
 
@@ -19,7 +19,6 @@ from tests.docs.conftest import Serve, as_user
 from tests.docs.pages import ROOT
 from tests.docs.registry import shows
 from tests.docs.sessions import ends_with, joined
-from tests.integration.browser import chromium, window
 from tests.integration.servers import wait_until
 from tests.unit.support import app_of
 
@@ -59,30 +58,30 @@ def test_a_user_with_two_tabs_is_online_once(
 
 
 @shows(PAGE, "live.py")
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
 async def test_the_page_shows_who_is_online_whatever_it_missed(
-    example: ModuleType, serve: Serve
+    example: ModuleType, serve: Serve, window: BrowserContext
 ) -> None:
     example.presence._rule.grace = GRACE
     address = serve(example.app)
-    async with chromium() as browser, window(browser) as context:
-        page = await context.new_page()
-        await page.goto(f"http://{address}/?name=ann")
-        online = page.locator("#online li")
-        await expect(online).to_have_text(["ann"])
-        other = await context.new_page()
-        await other.goto(f"http://{address}/?name=bob")
-        await expect(online).to_have_text(["ann", "bob"])
-        await expect(other.locator("#online li")).to_have_text(["ann", "bob"])
-        tab = await context.new_page()
-        await tab.goto(f"http://{address}/?name=bob")
-        await expect(tab.locator("#online li")).to_have_text(["ann", "bob"])
-        # A change that belongs far behind what the page knows: it asks for the list again.
-        send = example.rooms.sync.to("chat-tea").send_json
-        missed = {"kind": "join", "user": "nobody", "version": 2**52}
-        await asyncio.to_thread(send, missed)
-        await tab.close()
-        await other.close()
-        await expect(online).to_have_text(["ann"])
+    page = await window.new_page()
+    await page.goto(f"http://{address}/?name=ann")
+    online = page.locator("#online li")
+    await expect(online).to_have_text(["ann"])
+    other = await window.new_page()
+    await other.goto(f"http://{address}/?name=bob")
+    await expect(online).to_have_text(["ann", "bob"])
+    await expect(other.locator("#online li")).to_have_text(["ann", "bob"])
+    tab = await window.new_page()
+    await tab.goto(f"http://{address}/?name=bob")
+    await expect(tab.locator("#online li")).to_have_text(["ann", "bob"])
+    # A change that belongs far behind what the page knows: it asks for the list again.
+    send = example.rooms.sync.to("chat-tea").send_json
+    missed = {"kind": "join", "user": "nobody", "version": 2**52}
+    await asyncio.to_thread(send, missed)
+    await tab.close()
+    await other.close()
+    await expect(online).to_have_text(["ann"])
 
 
 @shows(PAGE, "last_seen.py")

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from tests.docs.pages import ROOT
-from tests.integration.browser import chromium
 
 PHONE: Any = {"width": 390, "height": 844}
 TABS = 4
@@ -83,8 +82,9 @@ def paths(site: Path) -> list[str]:
     return [path.parent.relative_to(site).as_posix() for path in site.rglob("index.html")]
 
 
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
 async def test_no_page_is_wider_than_a_phone_and_nothing_on_it_is_cut_off(
-    site: Path, paths: list[str]
+    site: Path, paths: list[str], browser: Browser
 ) -> None:
     assert "howto/deployment" in paths
     left = paths.copy()
@@ -98,13 +98,12 @@ async def test_no_page_is_wider_than_a_phone_and_nothing_on_it_is_cut_off(
                 cut_off[path] = found
 
     with serving(site) as address:
-        async with chromium() as browser:
-            context = await browser.new_context(viewport=PHONE)
-            # Each page would read the index of all pages.
-            await context.route("**/workers/search*", lambda route: route.abort())
-            tabs = [await context.new_page() for _ in range(TABS)]
-            await asyncio.gather(*(look_through(tab, address) for tab in tabs))
-            await context.close()
+        context = await browser.new_context(viewport=PHONE)
+        # Each page would read the index of all pages.
+        await context.route("**/workers/search*", lambda route: route.abort())
+        tabs = [await context.new_page() for _ in range(TABS)]
+        await asyncio.gather(*(look_through(tab, address) for tab in tabs))
+        await context.close()
     assert cut_off == {}
 
 

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext
+from playwright.async_api import BrowserContext
 
 from fastapi_rooms.testing import RedisServer
-from tests.integration.browser import chromium
-from tests.integration.browser import window as new_window
 from tests.integration.clients import Client
 from tests.integration.example import Scene, Servers, ann_and_bob, forget, started
 from tests.integration.servers import Server, Start, starter
@@ -58,41 +56,36 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-# Chromium, started once for a module, whose tests run in one event loop: loop_scope="module".
+@pytest.fixture(scope="package")
+def example_redis() -> Iterator[RedisServer]:
+    """The Redis of `servers`."""
+    with RedisServer() as server:
+        yield server
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """A headless Chromium."""
-    async with chromium() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A browser's window; every tab is to be without an error at the end."""
-    async with new_window(browser) as context:
-        yield context
-
-
-@pytest.fixture(scope="module")
-def servers(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+@pytest.fixture(scope="package")
+def servers(
+    example_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
     """Servers for tests that leave them whole: each is started when it is first asked for."""
     with starter(tmp_path_factory.mktemp("servers")) as start:
 
         @cache
         def server(kind: str) -> Server:
-            return started(start, kind, redis)
+            return started(start, kind, example_redis)
 
         yield server
 
 
-@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="session")
 async def scene(
-    request: pytest.FixtureRequest, servers: Servers, window: BrowserContext, redis: RedisServer
+    request: pytest.FixtureRequest,
+    servers: Servers,
+    window: BrowserContext,
+    example_redis: RedisServer,
 ) -> AsyncIterator[Scene]:
     """Ann and Bob on a server that other tests meet, too, and that complains of nothing."""
-    await forget(redis)
+    await forget(example_redis)
     server = servers(request.param)
     complaints = len(server.complaints)
     async with ann_and_bob(server, window) as scene:
@@ -100,7 +93,7 @@ async def scene(
     assert server.complaints[complaints:] == []
 
 
-@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="module")
+@pytest_asyncio.fixture(params=["uvicorn"], loop_scope="session")
 async def own_scene(
     request: pytest.FixtureRequest, own_redis: RedisServer, start: Start, window: BrowserContext
 ) -> AsyncIterator[Scene]:

@@ -15,7 +15,7 @@ from tests.integration.browser import window as new_window
 from tests.integration.client_page import ClientPage
 from tests.integration.uvicorn_thread import uvicorn_thread
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 LONG = 3_600_000  # milliseconds
 
@@ -36,7 +36,7 @@ def came(served: tuple[ClientPage, str]) -> list[str | None]:
     return application.came
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(served: tuple[ClientPage, str], browser: Browser) -> AsyncIterator[Page]:
     """A page that has loaded the module, and whose timers wait for the test.
 

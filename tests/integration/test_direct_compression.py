@@ -145,7 +145,7 @@ WS = Path(playwright.__file__).parent / "driver" / "package" / "lib" / "utilsBun
 """Playwright brings Node's `ws` with it."""
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("ws", DIRECT_WEBSOCKETS)
 async def test_a_browser_node_and_its_ws_read_all_of_it(ws: str, browser: Browser) -> None:
     spoken = [m if isinstance(m, str) else list(m) for m in SPOKEN]

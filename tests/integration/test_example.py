@@ -19,7 +19,7 @@ from tests.integration.browser import Tab
 from tests.integration.example import Scene, announce, on_each
 from tests.integration.servers import ROOT
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 
 @on_each("scene")
@@ -75,7 +75,7 @@ async def test_a_newcomer_on_any_worker_sees_what_was_said_before(
 
 
 async def test_other_programs_announce_in_words_or_plain_text(
-    scene: Scene, redis: RedisServer
+    scene: Scene, example_redis: RedisServer
 ) -> None:
     server, ann, bob = scene
     stream = await asyncio.to_thread(
@@ -84,7 +84,7 @@ async def test_other_programs_announce_in_words_or_plain_text(
     with stream:
         assert (await asyncio.to_thread(stream.readline)).startswith(b": listening")
         news = {"type": "announcement", "room": "lobby", "text": "We close\nat noon"}
-        async with AsyncEmitter(redis.url) as outside:
+        async with AsyncEmitter(example_redis.url) as outside:
             lobby = outside.to("room:lobby")
             await lobby.send_bytes(b"\xff is for other ears")
             await lobby.send_text("The kettle is on")
@@ -100,7 +100,7 @@ async def test_other_programs_announce_in_words_or_plain_text(
 
 
 async def test_the_command_line_announces_as_the_readme_says(
-    scene: Scene, redis: RedisServer
+    scene: Scene, example_redis: RedisServer
 ) -> None:
     _, ann, bob = scene
     readme = (ROOT / "example_app" / "README.md").read_text()
@@ -108,7 +108,7 @@ async def test_the_command_line_announces_as_the_readme_says(
     for tab in (ann, bob):
         await tab.go_to("tea")
     for command in commands:
-        await command_line(redis, *shlex.split(command))
+        await command_line(example_redis, *shlex.split(command))
     for tab in (ann, bob):
         words = tab.at("announcement").get_by_test_id("message-text")
         told = ["The kettle is on", "The kettle is on", "We restart at noon"]

@@ -9,7 +9,7 @@ from tests.integration.browser import Tab
 from tests.integration.example import EXAMPLE, TOKEN, Scene, post
 from tests.integration.servers import Start, uvicorn
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 
 async def test_an_admin_disconnects_somebody_on_another_worker(

@@ -17,7 +17,7 @@ from tests.integration.browser import Tab
 from tests.integration.gateway.processes import free_port
 from tests.integration.terminal import ROOT
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 
 async def line_with(process: Process, words: str) -> str:

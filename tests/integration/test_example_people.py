@@ -14,7 +14,7 @@ from fastapi_rooms import AsyncEmitter
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.integration.example import Scene, Servers, program
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 
 async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -> None:

@@ -19,7 +19,7 @@ from tests.integration.browser import window as new_window
 from tests.integration.example import COMMANDS, Scene, on_each, started
 from tests.integration.servers import Server, Start, starter
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 rooms = itertools.count()
 
@@ -40,14 +40,14 @@ def server(
         yield started(start, "uvicorn", keeping_redis)
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def network(server: Server) -> AsyncIterator[Proxy]:
     """What is between Bob and the server."""
     async with Proxy("127.0.0.1", server.port) as proxy:
         yield proxy
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def two(server: Server, network: Proxy, browser: Browser) -> AsyncIterator[tuple[Tab, Tab]]:
     """Ann, whose network is good, and Bob, on another worker and in a window of his own.
 

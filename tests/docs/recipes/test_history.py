@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
+from playwright.async_api import BrowserContext
 from starlette.testclient import TestClient
 
 from fastapi_rooms.testing import WebSocketClient, eventually
 from tests.docs.conftest import Serve
 from tests.docs.pages import blocks
 from tests.docs.registry import shows
-from tests.integration.browser import chromium, window
 
 PAGE = "docs/recipes/chat-history.md"
 
@@ -99,8 +99,9 @@ async def test_members_are_told_to_reload_when_redis_has_lost_the_messages(
 
 
 @shows(PAGE, "database.py")
+@pytest.mark.asyncio(loop_scope="session")  # that of the browser
 async def test_the_page_has_everything_once_whatever_is_cut(
-    example: ModuleType, serve: Serve
+    example: ModuleType, serve: Serve, window: BrowserContext
 ) -> None:
     app: FastAPI = example.app
     (script,) = blocks("javascript", page=PAGE)
@@ -122,11 +123,10 @@ async def test_the_page_has_everything_once_whatever_is_cut(
         await example.rooms.to("chat-tea").send_json(example.save("tea", "bob", text))
 
     address = serve(app)
-    async with chromium() as browser, window(browser) as context:
-        tab = await context.new_page()
-        await tab.goto(f"http://{address}/")
-        texts = [f"{number}" for number in range(5)]
-        for count, text in enumerate(texts, 1):
-            await tab.evaluate("text => fetch(`/cut/${text}`, { method: 'POST' })", text)
-            await tab.wait_for_function("count => shown.length >= count", arg=count)
-            assert await tab.evaluate("shown") == texts[:count]
+    tab = await window.new_page()
+    await tab.goto(f"http://{address}/")
+    texts = [f"{number}" for number in range(5)]
+    for count, text in enumerate(texts, 1):
+        await tab.evaluate("text => fetch(`/cut/${text}`, { method: 'POST' })", text)
+        await tab.wait_for_function("count => shown.length >= count", arg=count)
+        assert await tab.evaluate("shown") == texts[:count]

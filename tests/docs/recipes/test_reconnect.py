@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.testclient import TestClient
-from playwright.async_api import ConsoleMessage, Page
+from playwright.async_api import BrowserContext, ConsoleMessage, Page
 
 import fastapi_rooms.client
 from fastapi_rooms import RoomManager
@@ -18,9 +18,10 @@ from fastapi_rooms.testing import eventually
 from tests.docs.conftest import Serve
 from tests.docs.pages import blocks
 from tests.docs.registry import shows
-from tests.integration.browser import chromium, window
 
 PAGE = "docs/recipes/reconnect.md"
+
+in_the_loop_of_the_browser = pytest.mark.asyncio(loop_scope="session")
 CUT = 1006
 
 
@@ -62,7 +63,7 @@ class Server:
 
 
 @asynccontextmanager
-async def opened(address: str) -> AsyncIterator[list[str]]:
+async def opened(window: BrowserContext, address: str) -> AsyncIterator[list[str]]:
     """The page in a browser that is in a hurry; gives what it writes to its console."""
     printed: list[str] = []
 
@@ -70,41 +71,48 @@ async def opened(address: str) -> AsyncIterator[list[str]]:
         if message.type == "log":
             printed.append(message.text)
 
-    async with chromium() as browser, window(browser) as context:
-        page: Page = await context.new_page()
-        await page.add_init_script("Math.random = () => 0.001")
-        page.on("console", write)
-        await page.goto(f"http://{address}/")
-        yield printed
+    page: Page = await window.new_page()
+    await page.add_init_script("Math.random = () => 0.001")
+    page.on("console", write)
+    await page.goto(f"http://{address}/")
+    yield printed
 
 
-async def test_it_comes_back_until_it_stays(serve: Serve) -> None:
+@in_the_loop_of_the_browser
+async def test_it_comes_back_until_it_stays(serve: Serve, window: BrowserContext) -> None:
     codes = [CUT, 1001, 1011, 1012, 1013, 4408, 4425, 4429, 4500, 4503]
     server = Server([*codes])
-    async with opened(serve(server.app)) as printed:
+    async with opened(window, serve(server.app)) as printed:
         await eventually(lambda: "hello" in printed)
         assert server.tokens == ["0"] * (len(codes) + 1)
         assert printed == ["away for a moment"] * len(codes) + ["hello"]
 
 
 @pytest.mark.parametrize("code", [1000, 1008, 4000, 4003, 4404, 4409, 4600])
-async def test_it_stays_away_when_it_is_over(serve: Serve, code: int) -> None:
+@in_the_loop_of_the_browser
+async def test_it_stays_away_when_it_is_over(
+    serve: Serve, code: int, window: BrowserContext
+) -> None:
     server = Server([1012, code])
-    async with opened(serve(server.app)) as printed:
+    async with opened(window, serve(server.app)) as printed:
         await eventually(lambda: f"closed with {code}: as told" in printed)
         assert len(server.tokens) == 2
 
 
-async def test_it_renews_its_token_and_comes_back(serve: Serve) -> None:
+@in_the_loop_of_the_browser
+async def test_it_renews_its_token_and_comes_back(serve: Serve, window: BrowserContext) -> None:
     server = Server([4401])
-    async with opened(serve(server.app)) as printed:
+    async with opened(window, serve(server.app)) as printed:
         await eventually(lambda: "hello" in printed)
         assert server.tokens == ["0", "1"]
 
 
-async def test_it_stays_away_when_the_new_token_is_refused_as_well(serve: Serve) -> None:
+@in_the_loop_of_the_browser
+async def test_it_stays_away_when_the_new_token_is_refused_as_well(
+    serve: Serve, window: BrowserContext
+) -> None:
     server = Server([4401, 4401])
-    async with opened(serve(server.app)) as printed:
+    async with opened(window, serve(server.app)) as printed:
         await eventually(lambda: "closed with 4401: as told" in printed)
         assert server.tokens == ["0", "1"]
 

@@ -15,7 +15,7 @@ from fastapi_rooms import Backend, Gateway, RoomManager, client
 from tests.integration.browser import window
 from tests.integration.uvicorn_thread import uvicorn_thread
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # that of the browser, which is started once
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
 
 PAGE = """<!doctype html>
 <title>Loading</title>
