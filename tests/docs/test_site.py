@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import html
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -45,14 +47,24 @@ CUT_OFF = """() => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation, built as it is published."""
-    directory = tmp_path_factory.mktemp("site")
+    """The documentation, built as it is published, once for all processes of the run."""
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "site"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "is_whole").exists():
+            build_into(directory / "built")
+            (directory / "is_whole").touch()
+    return directory / "built"
+
+
+def build_into(directory: Path) -> None:
     # What is watched is for `mkdocs serve`; the package may be installed elsewhere.
     config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(directory), watch=[])
     config.plugins.on_startup(command="build", dirty=False)
     build(config)
     config.plugins.on_shutdown()
-    return directory
 
 
 class Quiet(SimpleHTTPRequestHandler):
