@@ -43,7 +43,9 @@ async def run(*arguments: str, url: str = "", given: str = "") -> Output:
     environment = {"ROOMS_URL": url} if url else {"ROOMS_URL": None}
     runner = CliRunner()
     result = await asyncio.to_thread(
-        lambda: runner.invoke(app, arguments, input=given, env=environment)
+        lambda: runner.invoke(
+            app, arguments, input=given, env=environment, prog_name="fastapi-rooms"
+        )
     )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

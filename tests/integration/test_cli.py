@@ -231,12 +231,12 @@ def completed(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Compl
     )
 
 
-def test_the_program_tells_its_version_and_how_to_use_it() -> None:
+async def test_the_program_tells_its_version_and_how_to_use_it() -> None:
     assert completed("--version").stdout.strip() == __version__
     for arguments in ([], ["emit", "--help"], ["tail", "-h"]):
-        done = completed(*arguments)
-        assert "Usage: fastapi-rooms" in done.stdout + done.stderr
-        assert done.returncode == (0 if arguments else 2)
+        done = await run(*arguments)
+        assert "Usage: fastapi-rooms" in done.out + done.err
+        assert done.code == (0 if arguments else 2)
 
 
 def test_no_summary_of_a_command_is_cut_off_at_80_columns() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ class Client:
         return messages
 
 
+@cache
 def text_of(seed: int, size: int) -> bytes:
     """Text whose repetitions are as far apart as it is long."""
     words = random.Random(seed)
