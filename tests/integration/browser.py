@@ -99,13 +99,18 @@ class Tab:
         tab = cls(await context.new_page(), name)
         await tab.page.goto(url)
         await tab.at("name-input").fill(name)
-        await tab.at("name-submit").click()
+        await tab.click("name-submit")
         await tab.is_online()
         return tab
 
     def at(self, test_id: str) -> Locator:
         """An element of the page."""
         return self.page.get_by_test_id(test_id)
+
+    async def click(self, what: str | Locator) -> None:
+        """Click an element in front: behind other tabs, it would wait for seconds to be drawn."""
+        await self.page.bring_to_front()
+        await (self.at(what) if isinstance(what, str) else what).click()
 
     async def worker(self) -> str:
         """The worker that serves it, as the badge says."""
@@ -122,7 +127,7 @@ class Tab:
         """Connect anew until another worker than that serves it."""
         async with asyncio.timeout(TIMEOUT):
             while await self.worker() in {"", worker}:
-                await self.at("reconnect").click()
+                await self.click("reconnect")
                 await self.is_online()
 
     async def is_online(self) -> None:
@@ -133,12 +138,12 @@ class Tab:
     async def sign_in(self, token: str) -> None:
         """Answer the question for the admin's token, which `/?admin` asks."""
         await self.at("admin-input").fill(token)
-        await self.at("admin-submit").click()
+        await self.click("admin-submit")
 
     async def disconnect(self, name: str) -> None:
         """As an admin, disconnect somebody in the room that is open."""
-        await self.person(name).get_by_test_id("disconnect").click()
-        await self.at("disconnect-confirm").click()
+        await self.click(self.person(name).get_by_test_id("disconnect"))
+        await self.click("disconnect-confirm")
 
     @property
     def current_room(self) -> Locator:
@@ -147,14 +152,14 @@ class Tab:
     async def go_to(self, room: str) -> None:
         """Open a room, by its name."""
         await self.at("room-input").fill(room)
-        await self.at("room-add").click()
+        await self.click("room-add")
         await expect(self.at("room-title")).to_have_text(room)
         await expect(self.current_room).to_have_attribute("data-joined", "true")
 
     async def say(self, text: str) -> None:
         """Say something, and wait until the room has it."""
         await self.at("composer").fill(text)
-        await self.at("send").click()
+        await self.click("send")
         await expect(self.message(text, self.name)).to_have_attribute("data-state", "sent")
 
     def message(self, text: str, author: str) -> Locator:

@@ -34,7 +34,7 @@ async def test_an_admin_disconnects_somebody_on_another_worker(
     await other.page.evaluate('dispatchEvent(new Event("online"))')  # ends any waiting at once
     await expect(other.at("status")).to_have_attribute("data-state", "closed")
 
-    await other.at("come-back").click()
+    await other.click("come-back")
     await other.is_online()
     await expect(other.at("ended")).to_be_hidden()
     await ada.sees("Ada", "Ann", "Bob")
@@ -56,7 +56,7 @@ async def test_a_browser_that_was_away_goes_on_where_it_was(
     await expect(bob.at("status")).to_have_attribute("data-state", "closed")
     for number in range(5):
         await ann.say(f"missed {number}")
-    await bob.at("come-back").click()
+    await bob.click("come-back")
     await bob.is_online()
     await bob.hears("missed 4", "Ann")
     words = bob.at("message").get_by_test_id("message-text")

@@ -25,19 +25,19 @@ async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -
             worker = await other.worker()
             await expect(tab.person(other.name)).to_have_attribute("data-worker", worker)
 
-    await bob.at("rename").click()
+    await bob.click("rename")
     await bob.at("name-input").fill("Robert")
-    await bob.at("name-submit").click()
+    await bob.click("name-submit")
     for tab in (ann, bob):
         await tab.sees("Ann", "Robert")
     await expect(ann.at("event").filter(has_text="Bob is now Robert")).to_have_count(1)
-    await bob.at("reconnect").click()
+    await bob.click("reconnect")
     await bob.is_online()
     await ann.page.reload()  # the list is asked for anew, by which he has his new name
     await ann.sees("Ann", "Robert")
 
     await bob.go_to("tea")
-    await bob.page.locator('[data-room="lobby"]').get_by_test_id("room-leave").click()
+    await bob.click(bob.page.locator('[data-room="lobby"]').get_by_test_id("room-leave"))
     await ann.sees("Ann")
     await bob.go_to("lobby")
     await ann.sees("Ann", "Robert")

@@ -215,7 +215,7 @@ async def test_what_is_not_confirmed_is_shown_and_not_sent_again_by_itself(
     ann, bob = two
     network.stall(Direction.TO_SERVER)
     await bob.at("composer").fill("Do you hear me?")
-    await bob.at("send").click()
+    await bob.click("send")
     said = bob.message("Do you hear me?", "Bob")
     await expect(said).to_have_attribute("data-state", "sending")
     network.cut()
@@ -225,7 +225,7 @@ async def test_what_is_not_confirmed_is_shown_and_not_sent_again_by_itself(
     await ann.hears("And now?", "Bob")
     await expect(said).to_have_attribute("data-state", "unsure")
     await expect(ann.words).to_have_text(["And now?"])
-    await said.get_by_role("button", name="Send again").click()
+    await bob.click(said.get_by_role("button", name="Send again"))
     await ann.hears("Do you hear me?", "Bob")
     await expect(bob.words).to_have_text(["And now?", "Do you hear me?"])
     await expect(said).to_have_attribute("data-state", "sent")
@@ -237,7 +237,7 @@ async def test_what_was_heard_after_all_counts_as_sent_even_after_a_reload(
     ann, bob = two
     network.stall(Direction.TO_CLIENT)
     await bob.at("composer").fill("Do you hear me?")
-    await bob.at("send").click()
+    await bob.click("send")
     await ann.hears("Do you hear me?", "Bob")
     await bob.page.evaluate('dispatchEvent(new PageTransitionEvent("pagehide"))')
     said = bob.message("Do you hear me?", "Bob")
