@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -113,12 +114,11 @@ class Rolling:
             assert kill or status == 0, f"a backend ended with {status}"
             started.append(await self._processes.backend())
             self.restarts += 1
-            gone = backend.pid
-            await eventually(lambda: not self._are_served_by(gone), timeout=30)  # noqa: B023 -- awaited
+            await eventually(partial(self._are_served_elsewhere, backend.pid), timeout=30)
         return started
 
-    def _are_served_by(self, pid: int) -> bool:
-        return any(member.backend == pid and not member.closed for member in self.members)
+    def _are_served_elsewhere(self, pid: int) -> bool:
+        return not any(member.backend == pid and not member.closed for member in self.members)
 
     def _has_all(self, member: Member) -> bool:
         said = self.said[member.room]

@@ -74,8 +74,8 @@ RESULTS = {
     "health": Result(Health(**HEALTH), Health, HEALTH),  # type: ignore[arg-type]
     "workers": Result(
         [
-            Worker(**WORKER),  # type: ignore[arg-type]
-            Worker(**WORKER, edge=EdgeRole(**EDGE), backend=BackendRole(**BACKEND)),  # type: ignore[arg-type]
+            Worker(**WORKER),  # type: ignore[arg-type]  # of JSON the types are not known
+            Worker(**WORKER, edge=EdgeRole(**EDGE), backend=BackendRole(**BACKEND)),  # type: ignore[arg-type]  # likewise
         ],
         list[Worker],
         [

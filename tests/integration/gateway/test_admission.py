@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin, Subprotocol
 
 from fastapi_rooms import AllowedOrigins, RoomManager
 from fastapi_rooms.testing import eventually
@@ -48,7 +49,7 @@ async def test_a_page_of_another_site_is_refused_before_a_backend_hears_of_it(
     assert await status(port, origin="https://evil.example.com") == 403
     app: Any = backend._app
     assert app.state.opened == 0
-    client = await connect(at(port, "/headers"), origin="https://chat.example.com")  # type: ignore[arg-type]  # Origin is a str
+    client = await connect(at(port, "/headers"), origin=Origin("https://chat.example.com"))
     assert '"origin":"https://chat.example.com"' in str(await client.recv())
     await client.close()
 
@@ -61,8 +62,8 @@ async def test_only_named_headers_reach_a_backend_and_what_a_handshake_needs(
     async with connect(
         at(port, "/headers"),
         additional_headers={"COOKIE": "session=s3cret", "authorization": "secret"},
-        subprotocols=["a", "b"],  # type: ignore[list-item]  # Subprotocol is a str
-        origin="http://localhost",  # type: ignore[arg-type]  # Origin is a str
+        subprotocols=[Subprotocol("a"), Subprotocol("b")],
+        origin=Origin("http://localhost"),
     ) as client:
         assert client.subprotocol == "b"
         text = str(await client.recv())

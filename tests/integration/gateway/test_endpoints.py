@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from fastapi_rooms import Gateway
 from fastapi_rooms.testing import eventually
@@ -23,7 +24,7 @@ async def test_an_endpoint_sees_the_request_of_the_client_and_answers_it(both: S
     async with connect(
         at(port, "/echo/Ann%20Lee?q=a%26b"),
         additional_headers=headers,
-        subprotocols=["a", "b"],  # type: ignore[list-item]  # Subprotocol is a str
+        subprotocols=[Subprotocol("a"), Subprotocol("b")],
     ) as client:
         assert client.subprotocol == "b"
         assert client.response is not None

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from fastapi_rooms.testing import RedisServer, eventually
 from tests.conftest import PASSWORD
@@ -178,7 +179,7 @@ async def test_an_edge_has_the_limits_of_its_options_in_every_process(
         await connect(at(port))
     assert full.value.response.status_code == 503
     with pytest.raises(InvalidStatus) as foreign:
-        await connect(at(port), origin="https://b.example")  # type: ignore[arg-type]  # Origin is a str
+        await connect(at(port), origin=Origin("https://b.example"))
     assert foreign.value.response.status_code == 403
     await client.send("eleven bytes")
     await client.wait_closed()
