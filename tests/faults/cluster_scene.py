@@ -55,6 +55,15 @@ async def flows_again(talk: Talk, there: Member) -> None:
     assert there.unread[there.unread.index(after[0]) :][: len(after)] == after
 
 
+def assert_no_loss_is_silent(talk: Talk, there: Member, gaps: list[Gap]) -> None:
+    """What was accepted and not heard is in a gap of the room."""
+    for text in {*talk.accepted} - {*there.unread}:
+        said = talk.answers[text]
+        assert any(gap.since <= said.answered and said.begun <= gap.until for gap in gaps), (
+            f"{text}, of {said}, is in none of {gaps}"
+        )
+
+
 class Scene(NamedTuple):
     """Two workers, one of which talks without a pause to two rooms of the other, on two nodes.
 
@@ -91,4 +100,5 @@ async def scene(cluster: RedisCluster) -> AsyncIterator[Scene]:
         await eventually(lambda: undisturbed.accepted[-1] in elsewhere.unread)
         assert talk.refused == undisturbed.refused == []
         assert elsewhere.unread == undisturbed.accepted
+        assert_no_loss_is_silent(talk, there, [gap for gap in gaps if room in gap.rooms])
         assert_none_twice_and_in_order(there.unread)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from fastapi_rooms.adapters.base import Outage
 from fastapi_rooms.adapters.redis.pubsub.subscriber import Subscriber
 from fastapi_rooms.adapters.redis.sharded.placement import Placed, Placement
-from fastapi_rooms.adapters.redis.sharded.slots import Node, Topology
+from fastapi_rooms.adapters.redis.sharded.slots import Node, Topology, slot_of
 from fastapi_rooms.adapters.subscriptions import Losses
 from fastapi_rooms.adapters.waiters import Waiters
 from fastapi_rooms.types import Channel
@@ -42,6 +42,9 @@ class SlotSubscribers:
         self.losses = Losses(shared=True)
         """The channels on which messages may have been missed; shared with the subscribers."""
         self._moved_since = time.time()
+        self._withdrawn: dict[Node, dict[Channel, float]] = {}
+        """What nodes have withdrawn that are no masters any more, for all that is known, and since
+        when it may have missed something."""
         self._leave_timer: asyncio.TimerHandle | None = None
         self._report_timers: list[asyncio.TimerHandle] = []
 
@@ -98,14 +101,17 @@ class SlotSubscribers:
     def remove(self, node: Node) -> None:
         """A node is no master any more: its channels go to the nodes that serve them now.
 
-        It may still answer, and others may still publish there. So what was live is reported as
-        missed a second time, when everyone has left the node.
+        It may still answer, and others may still publish there: a replica accepts that, and what it
+        passes on to its master may be lost. So what was live is reported as missed a second time,
+        when everyone has left the node.
         """
         subscriber = self._subscribers.pop(node)
         since = min(subscriber.complete_until or self._moved_since, self._moved_since)
         live = self._placement.at(node, subscriber.is_live)
         self.losses.lose(live, since)
-        if live:
+        withdrawn = self._withdrawn.pop(node, {})
+        if live or withdrawn:
+            live, since = [*live, *withdrawn], min([since, *withdrawn.values()])
             later = self._loop.call_later(self._report_delay, self._report_again, live, since)
             self._report_timers.append(later)
         self._subscribe(self._placement.removed(node))
@@ -117,6 +123,19 @@ class SlotSubscribers:
         """
         self._moved_since = moved_since
         self._subscribe(self._placement.update(topology))
+        for node in self._withdrawn.keys() & topology.masters:
+            self._forget_moved(node, topology)
+
+    def _forget_moved(self, node: Node, topology: Topology) -> None:
+        """Forget what a master has withdrawn as slots have moved: it takes no message for them."""
+        withdrawn = self._withdrawn.pop(node)
+        stay = {
+            channel: since
+            for channel, since in withdrawn.items()
+            if topology.owner(slot_of(channel)) == node and not self.is_live(channel)
+        }
+        if stay:
+            self._withdrawn[node] = stay
 
     def leave_later(self) -> None:
         """Leave misplaced channels by unsubscribing, unless their nodes release them before."""
@@ -153,7 +172,9 @@ class SlotSubscribers:
         self, node: Node, channels: list[Channel], live: list[Channel], *, since: float
     ) -> None:
         """A node does not serve channels; messages to those `live` may be missed from `since`."""
-        self.losses.lose((c for c in live if c in self._placement), since)
+        lost = [c for c in live if c in self._placement]
+        self.losses.lose(lost, since)
+        self._withdrawn.setdefault(node, {}).update(dict.fromkeys(lost, since))
         self._subscribe(self._placement.withdrawn(node, channels))
 
     def link_lost(self, node: Node) -> None:
