@@ -1,12 +1,35 @@
-"""Tabs, reloads, and a room that churns: what is told of users, on three workers."""
+"""Tabs, reloads, and a room that churns: what is told of users, on three workers.
+
+All of it on one Redis, and on a Redis Cluster.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
+import pytest
+
+from fastapi_rooms.testing import RedisCluster
 from tests.integration.clients import http
+from tests.integration.servers import starter
 from tests.integration.workers import Workers
-from tests.presence.scene import HOUR, There, Users, assert_successive
+from tests.presence.scene import HOUR, There, Users, assert_successive, three_workers
+
+
+@pytest.fixture(scope="module", params=["redis", "cluster"])
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workers]:
+    """The workers of this folder; and three like them, on a cluster."""
+    if request.param == "redis":
+        yield request.getfixturevalue("servers")
+        return
+    cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+    with starter(tmp_path_factory.mktemp("servers")) as start:
+        yield three_workers(start, cluster.url)
+    for node in cluster.nodes:
+        node.command("FLUSHALL")
 
 
 async def test_two_tabs_make_one_join_and_the_last_to_close_makes_one_leave(users: Users) -> None:
