@@ -98,7 +98,7 @@ async def test_a_rolling_restart_drops_no_connection_and_loses_or_doubles_no_mes
     assert all(len(member.attempts) > 1 for member in rolling.members)
 
 
-async def test_clients_wait_while_there_is_no_backend_and_new_ones_are_told(
+async def test_clients_wait_five_seconds_without_a_backend_and_new_ones_are_told(
     processes: Processes,
 ) -> None:
     backend = await processes.backend()
@@ -111,6 +111,9 @@ async def test_clients_wait_while_there_is_no_backend_and_new_ones_are_told(
         await connect(at(port))
     assert refused.value.response.status_code == 503
     await clients[0].send("said while nobody listens")
+    ends = [asyncio.ensure_future(client.wait_closed()) for client in clients]
+    ended, _ = await asyncio.wait(ends, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    assert not ended
     await processes.backend()
     for client in clients:  # who has an endpoint later is in the room all the time
         heard = {str(await client.recv()), str(await client.recv())}
@@ -118,8 +121,7 @@ async def test_clients_wait_while_there_is_no_backend_and_new_ones_are_told(
         assert {text.split()[1] for text in heard} == {"1", "while"}
     edge = processes.started[1]
     edge.terminate()
-    for client in clients:
-        await client.wait_closed()
+    await asyncio.gather(*ends)
     assert {client.close_code for client in clients} == {1012}
     assert await edge.wait() == 0
 
