@@ -363,8 +363,10 @@ class PresenceKeeper:
 
         If users are in their grace here, the lease ends by itself, and others see to them.
         """
+        until = self._loop.time() + timeout
         try:
-            await self._tell_all(self._loop.time() + timeout)
+            await self._tell_all(until)
+            await self._lease.end(until - self._loop.time())
         finally:  # also if that was cut short
             self._is_closed = True
             self._graces.close()

@@ -64,6 +64,8 @@ class LeaseKeeper:
         self._doubted: Lease | None = None
         self._wanted = asyncio.Event()
         self._renewed = asyncio.Event()
+        self._is_ending = False
+        self._ended = asyncio.Event()
 
     @property
     def is_valid(self) -> bool:
@@ -86,7 +88,24 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renew it, again and again."""
-        while True:
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def end(self, timeout: float) -> None:
+        """Renew it no more; return when what was under way is done, which may have made another.
+
+        One that is not valid any more is renewed once. Takes so many seconds at most.
+        """
+        self._is_ending = True
+        self._wanted.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+
+    async def _run(self) -> None:
+        while not (self._is_ending and self.is_valid):
             try:
                 delay = await self._beat()
             except AdapterUnavailable as error:
@@ -95,6 +114,8 @@ class LeaseKeeper:
             except Exception:
                 logger.exception("The lease of this worker's presence could not be renewed")
                 delay = self._retry()
+            if self._is_ending:
+                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await self._wanted.wait()

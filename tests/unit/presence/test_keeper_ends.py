@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fastapi_rooms import MemoryBus
-from fastapi_rooms.adapters.presence import Entry, Lease, Terms
+from fastapi_rooms.adapters.presence import Beat, Entry, Lease, Terms
 from fastapi_rooms.presence import keeper as module
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.testing import eventually
@@ -157,6 +157,40 @@ async def test_a_carrier_that_does_not_answer_is_not_waited_for_longer_than_the_
     await asyncio.sleep(0)
     assert not keeping.keeper._telling
     assert not {t for t in asyncio.all_tasks() if "presence" in t.get_name()}
+
+
+class SlowToAnswer(CarrierInHand):
+    """Does at once what it is asked; who renews a lease may have to wait to be told."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        super().__init__(bus)
+        self.answers_beats = asyncio.Event()
+
+    async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
+        beat = await super().beat(lease, ttl, reaps=reaps)
+        await self.answers_beats.wait()
+        return beat
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "doubted"])
+async def test_a_lease_that_is_renewed_as_the_worker_ends_is_given_back(is_first: bool) -> None:
+    bus = MemoryBus()
+    keeping = Keeping(carrier := SlowToAnswer(bus))
+    lease = keeping.keeper._lease
+    if not is_first:
+        carrier.answers_beats.set()
+        await lease.wait_until_valid()
+        await carrier.bury(lease.lease)  # as if its key had been evicted
+        carrier.answers_beats.clear()
+        lease.doubt(lease.lease)
+    asked = len(carrier.asked)
+    await eventually(lambda: len(carrier.asked) > (0 if is_first else asked))
+    closing = asyncio.create_task(keeping.keeper.close(5))
+    await asyncio.sleep(0)
+    carrier.answers_beats.set()
+    await closing
+    with bus.presence() as presence:
+        assert len(presence) == 0
 
 
 async def test_users_in_their_grace_are_left_to_others() -> None:
