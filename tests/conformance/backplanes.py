@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -48,6 +49,16 @@ def masters_of(servers: RedisServer | SentinelServers | RedisCluster) -> Sequenc
     if isinstance(servers, SentinelServers):
         return [servers.master]
     return [servers] if isinstance(servers, RedisServer) else servers.nodes
+
+
+@contextmanager
+def emptied(servers: RedisServer | SentinelServers | RedisCluster) -> Iterator[None]:
+    """Servers that others use, too, and that have no key at first and in the end."""
+    for node in masters_of(servers):
+        node.admin.flushall()
+    yield
+    for node in masters_of(servers):
+        node.admin.flushall()
 
 
 def slots_are_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:

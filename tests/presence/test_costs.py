@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from fastapi_rooms import Adapter, RedisAdapter, RedisClusterAdapter, RoomManager, Socket
 from fastapi_rooms.core.own_presence import MAX_CHANGES
 from fastapi_rooms.testing import RedisCluster, RedisServer, WebSocketClient, eventually
-from tests.conformance.backplanes import slots_are_at_rest
+from tests.conformance.backplanes import emptied, masters_of, slots_are_at_rest
 from tests.unit.support import app_of
 
 ROOMS = [f"room-{number}" for number in range(20)]
@@ -93,26 +93,23 @@ async def relay_to(servers: Sequence[RedisServer]) -> AsyncIterator[Relay]:
         await asyncio.gather(*relay.pumps)
 
 
-@pytest.fixture(params=["redis", "cluster"])
+@pytest.fixture(params=["server", "cluster"], ids=["redis", "cluster"])
 async def place(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
     """On either; the worker says nothing by itself for a while."""
     slots_are_at_rest(monkeypatch)
-    if request.param == "cluster":
-        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
-        servers: Sequence[RedisServer] = cluster.nodes
-    else:
-        servers = [request.getfixturevalue("redis_server")]
-    for server in servers:
-        server.command("FLUSHALL")
-    async with relay_to(servers) as relay:
-        manager = RoomManager(adapter_over(relay, servers), heartbeat=600.0)
-        manager.presence("*", user="user", grace=0)
-        async with manager, AsyncExitStack() as stack:
-            (first,) = await sockets_of(manager, stack, 1)
-            await first.join(*ROOMS)
-            yield Place(servers, relay, manager)
+    found: RedisServer | RedisCluster
+    found = request.getfixturevalue(f"redis_{request.param}")
+    servers = masters_of(found)
+    with emptied(found):
+        async with relay_to(servers) as relay:
+            manager = RoomManager(adapter_over(relay, servers), heartbeat=600.0)
+            manager.presence("*", user="user", grace=0)
+            async with manager, AsyncExitStack() as stack:
+                (first,) = await sockets_of(manager, stack, 1)
+                await first.join(*ROOMS)
+                yield Place(servers, relay, manager)
 
 
 def adapter_over(relay: Relay, servers: Sequence[RedisServer]) -> Adapter:

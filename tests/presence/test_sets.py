@@ -25,7 +25,7 @@ from fastapi_rooms.testing import (
     WebSocketClient,
     eventually,
 )
-from tests.conformance.backplanes import masters_of, slots_are_at_rest
+from tests.conformance.backplanes import emptied, masters_of, slots_are_at_rest
 from tests.stateful.settings import UNHURRIED
 from tests.unit.support import app_of
 
@@ -235,12 +235,11 @@ def test_the_sets_equal_the_union_of_the_workers_maps_after_a_storm(
 ) -> None:
     slots_are_at_rest(monkeypatch)
     servers: Servers = request.getfixturevalue(carrier)
-    for master in masters_of(servers):
-        master.admin.flushall()
     hurry = settings(UNHURRIED, max_examples=5, stateful_step_count=8)
 
     class Machine(SetsMachine):
         def __init__(self) -> None:
             super().__init__(servers)
 
-    run_state_machine_as_test(Machine, settings=hurry)
+    with emptied(servers):
+        run_state_machine_as_test(Machine, settings=hurry)

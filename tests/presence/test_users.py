@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from fastapi_rooms.testing import RedisCluster
+from tests.conformance.backplanes import emptied
 from tests.integration.clients import http
 from tests.integration.servers import starter
 from tests.integration.workers import Workers
@@ -26,10 +27,8 @@ def servers(
         yield request.getfixturevalue("servers")
         return
     cluster: RedisCluster = request.getfixturevalue("redis_cluster")
-    with starter(tmp_path_factory.mktemp("servers")) as start:
+    with emptied(cluster), starter(tmp_path_factory.mktemp("servers")) as start:
         yield three_workers(start, cluster.url)
-    for node in cluster.nodes:
-        node.command("FLUSHALL")
 
 
 async def test_two_tabs_make_one_join_and_the_last_to_close_makes_one_leave(users: Users) -> None:

@@ -8,16 +8,16 @@ import pytest
 
 from fastapi_rooms import MemoryAdapter, MemoryBus
 from fastapi_rooms.testing import RedisCluster, RedisServer, SentinelServers
-from tests.conformance.backplanes import masters_of, slots_are_at_rest
+from tests.conformance.backplanes import emptied, slots_are_at_rest
 from tests.faults.presence.scene import Workers
 
 
 @pytest.fixture
 async def redis_workers(redis_server: RedisServer) -> AsyncIterator[Workers]:
     """Three workers on one Redis."""
-    redis_server.command("FLUSHALL")
-    async with Workers([redis_server.url] * 3) as workers:
-        yield workers
+    with emptied(redis_server):
+        async with Workers([redis_server.url] * 3) as workers:
+            yield workers
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -26,11 +26,11 @@ async def workers(
 ) -> AsyncIterator[Workers]:
     """Three workers in one process, or on one Redis."""
     bus = MemoryBus()
-    redis_server.command("FLUSHALL")
     in_memory = request.param == "memory"
     adapters = [MemoryAdapter(bus) if in_memory else redis_server.url for _ in range(3)]
-    async with Workers(adapters) as workers:
-        yield workers
+    with emptied(redis_server):
+        async with Workers(adapters) as workers:
+            yield workers
 
 
 @pytest.fixture(params=["memory", "redis_server", "sentinel_servers", "redis_cluster"])
@@ -40,13 +40,12 @@ async def everywhere(
     """Three workers on each carrier, for what it has to do with that."""
     if request.param == "memory":
         bus = MemoryBus()
-        adapters: list[object] = [MemoryAdapter(bus) for _ in range(3)]
-    else:
-        slots_are_at_rest(monkeypatch)
-        servers: RedisServer | SentinelServers | RedisCluster
-        servers = request.getfixturevalue(request.param)
-        for master in masters_of(servers):
-            master.admin.flushall()
-        adapters = [servers.url] * 3
-    async with Workers(adapters) as workers:
-        yield workers
+        async with Workers([MemoryAdapter(bus) for _ in range(3)]) as workers:
+            yield workers
+        return
+    slots_are_at_rest(monkeypatch)
+    servers: RedisServer | SentinelServers | RedisCluster
+    servers = request.getfixturevalue(request.param)
+    with emptied(servers):
+        async with Workers([servers.url] * 3) as workers:
+            yield workers

@@ -23,7 +23,7 @@ from fastapi_rooms.testing import (
 )
 from fastapi_rooms.testing.suite.backplane import Station
 from fastapi_rooms.testing.suite.people import AT_ONCE, Worker
-from tests.conformance.backplanes import slots_are_at_rest
+from tests.conformance.backplanes import emptied, slots_are_at_rest
 from tests.faults.cluster_scene import channel
 from tests.faults.presence.scene import HEARTBEAT, ROOM, Member, Workers
 
@@ -37,9 +37,9 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def sentinels(sentinel_servers: SentinelServers) -> AsyncIterator[SentinelServers]:
-    sentinel_servers.master.admin.flushall()
-    yield sentinel_servers
-    await asyncio.to_thread(sentinel_servers.restore)
+    with emptied(sentinel_servers):
+        yield sentinel_servers
+        await asyncio.to_thread(sentinel_servers.restore)
 
 
 @pytest.fixture(scope="module")
