@@ -21,6 +21,8 @@ class BackendState:
     seen: float
     placed: int = 0
     """How many clients it was given here since."""
+    is_leaving: bool = False
+    """Whether it only finishes what it has begun."""
 
     @property
     def load(self) -> float:
@@ -36,22 +38,29 @@ class Placement:
         self._backends: dict[NodeId, BackendState] = {}
 
     def __contains__(self, node: NodeId) -> bool:
-        """Whether a backend lives."""
-        return node in self._backends
+        """Whether a backend lives, and takes clients."""
+        state = self._backends.get(node)
+        return state is not None and not state.is_leaving
 
     @property
     def backends(self) -> dict[NodeId, BackendState]:
-        """The live ones."""
-        return dict(self._backends)
+        """The live ones that take clients."""
+        return {node: state for node, state in self._backends.items() if not state.is_leaving}
 
     def beat(self, node: NodeId, name: str, clients: int, capacity: int, now: float) -> bool:
         """A backend lives; returns whether it is new."""
-        is_new = node not in self._backends
+        is_new = node not in self
         self._backends[node] = BackendState(name, clients, capacity, now)
         return is_new
 
+    def leaves(self, node: NodeId, now: float) -> None:
+        """A backend gets no more clients. It has those whom it does not release, while it lives."""
+        if node in self._backends:
+            self._backends[node].is_leaving = True
+            self._backends[node].seen = now
+
     def bye(self, node: NodeId) -> None:
-        """A backend gets no more clients."""
+        """A backend is gone."""
         self._backends.pop(node, None)
 
     def expire(self, now: float) -> list[NodeId]:
@@ -73,12 +82,44 @@ class Placement:
             (state.load, node)
             for node, state in self._backends.items()
             if state.name == name and node not in exclude and state.load < 1
+            if not state.is_leaving
         ]
         if not found:
             return None
         _, node = min(found)
         self._backends[node].placed += 1
         return node
+
+
+STEADY = 10.0
+"""Seconds after whose end an endpoint has nothing to do with how it has begun."""
+
+LONGEST_WAIT = 30.0
+"""Seconds that one whose backends die again and again waits for the next, at most."""
+
+
+class Reopening:
+    """How long a client waits for its next endpoint, so that it is harmless whatever it does."""
+
+    def __init__(self) -> None:
+        self._hurried = 0
+        self._deaths = 0
+
+    def wait(self, lived: float, *, died: bool) -> float:
+        """How many seconds to wait, where an endpoint has ended that lived for so many.
+
+        `died` says that its backend did: perhaps by what this client has it do. So one after the
+        other is not asked to do that as fast as they come.
+        """
+        # An endpoint that ends as soon as it has begun is not begun again at full speed.
+        self._hurried = self._hurried + 1 if lived < 1 else 0
+        if lived >= STEADY:
+            self._deaths = 0
+        self._deaths = min(self._deaths + died, 9)
+        wait = min(0.05 * self._hurried**2, 2.0)
+        if died and self._deaths > 1:
+            wait = max(wait, min(4.0 ** (self._deaths - 2), LONGEST_WAIT))
+        return wait
 
 
 class Turns:

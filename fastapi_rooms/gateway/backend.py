@@ -219,5 +219,6 @@ class Backend(Member):
     async def close(self) -> None:
         """Have other backends go on for all clients."""
         self._draining = True
+        await self.leave()
         releases = [c.release(self._drain_timeout) for c in self._connections.values()]
         await asyncio.gather(*releases)

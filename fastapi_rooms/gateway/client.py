@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, TRY_AGAIN_LATER
 from fastapi_rooms.core.names import new_sid
+from fastapi_rooms.core.placement import Reopening
 from fastapi_rooms.gateway.answers import answer_by_http, close_of
 from fastapi_rooms.gateway.conversation import CLOSE_TIMEOUT, Conversation, Kept, Outcome
 from fastapi_rooms.gateway.framing import ClientFraming
@@ -56,6 +57,7 @@ class EdgeClient:
         self._given_up = False
         self._again: Sequence[Kept] = ()
         self._attempt = 0
+        self._has_died = False
         self._lost = 0
         self.framing = ClientFraming(scope.get("query_string", b""))
         self.sockets = EdgeSockets(self)
@@ -101,7 +103,7 @@ class EdgeClient:
         loop = self._loop
         deadline = loop.time() + self._gateway.open_timeout
         failed: set[NodeId] = set()
-        hurried = 0
+        reopening = Reopening()
         while True:
             await self.sockets.settled()
             node = await self._next_backend(deadline, failed)
@@ -114,17 +116,18 @@ class EdgeClient:
             outcome = await self._converse(node)
             if outcome is Outcome.DONE:
                 return
+            wait = reopening.wait(loop.time() - began, died=self._has_died)
             if self._attempt == had:  # it has not even accepted
                 failed.add(node)
-                continue
-            if not self._gateway.reattach:
+                if not self._has_died:
+                    continue  # another may take it
+            elif self._gateway.reattach:
+                failed.clear()
+                deadline = loop.time() + wait + self._gateway.reattach_timeout
+                wait += self._gateway.turns.wait(loop.time())
+            else:
                 await self.close(SERVICE_RESTART, "service restart")
                 return
-            failed.clear()
-            deadline = loop.time() + self._gateway.reattach_timeout
-            # An endpoint that ends as soon as it has begun is not begun again at full speed.
-            hurried = hurried + 1 if loop.time() - began < 1 else 0
-            wait = self._gateway.turns.wait(loop.time()) + min(0.05 * hurried**2, 2.0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._gone.wait()
@@ -163,6 +166,7 @@ class EdgeClient:
             self._conversation = None
             self._again = conversation.again
             self._attempt += conversation.is_accepted
+            self._has_died = conversation.has_died
             if outcome is Outcome.LOST:
                 self._lost += conversation.lost
                 self._gateway.tally.lost += conversation.lost

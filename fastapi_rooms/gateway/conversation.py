@@ -108,6 +108,8 @@ class Conversation:
         self._is_answered = self._is_closed = False  # as far as frames have come
         self.is_accepted = False
         """Whether the endpoint has accepted the client."""
+        self.has_died = False
+        """Whether it has ended by the death of the backend."""
         self.again = deque(again)
         """What the client said and no endpoint has taken: at first to be sent here, in the end to
         be sent to the next."""
@@ -218,6 +220,11 @@ class Conversation:
         """The backend is gone, or something was missed: unless it has said how this ends."""
         if not self._is_closed:
             self._end()
+
+    def died(self) -> None:
+        """The backend is dead: unless it has said how this ends."""
+        self.has_died = not (self._is_closed or self._is_over)
+        self.lose()
 
     def _end(self) -> None:
         self._is_over = True

@@ -289,7 +289,7 @@ class Gateway(Member):
         if about.get("role") != "backend":
             return
         if about.get("leaving"):
-            self._placement.bye(frame.origin)
+            self._placement.leaves(frame.origin, asyncio.get_running_loop().time())
             self._learning.gone(frame.origin)
             self._presence.gone(frame.origin)
         elif frame.origin in self._placement:
@@ -330,7 +330,7 @@ class Gateway(Member):
     def _lose(self, nodes: Collection[NodeId]) -> None:
         for conversation in list(self._conversations.values()):
             if conversation.node in nodes:
-                conversation.lose()
+                conversation.died()
 
     def gap(self) -> None:
         """Frames may have been missed: open every endpoint again."""
@@ -342,6 +342,8 @@ class Gateway(Member):
         """The clients that are there are closed by the server, or by the manager that drains."""
         with suppress(Exception):
             await self.manager.drain()
+        await self.leave()
+        await self.beat_no_more()
         await self._learning.close(INTERVAL)
 
 

@@ -43,6 +43,7 @@ class Member:
         self._beating: asyncio.Task[None] | None = None
         self._next_answer = 0.0
         self._answering: asyncio.TimerHandle | None = None
+        self._is_leaving = False
         self._resets: deque[tuple[NodeId, bytes]] = deque(maxlen=MAX_RESETS)
 
     @property
@@ -65,6 +66,7 @@ class Member:
                 "of its own; one Gateway may have many routes."
             )
         self._frames = frames
+        self._is_leaving = False
         self.begin()
         frames.receivers.append(self)
         self.beat(hello=True)
@@ -78,26 +80,37 @@ class Member:
         traceback: TracebackType | None = None,
     ) -> None:
         """End, with all that belongs to it."""
-        frames, beating = self.frames, self._beating
+        frames = self.frames
         try:
-            if self._answering is not None:
-                self._answering.cancel()
-                self._answering = None
-            if beating is not None:
-                beating.cancel()
-                with suppress(asyncio.CancelledError):
-                    await beating
-            with suppress(AdapterUnavailable, TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await self._publish_beat(leaving=True)
-            await self.close()
+            try:
+                await self.close()
+            finally:
+                await self.beat_no_more()
         finally:
             frames.receivers.remove(self)
-            self._frames = self._beating = None
+            self._frames = None
             try:
                 await self.manager.__aexit__(exc_type, exc, traceback)
             finally:
                 await self.ended()
+
+    async def leave(self) -> None:
+        """Tell all, from now on with every heartbeat, that it takes nobody any more."""
+        self._is_leaving = True
+        with suppress(AdapterUnavailable, TimeoutError):
+            async with asyncio.timeout(INTERVAL):
+                await self._publish_beat()
+
+    async def beat_no_more(self) -> None:
+        """End the heartbeat."""
+        beating, self._beating = self._beating, None
+        if self._answering is not None:
+            self._answering.cancel()
+            self._answering = None
+        if beating is not None:
+            beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await beating
 
     def publish(
         self, to: NodeId, connection: bytes, kind: FrameKind, sequence: int, body: bytes
@@ -146,6 +159,8 @@ class Member:
 
     def _publish_beat(self, **about: bool) -> Awaitable[object]:
         frames = self.frames
+        if self._is_leaving:
+            about["leaving"] = True
         body = wire.to_json(self.describe() | about)
         return frames.publish(None, Frame(FrameKind.BEAT, frames.node, NO_CONNECTION, 0, body))
 

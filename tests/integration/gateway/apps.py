@@ -12,6 +12,7 @@ from fastapi_rooms import RoomManager, UsageError
 def application(rooms: RoomManager) -> FastAPI:
     app = FastAPI()
     app.state.ended = []
+    app.state.work_is_done = asyncio.Event()
 
     async def resource() -> AsyncIterator[str]:
         yield "open"
@@ -62,6 +63,9 @@ def application(rooms: RoomManager) -> FastAPI:
                     await socket.send_json(sorted(one.data["name"] for one in found))
                 elif text.startswith("I am "):
                     socket.data["name"] = text[5:]
+                elif text == "work":
+                    await socket.send_text("working")
+                    await app.state.work_is_done.wait()
                 elif text == "tidy":
                     await socket.fresh()
                 elif text.startswith("join "):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from fastapi_rooms.core.placement import Reopening
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 from tests.integration.gateway.site import Site, at, closed, unheard
@@ -136,6 +137,56 @@ async def test_a_backend_that_dies_at_any_step_of_an_opening_is_replaced(
     assert await client.recv() == "hi"
     await client.close()
     inmemory.revive(first)
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_client_whose_backend_dies_is_told_from_others_that_need_another(
+    inmemory: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that kills its backends would be given another at full speed, again and again."""
+    deaths: list[bool] = []
+
+    def wait(self: Reopening, lived: float, *, died: bool) -> float:  # noqa: ARG001 -- as that one
+        deaths.append(died)
+        return 0
+
+    monkeypatch.setattr(Reopening, "wait", wait)
+    port = await inmemory.edge()
+    first = await inmemory.backend()
+    client = await connect(at(port, "/chat/tea"))
+    assert await client.recv() == "hello 0"
+    inmemory.edges[0].gap()
+    assert await client.recv() == "hello 1"
+    second = await inmemory.backend()
+    await inmemory.stop(first)
+    assert await client.recv() == "hello 2"
+    await inmemory.backend()
+    inmemory.kill(second)
+    assert await client.recv() == "hello 3"
+    assert deaths == [False, False, True]
+    await client.close()
+    inmemory.revive(second)
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_backend_that_is_killed_while_it_stops_is_replaced(inmemory: Site) -> None:
+    port = await inmemory.edge()
+    first = await inmemory.backend(drain_timeout=60.0)
+    client = await connect(at(port, "/chat/tea"))
+    assert await client.recv() == "hello 0"
+    await client.send("work")
+    assert await client.recv() == "working"
+    stopping = asyncio.create_task(inmemory.stop(first))
+    await eventually(lambda: not inmemory.edges[0].backends)
+    await inmemory.backend()
+    first.frames.publish = unheard  # type: ignore[assignment, method-assign]  # it is killed
+    assert await client.recv() == "hello 1"
+    await client.send("hi")
+    assert await client.recv() == "hi"
+    await client.close()
+    app: Any = first._app
+    app.state.work_is_done.set()
+    await stopping
 
 
 @pytest.mark.usefixtures("brisk")
