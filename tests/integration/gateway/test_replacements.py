@@ -146,7 +146,7 @@ async def test_a_client_whose_backend_dies_is_told_from_others_that_need_another
     """Else one that kills its backends would be given another at full speed, again and again."""
     deaths: list[bool] = []
 
-    def wait(self: Reopening, lived: float, *, died: bool) -> float:  # noqa: ARG001 -- as that one
+    def wait(self: Reopening, lived: float, *, died: bool) -> float:
         deaths.append(died)
         return 0
 
