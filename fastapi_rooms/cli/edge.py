@@ -142,7 +142,7 @@ def edge(
             host=host,
             port=port,
             workers=workers,
-            ws_max_size=max_message_bytes,
+            ws_max_size=max_message_bytes + 64,  # a channel's message says which it is for
             proxy_headers=proxy_headers,
             forwarded_allow_ips=forwarded_allow_ips,
             log_level=log_level.value,

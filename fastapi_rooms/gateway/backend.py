@@ -81,6 +81,11 @@ class Backend(Member):
         """How many clients it serves now."""
         return len(self._connections)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes no clients any more."""
+        return self._draining or self.manager._runtime.running.draining
+
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""
         return {
@@ -125,6 +130,8 @@ class Backend(Member):
             if late:
                 self._edges[node] = now
             elif seen < now - INTERVAL * MISSED:
+                for key in [key for key in self._connections if key[0] == node]:
+                    self.reset(*key)  # so that it knows, if it only stood still
                 self._edge_gone(node)
 
     def _edge_gone(self, node: NodeId) -> None:
@@ -185,8 +192,7 @@ class Backend(Member):
 
     def _open(self, key: Key, frame: Frame) -> None:
         node, connection_id = key
-        is_leaving = self._draining or self.manager._runtime.running.draining
-        if is_leaving or self.clients >= self.capacity:
+        if self.is_leaving or self.clients >= self.capacity:
             self.reset(*key)
             return
         self._edges[node] = asyncio.get_running_loop().time()

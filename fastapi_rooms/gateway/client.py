@@ -113,7 +113,7 @@ class EdgeClient:
                 await self._refuse()
                 return
             began, had = loop.time(), self._attempt
-            outcome = await self._converse(node)
+            outcome = await self._converse(node, deadline)
             if outcome is Outcome.DONE:
                 return
             wait = reopening.wait(loop.time() - began, died=self._has_died)
@@ -121,16 +121,16 @@ class EdgeClient:
                 failed.add(node)
                 if not self._has_died:
                     continue  # another may take it
-            elif self._gateway.reattach:
+            else:
                 failed.clear()
                 deadline = loop.time() + wait + self._gateway.reattach_timeout
                 wait += self._gateway.turns.wait(loop.time())
-            else:
-                await self.close(SERVICE_RESTART, "service restart")
-                return
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._gone.wait()
+            if self._attempt and not self._gateway.reattach:
+                await self.close(SERVICE_RESTART, "service restart")
+                return
 
     async def _next_backend(self, deadline: float, failed: set[NodeId]) -> NodeId | None:
         """The next backend; `None` at the deadline, or when the client has gone.
@@ -154,14 +154,17 @@ class EdgeClient:
             picking.cancel()
             leaving.cancel()
 
-    async def _converse(self, node: NodeId) -> Outcome:
-        """Have a backend run the endpoint, and return how that has ended."""
+    async def _converse(self, node: NodeId, deadline: float) -> Outcome:
+        """Have a backend run the endpoint, and return how that has ended.
+
+        It has to accept by the deadline.
+        """
         conversation = Conversation(self._gateway, self, node, self._again)
         self._conversation = conversation
         self.sockets.begin_attempt()
         outcome = Outcome.LOST
         try:
-            outcome = await conversation.run(self._opening())
+            outcome = await conversation.run(self._opening(), deadline)
         finally:
             self._conversation = None
             self._again = conversation.again

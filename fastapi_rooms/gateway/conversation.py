@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +33,9 @@ MAX_QUEUED_BYTES = 4 * wire.MAX_JSON
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take what its endpoint has sent it, once that has closed it."""
+
+ANSWERED = 1.0
+"""Seconds that the carrier has to say whom the last message to a dead backend has reached."""
 
 _MESSAGES = (FrameKind.TEXT, FrameKind.BYTES)
 
@@ -103,7 +107,8 @@ class Conversation:
         self._closing: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._credit = asyncio.Event()
-        self._is_over = False
+        self._is_over = self._is_done = False
+        self._unanswered = 0  # messages of which the carrier has not said whom they have reached
         self._gone: tuple[int, str] | None = None
         self._is_answered = self._is_closed = False  # as far as frames have come
         self.is_accepted = False
@@ -119,12 +124,15 @@ class Conversation:
         """How many messages were sent of which it is not known whether the endpoint took them."""
         return self._link.unacknowledged
 
-    async def run(self, opening: dict[str, Any]) -> Outcome:
-        """Have the backend run the endpoint, and return how that has ended."""
+    async def run(self, opening: dict[str, Any], deadline: float) -> Outcome:
+        """Have the backend run the endpoint, and return how that has ended.
+
+        An endpoint that has not accepted by the deadline, by the loop's clock, is given up.
+        """
         self._gateway.register(self._connection, self)
         outcome = Outcome.LOST
         try:
-            outcome = await self._converse(opening)
+            outcome = await self._converse(opening, deadline)
         except asyncio.CancelledError:
             self.post(FrameKind.CLOSE, wire.pack_close(ABNORMAL_CLOSURE, ""))
             outcome = Outcome.DONE
@@ -138,15 +146,17 @@ class Conversation:
             if self._closing is not None:
                 self._closing.cancel()
             self._end()
+            if self.has_died and self._unanswered:
+                await self._answered()
+            self._is_done = True
             self._gateway.unregister(self._connection)
             if outcome is Outcome.LOST:
                 self._gateway.reset(self.node, self._connection)
         return outcome
 
-    async def _converse(self, opening: dict[str, Any]) -> Outcome:
+    async def _converse(self, opening: dict[str, Any], deadline: float) -> Outcome:
         if await self._frame(FrameKind.OPEN, wire.to_json(opening)) == 0:
             self._gateway.is_gone(self.node)
-        deadline = asyncio.get_running_loop().time() + self._gateway.open_timeout
         while True:
             while self._frames and not self._is_over:
                 frame = self._frames.popleft()
@@ -192,24 +202,40 @@ class Conversation:
     async def send(self, message: Kept) -> None:
         """Send the endpoint a message of the client."""
         self._client.about_to_speak()
+        if await self._reaches_nobody(message):
+            self.again.append(message)
+
+    async def _reaches_nobody(self, message: Kept) -> bool:
+        """Send a message. Returns whether nobody has it, so that it is for the next endpoint."""
+        kind, body = message
         began = time.time()
+        self._link.sent(message, len(body))
+        self._unanswered += 1
         try:
-            reached = await self._send(message)
+            reached = await self._frame(kind, body)
         except AdapterUnavailable:
             self.lose()
-            return
-        if reached == 0 and not self._is_over:
-            # What is written once more, after the carrier was away, may have arrived before that.
-            health = self._gateway.manager.health
-            if health.connected and health.since < began:
-                self._link.withdraw()
-                self.again.append(message)
-            self._gateway.is_gone(self.node)
+            return False
+        finally:
+            self._unanswered -= 1
+            self._changed.set()
+        if reached != 0 or self._is_done or self._is_closed:
+            return False
+        # What is written once more, after the carrier was away, may have arrived before that.
+        health = self._gateway.manager.health
+        reaches_nobody = health.connected and health.since < began
+        if reaches_nobody:
+            self._link.withdraw()
+        self._gateway.is_gone(self.node)
+        return reaches_nobody
 
-    async def _send(self, message: Kept) -> int | None:
-        kind, body = message
-        self._link.sent(message, len(body))
-        return await self._frame(kind, body)
+    async def _answered(self) -> None:
+        """Return when it is known whom all that was sent has reached, if that is soon."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWERED):
+                while self._unanswered:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def client_gone(self, code: int, reason: str) -> None:
         """The client is gone: the endpoint is to hear that."""
@@ -223,8 +249,9 @@ class Conversation:
 
     def died(self) -> None:
         """The backend is dead: unless it has said how this ends."""
-        self.has_died = not (self._is_closed or self._is_over)
-        self.lose()
+        if not (self._is_closed or self._is_over):
+            self.has_died = True
+            self._end()
 
     def _end(self) -> None:
         self._is_over = True
@@ -314,9 +341,12 @@ class Conversation:
     async def _accept(self, about: dict[str, Any]) -> None:
         await self._client.accept(about)
         self.is_accepted = True
-        while self.again:
-            await self._send(self.again.popleft())
-        self._client.attached(self)
+        while self.again and not self._is_over:
+            message = self.again.popleft()
+            if await self._reaches_nobody(message):
+                self.again.appendleft(message)
+        if not self._is_over:
+            self._client.attached(self)
 
     def _release(self, taken: int) -> Outcome:
         not_taken = self._link.not_taken(taken)

@@ -48,10 +48,12 @@ class Gateway(Member):
         adapter: what `RoomManager` takes, or a manager. Which rooms have a history or presence it
             learns from the backends' managers.
         routes: the names of backends by path. Whole segments match, the longest path wins.
-        open_timeout: seconds that a client waits for a backend at first; then it gets status 503.
+        open_timeout: seconds that a client waits at first for a backend whose endpoint accepts it;
+            then it gets status 503.
         reattach: whether a client that has lost its backend gets another, on the same connection.
             If not, it is closed with 1012.
-        reattach_timeout: seconds that it waits for one; then it is closed with 1013.
+        reattach_timeout: seconds that it waits for one, and its endpoint to accept; then it is
+            closed with 1013.
         origins: the pages that may open a connection; by default those of every site. Others get
             status 403 before any backend hears of them.
         headers: the names of the request headers that backends get, such as `cookie`; by default
@@ -245,7 +247,8 @@ class Gateway(Member):
 
     async def pick(self, name: str, deadline: float, exclude: Collection[NodeId]) -> NodeId | None:
         """A backend of a name, as soon as there is one; or `None` at the deadline."""
-        while True:
+        loop = asyncio.get_running_loop()
+        while loop.time() < deadline:
             node = self._placement.pick(name, exclude)
             if node is not None:
                 return node
@@ -254,7 +257,8 @@ class Gateway(Member):
                 async with asyncio.timeout_at(deadline):
                     await self._changed.wait()
             except TimeoutError:
-                return None
+                break
+        return None
 
     def register(self, connection: bytes, conversation: Conversation) -> None:
         """Frames of this connection are for that conversation."""

@@ -94,8 +94,13 @@ class Member:
             finally:
                 await self.ended()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it says with its heartbeat that it takes nobody any more."""
+        return self._is_leaving
+
     async def leave(self) -> None:
-        """Tell all, from now on with every heartbeat, that it takes nobody any more."""
+        """Say so from now on, and at once."""
         self._is_leaving = True
         with suppress(AdapterUnavailable, TimeoutError):
             async with asyncio.timeout(INTERVAL):
@@ -159,7 +164,7 @@ class Member:
 
     def _publish_beat(self, **about: bool) -> Awaitable[object]:
         frames = self.frames
-        if self._is_leaving:
+        if self.is_leaving:
             about["leaving"] = True
         body = wire.to_json(self.describe() | about)
         return frames.publish(None, Frame(FrameKind.BEAT, frames.node, NO_CONNECTION, 0, body))

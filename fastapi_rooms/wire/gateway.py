@@ -240,7 +240,9 @@ def unpack_release(body: bytes) -> int:
 
 
 def pack_deny(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """The body of a deny."""
+    """The body of a deny. Raises `ValueError` for a status that is none."""
+    if not 200 <= status < 600:
+        raise ValueError(f"A handshake cannot be refused with status {status!r}: use 200 to 599.")
     packed = to_json(pack_headers(headers))
     return _DENY.pack(status, len(packed)) + packed + body
 

@@ -22,6 +22,9 @@ from fastapi_rooms.wire.client_framing import ClientResume, framed, framed_paylo
 
 _NULS = ("\0", b"\0")
 
+SKIPPED_IN_A_TURN = 64
+"""Messages of a client that are not for its endpoint, and are read in one turn of the loop."""
+
 
 class FramedTransport:
     """Writes to one client by another transport."""
@@ -76,8 +79,13 @@ class FramedTransport:
     async def receive(self) -> Message:
         """The client's next ASGI event, without frames that are not for the endpoint."""
         message, self._unread = self._unread, None
+        skipped = 0
         while message is None:
+            if skipped >= SKIPPED_IN_A_TURN:
+                await asyncio.sleep(0)  # a client that sends nothing else would let nobody else in
+                skipped = 0
             message = self._meant(await self._inner.receive())
+            skipped += 1
         return message
 
     def _meant(self, message: Message) -> Message | None:

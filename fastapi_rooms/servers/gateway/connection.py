@@ -15,6 +15,7 @@ from fastapi_rooms.core.close_codes import (
     ABNORMAL_CLOSURE,
     NORMAL_CLOSURE,
     SERVICE_RESTART,
+    check_close_code,
     shorten_reason,
 )
 from fastapi_rooms.core.link import Link
@@ -229,18 +230,20 @@ class VirtualConnection:
         self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
         self._check_open()
-        self._state = "accepted"
         about = {
             "subprotocol": subprotocol,
             "headers": wire.pack_headers(headers),
             "rooms": self.accepted_by_rooms,
         }
-        await self._frame(FrameKind.ACCEPT, wire.to_json(about))
+        body = wire.to_json(about)
+        self._state = "accepted"
+        await self._frame(FrameKind.ACCEPT, body)
 
     async def _deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self._check_open()
+        packed = wire.pack_deny(status, headers, body)
         self._state = "closed"
-        await self._frame(FrameKind.DENY, wire.pack_deny(status, headers, body))
+        await self._frame(FrameKind.DENY, packed)
 
     async def _refuse(self, code: int, reason: str) -> None:
         """Before it is accepted: a client that was, for an earlier endpoint, is told the code."""
@@ -251,10 +254,11 @@ class VirtualConnection:
             await self._deny(403, [], b"")
 
     async def _close(self, code: int, reason: str) -> None:
+        body = wire.pack_close(check_close_code(code), shorten_reason(reason))
         self._state = "closed"
         self._closed = code, reason
         self._changed.set()
-        await self._frame(FrameKind.CLOSE, wire.pack_close(code, shorten_reason(reason)))
+        await self._frame(FrameKind.CLOSE, body)
 
     async def _send(self, message: Message) -> None:
         text = message.get("text")

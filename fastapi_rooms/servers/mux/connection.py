@@ -31,6 +31,9 @@ _KEYS = ("type", "asgi", "http_version", "scheme", "root_path", "client", "serve
 MAX_TURN = 64 * 1024
 """Bytes that are gathered in one turn of the event loop, to be written at once."""
 
+IN_A_TURN = 16
+"""Messages of a client that are taken in one turn of the event loop."""
+
 _ALL = OutboxPolicy(max_bytes=2**48)
 """Nothing is dropped: each channel waits for one message at most, and has an outbox of its own."""
 
@@ -112,8 +115,12 @@ class MuxConnection:
 
     async def _read(self) -> tuple[int, str]:
         """Read until the end, and return how that is."""
+        taken = 0
         try:
             while True:
+                taken += 1
+                if taken % IN_A_TURN == 0:
+                    await asyncio.sleep(0)  # what waits for nothing would let nobody else in
                 message = await self._transport.receive()
                 if message["type"] == "websocket.disconnect":
                     return message.get("code") or NO_STATUS, message.get("reason") or ""

@@ -78,15 +78,19 @@ async def test_what_is_said_to_a_backend_that_was_killed_is_heard_by_the_next(
 ) -> None:
     backend = await processes.backend()
     _, port = await processes.edge()
-    ann = await connect(at(port), open_timeout=20)
-    assert await hello(ann) == [backend.pid, 0]
+    clients = [await connect(at(port), open_timeout=20) for _ in range(5)]
+    for client in clients:
+        assert await hello(client) == [backend.pid, 0]
     another = await processes.backend()
     backend.kill()
     await backend.wait()
-    await ann.send("nobody hears it")
-    assert await hello(ann) == [another.pid, 1]
-    assert await ann.recv() == "nobody hears it"
-    await ann.close()
+    said = {f"{number} speaks to nobody" for number in range(len(clients))}
+    await asyncio.gather(*map(ClientConnection.send, clients, sorted(said)))
+    for client in clients:
+        heard = [str(await client.recv()) for _ in range(1 + len(clients))]
+        assert f"{another.pid} 1" in heard
+        assert said < {*heard}
+        await client.close()
 
 
 async def test_a_rolling_restart_drops_no_connection_and_loses_or_doubles_no_message(

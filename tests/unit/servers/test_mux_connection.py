@@ -160,6 +160,19 @@ async def test_one_that_sends_to_a_client_that_does_not_read_waits() -> None:
     await asyncio.wait((client.running,))
 
 
+async def test_one_that_sends_what_is_for_no_channel_lets_others_go_on() -> None:
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "1:for nobody"}
+
+    client = Client(echo)
+    client.transport.receive = receive
+    client.said.append("1:for nobody")
+    client.more.set()
+    await turns(3)
+    client.running.cancel()
+    await asyncio.wait((client.running,))
+
+
 async def test_what_is_sent_in_a_turn_is_one_write_unless_it_is_long() -> None:
     client = Client(echo)
     await turns(5)

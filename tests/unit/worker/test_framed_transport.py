@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire.client_framing import ASKS_FOR_HEARTBEAT
-from fastapi_rooms.worker.framed_transport import FramedTransport
+from fastapi_rooms.worker.framed_transport import SKIPPED_IN_A_TURN, FramedTransport
 from tests.unit.support import FakeTransport
 
 
@@ -26,9 +26,8 @@ async def test_all_who_ask_in_one_turn_are_answered_by_one_heartbeat() -> None:
 
 
 async def test_nor_is_a_flood_answered_one_by_one_that_the_endpoint_reads() -> None:
-    events: Iterator[Message] = iter(
-        [{"type": "websocket.receive", "text": text} for text in ["\0b"] * 1000 + ["hi"]]
-    )
+    texts = ["\0b"] * SKIPPED_IN_A_TURN * 10 + ["hi"]
+    events: Iterator[Message] = iter([{"type": "websocket.receive", "text": t} for t in texts])
 
     async def receive() -> Message:
         return next(events)
@@ -37,7 +36,19 @@ async def test_nor_is_a_flood_answered_one_by_one_that_the_endpoint_reads() -> N
     inner.receive = receive
     message = await FramedTransport(inner).receive()
     assert message["text"] == "hi"
-    assert inner.writes == [["\0b"]]
+    assert inner.writes == [["\0b"]] * 10
+
+
+async def test_one_who_sends_nothing_for_the_endpoint_lets_others_go_on() -> None:
+    async def receive() -> Message:
+        return {"type": "websocket.receive", "text": "\0r{}"}
+
+    inner = FakeTransport()
+    inner.receive = receive
+    reading = asyncio.create_task(FramedTransport(inner).receive())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    reading.cancel()
 
 
 def test_a_heartbeat_that_is_skipped_is_no_message_that_was_dropped() -> None:
