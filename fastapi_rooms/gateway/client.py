@@ -109,6 +109,9 @@ class EdgeClient:
             node = await self._next_backend(deadline, failed)
             if self._gone.is_set():
                 return
+            if node is None and self.is_accepted and self._gateway.is_cut_off:
+                deadline = loop.time() + self._gateway.reattach_timeout
+                continue  # it is not the backends' fault
             if node is None:
                 await self._refuse()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -53,7 +54,7 @@ class Gateway(Member):
         reattach: whether a client that has lost its backend gets another, on the same connection.
             If not, it is closed with 1012.
         reattach_timeout: seconds that it waits for one, and its endpoint to accept; then it is
-            closed with 1013.
+            closed with 1013. While the carrier is away they do not count.
         origins: the pages that may open a connection; by default those of every site. Others get
             status 403 before any backend hears of them.
         headers: the names of the request headers that backends get, such as `cookie`; by default
@@ -244,6 +245,12 @@ class Gateway(Member):
             await connection.run()
 
     # What clients call.
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the carrier is away, or was for some of the time that a client waits."""
+        health = self.manager.health
+        return not health.connected or time.time() - health.since < self.reattach_timeout
 
     async def pick(self, name: str, deadline: float, exclude: Collection[NodeId]) -> NodeId | None:
         """A backend of a name, as soon as there is one; or `None` at the deadline."""

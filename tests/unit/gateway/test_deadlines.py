@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from fastapi_rooms import RoomManager
+from fastapi_rooms import Gateway, RoomManager
 from fastapi_rooms.testing import Rejected, WebSocketClient, eventually
 from fastapi_rooms.wire.gateway import FrameKind
 from tests.unit.gateway.support import Site
@@ -157,3 +158,34 @@ async def test_a_backend_whose_manager_drains_gets_no_more_clients(
     backend = await site.backend(answers)
     await backend.manager.drain()
     await eventually(lambda: not edge.backends)
+
+
+async def test_the_time_of_who_waits_runs_only_while_the_carrier_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    edge = await site.edge(reattach_timeout=0.01)
+    backend = await site.backend(answers)
+
+    def is_cut_off(_: Gateway) -> bool:
+        asked.append(len(asked) < 5)
+        return asked[-1]
+
+    monkeypatch.setattr(Gateway, "is_cut_off", property(is_cut_off))
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "hello 0"
+        await backend.close()
+        assert await client.wait_closed() == 1013
+    assert asked == [True] * 5 + [False]
+
+
+async def test_the_carrier_counts_as_away_for_as_long_again_as_a_client_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edge = await site.edge(reattach_timeout=60)
+    assert edge.is_cut_off, "it was there only just now"
+    edge.reattach_timeout = 0.0
+    assert [edge.is_cut_off] == [False]
+    health = replace(edge.manager.health, connected=False)
+    monkeypatch.setattr(RoomManager, "health", property(lambda _: health))
+    assert edge.is_cut_off
