@@ -19,7 +19,7 @@ from fastapi_rooms.core.close_codes import (
     shorten_reason,
 )
 from fastapi_rooms.core.link import Link
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, RoomsError
 from fastapi_rooms.servers.gateway.calls import Calls
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.wire import gateway as wire
@@ -31,7 +31,8 @@ SCOPE_KEY = "fastapi_rooms.edge"
 """Where an ASGI scope has the virtual connection, and an extension that says so."""
 
 CREDIT_DELAY = 0.1
-"""Seconds until an edge hears which messages were taken: so many may be in doubt at a crash."""
+"""Seconds until an edge hears which messages were taken, and what was changed in `socket.data`: so
+much may be in doubt at a crash."""
 
 _KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
 
@@ -61,6 +62,8 @@ class VirtualConnection:
         self._closed: tuple[int, str] | None = None
         self._receiving = 0
         self._giving: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
+        self._has_warned = False
         self._released = False
         self._stopped = asyncio.Event()
         self.accepted_by_rooms = False
@@ -70,7 +73,8 @@ class VirtualConnection:
         self.on_event: list[Callable[[dict[str, Any]], None]] = []
         """Called with what the edge tells of the sockets of this client."""
         self.on_receive: list[Callable[[], None]] = []
-        """Called when the endpoint is about to read."""
+        """Called when the endpoint is about to read, soon after it has sent, and as it is released:
+        what it has changed is to be told."""
         self.on_lost: list[Callable[[], None]] = []
         """Called when the client is gone."""
         self.sid: str = wire.field(opened, "sid", str)
@@ -147,8 +151,9 @@ class VirtualConnection:
         self._stopped.set()
         self._changed.set()  # there may be tasks that the endpoint has left behind
         self._calls.fail()
-        if self._giving is not None:
-            self._giving.cancel()
+        for timer in (self._giving, self._telling):
+            if timer is not None:
+                timer.cancel()
         self.on_event.clear()
         self.on_receive.clear()
         self.on_lost.clear()
@@ -159,8 +164,7 @@ class VirtualConnection:
         if not self._told_connect:
             self._told_connect = True
             return {"type": "websocket.connect"}
-        for told in tuple(self.on_receive):
-            told()
+        self._tell()
         self._receiving += 1
         try:
             while not self._incoming or self._released:
@@ -179,6 +183,27 @@ class VirtualConnection:
             self._receiving -= 1
         value: Any = body.decode() if kind is FrameKind.TEXT else body
         return {"type": "websocket.receive", _KINDS[kind]: value}
+
+    def _tell(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        for told in tuple(self.on_receive):
+            told()
+
+    def _tell_soon(self) -> None:
+        """The endpoint has sent something: one that never reads has what it changed told, too."""
+        if self._telling is None and self.on_receive:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(CREDIT_DELAY, self._tell_by_itself)
+
+    def _tell_by_itself(self) -> None:
+        try:
+            self._tell()
+        except RoomsError as error:  # an endpoint that reads has it raised there
+            if not self._has_warned:
+                logger.warning("The state of a socket is not known beyond this backend: %s", error)
+            self._has_warned = True
 
     def _give_soon(self) -> None:
         """Who waits has taken all that came: tell, so that little is in doubt if this dies.
@@ -269,6 +294,7 @@ class VirtualConnection:
             self._changed.clear()
             await self._changed.wait()
         self._check_open()
+        self._tell_soon()
         self._link.sent(None, len(body))
         await self._frame(kind, bytes(body))
 
@@ -341,8 +367,12 @@ class VirtualConnection:
         self._changed.set()
 
     def detach(self, code: int = SERVICE_RESTART) -> None:
-        """This connection is over, as something was missed: the edge opens another."""
+        """This connection is over, as something was missed: the edge opens another.
+
+        Which is told that the endpoint has not taken what waits here.
+        """
         self.over = True
+        self._incoming.clear()
         self.client_gone(code)
 
     async def release(self, timeout: float) -> None:
@@ -360,6 +390,7 @@ class VirtualConnection:
                         waiting.cancel()
         ending = set[asyncio.Future[None]]()
         if self._state in ("connecting", "accepted") and self._closed is None and not self.over:
+            self._tell_by_itself()
             body = wire.pack_release(self._link.taken)
             publishing = self._publish(FrameKind.RELEASE, self._link.number(), body)
             # It is waited for: a connection to the carrier that is closed now could take it along.
