@@ -151,7 +151,13 @@ def test_patterns_that_cannot_be_are_malformed(told: object) -> None:
         read_patterns({"told": told})
 
 
-@pytest.mark.parametrize("users", [[], {"a*b": "ann"}, {"": "ann"}, {"tea": 1}, {"tea": "x" * 256}])
+NOT_USERS: tuple[Any, ...] = (1, 0, None, False, [], {}, ["ann"], "x" * 256)
+
+
+@pytest.mark.parametrize(
+    "users",
+    [[], {"a*b": "ann"}, {"": "ann"}, *({"tea": each} for each in NOT_USERS)],
+)
 def test_users_that_cannot_be_are_malformed(users: object) -> None:
     with pytest.raises(MalformedEnvelope):
         read_users({"users": users})
