@@ -133,11 +133,15 @@ class EdgeSockets:
         return True
 
     async def write(self, frame: Frame) -> bool:
-        """Write a message, and return when the server has it; false if there is no socket."""
+        """Write a message, and return when the server has it; false if there is no socket.
+
+        Raises `MalformedEnvelope` for a text that is none, whether or not there is one.
+        """
+        payload = _payload(frame)
         found = self._any()
         if found is None or not found.socket._host.is_in(found.socket):
             return False
-        await found.block.transport.send(_payload(frame))
+        await found.block.transport.send(payload)
         return True
 
     # What the backend asks for.

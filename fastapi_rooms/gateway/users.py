@@ -22,7 +22,10 @@ def read_users(call: dict[str, Any]) -> Patterns[str]:
     _check_count(given)
     for pattern, user in given.items():
         try:
-            users.declare(check_pattern(pattern, "presence", ""), user and check_room(user))
+            is_nobody = user == NOBODY
+            users.declare(
+                check_pattern(pattern, "presence", ""), NOBODY if is_nobody else check_room(user)
+            )
         except RoomsError as error:
             raise MalformedEnvelope(f"{user!r} is nobody in {pattern!r}") from error
     return users

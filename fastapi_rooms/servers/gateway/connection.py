@@ -219,7 +219,7 @@ class VirtualConnection:
         self._give(self._link.credit())
 
     def _give(self, credit: tuple[int, int] | None) -> None:
-        if credit is not None and not self.over:
+        if credit is not None:
             self._post(FrameKind.CREDIT, wire.pack_credit(*credit))
 
     async def send(self, message: Message) -> None:

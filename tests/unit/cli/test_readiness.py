@@ -24,6 +24,15 @@ async def test_systemd_is_told_of_the_start_and_of_the_end(
         assert systemd.recv(99) == b"STOPPING=1"
 
 
+async def test_systemd_may_have_a_socket_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind("")  # Linux chooses an address, which begins with a zero byte
+        systemd.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + systemd.getsockname()[1:].decode())
+        async with readiness.readiness(lambda: True, ""):
+            assert systemd.recv(99) == b"READY=1"
+
+
 async def test_a_file_is_there_as_long_as_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fastapi_rooms import AdapterUnavailable, Backend, RedisAdapter
 from tests.integration.terminal import run
 
 APP = """
@@ -52,3 +53,24 @@ async def test_what_cannot_be_served_is_said_in_a_line(arguments: str, words: st
     output = await run(*arguments.split(), url="redis://127.0.0.1:1")
     assert (output.code, words in output.err) == (2, True), output.err
     assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [AdapterUnavailable("It is away."), OSError("It is away.")])
+async def test_a_backend_that_cannot_run_is_an_error_in_a_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its application has no manager: one is made, for what the command is given."""
+    made: list[Backend] = []
+
+    async def runs(app: object, backend: Backend, ready_file: str) -> None:
+        made.append(backend)
+        raise error
+
+    (tmp_path / "served_alone.py").write_text("from fastapi import FastAPI\n\napp = FastAPI()\n")
+    monkeypatch.delitem(sys.modules, "served_alone", raising=False)
+    monkeypatch.setattr("fastapi_rooms.cli.backend._run_backend", runs)
+    arguments = ["backend", "served_alone:app", "--name", "chat"]
+    output = await run(*arguments, url="redis://127.0.0.1:1")
+    assert (output.code, output.err) == (1, "fastapi-rooms: It is away.\n")
+    assert [backend.name for backend in made] == ["chat"]
+    assert isinstance(made[0].manager._runtime.adapter, RedisAdapter)

@@ -82,3 +82,15 @@ def test_what_was_not_taken_is_known_by_the_number_of_those_that_were() -> None:
     assert sender.not_taken(5) == []
     assert sender.not_taken(1) is None
     assert sender.not_taken(6) is None
+
+
+def test_what_is_withdrawn_gives_its_room_back_and_is_not_to_be_repeated() -> None:
+    sender: Link[str] = Link(window=100)
+    sender.sent("one", 10)
+    sender.sent("two", 200)
+    may_send = [sender.may_send]
+    sender.withdraw()
+    assert [*may_send, sender.may_send] == [False, True]
+    assert sender.not_taken(0) == ["one"]
+    assert sender.unacknowledged == 1
+    assert sender.credited(10 + MESSAGE_BYTES, 1)

@@ -188,3 +188,20 @@ def test_whoever_leaves_whatever_it_is_as_if_each_had_left(
         one.leave(sid, [room for room in map(str, rooms) if room != sid])
     many.leave_all(dict.fromkeys(map(str, sids)), [*map(str, rooms)])
     assert _maps(many) == _maps(one)
+
+
+def test_who_leaves_a_room_that_is_its_own_stays_and_others_do_not(
+    members: Membership[str],
+) -> None:
+    """They may have joined it: it is a room like any other."""
+    members.join("ann", ["ann"])
+    members.join("bob", ["ann"])
+    crowd = {sid: sid.upper() for sid in ("ann", "bob")}
+    leave = members.begin_leave(crowd, ("ann",))
+    assert members.rooms["ann"] == {"ann"}
+    assert members.sids["ann"] == {"red", "green", "ann"}
+    assert members.sids["bob"] == {"green"}
+    assert "nobody" not in members.sids
+    while leave.members:
+        members.carry_out(leave, 1)
+    assert members.rooms["ann"] == {"ann"}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from fastapi_rooms import RoomManager
-from fastapi_rooms.core.presence import UserEvent
+from fastapi_rooms import RoomManager, Socket
+from fastapi_rooms.core.presence import Entry, UserEvent
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
 from fastapi_rooms.gateway import presence as module
 from fastapi_rooms.gateway.presence import EdgePresence
@@ -151,7 +151,36 @@ def test_patterns_that_cannot_be_are_malformed(told: object) -> None:
         read_patterns({"told": told})
 
 
-@pytest.mark.parametrize("users", [[], {"a*b": "ann"}, {"": "ann"}, {"tea": 1}, {"tea": "x" * 256}])
+async def test_who_is_not_here_is_nobody_and_nobody_is_told_of_them(handing: Handing) -> None:
+    """They may have left since they were asked to join."""
+    handing.presence.heard("1", WANTS)
+    handing.presence.entering(TEA, [Entry("gone", "ann")])
+    handing.presence.absent(TEA, ["gone"])
+    assert handing.presence._entering == {}
+    socket = cast("Socket", Handing)
+    assert handing.presence.user_of(socket, "tea") is None
+    assert not handing.presence.holds(socket)
+
+
+async def test_what_the_handlers_of_the_edge_itself_are_told_is_handed_to_no_backend() -> None:
+    rooms = RoomManager()
+    rooms.presence("tea").on("leave")(lambda _: None)
+    async with rooms:
+        handing = Handing(rooms)
+        handing.presence.heard("1", {"told": [["/", "*"]]})
+        handing.presence.made(TEA, [ANN])
+        handing.presence.made(RUM, [ANN])
+        assert await handing.done() == ["1"]
+        assert handing.got[0][1].room == "rum"
+
+
+NOT_USERS: tuple[Any, ...] = (1, 0, None, False, [], {}, ["ann"], "x" * 256)
+
+
+@pytest.mark.parametrize(
+    "users",
+    [[], {"a*b": "ann"}, {"": "ann"}, *({"tea": each} for each in NOT_USERS)],
+)
 def test_users_that_cannot_be_are_malformed(users: object) -> None:
     with pytest.raises(MalformedEnvelope):
         read_users({"users": users})

@@ -61,8 +61,8 @@ async def test_why_an_edge_refuses_a_join_is_the_endpoints_error(
         ("leave", {"namespace": "/", "rooms": "tea"}),
         ("leave", {"namespace": "/", "rooms": [""]}),
         ("leave", {"namespace": "/" + "x" * 300, "rooms": []}),
-        ("join", {"namespace": "/", "rooms": ["tea"], "since": 1}),
-        ("join", {"namespace": "/", "rooms": ["tea"], "recent": "all"}),
+        ("join", {"namespace": "/", "rooms": ["tea"], "users": {}, "since": 1}),
+        ("join", {"namespace": "/", "rooms": ["tea"], "users": {}, "recent": "all"}),
     ],
 )
 async def test_a_backend_that_asks_for_what_cannot_be_is_replaced_and_the_client_stays(

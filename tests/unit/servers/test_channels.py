@@ -266,3 +266,60 @@ async def test_a_drain_lets_what_is_queued_out_before() -> None:
     channel.credited(65)
     await draining
     assert (line.written, line.drained) == ([b"7:a", b"7:b"], 1)
+
+
+async def test_an_application_that_sends_what_asgi_does_not_have_is_told_what_that_was() -> None:
+    line = FakeLine()
+    channel = await opened(line)
+    with pytest.raises(RuntimeError, match=r"websocket\.accept"):
+        await channel.send({"type": "websocket.accept"})
+    assert line.said() == []
+    await channel.send({"type": "websocket.close"})
+
+
+async def test_how_a_channel_was_ended_first_is_how_it_has_ended() -> None:
+    line = FakeLine()
+    channel = await opened(line)
+    channel.closed(4000, "first")
+    channel.came("too late")
+    channel.closed(4001, "second")
+    await channel.reopened()
+    assert line.said() == [{"closed": 7, "code": 4000, "reason": "first"}]
+    assert line.over == [7]
+    assert await channel.receive() == {
+        "type": "websocket.disconnect",
+        "code": 4000,
+        "reason": "first",
+    }
+
+
+async def test_a_channel_that_has_ended_gives_no_credit_for_what_is_still_read() -> None:
+    """Its number may be another's by then."""
+    line = FakeLine()
+    channel = await opened(line)
+    for part in ("a", "b"):
+        channel.came(part * 20_000)
+        await channel.receive()  # the second is due for credit, which the line gives at once
+    assert [said for said in line.said() if said != {"credit": 7, "bytes": 40_128}] == []
+    channel.came("c" * 40_000)
+    channel.closed(1000, "")
+    line.said()
+    assert (await channel.receive())["text"] == "c" * 40_000
+    channel.give_credit()
+    assert line.said() == []
+
+
+async def test_who_is_aborted_is_told_nothing_that_was_queued_and_sent_nothing_more() -> None:
+    line = FakeLine()
+    channel = await opened(line)
+    lost: list[str] = []
+    transport = transport_of(channel, lost)
+    line.room.clear()
+    transport.write(Payload(b"queued", binary=False))
+    assert transport.abort()
+    await asyncio.sleep(0)
+    assert lost == ["lost"]
+    transport.write(Payload(b"late", binary=False))
+    line.room.set()
+    await transport.flush()
+    assert line.said() == [{"closed": 7, "code": 1006, "reason": ""}]

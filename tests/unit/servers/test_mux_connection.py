@@ -7,6 +7,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import pytest
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -14,6 +15,7 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.core.payload import Outgoing
 from fastapi_rooms.servers.mux import MuxConnection
 from fastapi_rooms.servers.mux.connection import MAX_TURN
+from fastapi_rooms.testing import eventually
 from fastapi_rooms.transports import Transport
 from fastapi_rooms.wire import mux as wire
 
@@ -27,6 +29,7 @@ class FakeTransport:
         self.room = asyncio.Event()
         self.room.set()
         self.log: list[str] = []
+        self.is_lost = False
 
     def write(self, message: Outgoing) -> None:
         self.writes.append(message)
@@ -38,7 +41,7 @@ class FakeTransport:
 
     async def flush(self) -> bool:
         await self.room.wait()
-        return True
+        return not self.is_lost
 
     async def drain(self, timeout: float) -> None:
         self.log.append("drain")
@@ -248,3 +251,43 @@ async def test_credit_is_given_once_the_client_reads_what_was_sent_before() -> N
     await turns()
     assert [said["credit"] for said in client.transport.said() if "credit" in said] == [1]
     await client.leave()
+
+
+async def test_credit_is_given_at_once_to_a_client_that_reads() -> None:
+    client = Client(echo, '0:{"open":1,"path":"/"}', "1:" + "x" * 40_000)
+    await turns()
+    assert [said["credit"] for said in client.transport.said() if "credit" in said] == [1]
+    assert client.connection._crediting is None
+    await client.leave()
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "lost"])
+async def test_credit_that_is_still_to_be_given_ends_with_the_connection(ends: str) -> None:
+    client = Client(echo, '0:{"open":1,"path":"/"}')
+    await turns()
+    client.transport.room.clear()
+    client.said.append("1:" + "x" * 40_000)
+    client.more.set()
+    await turns()
+    crediting = client.connection._crediting
+    assert crediting is not None
+    if ends == "cancelled":
+        client.running.cancel()
+    else:
+        client.transport.is_lost = True
+        client.transport.room.set()
+        client.gone.set()
+    await asyncio.wait((client.running,))
+    await asyncio.wait((crediting,))
+    assert crediting.cancelled() is (ends == "cancelled")
+    assert [said for said in client.transport.said() if "credit" in said] == []
+
+
+async def test_a_connection_is_closed_once_for_all_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi_rooms.servers.mux.connection.IDLE_TIMEOUT", 0.0)
+    client = Client(echo)
+    await eventually(lambda: "websocket.close" in client.transport.log)
+    client.said.append("nonsense")
+    client.more.set()
+    await client.running
+    assert client.transport.log.count("websocket.close") == 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fastapi_rooms.testing import RabbitMQNotInstalled, RabbitMQServer, SharedRabbitMQServer
+from fastapi_rooms.testing.rabbitmq import process_lives
 from fastapi_rooms.testing.rabbitmq_shared import place_of_the_run
 
 
@@ -43,3 +48,36 @@ def test_a_shared_one_that_could_not_start_leaves_nothing(
     with pytest.raises(RabbitMQNotInstalled), server:
         pass
     assert not server.is_running
+
+
+@pytest.fixture
+def started() -> Iterator[subprocess.Popen[bytes]]:
+    """Some process."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    yield process
+    process.kill()
+    process.wait(10)
+
+
+def test_one_that_another_process_has_started_can_be_ended_by_this_one(
+    started: subprocess.Popen[bytes],
+) -> None:
+    server = RabbitMQServer()
+    server._pid = started.pid
+    server.kill()
+    assert started.wait(10) == -signal.SIGKILL
+    assert not process_lives(started.pid)
+    server.kill()
+
+
+def test_one_that_ends_as_it_starts_says_what_it_wrote_and_leaves_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "rabbitmq-server"
+    program.write_text("#!/bin/sh\nmkdir -p log && echo 'no Erlang here' > log/r.log\nexit 1\n")
+    program.chmod(0o755)
+    server = RabbitMQServer(executable=str(program))
+    assert server.url == "amqp://guest:guest@127.0.0.1:0/%2F"
+    with pytest.raises(RuntimeError, match=r"did not start:\nno Erlang here"):
+        server.start()
+    assert not server.is_running
+    server._tear_down()
+    assert server._directory is None

@@ -235,3 +235,24 @@ async def test_a_worker_that_closes_in_the_same_turn_leaves_nothing_behind(verb:
         assert not manager._here._crowds._under_way
         assert other_tasks() <= before
     assert manager.sids == {}
+
+
+async def test_a_crowd_that_is_leaving_as_its_worker_ends_keeps_nobody_waiting(
+    adapter: FakeAdapter,
+) -> None:
+    rooms = RoomManager(adapter, linger=0)
+    await rooms.start()
+    async with AsyncExitStack() as stack:
+        members = [Member(rooms, "tea", sid=str(number)) for number in range(COUNT)]
+        for member in members:
+            await stack.enter_async_context(member)
+        crowds = rooms._here._crowds
+        leaving = crowds.leave(crowds.of(TEA), ("tea",))
+        closing = crowds.disconnect(crowds.of(Target()), 4001, "out")
+        assert leaving is not None
+        assert closing is not None
+        await rooms._here.close()
+        await asyncio.wait((leaving, closing))
+        assert [await member.wait_closed() for member in members] == [4001] * COUNT
+    await rooms.stop()
+    assert rooms.sids == {}

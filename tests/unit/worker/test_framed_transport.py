@@ -72,3 +72,18 @@ async def test_the_turn_after_is_another_one() -> None:
     await asyncio.sleep(0)
     inner.intercepted[ASKS_FOR_HEARTBEAT]()
     assert inner.writes == [["\0b"]] * 2
+
+
+async def test_what_has_nothing_to_do_with_the_framing_is_the_transports_own() -> None:
+    class Drained(FakeTransport):
+        drained = 0.0
+
+        async def drain(self, timeout: float) -> None:
+            self.drained = timeout
+
+    inner, answered = Drained(), list[str]()
+    transport = FramedTransport(inner)
+    assert transport.intercept("ping", lambda: answered.append("pong"))
+    inner.intercepted["ping"]()
+    await transport.drain(3.0)
+    assert (answered, inner.drained) == (["pong"], 3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import astuple, replace
 
@@ -11,7 +12,7 @@ from fastapi_rooms.adapters.base import AdapterHealth
 from fastapi_rooms.core.names import Channels
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.target import Target
-from fastapi_rooms.errors import AdapterUnavailable, NotStarted
+from fastapi_rooms.errors import AdapterUnavailable, NotStarted, UsageError
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.worker import run as run_module
 from fastapi_rooms.worker.run import Run
@@ -180,3 +181,45 @@ async def test_a_run_that_is_over_cannot_be_drained(adapter: FakeAdapter) -> Non
     with pytest.raises(NotStarted):
         await closed.drain()
     assert drained_before
+
+
+async def test_a_thread_without_an_event_loop_is_told_what_to_use(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    with pytest.raises(UsageError, match=r"rooms\.sync"):
+        await asyncio.to_thread(runtime.check_here)
+    await runtime.stop()
+
+
+async def test_a_forked_process_is_told_that_it_has_no_manager(
+    adapter: FakeAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    with monkeypatch.context() as patch:
+        patch.setattr("fastapi_rooms.worker.runtime.os.getpid", lambda: -1)
+        with pytest.raises(UsageError, match="forked"):
+            await asyncio.to_thread(runtime.check_here)
+        assert not runtime.is_running
+    await runtime.stop()
+
+
+async def test_a_timeout_of_the_work_itself_is_not_taken_for_a_loop_that_is_blocked(
+    adapter: FakeAdapter,
+) -> None:
+    async def work() -> None:
+        raise TimeoutError("of the work")
+
+    runtime = Runtime(adapter, run_settings())
+    await runtime.start()
+    with pytest.raises(TimeoutError, match="of the work"):
+        await asyncio.to_thread(runtime.call, work, None)
+    await runtime.stop()
+
+
+def test_a_run_whose_event_loop_is_closed_is_none(adapter: FakeAdapter) -> None:
+    runtime = Runtime(adapter, run_settings())
+    asyncio.run(runtime.start())
+    with pytest.raises(NotStarted):
+        runtime.check_here()
+    runtime.abandon()

@@ -77,7 +77,9 @@ class Subscriber(Opening, ReceivingEnd[Link]):
         self._words = dialect.words
         self._required = required
         self._pending = PendingCommands()
-        self._retries = Retries(self._subscriptions, self._schedule_flush)
+        self._unheard: set[Channel] = set()  # patterns that are not confirmed
+        self._are_patterns_due = False
+        self._retries = Retries(self._subscriptions, self._try_again)
         self._forbidden = Forbidden("Redis")
         self._why_forbidden = ""
 
@@ -86,8 +88,8 @@ class Subscriber(Opening, ReceivingEnd[Link]):
     def link_up(self, link: Link) -> None:
         """Ask the new link for everything."""
         self._pending.clear()
-        if self._patterns:
-            self._send(link, SubscriptionCommand(PSUBSCRIBE, set(self._patterns)))
+        self._unheard = set(self._patterns)
+        self._are_patterns_due = True
         super().link_up(link)
 
     def _link_lost(self) -> None:
@@ -126,7 +128,10 @@ class Subscriber(Opening, ReceivingEnd[Link]):
     def _ask(self, link: Link) -> None:
         subscribe, unsubscribe = self._subscriptions.take_due(FLUSH)
         split, words = self._dialect.split, self._words
+        patterns = set(self._unheard) if self._are_patterns_due else None
+        self._are_patterns_due = False
         commands = [
+            *([SubscriptionCommand(PSUBSCRIBE, patterns)] if patterns else ()),
             *commands_for(words.subscribe, split(subscribe)),
             *commands_for(words.unsubscribe, split(unsubscribe)),
         ]
@@ -180,6 +185,8 @@ class Subscriber(Opening, ReceivingEnd[Link]):
         elif kind == b"psubscribe":
             self._last_progress = self._loop.time()
             self._pending.answered(PSUBSCRIBE, channel)
+            self._unheard.discard(channel)
+            self._after_confirmation()
 
     # What the replies mean.
 
@@ -193,6 +200,16 @@ class Subscriber(Opening, ReceivingEnd[Link]):
         live = self._subscriptions.drop(channels)
         self._forbidden.forget(channels)
         self._dialect.withdrawn(channels, live)
+
+    def _check_complete(self) -> None:
+        """A connection that does not hear its patterns is not complete."""
+        if not self._unheard:
+            super()._check_complete()
+
+    def _try_again(self) -> None:
+        """Ask once more for what was refused."""
+        self._are_patterns_due = True
+        self._schedule_flush()
 
     def _settled(self) -> None:
         wanted, forbidden = self._subscriptions.wanted, self._subscriptions.forbidden

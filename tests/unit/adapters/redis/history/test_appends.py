@@ -184,3 +184,17 @@ async def test_everything_can_be_failed_at_once(appends: Appends, budget: ByteBu
     assert [error_of(append).uncertain for append in (written, waiting)] == [True, False]
     assert budget.used == 0
     assert not appends
+
+
+async def test_what_is_cancelled_and_overdue_gives_its_room_back_once(
+    appends: Appends, budget: ByteBudget
+) -> None:
+    cancelled, waiting = add(appends, b"1", b"2")
+    cancelled.cancel()
+    assert not appends.expire(3 * HOUR + asyncio.get_running_loop().time())
+    assert "it rains" in str(error_of(waiting))
+    assert not cancelled.fail("once more", uncertain=False)
+    assert not waiting.fail("once more", uncertain=False)
+    assert (budget.used, appends.dropped) == (0, 1)
+    add(appends, b"3")
+    assert write(appends) == [b"3"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection
@@ -95,3 +97,30 @@ def test_a_client_of_a_replica_is_refused() -> None:
 def test_a_client_lends_its_own_pool() -> None:
     client = Redis(host="h")
     assert pool_of(client) is client.connection_pool
+
+
+@pytest.mark.parametrize("options", [{"protocol": 9}, {"ssl": True, "ssl_cert_reqs": "bogus"}])
+def test_a_client_that_cannot_connect_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="with these options"):
+        pool_of(Redis(**options))
+
+
+@pytest.mark.parametrize(
+    ("url", "refuses"),
+    [
+        ("redis://user:secret@h", "ConnectionPool.from_url"),
+        ("redis+sentinel://user:secret@h/m", "parse_url"),
+        ("redis+sentinel://user:secret@h/m", "Sentinel"),
+    ],
+)
+def test_what_redis_py_refuses_for_reasons_of_its_own_is_a_wrong_configuration(
+    monkeypatch: pytest.MonkeyPatch, url: str, refuses: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("as a later version may")
+
+    monkeypatch.setattr(f"fastapi_rooms.adapters.redis.links.urls.{refuses}", refuse)
+    with pytest.raises(ConfigurationError, match="cannot be used") as raised:
+        pool_of(url)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__

@@ -9,6 +9,7 @@ import hiredis
 
 from fastapi_rooms.adapters.presence import Changed, Entry, Lease, RoomChange, RoomKey, Terms
 from fastapi_rooms.adapters.redis.presence.node import NodePresence
+from fastapi_rooms.adapters.redis.presence.reader import Part
 from fastapi_rooms.errors import AdapterUnavailable
 
 LEASE = Lease("0a", 1)
@@ -73,3 +74,26 @@ async def test_only_the_rooms_are_changed_elsewhere_that_a_master_refused_as_it_
     await change(lane)
     assert lane.done == [b"/#0", b"/#1", b"/#2", b"/#3"]
     assert lane.left == 1
+
+
+class ReplicaLane:
+    """A Redis that is a replica until it is left."""
+
+    def __init__(self) -> None:
+        self.asked = self.left = 0
+
+    async def ask(self, encode: Callable[[], bytes], count: int, needs: object) -> list[Any]:
+        self.asked += 1
+        if not self.left:
+            return [hiredis.ReplyError("READONLY You can't write against a read only replica.")]
+        return [[1, 0, b"0a"]] * count
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+async def test_a_master_is_asked_for_what_a_replica_refuses() -> None:
+    lane = ReplicaLane()
+    presence = NodePresence(lane, "rooms")  # type: ignore[arg-type]  # as much of one as is used
+    assert await presence._ask([Part(b"key", b"PING", 2)]) == [[[1, 0, b"0a"]] * 2]
+    assert (lane.asked, lane.left) == (2, 1)

@@ -18,6 +18,7 @@ from fastapi_rooms.adapters.presence import (
     Terms,
     UserEvent,
 )
+from fastapi_rooms.adapters.redis.presence import lease_script
 from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
 from fastapi_rooms.adapters.redis.presence.reader import Answered, Part
 from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, PLAIN
@@ -143,3 +144,20 @@ async def test_a_script_that_is_forgotten_again_and_again_is_given_up() -> None:
 
     with pytest.raises(AdapterUnavailable, match="forgets"):
         await Forgetful().change(ROOM, LEASE, TERMS, enter=SOCKETS)
+
+
+@pytest.mark.parametrize(
+    "step", [AWAY, hiredis.ReplyError("OOM no memory"), [0, 1, -1, 1, b"", b"", b"came", b"ann", 1]]
+)
+async def test_a_change_that_fails_or_makes_no_sense_is_told_of_its_room_alone(step: Any) -> None:
+    rooms = [RoomKey(b"/#%d" % number, b"channel") for number in range(2)]
+    told: dict[int, Changed | AdapterUnavailable] = {}
+    changes = [RoomChange(room, TERMS, SOCKETS[:1]) for room in rooms]
+    await InSteps(step, joined(1)).change_rooms(LEASE, changes, told.__setitem__)
+    assert isinstance(told[0], AdapterUnavailable)
+    assert isinstance(told[1], Changed)
+
+
+def test_a_lease_that_redis_refuses_to_renew_is_an_error() -> None:
+    with pytest.raises(AdapterUnavailable, match="refused to renew"):
+        lease_script.decode(hiredis.ReplyError("OOM no memory"), LEASE)

@@ -96,3 +96,20 @@ def test_a_manager_takes_the_url() -> None:
 def test_a_setting_that_cannot_be_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         RedisClusterAdapter("redis+cluster://one", **{name: 0})  # type: ignore[arg-type]
+
+
+def test_a_client_that_cannot_connect_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="with these options"):
+        access_of(RedisCluster(host="h", protocol=9))
+
+
+def test_what_redis_py_refuses_for_reasons_of_its_own_is_a_wrong_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: str) -> None:
+        raise ValueError("as a later version may")
+
+    monkeypatch.setattr("fastapi_rooms.adapters.redis.sharded.access.parse_url", refuse)
+    with pytest.raises(ConfigurationError, match="cannot be used") as raised:
+        access_of("redis+cluster://user:secret@one:7000")
+    assert "secret" not in str(raised.value)

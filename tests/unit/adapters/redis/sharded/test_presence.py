@@ -113,3 +113,33 @@ async def test_where_nobody_answers_there_is_no_telling_which_rooms_there_are() 
     nodes.away = {worker_key(b"rooms", LEASE, tag) for tag in slot_tags()}
     with pytest.raises(AdapterUnavailable, match="away"):
         await nodes.rooms_of(LEASE)
+
+
+class NoLane:
+    """A node that cannot be asked."""
+
+    async def ask_each(self, *_: object) -> None:
+        raise AWAY
+
+
+@pytest.mark.parametrize("lane", [None, NoLane()])
+@pytest.mark.parametrize("answer", [[1], AWAY])
+async def test_what_one_node_does_not_answer_is_asked_of_whichever_has_the_slot_then(
+    monkeypatch: pytest.MonkeyPatch, lane: Any, answer: Any
+) -> None:
+    presence = ClusterPresence(SlotLanes(None, timeout=5, refresh=lambda: None), "rooms")  # type: ignore[arg-type]  # no messages
+    asked: list[int] = []
+
+    async def ask(slot: int, *_: object) -> Any:
+        asked.append(slot)
+        if answer is AWAY:
+            raise AWAY
+        return answer
+
+    monkeypatch.setattr(presence._questions, "ask", ask)
+    monkeypatch.setattr(presence._lanes, "is_serving", lambda _: False)
+    parts = [Part(key, b"", 1) for key in (b"one", b"two")]
+    told: dict[int, Any] = {}
+    await presence._ask_lane(lane, parts, [0, 1], told.__setitem__)
+    assert asked == [slot_of(part.key) for part in parts]
+    assert told == {0: answer, 1: answer}
