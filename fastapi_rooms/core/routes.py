@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fastapi_rooms.core.checks import check_path
 from fastapi_rooms.errors import ConfigurationError
+
+MAX_NAME = 100
+"""Characters that the name of a backend has at most."""
+
+_ENDS = {"?", "#", "%"}  # what a path that came is decoded to is compared
 
 
 class Routes:
@@ -15,11 +21,16 @@ class Routes:
             raise ConfigurationError('A Gateway needs routes, such as {"/chat": "chat"}.')
         self._by_segments: dict[tuple[str, ...], str] = {}
         for path, name in routes.items():
-            if not path.startswith("/") or has_dots(path):
-                raise ConfigurationError(f"The route {path!r} is no path that begins with a slash.")
-            if not name or len(name) > 100:
-                raise ConfigurationError(f"The route {path!r} needs the name of a backend.")
-            self._by_segments[_segments(path)] = name
+            check_path("A route", path)
+            if has_dots(path) or not _ENDS.isdisjoint(path):
+                raise ConfigurationError(
+                    f"The route {path!r} is no path: write it decoded, and without a query."
+                )
+            check_name(f"The route {path!r}", name)
+            segments = _segments(path)
+            if segments in self._by_segments:
+                raise ConfigurationError(f"There are two routes for {path!r}.")
+            self._by_segments[segments] = name
         self._longest = max(map(len, self._by_segments))
         self.names = dict(routes)
         """As they were given."""
@@ -32,6 +43,14 @@ class Routes:
             if name is not None:
                 return name
         return None
+
+
+def check_name(what: str, name: object) -> None:
+    """Raise `ConfigurationError` unless `name` can be that of a backend."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        raise ConfigurationError(
+            f"{what} needs the name of a backend, of 1 to {MAX_NAME} characters, not {name!r}."
+        )
 
 
 def has_dots(path: str) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from fastapi_rooms.adapters import AdapterLike
+from fastapi_rooms.core.checks import check_count, check_not_negative
 from fastapi_rooms.core.placement import MISSED
-from fastapi_rooms.errors import ConfigurationError, MalformedEnvelope
+from fastapi_rooms.core.routes import check_name
+from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.gateway.health import BackendHealth
 from fastapi_rooms.gateway.learning import PATIENCE
 from fastapi_rooms.gateway.member import INTERVAL, Member
@@ -45,7 +47,7 @@ class Backend(Member):
         drain_timeout: seconds that an endpoint has, at the end, to finish what it is doing.
 
     Raises:
-        ConfigurationError: the name or the capacity cannot be.
+        ConfigurationError: the name, the capacity or the timeout cannot be.
     """
 
     def __init__(
@@ -57,10 +59,9 @@ class Backend(Member):
         capacity: int = 10_000,
         drain_timeout: float = 3.0,
     ) -> None:
-        if not name or len(name) > 100:
-            raise ConfigurationError("A Backend needs a name of 1 to 100 characters.")
-        if capacity < 1:
-            raise ConfigurationError(f"capacity={capacity!r} has to be at least 1.")
+        check_name("A Backend", name)
+        check_count("capacity", capacity, "clients")
+        check_not_negative("drain_timeout", drain_timeout)
         super().__init__(adapter)
         self._app = app
         self.name = name
@@ -198,7 +199,8 @@ class Backend(Member):
         self._edges[node] = asyncio.get_running_loop().time()
         publish = partial(self.publish, node, connection_id)
         try:
-            connection = VirtualConnection(publish, wire.read_json(frame.body))
+            reset = partial(self.reset, *key)
+            connection = VirtualConnection(publish, wire.read_json(frame.body), reset)
         except MalformedEnvelope:
             self.reset(*key)
             raise

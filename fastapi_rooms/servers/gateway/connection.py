@@ -19,9 +19,11 @@ from fastapi_rooms.core.close_codes import (
     shorten_reason,
 )
 from fastapi_rooms.core.link import Link
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, RoomsError
+from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
 from fastapi_rooms.servers.gateway.calls import Calls
+from fastapi_rooms.servers.gateway.opening import scope_of
 from fastapi_rooms.servers.gateway.posting import post
+from fastapi_rooms.servers.gateway.telling import Telling
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
 
@@ -31,8 +33,7 @@ SCOPE_KEY = "fastapi_rooms.edge"
 """Where an ASGI scope has the virtual connection, and an extension that says so."""
 
 CREDIT_DELAY = 0.1
-"""Seconds until an edge hears which messages were taken, and what was changed in `socket.data`: so
-much may be in doubt at a crash."""
+"""Seconds until an edge hears which messages were taken: so many may be in doubt at a crash."""
 
 _KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
 
@@ -47,10 +48,22 @@ def edge_of(scope: MutableMapping[str, Any]) -> VirtualConnection | None:
 
 
 class VirtualConnection:
-    """Runs the application for one client of an edge, once."""
+    """Runs the application for one client of an edge, once.
 
-    def __init__(self, publish: Publish, opened: dict[str, Any]) -> None:
+    Args:
+        publish: says something to the edge.
+        opened: what the edge has said of the client.
+        reset: tells the edge, for as long as that takes, that this is over, and nothing more.
+
+    Raises:
+        MalformedEnvelope: it makes no sense.
+    """
+
+    def __init__(
+        self, publish: Publish, opened: dict[str, Any], reset: Callable[[], None] = lambda: None
+    ) -> None:
         self._publish = publish
+        self._reset = reset
         self._link: Link[None] = Link()
         self._link.follows(1)  # that opened it
         self._incoming: deque[tuple[FrameKind, bytes]] = deque()
@@ -62,17 +75,17 @@ class VirtualConnection:
         self._closed: tuple[int, str] | None = None
         self._receiving = 0
         self._giving: asyncio.TimerHandle | None = None
-        self._telling: asyncio.TimerHandle | None = None
-        self._has_warned = False
         self._released = False
         self._stopped = asyncio.Event()
         self.accepted_by_rooms = False
         """Whether it is `rooms.connect` that accepts: only then the edge may say hello."""
         self.over = False
         """Whether nothing is sent to the edge any more."""
+        self._is_settled = False  # the edge knows that this is over
         self.on_event: list[Callable[[dict[str, Any]], None]] = []
         """Called with what the edge tells of the sockets of this client."""
-        self.on_receive: list[Callable[[], None]] = []
+        self._telling = Telling()
+        self.on_receive = self._telling.callbacks
         """Called when the endpoint is about to read, soon after it has sent, and as it is released:
         what it has changed is to be told."""
         self.on_lost: list[Callable[[], None]] = []
@@ -86,36 +99,11 @@ class VirtualConnection:
         self.kept: dict[str, Any] = wire.field(opened, "sockets", dict)
         """What the edge knows of its sockets from before: data by namespace."""
         self._calls = Calls(self.kept)
-        try:
-            self.scope = self._scope_of(opened)
-        except ValueError as error:
-            raise MalformedEnvelope("the path or the query is no bytes") from error
-        self.task: asyncio.Task[None] | None = None
-
-    def _scope_of(self, opened: dict[str, Any]) -> dict[str, Any]:
-        path = wire.field(opened, "path", str)
-        client, server = opened.get("client"), opened.get("server")
-        subprotocols = wire.field(opened, "subprotocols", list)
-        if not all(isinstance(one, str) for one in subprotocols):
-            raise MalformedEnvelope("the subprotocols are none")
         about = {"sid": self.sid, "attempt": self.attempt, "lost": self.lost}
-        return {
-            "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": wire.field(opened, "http_version", str),
-            "scheme": wire.field(opened, "scheme", str),
-            "path": path,
-            "raw_path": wire.field(opened, "raw_path", str).encode("latin-1"),
-            "query_string": wire.field(opened, "query_string", str).encode("latin-1"),
-            "root_path": wire.field(opened, "root_path", str),
-            "headers": wire.unpack_headers(opened.get("headers")),
-            "client": tuple(client) if isinstance(client, list) and len(client) == 2 else None,
-            "server": tuple(server) if isinstance(server, list) and len(server) == 2 else None,
-            "subprotocols": subprotocols,
-            "state": {},
-            "extensions": {"websocket.http.response": {}, SCOPE_KEY: about},
-            SCOPE_KEY: self,
-        }
+        self.scope = scope_of(opened)
+        self.scope[SCOPE_KEY] = self
+        self.scope["extensions"][SCOPE_KEY] = about
+        self.task: asyncio.Task[None] | None = None
 
     # The application's side.
 
@@ -131,6 +119,9 @@ class VirtualConnection:
             if not (self.over or self._state == "closed"):
                 logger.exception("Exception in an endpoint behind an edge")
             await self._end(1011, "")
+        except BaseException:
+            await self._end(1011, "")
+            raise
         else:
             await self._end(1000, "")
         finally:
@@ -146,16 +137,17 @@ class VirtualConnection:
             logger.debug("A client could not be closed: %r", error)
 
     def _stop(self) -> None:
+        if not (self._is_settled or self._released):
+            self._reset()
         self.over, self._state = True, "closed"
         self._closed = self._closed or (SERVICE_RESTART, "")
         self._stopped.set()
         self._changed.set()  # there may be tasks that the endpoint has left behind
         self._calls.fail()
-        for timer in (self._giving, self._telling):
-            if timer is not None:
-                timer.cancel()
+        if self._giving is not None:
+            self._giving.cancel()
+        self._telling.stop()
         self.on_event.clear()
-        self.on_receive.clear()
         self.on_lost.clear()
         self.scope = {}  # it has this: only the garbage collector would free the two
 
@@ -164,7 +156,7 @@ class VirtualConnection:
         if not self._told_connect:
             self._told_connect = True
             return {"type": "websocket.connect"}
-        self._tell()
+        self._telling.now()
         self._receiving += 1
         try:
             while not self._incoming or self._released:
@@ -183,27 +175,6 @@ class VirtualConnection:
             self._receiving -= 1
         value: Any = body.decode() if kind is FrameKind.TEXT else body
         return {"type": "websocket.receive", _KINDS[kind]: value}
-
-    def _tell(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
-        for told in tuple(self.on_receive):
-            told()
-
-    def _tell_soon(self) -> None:
-        """The endpoint has sent something: one that never reads has what it changed told, too."""
-        if self._telling is None and self.on_receive:
-            loop = asyncio.get_running_loop()
-            self._telling = loop.call_later(CREDIT_DELAY, self._tell_by_itself)
-
-    def _tell_by_itself(self) -> None:
-        try:
-            self._tell()
-        except RoomsError as error:  # an endpoint that reads has it raised there
-            if not self._has_warned:
-                logger.warning("The state of a socket is not known beyond this backend: %s", error)
-            self._has_warned = True
 
     def _give_soon(self) -> None:
         """Who waits has taken all that came: tell, so that little is in doubt if this dies.
@@ -268,7 +239,7 @@ class VirtualConnection:
         self._check_open()
         packed = wire.pack_deny(status, headers, body)
         self._state = "closed"
-        await self._frame(FrameKind.DENY, packed)
+        await self._end_by(FrameKind.DENY, packed)
 
     async def _refuse(self, code: int, reason: str) -> None:
         """Before it is accepted: a client that was, for an earlier endpoint, is told the code."""
@@ -283,7 +254,7 @@ class VirtualConnection:
         self._state = "closed"
         self._closed = code, reason
         self._changed.set()
-        await self._frame(FrameKind.CLOSE, body)
+        await self._end_by(FrameKind.CLOSE, body)
 
     async def _send(self, message: Message) -> None:
         text = message.get("text")
@@ -294,7 +265,7 @@ class VirtualConnection:
             self._changed.clear()
             await self._changed.wait()
         self._check_open()
-        self._tell_soon()
+        self._telling.soon()
         self._link.sent(None, len(body))
         await self._frame(kind, bytes(body))
 
@@ -303,10 +274,20 @@ class VirtualConnection:
         if not self.over:
             await self._publish(kind, self._link.number(), body)
 
+    async def _end_by(self, kind: FrameKind, body: bytes) -> None:
+        if not self.over:
+            await self._publish(kind, self._link.number(), body)
+            self._is_settled = True
+
     def _post(self, kind: FrameKind, body: bytes) -> None:
         """Publish a frame that nobody waits for."""
         if not self.over:
-            post(self._publish(kind, self._link.number(), body), self.detach)
+            post(self._publish(kind, self._link.number(), body), self._fail)
+
+    def _fail(self) -> None:
+        """The carrier has not taken what was said last: the edge would wait for ever for more."""
+        self.detach()
+        self._reset()
 
     # What `rooms.connect` asks of the edge.
 
@@ -345,6 +326,7 @@ class VirtualConnection:
             if not self._link.credited(*wire.unpack_credit(body)):
                 return False
         elif kind is FrameKind.CLOSE:
+            self._is_settled = True
             self.client_gone(*wire.unpack_close(body))
         elif kind is FrameKind.REPLY:
             self._calls.replied(wire.read_json(body))
@@ -371,7 +353,7 @@ class VirtualConnection:
 
         Which is told that the endpoint has not taken what waits here.
         """
-        self.over = True
+        self.over = self._is_settled = True
         self._incoming.clear()
         self.client_gone(code)
 
@@ -390,10 +372,10 @@ class VirtualConnection:
                         waiting.cancel()
         ending = set[asyncio.Future[None]]()
         if self._state in ("connecting", "accepted") and self._closed is None and not self.over:
-            self._tell_by_itself()
+            self._telling.at_last()
             body = wire.pack_release(self._link.taken)
-            publishing = self._publish(FrameKind.RELEASE, self._link.number(), body)
             # It is waited for: a connection to the carrier that is closed now could take it along.
+            publishing = self._publish(FrameKind.RELEASE, self._link.number(), body)
             ending.add(asyncio.ensure_future(_accepted(publishing)))
         self.over = True
         if task is not None and not task.done():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fastapi_rooms import ConfigurationError
@@ -19,8 +21,15 @@ def test_whole_segments_match_and_the_longest_route_wins() -> None:
     assert Routes({"/": "all"}).find("/any/thing") == "all"
 
 
-@pytest.mark.parametrize("routes", [{}, {"chat": "chat"}, {"/chat": ""}, {"/a/../b": "x"}])
-def test_routes_that_cannot_be_are_refused(routes: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "routes",
+    [
+        *({}, {"chat": "chat"}, {"/chat": ""}, {"/chat": 5}, {"/chat": "x" * 101}),
+        *({"/a/../b": "x"}, {"/caf%C3%A9": "x"}, {"/chat?room=tea": "x"}),
+        {"/chat": "one", "/chat/": "two"},
+    ],
+)
+def test_routes_that_cannot_be_are_refused(routes: Any) -> None:
     with pytest.raises(ConfigurationError):
         Routes(routes)
 

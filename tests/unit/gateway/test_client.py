@@ -332,6 +332,15 @@ async def test_the_lifespan_of_an_application_can_be_that_of_an_edge(site: Site)
         await WebSocketClient(edge, "/").open()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"capacity": 2.5}, {"capacity": True}, {"name": 5}, {"name": ""}, {"drain_timeout": -1}],
+)
+def test_a_backend_refuses_what_its_options_cannot_be(options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        Backend(Starlette(), **{"name": "app", **options})
+
+
 def test_a_backend_takes_one_client_at_least(site: Site) -> None:
-    with pytest.raises(ConfigurationError, match="capacity=0"):
+    with pytest.raises(ConfigurationError, match="capacity must be"):
         Backend(Starlette(), name="app", adapter=site.manager(), capacity=0)

@@ -8,7 +8,7 @@ import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_rooms import RoomManager
-from fastapi_rooms.servers.gateway import connection as module
+from fastapi_rooms.servers.gateway import telling
 from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.wire.gateway import MAX_CALL
 from tests.unit.gateway.support import Site
@@ -55,7 +55,7 @@ async def test_it_is_known_elsewhere_soon_after_something_was_sent(site: Site) -
 async def test_that_it_cannot_be_told_is_said_once_and_harms_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "CREDIT_DELAY", 0.0)
+    monkeypatch.setattr(telling, "DELAY", 0.0)
 
     async def says_too_much(rooms: RoomManager, websocket: WebSocket) -> None:
         async with rooms.connect(websocket, data={}) as socket:

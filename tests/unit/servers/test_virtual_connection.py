@@ -234,15 +234,13 @@ async def test_what_has_not_begun_is_released_at_once() -> None:
     assert edge.published == [(FrameKind.RELEASE, wire.pack_release(0))]
 
 
-async def test_what_was_received_before_a_loss_is_read_and_not_acknowledged() -> None:
-    """The edge has given the connection up, and counts what it heard of it."""
+async def test_what_waits_as_something_is_missed_is_neither_read_nor_acknowledged() -> None:
+    """The edge tells the next endpoint that it may be lost."""
     edge = Edge()
     connection = VirtualConnection(edge.publish, opening())
     await connection.receive()
-    half = WINDOW // 2
-    assert connection.received(frame(FrameKind.BYTES, 2, bytes(half)))
+    assert connection.received(frame(FrameKind.BYTES, 2, bytes(WINDOW // 2)))
     connection.detach()
-    assert (await connection.receive())["bytes"] == bytes(half)
     assert (await connection.receive())["type"] == "websocket.disconnect"
     assert edge.published == []
 
@@ -325,3 +323,46 @@ async def test_an_answer_that_cannot_be_sent_is_an_error_and_refuses_the_client(
     assert "Exception in an endpoint" in caplog.text
     ((kind, body),) = edge.published
     assert (kind, wire.unpack_deny(body)[0]) == (FrameKind.DENY, 500)
+
+
+@pytest.mark.parametrize("kind", [FrameKind.CLOSE, FrameKind.DENY, FrameKind.CALL])
+async def test_an_edge_is_told_that_it_is_over_where_it_could_not_be_told_how(
+    kind: FrameKind,
+) -> None:
+    told: list[str] = []
+
+    async def publish(each: FrameKind, sequence: int, body: bytes) -> None:
+        if each is kind:
+            raise AdapterUnavailable("away")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if kind is FrameKind.DENY:
+            await send({"type": "websocket.close"})
+        await send({"type": "websocket.accept"})
+        if kind is FrameKind.CLOSE:
+            await send({"type": "websocket.close"})
+        connection.tell("leave", namespace="/", rooms=["tea"])
+        await receive()
+
+    connection = VirtualConnection(publish, opening(), lambda: told.append("over"))
+    await connection.run(app)
+    assert told == ["over"]
+
+
+async def test_an_edge_that_knows_that_it_is_over_is_not_told_so() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    told: list[str] = []
+    for how in ("closes", "has lost its client", "has something missing"):
+        edge = Edge()
+        connection = VirtualConnection(edge.publish, opening(), lambda: told.append("over"))
+        if how == "has lost its client":
+            body = wire.pack_close(1000, "")
+            assert connection.received(frame(FrameKind.CLOSE, 2, body))
+        elif how == "has something missing":
+            connection.detach()
+        await connection.run(app)
+    assert told == []
