@@ -50,9 +50,7 @@ def backend(
         fail(f"{target!r} is no ASGI application, but a {type(app).__name__}.", EXIT_USAGE)
     rooms = _load(manager) if manager else _manager_beside(target)
     if rooms is not None and redis:
-        fail(
-            "--redis is for an application without a RoomManager: this one has its own.", EXIT_USAGE
-        )
+        fail("The application has a RoomManager of its own: leave --redis out.", EXIT_USAGE)
     if rooms is None:
         session = session_of(ctx, redis)
         rooms = RoomManager(session.url, prefix=session.prefix)

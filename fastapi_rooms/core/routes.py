@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi_rooms.core.checks import check_path
 from fastapi_rooms.errors import ConfigurationError
 
 MAX_NAME = 100
@@ -21,7 +20,8 @@ class Routes:
             raise ConfigurationError('A Gateway needs routes, such as {"/chat": "chat"}.')
         self._by_segments: dict[tuple[str, ...], str] = {}
         for path, name in routes.items():
-            check_path("A route", path)
+            if not isinstance(path, str) or not path.startswith("/"):
+                raise ConfigurationError(f"The route {path!r} is no path that begins with a slash.")
             if has_dots(path) or not _ENDS.isdisjoint(path):
                 raise ConfigurationError(
                     f"The route {path!r} is no path: write it decoded, and without a query."

@@ -47,6 +47,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("backend served_app:app --name chat", "has 2 managers: say --manager"),
         ("backend served_app:app --name chat --manager served_app:app", "is no RoomManager"),
         ("backend served_app:app --manager served_app:rooms --name=", "1 to 100 characters"),
+        (
+            "backend served_app:app --name chat --manager served_app:rooms --redis redis://a",
+            "leave --redis out",
+        ),
     ],
 )
 async def test_what_cannot_be_served_is_said_in_a_line(arguments: str, words: str) -> None:
