@@ -20,7 +20,7 @@ class Routes:
             raise ConfigurationError('A Gateway needs routes, such as {"/chat": "chat"}.')
         self._by_segments: dict[tuple[str, ...], str] = {}
         for path, name in routes.items():
-            if not isinstance(path, str) or not path.startswith("/"):
+            if not path.startswith("/"):
                 raise ConfigurationError(f"The route {path!r} is no path that begins with a slash.")
             if has_dots(path) or not _ENDS.isdisjoint(path):
                 raise ConfigurationError(
