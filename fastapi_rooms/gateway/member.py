@@ -44,6 +44,7 @@ class Member:
         self._next_answer = 0.0
         self._answering: asyncio.TimerHandle | None = None
         self._is_leaving = False
+        self._echoes = 0
         self._resets: deque[tuple[NodeId, bytes]] = deque(maxlen=MAX_RESETS)
 
     @property
@@ -67,6 +68,7 @@ class Member:
             )
         self._frames = frames
         self._is_leaving = False
+        self._echoes = 0
         self.begin()
         frames.receivers.append(self)
         self.beat(hello=True)
@@ -180,6 +182,9 @@ class Member:
                 logger.exception("A heartbeat of an edge or a backend has failed")
 
     def _beat_once(self, now: float, *, late: bool) -> None:
+        echoes, before = self.frames.echoes, self._echoes
+        self._echoes = echoes
+        late = late or 0 < echoes == before  # its own heartbeat has not come back either
         self.beat()
         resets, self._resets = self._resets, deque(maxlen=MAX_RESETS)
         for to, connection in resets:
@@ -207,7 +212,10 @@ class Member:
 
     @abstractmethod
     def tick(self, now: float, *, late: bool) -> None:
-        """Called after each heartbeat. If it is `late`, this process did not run, or listen."""
+        """Called after each heartbeat.
+
+        If it is `late`, this process did not run, or the carrier stood still: nobody is silent.
+        """
 
     @abstractmethod
     async def close(self) -> None:

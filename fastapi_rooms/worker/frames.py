@@ -44,6 +44,8 @@ class Frames:
         """Who is told of them."""
         self.edges: Callable[[], Collection[NodeId]] = tuple
         """The edges that hold clients whose endpoints are here."""
+        self.echoes = 0
+        """How many messages of this worker have come back to it, where the carrier does that."""
         self.malformed = 0
         """How many came in that made no sense."""
 

@@ -312,7 +312,12 @@ class Run:
 
     def received(self, channel: Channel, data: bytes) -> None:
         """Deliver an envelope from another worker; drop and count what is none."""
-        if self._closed or codec.is_from(self._origin, data) or self.frames.took(data):
+        if self._closed:
+            return
+        if codec.is_from(self._origin, data):
+            self.frames.echoes += 1
+            return
+        if self.frames.took(data):
             return
         if kept.is_kept(data):
             self._received_in_place(channel, data)
