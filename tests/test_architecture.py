@@ -100,8 +100,13 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
             yield from _running(child)
 
 
-def _imports(module: str) -> Iterator[tuple[str, str | None]]:
+@cache
+def _imports(module: str) -> tuple[tuple[str, str | None], ...]:
     """Every import anywhere in a module: what from, and which name, if it is one of ours."""
+    return tuple(_found_imports(module))
+
+
+def _found_imports(module: str) -> Iterator[tuple[str, str | None]]:
     for node in _running(_tree(module)):
         if isinstance(node, ast.Import):
             for alias in node.names:
