@@ -111,7 +111,8 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
             websocket: Starlette's object, which stays yours: read from it and write to it freely.
             sid: an id of your own choice for the socket, else one that nobody can guess is drawn.
             data: what to know the socket by; JSON values. Where an endpoint runs again behind an
-                edge, what the one before it had in `socket.data` outranks it.
+                edge, what the one before it had in `socket.data` outranks it; and there it may have
+                no other values.
             subprotocol: the one to accept the connection with.
             headers: more headers to accept it with.
 
@@ -120,6 +121,7 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
             InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes. Unless the endpoint
                 catches it, for a string the client gets HTTP status 400 where the server can send
                 one before it accepts, else close code 4400.
+            UsageError: the client is held by an edge, and `data` has what JSON does not give back.
             SidInUse: a socket of this worker has that sid. Unless the endpoint catches it, the
                 client gets HTTP status 409, or close code 4409, likewise. To reach all sockets of a
                 user, use a room: `user:ann`.

@@ -46,6 +46,7 @@ presences         what is different for rooms that know who is present
 presence_rules    which rooms those are, and who is told
 presence_run      who is present, in all namespaces of a run
 presence          what an application asks, and is told
+kept_data         what the edge of a client keeps of its data
 watching          hears of who comes and goes where a socket is that an edge holds
 presence_verbs    what a namespace offers for them
 authorization     the handlers that are asked before a join

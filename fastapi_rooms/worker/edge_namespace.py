@@ -6,7 +6,6 @@ cluster with it. Here are the rules: who may come in and join, and the handlers 
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -30,6 +29,7 @@ from fastapi_rooms.types import Room
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client
 from fastapi_rooms.worker.hello import RESUME_TIMEOUT
+from fastapi_rooms.worker.kept_data import KeptData
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket, has_left
 from fastapi_rooms.worker.watching import Watching
@@ -55,7 +55,7 @@ class EdgeNamespace:
         self._positions: dict[Room, str] = {}
         self._watched: set[Room] = set()
         self._alias: Room | None = None
-        self._told: dict[str, Any] | None = None
+        self._data = KeptData()
         self._socket: Socket | None = None
         self._watching = Watching(here)
         self._joining: Counter[Room] = Counter()  # by its endpoint
@@ -106,13 +106,14 @@ class EdgeNamespace:
         """Have the edge bring the socket in. Raises what `LocalNamespace.enter` does."""
         await self.runtime.run.acquire(())  # raises if this worker is draining
         socket = self._socket = client.socket
+        data = self._data.changed(socket) or {}
         self._edge.on_event.append(self._happened)
         self._edge.on_lost.append(client.lost)
         self._edge.on_receive.append(self._tell_data)
-        self._told = copy.deepcopy(socket.data)
+        self._data.told(data)
         try:
             users = self._here.presences.all_users_of(socket)
-            reply = await self._call("enter", sid=socket.sid, data=socket.data, users=users)
+            reply = await self._call("enter", sid=socket.sid, data=data, users=users)
         except Refused as error:
             if error.kind == "sid":
                 raise SidInUse(str(error)) from None
@@ -311,10 +312,10 @@ class EdgeNamespace:
     def _tell_data(self) -> None:
         """Have the edge know what has changed in `socket.data`."""
         socket = self._socket
-        if socket is not None and socket.data != self._told:
+        if socket is not None and (data := self._data.changed(socket)) is not None:
             users = self._here.presences.all_users_of(socket)
-            self._edge.tell("data", namespace=self.name, data=socket.data, users=users)
-            self._told = copy.deepcopy(socket.data)
+            self._edge.tell("data", namespace=self.name, data=data, users=users)
+            self._data.told(data)
 
     def _check_in(self, socket: Socket) -> None:
         if not (self.is_in(socket) or socket.is_lost):

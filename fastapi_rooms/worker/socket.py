@@ -67,7 +67,7 @@ class Socket:
         self.sid = sid
         """This socket's id, and the name of a room that only it is in unless you put others in."""
         self.data = data
-        """What the application knows of this socket: JSON values."""
+        """What the application knows of this socket: JSON values. Behind an edge none but those."""
         self.is_lost = False
         """Whether the connection is known to be lost. Then it is in no room, and joins none."""
 
