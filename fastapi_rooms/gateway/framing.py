@@ -6,6 +6,7 @@ backend here; but the rooms are the edge's, and so are positions and the hello.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,6 +67,18 @@ class EdgeConnection(Connection):
     ) -> None:
         super().__init__(namespace, websocket, sid, data, None, None)
         self._framing = framing
+
+    @property
+    def is_being_closed(self) -> bool:
+        """Whether the socket was disconnected: its client is closed, once it has what was sent."""
+        disconnects = self._namespace.clients.disconnects
+        return self._closer is not None or self.socket.sid in disconnects
+
+    async def closed_by_others(self) -> None:
+        """Return when its client is closed, if it is being closed: with the code that was said."""
+        self._namespace.clients.disconnects.begin(self)
+        if self._closer is not None:
+            await asyncio.wait((self._closer,))
 
     def _framed_over(self, transport: Transport) -> FramedTransport | None:
         return self._framing.over(self._namespace.name, transport)

@@ -102,14 +102,14 @@ class EdgePresence:
             node = None if found is None else found.owner.backend
             if found is not None and node is not None and _has(self._told.get(node, {}), name):
                 self._entering[*name, user] = node
-                if name.room not in found.own:  # others have it join
+                if not found.claims.knows(name.room):  # others have it join
                     found.owner.tell("joining", found, name.room)
 
     def absent(self, name: Name, sids: Iterable[Sid]) -> None:
         """Sockets that were about to join a room have not come in."""
         for sid in sids:
             found = self._find(name.namespace, sid)
-            if found is not None and name.room not in found.own:
+            if found is not None and not found.claims.knows(name.room):
                 found.owner.tell("leave-room", found, name.room)
 
     def _find(self, namespace: str, sid: Sid) -> EdgeSocket | None:

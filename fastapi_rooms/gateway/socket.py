@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.gateway.claims import Claims
 from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 GRACE = 10.0
 """Seconds that the rooms of an earlier endpoint are kept for the next to join them again."""
+
+TOLD_AT_ONCE = 1000
+"""Rooms in one frame, so that none is too long."""
 
 _owners: WeakKeyDictionary[Socket, EdgeSocket] = WeakKeyDictionary()
 """Which sockets of this process are those of an edge's clients: for the handlers of events."""
@@ -36,10 +40,10 @@ class EdgeSocket:
         self.block = block
         self.socket = block.socket
         self.here = namespace._here
-        self.own: set[Room] = set()
-        """Rooms that its endpoint is joining or leaving now, and knows itself."""
-        self.unclaimed: set[Room] = set()
-        """Rooms of the endpoint before, which this one has not joined yet."""
+        self.claims = Claims()
+        """Whose its rooms are."""
+        self.is_entered = True
+        """Whether its present endpoint has entered: that is told of what happens to it."""
         self.grace: asyncio.TimerHandle | None = None
         self.joining = asyncio.Lock()
         """Held by a join of rooms with a history: a second one of the same would double them."""
@@ -78,14 +82,33 @@ class EdgeSocket:
         if held:
             await self.here.presences.renew(self.socket, held, lambda room: members.get(room, ()))
 
-    def joined_before(self, rooms: tuple[Room, ...], joined: Joined) -> Joined:
-        """It is in these still, and has missed nothing meanwhile."""
-        found = {self._recovered.get(room) for room in rooms}
+    def joined_before(
+        self, rooms: tuple[Room, ...], joined: Joined, *, since: str | None
+    ) -> Joined:
+        """It is in these still, and has missed nothing meanwhile.
+
+        But where others had it join, it may have missed what came after a position.
+        """
+        gone = None if since is None else False
+        found = {self._recovered.get(room, gone) for room in rooms}
         recovered = next((known for known in (False, True) if known in found), None)
         return replace(joined, recovered=recovered)
 
+    def not_joined(self, rooms: tuple[Room, ...], others: Collection[Room]) -> None:
+        """Its endpoint has failed to join rooms, of which others had it in some before.
+
+        What others have done with them meanwhile it has not been told, and hears now.
+        """
+        for room in rooms:
+            is_by_others = room in self.claims.others
+            if is_by_others != (room in others):
+                self.owner.tell("join-room" if is_by_others else "leave-room", self, room)
+        if self.grace is None:  # what it was about to claim has no more time
+            self.leave_unclaimed()
+
     def left(self, room: Room) -> None:
         """It has left a room."""
+        self.claims.left(room)
         self._recovered.pop(room, None)
         self._told.pop(room, None)
 
@@ -108,19 +131,28 @@ class EdgeSocket:
         """Another endpoint begins: it has to claim the rooms."""
         self._stop_grace()
         self._told.clear()
-        self.unclaimed = {room for room in self.socket.rooms if room != self.socket.sid}
+        self.is_entered = False
+        self.claims.begin_attempt(room for room in self.socket.rooms if room != self.socket.sid)
 
     def claimed(self) -> None:
-        """The endpoint has entered: its time to claim rooms runs."""
+        """The endpoint has entered: it is told where others had it join."""
         self._stop_grace()
-        if self.unclaimed:
+        self.is_entered = True
+        rooms = [room for room in self.claims.others if room in self.socket.rooms]
+        for start in range(0, len(rooms), TOLD_AT_ONCE):
+            self.owner.tell_rooms(self, rooms[start : start + TOLD_AT_ONCE])
+        self.begin_grace()
+
+    def begin_grace(self) -> None:
+        """The endpoint has entered, here or in another namespace: its time to claim rooms runs."""
+        if self.grace is None and self.claims.unclaimed:
             loop = asyncio.get_running_loop()
             self.grace = loop.call_later(GRACE, self.leave_unclaimed)
 
     def leave_unclaimed(self) -> None:
         """Leave what was not claimed."""
         self._stop_grace()
-        rooms, self.unclaimed = tuple(self.unclaimed), set()
+        rooms = tuple(self.claims.unclaimed)
         if rooms:
             self.socket._host.leave(self.socket, rooms)
 
@@ -150,6 +182,11 @@ def _joined(room: Room, socket: Socket) -> None:
     _tell("join-room", room, socket)
 
 
+def _joined_by_others(socket: Socket, rooms: Iterable[Room]) -> None:
+    if (found := _owners.get(socket)) is not None:
+        found.claims.by_others(room for room in rooms if room != socket.sid)
+
+
 def _left(room: Room, socket: Socket) -> None:
     _tell("leave-room", room, socket)
     if (found := _owners.get(socket)) is not None:
@@ -158,7 +195,7 @@ def _left(room: Room, socket: Socket) -> None:
 
 def _tell(event: str, room: Room, socket: Socket) -> None:
     found = _owners.get(socket)
-    if found is not None and room not in found.own:
+    if found is not None and not found.claims.knows(room):
         found.owner.tell(event, found, room)
 
 
@@ -182,3 +219,4 @@ def _watch(namespace: Namespace) -> None:
         handlers.on("join-room")(_joined)
         handlers.on("leave-room")(_left)
         handlers.on("gap")(_gap)
+        namespace._here.joins.by_others = _joined_by_others

@@ -73,10 +73,14 @@ class EdgeSockets:
             found.begin_attempt()
 
     async def flush(self) -> None:
-        """Return when all that was sent to the client is with the server."""
+        """Return when all that was sent to the client is with the server.
+
+        If it was disconnected, it is closed by then, with the code that was said.
+        """
         for found in tuple(self._by_namespace.values()):
             await found.namespace._here.written()
             await found.block.transport.flush()
+            await found.block.closed_by_others()
 
     def lost(self) -> None:
         """The client is gone: it leaves every room."""
@@ -157,6 +161,7 @@ class EdgeSockets:
             return False
         if verb == "exit":
             self._bring(found)
+            found.is_entered = False  # it knows that it leaves its rooms
             found.namespace._here.exit(found.block)
             return False  # it has still to be stopped
         return self._now(verb, found, call)
@@ -210,6 +215,8 @@ class EdgeSockets:
         if verb == "enter":
             sid, data = wire.field(call, "sid", str), wire.field(call, "data", dict)
             await self._enter(name, sid, data, read_users(call))
+            for each in self._by_namespace.values():
+                each.begin_grace()
             framed = self._client.framing.transport
             is_framed = framed is not None and framed is self._by_namespace[name].block.transport
             return {"alias": framed.alias} if framed is not None and is_framed else {}
@@ -231,12 +238,9 @@ class EdgeSockets:
         """Do what takes no time; false if it is something else."""
         if verb == "leave":
             rooms = _rooms(call)
-            found.own |= set(rooms)
-            found.unclaimed -= found.own
-            try:
+            # That others had it join may be on its way to the endpoint: then this has to follow.
+            with found.claims.at_work(set(rooms) - found.claims.others):
                 found.socket._host.leave(found.socket, rooms)
-            finally:
-                found.own -= set(rooms)
         elif verb == "data":
             data, users = wire.field(call, "data", dict), read_users(call)
             _replace(found.socket.data, data)
@@ -250,6 +254,8 @@ class EdgeSockets:
         return True
 
     async def _enter(self, name: str, sid: str, data: dict[str, Any], users: Patterns[str]) -> None:
+        if any(found.block.is_being_closed for found in self._by_namespace.values()):
+            raise SocketClosed("The client is being closed: it was disconnected.")
         found = self._by_namespace.get(name)
         if found is not None and found.socket.sid == sid and found.here.is_in(found.socket):
             _replace(found.socket.data, data)
@@ -274,25 +280,33 @@ class EdgeSockets:
         own(found)
 
     async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
-        rooms, since, recent = _rooms(call), call.get("since"), call.get("recent")
-        users = read_users(call)
+        rooms, users = _rooms(call), read_users(call)
         found.users = users.over(found.users)
+        before = found.claims.others & set(rooms)
+        try:
+            with found.claims.at_work(rooms):
+                return await self._join_now(found, rooms, users, call)
+        except Exception:
+            found.not_joined(rooms, before)
+            raise
+
+    async def _join_now(
+        self, found: EdgeSocket, rooms: tuple[Room, ...], users: Patterns[str], call: dict[str, Any]
+    ) -> dict[str, Any]:
+        since, recent = call.get("since"), call.get("recent")
         found.check_known(rooms, users, recoverable=(since, recent) != (None, None))
         keeps = found.here.recovery.keeps
-        found.own |= set(rooms)
-        found.unclaimed -= found.own
-        try:
-            async with found.joining if any(map(keeps, rooms)) else nullcontext():
-                await found.renew_users(rooms)
-                if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
-                    joined = found.joined_before(rooms, await found.socket.join(*rooms))
-                else:
-                    joined = await found.socket.join(*rooms, since=since, recent=recent)
-                    found.joined(rooms, joined)
-                left = [room for room in rooms if room not in found.socket.rooms]
-                return asdict(joined) | ({"left": left} if left else {})
-        finally:
-            found.own -= set(rooms)
+        async with found.joining if any(map(keeps, rooms)) else nullcontext():
+            await found.renew_users(rooms)
+            if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
+                joined = await found.socket.join(*rooms)
+                joined = found.joined_before(rooms, joined, since=since)
+            else:
+                joined = await found.socket.join(*rooms, since=since, recent=recent)
+                found.joined(rooms, joined)
+            found.claims.joined(rooms)
+            left = [room for room in rooms if room not in found.socket.rooms]
+            return asdict(joined) | ({"left": left} if left else {})
 
     @property
     def backend(self) -> NodeId | None:
@@ -305,10 +319,18 @@ class EdgeSockets:
 
     def tell(self, event: str, found: EdgeSocket, room: Room) -> None:
         """Tell the backend what has happened to a socket, other than by its endpoint."""
+        if not found.is_entered:
+            return  # it is told as it enters
         position = found.socket.position(room)
         said = {"event": event, "namespace": found.namespace.name, "room": room}
         body = wire.to_json(said if position is None else {**said, "position": position})
         self._client.post(FrameKind.EVENT, body)
+
+    def tell_rooms(self, found: EdgeSocket, rooms: list[Room]) -> None:
+        """Tell the backend, before it is told that its endpoint has entered, where it is in."""
+        told = {room: found.socket.position(room) for room in rooms}
+        said = {"event": "rooms", "namespace": found.namespace.name, "rooms": told}
+        self._client.post(FrameKind.EVENT, wire.to_json(said))
 
     def tell_positions(self) -> None:
         """Tell the backend of the positions that its endpoint wants to know."""

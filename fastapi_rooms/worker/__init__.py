@@ -47,6 +47,7 @@ presence_rules    which rooms those are, and who is told
 presence_run      who is present, in all namespaces of a run
 presence          what an application asks, and is told
 kept_data         what the edge of a client keeps of its data
+own_joins         rooms that such a client's endpoint joins, and leaves meanwhile
 watching          hears of who comes and goes where a socket is that an edge holds
 presence_verbs    what a namespace offers for them
 authorization     the handlers that are asked before a join

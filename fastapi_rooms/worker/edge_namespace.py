@@ -6,9 +6,9 @@ cluster with it. Here are the rules: who may come in and join, and the handlers 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi_rooms.core.json_codec import JsonCodec
@@ -23,13 +23,14 @@ from fastapi_rooms.errors import (
     UsageError,
 )
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
-from fastapi_rooms.servers.gateway.calls import Refused
+from fastapi_rooms.servers.gateway.calls import Refused, Then
 from fastapi_rooms.servers.gateway.connection import VirtualConnection
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client
 from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.kept_data import KeptData
+from fastapi_rooms.worker.own_joins import OwnJoins
 from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket, has_left
 from fastapi_rooms.worker.watching import Watching
@@ -52,13 +53,14 @@ class EdgeNamespace:
         self.clients = Clients(here.name)
         """This one client, once it is in."""
         self._rooms: dict[Room, None] = {}
+        self._given: dict[Room, None] = {}  # by others, before it entered; and not joined since
         self._positions: dict[Room, str] = {}
         self._watched: set[Room] = set()
         self._alias: Room | None = None
         self._data = KeptData()
         self._socket: Socket | None = None
         self._watching = Watching(here)
-        self._joining: Counter[Room] = Counter()  # by its endpoint
+        self._joins = OwnJoins()
 
     @property
     def namespace(self) -> Namespace:
@@ -111,10 +113,16 @@ class EdgeNamespace:
         self._edge.on_lost.append(client.lost)
         self._edge.on_receive.append(self._tell_data)
         self._data.told(data)
+        then = partial(self._entered, client)
         try:
             users = self._here.presences.all_users_of(socket)
-            reply = await self._call("enter", sid=socket.sid, data=data, users=users)
+            await self._call("enter", then, sid=socket.sid, data=data, users=users)
+            if self._given:
+                await self._watching.begin_if_possible(tuple(self._given))
         except Refused as error:
+            if error.kind == "closed":
+                socket.is_lost = True
+                return
             if error.kind == "sid":
                 raise SidInUse(str(error)) from None
             if error.kind == "usage":
@@ -123,13 +131,23 @@ class EdgeNamespace:
         except ConnectionError:
             socket.is_lost = True
             return
+        except BaseException:
+            self.exit(client)  # it may be in, and this may be cancelled all the same
+            raise
+
+    def _entered(self, client: Client, reply: dict[str, Any]) -> None:
+        """It is in, in its own room and in those where others had it join before."""
+        socket = client.socket
         self.clients.add(client)
-        self._rooms[socket.sid] = None
+        self._rooms |= {socket.sid: None, **self._given}
         self._alias = _text_or_none(reply, "alias")
         if self._alias is not None:
             self._here.recovery.framed.know(socket.sid, self._alias)
         self._here.settle()
         self._here.events.emit("connect", socket)
+        for room in tuple(self._given):
+            if room in self._rooms:
+                self._here.events.emit("join-room", room, socket)
 
     def exit(self, client: Client) -> bool:
         """Take the socket out; returns whether it was in."""
@@ -138,6 +156,7 @@ class EdgeNamespace:
         socket = client.socket
         rooms = [room for room in self._rooms if room != socket.sid]
         self._rooms.clear()
+        self._given.clear()
         self._positions.clear()
         if self._alias is not None:
             self._here.recovery.framed.forget(socket.sid, self._alias)
@@ -188,7 +207,9 @@ class EdgeNamespace:
         """Put the socket into rooms, if it may, once its edge has confirmed all of them."""
         self.runtime.check_here()
         self._check_in(socket)
-        new = tuple(room for room in dict.fromkeys(rooms) if room not in self._rooms)
+        new = tuple(
+            room for room in dict.fromkeys(rooms) if room not in self._rooms or room in self._given
+        )
         if socket.is_lost:
             return Joined()
         if not new:
@@ -196,43 +217,60 @@ class EdgeNamespace:
                 raise UsageError(f"{socket} is in {rooms!r} already: nothing can be replayed.")
             known = self._positions
             return Joined(positions={room: known[room] for room in rooms if room in known})
-        self.runtime.settings.check_rooms(self._rooms.keys(), new)
-        authorization = self._here.handlers.authorization
-        if authorization:
-            await authorization.authorize(socket, new)
-            self._check_in(socket)
-        self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
-        users = self._here.presences.users_of(socket, new)
-        self._tell_data()
-        self._joining.update(new)
+        asked = tuple(room for room in new if room not in self._rooms)
+        self.runtime.settings.check_rooms(self._rooms.keys(), asked)
+        began = self._joins.begin(new)
         try:
+            authorization = self._here.handlers.authorization
+            if authorization and asked:
+                await authorization.authorize(socket, asked)
+                self._check_in(socket)
+            self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
+            users = self._here.presences.users_of(socket, new)
+            self._tell_data()
             await self._watching.begin(new)  # before its edge makes it known that it joins
-            return await self._join(socket, new, resume, users)
+            return await self._join(socket, new, began, resume, users)
         finally:
-            self._joining -= Counter(new)
+            self._joins.end(new)
             self._stop_watching(new)
 
     async def _join(
-        self, socket: Socket, rooms: tuple[Room, ...], resume: Resume, users: dict[str, str]
+        self,
+        socket: Socket,
+        rooms: tuple[Room, ...],
+        began: int,
+        resume: Resume,
+        users: dict[str, str],
     ) -> Joined:
+        rooms = tuple(room for room in rooms if not self._joins.has_left(room, began))
+        if not rooms:
+            return Joined()
+        then = partial(self._has_joined, socket, rooms, began)
+        asked = {"rooms": list(rooms), "since": resume.since, "recent": resume.recent}
         try:
-            reply = await self._call(
-                "join", rooms=list(rooms), since=resume.since, recent=resume.recent, users=users
-            )
+            reply = await self._call("join", then, **asked, users=users)
         except Refused as error:
             raise self._error_of(error) from None
         except ConnectionError:
             return Joined()
+        return _joined(reply) if self.is_in(socket) else Joined()
+
+    def _has_joined(
+        self, socket: Socket, rooms: tuple[Room, ...], began: int, reply: dict[str, Any]
+    ) -> None:
         if not self.is_in(socket):
-            return Joined()
-        joined = _joined(reply)
-        self._positions.update(joined.positions)
+            return
+        self._positions.update(_joined(reply).positions)
         left = reply.get("left")  # meanwhile
         for room in rooms:
-            if room not in self._rooms and not (isinstance(left, list) and room in left):
+            if self._joins.has_left(room, began):
+                continue  # the edge hears of that next, if it has not yet
+            self._given.pop(room, None)
+            if isinstance(left, list) and room in left:
+                self._forget(room)
+            elif room not in self._rooms:
                 self._rooms[room] = None
                 self._here.events.emit("join-room", room, socket)
-        return joined
 
     def leave(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
         """Take the socket out of rooms, but not out of its own."""
@@ -241,6 +279,7 @@ class EdgeNamespace:
             return
         left = [room for room in rooms if room != socket.sid]
         self._edge.tell("leave", namespace=self.name, rooms=left)
+        self._joins.leave(left)
         for room in left:
             self._forget(room)
 
@@ -257,12 +296,12 @@ class EdgeNamespace:
 
     # The edge.
 
-    async def _call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+    async def _call(self, verb: str, then: Then, **arguments: Any) -> dict[str, Any]:
         # The edge has the carrier's time to confirm, and we the way there and back.
         timeout = self.runtime.settings.join_timeout * 2
         if verb == "enter":
             timeout += RESUME_TIMEOUT  # of a client that speaks the framing
-        call = self._edge.call(verb, timeout, namespace=self.name, **arguments)
+        call = self._edge.call(verb, timeout, then, namespace=self.name, **arguments)
         return await self.runtime.attribute(call)
 
     def _error_of(self, error: Refused) -> Exception:
@@ -278,9 +317,13 @@ class EdgeNamespace:
     def _happened(self, event: dict[str, Any]) -> None:
         """Others have put the socket into rooms, or taken it out."""
         socket = self._socket
-        if event.get("namespace") != self.name or socket is None or not self.is_in(socket):
-            return
         room, kind = event.get("room"), event.get("event")
+        if event.get("namespace") != self.name or socket is None:
+            return
+        if not self.is_in(socket):
+            if kind == "rooms":  # it is told in the next frame that it is in
+                self._was_given(event.get("rooms"))
+            return
         if not isinstance(room, str):
             return
         if kind == "leave-room":  # also where others wanted it to join, and it has not
@@ -296,14 +339,21 @@ class EdgeNamespace:
             self._rooms[room] = None
             self._here.events.emit("join-room", room, socket)
 
+    def _was_given(self, rooms: object) -> None:
+        for room, position in rooms.items() if isinstance(rooms, dict) else ():
+            self._given[room] = None
+            if isinstance(position, str):
+                self._positions[room] = position
+
     def _stop_watching(self, rooms: Iterable[Room]) -> None:
         for room in rooms:
-            if room not in self._rooms and not self._joining[room]:
+            if room not in self._rooms and room not in self._joins:
                 self._watching.end(room)
 
     def _forget(self, room: Room) -> None:
         if room in self._rooms and self._socket is not None:
             del self._rooms[room]
+            self._given.pop(room, None)
             self._positions.pop(room, None)
             self._watched.discard(room)
             self._stop_watching((room,))

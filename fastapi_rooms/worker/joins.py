@@ -59,6 +59,8 @@ class Joins:
         self._crowds = crowds
         self.pending = PendingJoins()
         """Those that are under way."""
+        self.by_others: Callable[[Socket, tuple[Room, ...]], None] | None = None
+        """Told of rooms that others had a socket join, in which it may have been already."""
 
     async def join(self, socket: Socket, rooms: tuple[Room, ...], resume: Resume) -> Joined:
         """Put a socket into rooms, if it may, once the adapter has confirmed all of them.
@@ -225,6 +227,8 @@ class Joins:
                         for socket in sockets:
                             try:
                                 self._add_at_once(socket, join, opened)
+                                if self.by_others is not None:
+                                    self.by_others(socket, join.rooms_of(socket))
                             except SocketClosed:
                                 pass
                             except TooManyRooms as full:

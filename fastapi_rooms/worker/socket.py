@@ -152,7 +152,8 @@ class Socket:
     async def fresh(self) -> None:
         """Leave at once the rooms that an earlier endpoint has joined, and this one has not.
 
-        An edge keeps them for 10 s, so that an endpoint can join them again without a hole.
+        An edge keeps them for 10 s, so that an endpoint can join them again without a hole. Those
+        that others had the socket join, by `sockets_join`, are in `rooms`, and stay.
         Does nothing where there was no earlier endpoint.
         """
         edge = edge_of(self.websocket.scope)

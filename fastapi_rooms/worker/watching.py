@@ -8,7 +8,7 @@ done only where there are such handlers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from fastapi_rooms.concurrency import Tasks
@@ -80,15 +80,17 @@ class Watching:
     def begin_soon(self, room: Room) -> None:
         """Others put the socket into a room: its edge tells so while it does."""
         if self._here.presences.tells(room):
-            self._tasks.start(self._begin(room), "fastapi_rooms presence")
+            self._tasks.start(self.begin_if_possible((room,)), "fastapi_rooms presence")
 
-    async def _begin(self, room: Room) -> None:
+    async def begin_if_possible(self, rooms: Collection[Room]) -> None:
+        """The socket is in rooms already, or will be: as `begin`, but what it raises is logged."""
         try:
-            await self.begin((room,))
+            await self.begin(rooms)
         except (NotStarted, ShuttingDown):
             pass
-        except Exception as error:  # noqa: BLE001 -- nobody waits for it
-            logger.warning("Handlers are not told who comes and goes in %r: %s", room, error)
+        except Exception as error:  # noqa: BLE001 -- nobody can do anything about it
+            names = ", ".join(map(repr, rooms))
+            logger.warning("Handlers are not told who comes and goes in %s: %s", names, error)
 
     def end(self, room: Room) -> None:
         """The socket is not in a room any more."""

@@ -29,6 +29,8 @@ bodies = st.binary(max_size=40) | st.sampled_from(
         wire.to_json({"id": 0, "verb": "leave", "namespace": "/", "rooms": [1]}),
         wire.to_json({"id": 1, "error": "rooms"}),
         wire.to_json({"event": "leave-room", "namespace": "/", "room": "room"}),
+        wire.to_json({"event": "rooms", "namespace": "/", "rooms": {"": 1, "\ud800": "x"}}),
+        wire.to_json({"event": "rooms", "namespace": "/", "rooms": ["room"]}),
         wire.to_json({"role": "edge", "leaving": 0, "hello": 1}),
         wire.pack_close(4000, "forged"),
         wire.pack_credit(2**32 - 1, 1),

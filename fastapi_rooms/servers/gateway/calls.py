@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
@@ -25,11 +26,17 @@ class Refused(Exception):
         )
 
 
+Then = Callable[[dict[str, Any]], None]
+"""Does what a reply says at once: before anything that the edge says after it."""
+
+
 class Call:
     """One that waits for its reply."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, then: Then | None = None) -> None:
         self.number = number
+        self._then = then
+        self._context = copy_context()
         self._reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._timeout = 0.0
         self._limit: asyncio.Timeout | None = None
@@ -55,6 +62,8 @@ class Call:
         if "error" in reply:
             self._reply.set_exception(Refused(reply))
         elif not reply.get("pending"):
+            if self._then is not None:
+                self._context.run(self._then, reply)
             self._reply.set_result(reply)
         elif self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
@@ -101,9 +110,9 @@ class Calls:
         return body
 
     @contextmanager
-    def begin(self) -> Iterator[Call]:
+    def begin(self, then: Then | None = None) -> Iterator[Call]:
         """A new one."""
-        call = Call(next(self._numbers))
+        call = Call(next(self._numbers), then)
         self._pending[call.number] = call
         try:
             yield call

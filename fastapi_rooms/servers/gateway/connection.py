@@ -20,7 +20,7 @@ from fastapi_rooms.core.close_codes import (
 )
 from fastapi_rooms.core.link import Link
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
-from fastapi_rooms.servers.gateway.calls import Calls
+from fastapi_rooms.servers.gateway.calls import Calls, Then
 from fastapi_rooms.servers.gateway.opening import scope_of
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.servers.gateway.telling import Telling
@@ -291,15 +291,17 @@ class VirtualConnection:
 
     # What `rooms.connect` asks of the edge.
 
-    async def call(self, verb: str, timeout: float, **arguments: Any) -> dict[str, Any]:
-        """Have the edge do something, and return what it says.
+    async def call(
+        self, verb: str, timeout: float, then: Then | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """Have the edge do something, and return what it says; `then` does at once what that says.
 
         Raises `Refused`, `AdapterUnavailable`, or `ConnectionError` if the client is gone, and
         `UsageError` if it is too long to be asked.
         """
         if self.over or self._closed is not None:
             raise ConnectionError("the client is gone")
-        with self._calls.begin() as call:
+        with self._calls.begin(then) as call:
             body = self._calls.pack(call.number, verb, **arguments)
             await self._frame(FrameKind.CALL, body)
             return await call.reply(verb, timeout)

@@ -27,16 +27,20 @@ async def test_a_client_keeps_its_connection_sid_data_and_rooms_when_its_backend
     assert await client.recv() == "joined"
     await client.send("state")
     sid, data, _ = json.loads(await client.recv())
-    second = await both.backend()
     await both.stop(first)
+    async with both.manager() as others:
+        await others.to(sid).sockets_join("invited")
+    second, edge = await both.backend(), both.edges[0]
     assert await client.recv() == "hello 1"
     await client.send("state")
     assert json.loads(await client.recv()) == [sid, data, 1]
+    await client.send("rooms")
+    assert json.loads(await client.recv()) == ["invited", "tea"]
     await second.manager.to("side").send_text("still here")
     assert await client.recv() == "still here"
     await client.send("tidy")
-    edge = both.edges[0]
     await eventually(lambda: "side" not in edge.manager.rooms)
+    assert edge.manager.rooms["invited"] == {sid}
     assert edge.manager.rooms["tea"] == {sid}
     await client.close()
 
