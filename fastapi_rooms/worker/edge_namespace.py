@@ -221,10 +221,7 @@ class EdgeNamespace:
         self.runtime.settings.check_rooms(self._rooms.keys(), asked)
         began = self._joins.begin(new)
         try:
-            authorization = self._here.handlers.authorization
-            if authorization and asked:
-                await authorization.authorize(socket, asked)
-                self._check_in(socket)
+            await self._authorize(socket, asked)
             self._here.recovery.recoverable(new, resume)  # raises for what cannot be asked for
             users = self._here.presences.users_of(socket, new)
             self._tell_data()
@@ -233,6 +230,18 @@ class EdgeNamespace:
         finally:
             self._joins.end(new)
             self._stop_watching(new)
+
+    async def _authorize(self, socket: Socket, rooms: tuple[Room, ...]) -> None:
+        authorization = self._here.handlers.authorization
+        if not (authorization and rooms):
+            return
+        try:
+            await authorization.authorize(socket, rooms)
+        except Exception:
+            if socket.attempt:  # it may hear them still, as an earlier endpoint had joined them
+                self._edge.tell("leave", namespace=self.name, rooms=list(rooms))
+            raise
+        self._check_in(socket)
 
     async def _join(
         self,

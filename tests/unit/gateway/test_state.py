@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import RoomManager
+from fastapi_rooms import JoinRefused, RoomManager, Socket
 from fastapi_rooms.servers.gateway import telling
 from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.wire.gateway import MAX_CALL
@@ -97,3 +97,38 @@ async def test_what_an_endpoint_has_not_read_is_not_read_beside_the_next(site: S
         go.set()
         await eventually(lambda: read)
     assert read == ["1012"]
+
+
+@pytest.mark.parametrize("how", ["is refused", "cannot be asked"])
+async def test_a_room_that_a_later_endpoint_may_not_join_is_heard_no_more(
+    site: Site, how: str
+) -> None:
+    refused: list[str] = []
+
+    async def joins(rooms: RoomManager, websocket: WebSocket) -> None:
+        async with rooms.connect(websocket) as socket:
+            try:
+                await socket.join("secret")
+            except (JoinRefused, LookupError) as error:
+                refused.append(type(error).__name__)
+            await socket.send_text("here")
+            await socket.wait_closed()
+
+    async def authorize(socket: Socket, room: str) -> bool:
+        if socket.attempt and how == "cannot be asked":
+            raise LookupError("the database is away")
+        return not socket.attempt
+
+    edge = await site.edge()
+    first, second = site.manager(), site.manager()
+    for rooms in (first, second):
+        rooms.authorize("*")(authorize)
+    backend = await site.backend(joins, first)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "here"
+        assert "secret" in edge.manager.rooms
+        await site.backend(joins, second)
+        await backend.close()
+        assert await client.receive() == "here"
+        assert "secret" not in edge.manager.rooms
+    assert len(refused) == 1
