@@ -50,10 +50,17 @@ SERVERS = {
 """The fixtures that start one."""
 
 
+REPETITIVE = {"stateful", "fuzz"}
+"""Folders whose tests are not measured: they run the same lines thousands of times, for which that
+takes twice as long, and other tests run these lines as well."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put those with servers first, and have no other ask for one."""
     items.sort(key=_tier)
     for item in items:
+        if _folder(item) in REPETITIVE:
+            item.add_marker(pytest.mark.no_cover)
         if _tier(item) == len(WITH_SERVERS) and SERVERS & {*getattr(item, "fixturenames", ())}:
             raise pytest.UsageError(
                 f"{item.nodeid} asks for a server: its place is in one of {WITH_SERVERS}, "
@@ -67,8 +74,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
 def _tier(item: pytest.Item) -> int:
-    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    folder = _folder(item)
     return WITH_SERVERS.index(folder) if folder in WITH_SERVERS else len(WITH_SERVERS)
 
 
