@@ -94,14 +94,15 @@ class InvalidText(UsageError, UnicodeEncodeError):
 class MessageTooLarge(UsageError, ValueError):
     """A message is larger than the manager's `max_message_bytes`. Nothing was sent.
 
+    In a backend, one to a single client is also larger than what its edge takes, 64 MiB.
+
     Raised out of an `async with rooms.connect(…)` block it closes the socket with 1009 and is
     suppressed there, with one line in the log: the message may be what the client has sent.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, which: str = "`max_message_bytes`") -> None:
         super().__init__(
-            f"This message has {size} bytes; the limit is {limit} "
-            "(`max_message_bytes`). Nothing was sent."
+            f"This message has {size} bytes; the limit is {limit} ({which}). Nothing was sent."
         )
         self.size = size
         """The size of the encoded message, in bytes."""

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from fastapi_rooms.core.checks import check_count
+from fastapi_rooms.core.parts import LONGEST
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.security.origins import AllowedOrigins
 from fastapi_rooms.wire.gateway import Headers
@@ -43,6 +44,11 @@ class Admission:
         if max_clients is not None:
             check_count("max_clients", max_clients, "clients")
         check_count("max_message_bytes", max_message_bytes, "bytes")
+        if max_message_bytes > LONGEST:
+            raise ConfigurationError(
+                f"max_message_bytes={max_message_bytes!r} is more than an edge and a backend can "
+                f"send each other: {LONGEST:,} bytes."
+            )
         if origins is not None and not isinstance(origins, AllowedOrigins):
             raise ConfigurationError(
                 f"origins must be AllowedOrigins(…), or None for all pages, not {origins!r}."

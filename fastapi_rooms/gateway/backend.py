@@ -87,6 +87,11 @@ class Backend(Member):
         """Whether it takes no clients any more."""
         return self._draining or self.manager._runtime.running.draining
 
+    @property
+    def peers(self) -> int:
+        """How many workers send it messages."""
+        return len(self._edges)
+
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""
         return {
@@ -157,7 +162,7 @@ class Backend(Member):
                 self._open(key, frame)
             return True
         if connection is None:
-            return False
+            return self.passages.received(frame)
         if frame.kind is FrameKind.RESET:
             connection.detach()
             return True
@@ -172,7 +177,7 @@ class Backend(Member):
 
     def unknown(self, frame: Frame) -> None:
         """An edge says what no endpoint here hears: it is to know."""
-        if frame.kind in (FrameKind.TEXT, FrameKind.BYTES):
+        if frame.kind in wire.MESSAGES:
             self.reset(frame.origin, frame.connection)
 
     def _tell(self, users: wire.Users) -> None:
@@ -199,8 +204,12 @@ class Backend(Member):
         self._edges[node] = asyncio.get_running_loop().time()
         publish = partial(self.publish, node, connection_id)
         try:
-            reset = partial(self.reset, *key)
-            connection = VirtualConnection(publish, wire.read_json(frame.body), reset)
+            connection = VirtualConnection(
+                publish,
+                wire.read_json(frame.body),
+                partial(self.reset, *key),
+                self.passages.to(node),
+            )
         except MalformedEnvelope:
             self.reset(*key)
             raise

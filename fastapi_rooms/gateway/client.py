@@ -15,8 +15,9 @@ from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART, TR
 from fastapi_rooms.core.names import new_sid
 from fastapi_rooms.core.placement import Reopening
 from fastapi_rooms.gateway.answers import answer_by_http, close_of
-from fastapi_rooms.gateway.conversation import CLOSE_TIMEOUT, Conversation, Kept, Outcome
+from fastapi_rooms.gateway.conversation import CLOSE_TIMEOUT, Conversation, Outcome
 from fastapi_rooms.gateway.framing import ClientFraming
+from fastapi_rooms.gateway.outbound import Kept
 from fastapi_rooms.gateway.reader import Reader
 from fastapi_rooms.gateway.sockets import EdgeSockets, Reply
 from fastapi_rooms.servers import channel_of
@@ -292,8 +293,8 @@ class EdgeClient:
         """Write a message now, before any broadcast that comes later; false if it has to wait."""
         return self.sockets.write_at_once(frame)
 
-    async def write(self, frame: Frame) -> None:
-        """Write a message, and return when the server has it."""
+    async def write(self, frame: Frame) -> bool:
+        """Write a message, and return when the server has it; false if the client is gone."""
         try:
             if not await self.sockets.write(frame):
                 text = frame.kind is FrameKind.TEXT
@@ -303,6 +304,13 @@ class EdgeClient:
                 )
         except (WebSocketDisconnect, OSError, RuntimeError) as error:
             logger.debug("A client of this edge is gone: %r", error)
+            return False
+        return not self._gone.is_set()
+
+    def leave(self) -> None:
+        """Take it for gone, whatever of it was not read yet."""
+        self.reader.stop()
+        self.reader.left(ABNORMAL_CLOSURE, "")
 
     def call_at_once(self, call: dict[str, Any]) -> bool:
         """Do something with its sockets now; false if it has to wait."""

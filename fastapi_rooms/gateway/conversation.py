@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,9 +11,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE
-from fastapi_rooms.core.link import Link
+from fastapi_rooms.core.link import WINDOW
+from fastapi_rooms.core.parts import Assembly
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, UsageError
-from fastapi_rooms.servers.gateway.posting import post
+from fastapi_rooms.gateway.outbound import Kept, Outbound
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind, Headers
@@ -36,11 +35,6 @@ CLOSE_TIMEOUT = 5.0
 
 ANSWERED = 1.0
 """Seconds that the carrier has to say whom the last message to a dead backend has reached."""
-
-_MESSAGES = (FrameKind.TEXT, FrameKind.BYTES)
-
-Kept = tuple[FrameKind, bytes]
-"""A message of a client."""
 
 
 class Outcome(Enum):
@@ -73,8 +67,11 @@ class Addressee(Protocol):
     def write_at_once(self, frame: Frame) -> bool:
         """Write a message now; false if it has to wait."""
 
-    async def write(self, frame: Frame) -> None:
-        """Write a message, and return when the server has it."""
+    async def write(self, frame: Frame) -> bool:
+        """Write a message, and return when the server has it; false if the client is gone."""
+
+    def leave(self) -> None:
+        """Take it for gone, whatever of it was not read yet."""
 
     def call_at_once(self, call: dict[str, Any]) -> bool:
         """Do something with its sockets now; false if it has to wait."""
@@ -89,40 +86,25 @@ class Addressee(Protocol):
         """It is about to say something to the endpoint."""
 
 
-class Conversation:
+class Conversation(Outbound):
     """One, from the opening of the endpoint to its end, whoever ends it."""
 
     def __init__(
         self, gateway: Gateway, client: Addressee, node: NodeId, again: Iterable[Kept] = ()
     ) -> None:
-        self._gateway = gateway
+        super().__init__(gateway, node, again)
         self._client = client
-        self.node = node
-        """The backend."""
-        self._connection = secrets.token_bytes(8)
-        self._link: Link[Kept] = Link()
-        self._frames: deque[Frame] = deque()
+        self._frames: deque[tuple[Frame, int]] = deque()  # and what they count in the window
         self._queued_bytes = 0
+        self._assembly = Assembly()
+        self._is_busy = False  # with a frame
         self._calls = 0  # those among the frames, and one that is being done
         self._closing: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
-        self._credit = asyncio.Event()
-        self._is_over = self._is_done = False
-        self._unanswered = 0  # messages of which the carrier has not said whom they have reached
+        self._leaving: asyncio.TimerHandle | None = None
         self._gone: tuple[int, str] | None = None
-        self._is_answered = self._is_closed = False  # as far as frames have come
-        self.is_accepted = False
-        """Whether the endpoint has accepted the client."""
+        self._is_answered = False  # as far as frames have come
         self.has_died = False
         """Whether it has ended by the death of the backend."""
-        self.again = deque(again)
-        """What the client said and no endpoint has taken: at first to be sent here, in the end to
-        be sent to the next."""
-
-    @property
-    def lost(self) -> int:
-        """How many messages were sent of which it is not known whether the endpoint took them."""
-        return self._link.unacknowledged
 
     async def run(self, opening: dict[str, Any], deadline: float) -> Outcome:
         """Have the backend run the endpoint, and return how that has ended.
@@ -143,12 +125,14 @@ class Conversation:
             self._gateway.frames.malformed += 1
             logger.debug("A backend sent what cannot be: %s", error)
         finally:
-            if self._closing is not None:
-                self._closing.cancel()
+            for timer in (self._closing, self._leaving):
+                if timer is not None:
+                    timer.cancel()
             self._end()
             if self.has_died and self._unanswered:
                 await self._answered()
             self._is_done = True
+            self.again.extendleft(reversed(self._unheard))
             self._gateway.unregister(self._connection)
             if outcome is Outcome.LOST:
                 self._gateway.reset(self.node, self._connection)
@@ -159,13 +143,15 @@ class Conversation:
             self._gateway.is_gone(self.node)
         while True:
             while self._frames and not self._is_over:
-                frame = self._frames.popleft()
-                if frame.kind not in _MESSAGES:
+                frame, size = self._frames.popleft()
+                if frame.kind not in wire.MESSAGES:
                     self._queued_bytes -= len(frame.body)
-                outcome = await self._handle(frame)
+                self._is_busy = True
+                outcome = await self._handle(frame, size)
+                self._is_busy = False
                 if outcome is not None:
                     return outcome
-            if self._gone is not None:
+            if self._gone is not None and not (self.again and self.is_accepted):
                 await self._frame(FrameKind.CLOSE, wire.pack_close(*self._gone))
                 return Outcome.DONE
             if self._is_over:
@@ -177,57 +163,10 @@ class Conversation:
             except TimeoutError:
                 return Outcome.LOST
 
-    # To the backend.
-
-    async def _frame(self, kind: FrameKind, body: bytes) -> int | None:
-        number = self._link.number()
-        return await self._gateway.publish(self.node, self._connection, kind, number, body)
-
-    def post(self, kind: FrameKind, body: bytes) -> None:
-        """Send the backend a frame that nobody waits for."""
-        if not self._is_over:
-            number = self._link.number()
-            publishing = self._gateway.publish(self.node, self._connection, kind, number, body)
-            post(publishing, self.lose)
-
-    async def has_room(self) -> bool:
-        """Return when the endpoint has room for a message; false if it has ended."""
-        while not self._is_over:
-            if self._link.may_send:
-                return True
-            self._credit.clear()
-            await self._credit.wait()
-        return False
-
     async def send(self, message: Kept) -> None:
         """Send the endpoint a message of the client."""
         self._client.about_to_speak()
-        if await self._reaches_nobody(message):
-            self.again.append(message)
-
-    async def _reaches_nobody(self, message: Kept) -> bool:
-        """Send a message. Returns whether nobody has it, so that it is for the next endpoint."""
-        kind, body = message
-        began = time.time()
-        self._link.sent(message, len(body))
-        self._unanswered += 1
-        try:
-            reached = await self._frame(kind, body)
-        except AdapterUnavailable:
-            self.lose()
-            return False
-        finally:
-            self._unanswered -= 1
-            self._changed.set()
-        if reached != 0 or self._is_done or self._is_closed:
-            return False
-        # What is written once more, after the carrier was away, may have arrived before that.
-        health = self._gateway.manager.health
-        reaches_nobody = health.connected and health.since < began
-        if reaches_nobody:
-            self._link.withdraw()
-        self._gateway.is_gone(self.node)
-        return reaches_nobody
+        await super().send(message)
 
     async def _answered(self) -> None:
         """Return when it is known whom all that was sent has reached, if that is soon."""
@@ -238,8 +177,31 @@ class Conversation:
                     await self._changed.wait()
 
     def client_gone(self, code: int, reason: str) -> None:
-        """The client is gone: the endpoint is to hear that."""
+        """The client is gone: the endpoint is to hear that, behind what it has said."""
         self._gone = code, reason
+        self._changed.set()
+
+    def _is_unheard(self) -> None:
+        """An endpoint speaks to a client that is gone, and may not have read all of it.
+
+        If it does not, it is to know all the same.
+        """
+        if self._leaving is None:
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.call_later(CLOSE_TIMEOUT, self._leave_if_at, self._sent_frames)
+
+    def _leave_if_at(self, sent_frames: int) -> None:
+        self._leaving = None
+        if self._sent_frames != sent_frames:
+            self._is_unheard()
+            return
+        self.again.clear()
+        if self._gone is None:
+            self._client.leave()
+        self._changed.set()
+
+    def _all_sent(self) -> None:
+        super()._all_sent()
         self._changed.set()
 
     def lose(self) -> None:
@@ -254,9 +216,8 @@ class Conversation:
             self._end()
 
     def _end(self) -> None:
-        self._is_over = True
+        super()._end()
         self._changed.set()
-        self._credit.set()
 
     # From the backend.
 
@@ -271,12 +232,16 @@ class Conversation:
             return
         self._check_state(kind)
         self._is_closed = kind in (FrameKind.CLOSE, FrameKind.DENY, FrameKind.RELEASE)
-        if kind in _MESSAGES:
-            if not self._link.came(len(frame.body)):
+        size = len(frame.body)
+        if kind is FrameKind.PART and not size:
+            self._assembly.drop()
+            return
+        if kind in wire.MESSAGES:
+            if not self._link.came(size):
                 self.lose()
                 return
-            if not self._frames and self._client.write_at_once(frame):
-                self._took(len(frame.body))
+            frame = self._put_together(frame)
+            if not self._frames and self._take_at_once(frame, size):
                 return
         elif kind is FrameKind.CALL:
             if not self._calls and self._client.call_at_once(wire.read_json(frame.body)):
@@ -285,16 +250,14 @@ class Conversation:
         elif kind is FrameKind.CLOSE:
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._client.abort)
         elif kind is FrameKind.CREDIT:
-            if not self._link.credited(*wire.unpack_credit(frame.body)):
-                self.lose()
-            self._credit.set()
+            self._credited(frame.body)
             return
-        if kind not in _MESSAGES:
-            self._queued_bytes += len(frame.body)
+        if kind not in wire.MESSAGES:
+            self._queued_bytes += size
             if self._queued_bytes > MAX_QUEUED_BYTES:
                 self.lose()
                 return
-        self._frames.append(frame)
+        self._frames.append((frame, size))
         self._changed.set()
 
     def _check_state(self, kind: FrameKind) -> None:
@@ -308,21 +271,51 @@ class Conversation:
             raise MalformedEnvelope(f"a backend says {kind.name} where that cannot be")
         self._is_answered = True
 
-    def _took(self, size: int) -> None:
-        credit = self._link.took(size)
+    def _put_together(self, frame: Frame) -> Frame:
+        """A message that has come whole, or a part without its body. Raises `MalformedEnvelope`."""
+        if frame.kind is not FrameKind.PART:
+            self._assembly.drop()
+            return frame
+        kind, part = wire.unpack_part(frame.body)
+        message = wire.put_together(self._assembly, part)
+        return (
+            frame._replace(body=b"") if message is None else frame._replace(kind=kind, body=message)
+        )
+
+    def _take_at_once(self, frame: Frame, size: int) -> bool:
+        """Take a message or a part now; false if it has to wait.
+
+        A part is not taken, and so no more come, before the message that precedes it was written.
+        """
+        if frame.kind is FrameKind.PART:
+            taken = not self._is_busy
+        else:
+            taken = self._client.write_at_once(frame)
+        if taken:
+            self._took(frame, size)
+        return taken
+
+    def _took(self, frame: Frame, size: int) -> None:
+        if frame.kind is FrameKind.PART:
+            credit = self._link.took_part(size)
+        else:
+            credit = self._link.took(size)
+            if len(frame.body) > WINDOW:  # who has sent it waits for that
+                credit = credit or self._link.credit()
         if credit is not None:
             self.post(FrameKind.CREDIT, wire.pack_credit(*credit))
 
-    async def _handle(self, frame: Frame) -> Outcome | None:
+    async def _handle(self, frame: Frame, size: int) -> Outcome | None:
         kind, body = frame.kind, frame.body
         if kind is FrameKind.ACCEPT:
             await self._accept(wire.read_json(body))
         elif kind is FrameKind.DENY:
             await self._client.deny(*wire.unpack_deny(body))
             return Outcome.DONE
-        elif kind in _MESSAGES:
-            await self._client.write(frame)
-            self._took(len(body))
+        elif kind in wire.MESSAGES:
+            if kind is not FrameKind.PART and not await self._client.write(frame):
+                self._is_unheard()
+            self._took(frame, size)
         elif kind is FrameKind.CLOSE:
             await self._client.close(*wire.unpack_close(body))
             return Outcome.DONE
@@ -341,10 +334,7 @@ class Conversation:
     async def _accept(self, about: dict[str, Any]) -> None:
         await self._client.accept(about)
         self.is_accepted = True
-        while self.again and not self._is_over:
-            message = self.again.popleft()
-            if await self._reaches_nobody(message):
-                self.again.appendleft(message)
+        self._go_on()
         if not self._is_over:
             self._client.attached(self)
 

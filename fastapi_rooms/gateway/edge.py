@@ -62,7 +62,8 @@ class Gateway(Member):
             always do, and so do the client's address, the path and the query.
         max_clients: how many clients this edge holds; more get status 503. By default any number.
             A connection with several endpoints is one, and each of these is one more.
-        max_message_bytes: the longest message of a client; one who sends more is closed with 1009.
+        max_message_bytes: the longest message of a client, 64 MiB at most; one who sends more is
+            closed with 1009.
         health_path: where HTTP clients get `health`, with status 200 if it is ready, else 503; by
             default nowhere.
         max_channels: how many endpoints a client may have over one connection, by the subprotocol
@@ -150,6 +151,11 @@ class Gateway(Member):
         await self._presence.close(INTERVAL)
         if not runtime.is_running:
             self._learner.forget()
+
+    @property
+    def peers(self) -> int:
+        """How many workers send it messages."""
+        return len(self._placement.backends)
 
     def describe(self) -> dict[str, Any]:
         """What its heartbeat says."""
@@ -287,7 +293,7 @@ class Gateway(Member):
             return True
         conversation = self._conversations.get(frame.connection)
         if conversation is None or conversation.node != frame.origin:
-            return False
+            return self.passages.received(frame)
         try:
             conversation.received(frame)
         except MalformedEnvelope:

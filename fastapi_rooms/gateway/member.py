@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from fastapi_rooms.adapters import AdapterLike
 from fastapi_rooms.errors import AdapterUnavailable, NotStarted, UsageError
+from fastapi_rooms.gateway.passages import Passages
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.types import NodeId
@@ -46,6 +47,8 @@ class Member:
         self._is_leaving = False
         self._echoes = 0
         self._resets: deque[tuple[NodeId, bytes]] = deque(maxlen=MAX_RESETS)
+        self.passages = Passages(self._publish_unnumbered, lambda: self.peers)
+        """The ways to those whom it has connections with."""
 
     @property
     def frames(self) -> Frames:
@@ -126,6 +129,9 @@ class Member:
         frames = self.frames
         return frames.publish(to, Frame(kind, frames.node, connection, sequence, body))
 
+    def _publish_unnumbered(self, to: NodeId, kind: FrameKind, body: bytes) -> Awaitable[object]:
+        return self.publish(to, NO_CONNECTION, kind, 0, body)
+
     def why_not_ready(self) -> str:
         """Why no new clients should come here now; empty if they may."""
         if self._frames is None:
@@ -190,6 +196,7 @@ class Member:
         for to, connection in resets:
             self.reset(to, connection)
         self.tick(now, late=late)
+        self.passages.tick()
 
     def may_be_known(self) -> bool:
         """Whether others may know of it."""
@@ -201,6 +208,11 @@ class Member:
 
     async def ended(self) -> None:
         """Its run is over, and that of the manager, if nobody else needs it."""
+
+    @property
+    @abstractmethod
+    def peers(self) -> int:
+        """How many workers send it messages."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Message
 
 from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, MESSAGE_TOO_BIG, NO_STATUS
-from fastapi_rooms.gateway.conversation import Conversation, Kept
+from fastapi_rooms.gateway.conversation import Conversation
+from fastapi_rooms.gateway.outbound import Kept
 from fastapi_rooms.wire.gateway import FrameKind
 
 logger = logging.getLogger("fastapi_rooms")

@@ -22,6 +22,7 @@ from fastapi_rooms.core.close_codes import ABNORMAL_CLOSURE, SERVICE_RESTART
 from fastapi_rooms.core.compression import Deflate
 from fastapi_rooms.core.outbox import Outbox, OutboxPolicy, Verdict
 from fastapi_rooms.core.payload import Outgoing, Payload
+from fastapi_rooms.errors import UsageError
 from fastapi_rooms.transports.base import ignore
 
 logger = logging.getLogger("fastapi_rooms")
@@ -108,7 +109,8 @@ class AsgiTransport:
 
         One that is cancelled takes the message back if it is still queued. If the server's `send`
         has it, what becomes of it is the server's to say, where the caller's task sends; and it is
-        sent to its end where it had been queued.
+        sent to its end where it had been queued. Raises what the server says of a message that
+        cannot be sent at all, where that is a `UsageError`.
         """
         if self._stopped:
             raise WebSocketDisconnect(ABNORMAL_CLOSURE)
@@ -188,14 +190,17 @@ class AsgiTransport:
             if waiter is not None and waiter.done():  # its sender was cancelled in this turn
                 continue
             sent = False
+            error: UsageError | None = None
             try:
                 sent = payload is None or await self._send(payload)
+            except UsageError as found:
+                error = found
             finally:
                 if waiter is not None and not waiter.done():
                     if sent:
                         waiter.set_result(None)
                     else:
-                        waiter.set_exception(WebSocketDisconnect(ABNORMAL_CLOSURE))
+                        waiter.set_exception(error or WebSocketDisconnect(ABNORMAL_CLOSURE))
         self._writer = None  # before the done callback does it, so that a new task can start
 
     def abort(self) -> bool:
@@ -203,10 +208,15 @@ class AsgiTransport:
         return False
 
     async def _send(self, payload: Payload) -> bool:
-        """Send one message; any error means that the client is disconnected, and returns false."""
+        """Send one message; any error means that the client is disconnected, and returns false.
+
+        But for a `UsageError`, which is raised: nothing was sent.
+        """
         self._sending = True
         try:
             await self._put(payload)
+        except UsageError:
+            raise
         except Exception as error:  # noqa: BLE001 -- every server raises its own error
             logger.debug("A message could not be sent: the client is disconnected (%r)", error)
             self._stop_writing()

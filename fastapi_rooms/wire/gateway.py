@@ -19,7 +19,7 @@ big-endian:
     4  text       both     the payload
     5  bytes      both     the payload
     6  close      both     code (2), reason
-    7  credit     both     bytes (4) and messages (4) that were taken
+    7  credit     both     bytes (4) and frames (4) that were taken, of messages and parts
     8  call       backend  JSON: id, verb, arguments
     9  reply      edge     JSON: id, result, error
     10 event      edge     JSON: what was done to a socket by others
@@ -28,6 +28,10 @@ big-endian:
     13 reset      both     none: the sender knows no such connection, or has missed something
     14 users      edge     JSON: the users who came to a room or left it, by what the edge has done
     15 local      backend  an envelope, for those whose endpoints are in this backend
+    16 part       both     flags (1): 1 it begins a message, 2 it ends it, 4 that is a text; a piece
+                           of the payload. Without flags: what was not ended will never be
+    17 mark       both     how much (8) was sent to this worker, on all connections
+    18 arrived    both     that mark (8); how much (4) may be on its way to this worker
 
 Anyone who may publish on the carrier can send anything, so everything is validated.
 """
@@ -35,12 +39,13 @@ Anyone who may publish on the carrier can send anything, so everything is valida
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.names import MAX_NAME_BYTES
+from fastapi_rooms.core.parts import PART, Assembly, Part, parts_of
 from fastapi_rooms.core.presence import MAX_VERSION, UserEvent
 from fastapi_rooms.errors import MalformedEnvelope
 from fastapi_rooms.types import NodeId, Room
@@ -62,6 +67,10 @@ _CLOSE = struct.Struct(">H")
 _CREDIT = struct.Struct(">II")
 _COUNT = struct.Struct(">I")
 _DENY = struct.Struct(">HI")
+_MARK = struct.Struct(">Q")
+_ARRIVED = struct.Struct(">QI")
+
+_BEGINS, _ENDS, _IS_TEXT = 1, 2, 4
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -84,6 +93,13 @@ class FrameKind(IntEnum):
     RESET = 13
     USERS = 14
     LOCAL = 15
+    PART = 16
+    MARK = 17
+    ARRIVED = 18
+
+
+MESSAGES = (FrameKind.TEXT, FrameKind.BYTES, FrameKind.PART)
+"""What flow control counts."""
 
 
 class Frame(NamedTuple):
@@ -240,9 +256,13 @@ def unpack_release(body: bytes) -> int:
 
 
 def pack_deny(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """The body of a deny. Raises `ValueError` for a status that is none."""
+    """The body of a deny. Raises `ValueError` for a status that is none, or what is too long."""
     if not 200 <= status < 600:
         raise ValueError(f"A handshake cannot be refused with status {status!r}: use 200 to 599.")
+    if len(body) > MAX_CALL:
+        raise ValueError(
+            f"The answer to a handshake has {len(body):,} bytes; an edge takes {MAX_CALL:,}."
+        )
     packed = to_json(pack_headers(headers))
     return _DENY.pack(status, len(packed)) + packed + body
 
@@ -258,3 +278,64 @@ def unpack_deny(body: bytes) -> tuple[int, Headers, bytes]:
     except (struct.error, ValueError) as error:
         raise MalformedEnvelope("a deny is cut off, or its headers are no JSON") from error
     return status, headers, body[end:]
+
+
+def frames_of(kind: FrameKind, message: bytes) -> Iterator[tuple[FrameKind, bytes]]:
+    """Kind and body of the frames in which a message travels: one, or several if it is long."""
+    if len(message) <= PART:
+        yield kind, message
+        return
+    is_text = _IS_TEXT if kind is FrameKind.TEXT else 0
+    for begins, ends, data in parts_of(message):
+        flags = is_text | (_BEGINS if begins else 0) | (_ENDS if ends else 0)
+        yield FrameKind.PART, bytes((flags,)) + data
+
+
+def ends_message(kind: FrameKind, body: bytes) -> bool:
+    """Whether a frame of a message that is sent is the last one of it."""
+    return kind is not FrameKind.PART or bool(body[0] & _ENDS)
+
+
+def unpack_part(body: bytes) -> tuple[FrameKind, Part]:
+    """A part, and what its message is. Raises `MalformedEnvelope`."""
+    flags = body[0] if body else 8
+    if flags > _BEGINS | _ENDS | _IS_TEXT:
+        raise MalformedEnvelope("a part has no flags, or unknown ones")
+    kind = FrameKind.TEXT if flags & _IS_TEXT else FrameKind.BYTES
+    return kind, Part(bool(flags & _BEGINS), bool(flags & _ENDS), body[1:])
+
+
+def put_together(assembly: Assembly, part: Part) -> bytes | None:
+    """The message, if this was its last part. Raises `MalformedEnvelope`."""
+    try:
+        return assembly.add(part)
+    except ValueError as error:
+        raise MalformedEnvelope(str(error)) from error
+
+
+def pack_mark(mark: int) -> bytes:
+    """The body of a mark."""
+    return _MARK.pack(mark)
+
+
+def unpack_mark(body: bytes) -> int:
+    """How much was sent. Raises `MalformedEnvelope`."""
+    try:
+        (mark,) = _MARK.unpack(body)
+    except struct.error as error:
+        raise MalformedEnvelope("a mark is a number") from error
+    return int(mark)
+
+
+def pack_arrived(mark: int, limit: int) -> bytes:
+    """The body of what answers a mark."""
+    return _ARRIVED.pack(mark, limit)
+
+
+def unpack_arrived(body: bytes) -> tuple[int, int]:
+    """A mark that has arrived, and the limit. Raises `MalformedEnvelope`."""
+    try:
+        mark, limit = _ARRIVED.unpack(body)
+    except struct.error as error:
+        raise MalformedEnvelope("a mark that has arrived is two numbers") from error
+    return mark, limit

@@ -205,6 +205,7 @@ class Socket:
         Raises:
             WebSocketDisconnect: the client is gone, the socket was disconnected, or its `connect`
                 block is over; `rooms.connect` ends quietly by it.
+            MessageTooLarge: it is longer than an edge takes, 64 MiB, and this is in a backend.
             TypeError: it is no `str`.
         """
         await self._send(Payload.of_text(data))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterUnavailable, RoomManager
+from fastapi_rooms.core.parts import PART
 from fastapi_rooms.core.placement import Turns
 from fastapi_rooms.gateway import client as edge_client
 from fastapi_rooms.servers.gateway.posting import post
@@ -36,6 +37,10 @@ bodies = st.binary(max_size=40) | st.sampled_from(
         wire.pack_credit(2**32 - 1, 1),
         wire.pack_release(2**32 - 1),
         wire.pack_deny(403, [], b""),
+        b"\x05begins",
+        b"\x06ends",
+        wire.pack_mark(2**63),
+        wire.pack_arrived(2**63, 0),
     ]
 )
 sequences = st.integers(0, 9) | st.just(2**32 - 1)
@@ -81,10 +86,12 @@ async def test_frames_of_others_harm_no_client(
 
 @settings(max_examples=12, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), max_size=6), st.sampled_from(SIDES)
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), max_size=6),
+    st.sampled_from(SIDES),
+    st.sampled_from([9, PART + 1, 3 * PART]),
 )
 async def test_frames_that_are_lost_doubled_or_reordered_cost_an_endpoint_and_no_client(
-    breaks: list[tuple[int, int]], side: str
+    breaks: list[tuple[int, int]], side: str, length: int
 ) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(patch.object(edge_client, "RETRY", 0.02))
@@ -120,18 +127,17 @@ async def test_frames_that_are_lost_doubled_or_reordered_cost_an_endpoint_and_no
                 post(publish(*held.pop()))
 
         frames.publish = breaking  # type: ignore[assignment, method-assign]  # a bad carrier
-        edge.open_timeout = 0.1
         async with WebSocketClient(edge, "/") as client:
             heard: list[str | bytes] = []
 
             async def hears() -> bool:
-                await client.send_text(f"{len(heard)}")
+                await client.send_text(f"{len(heard)}".zfill(length))
                 heard.append("said")
                 return bool(client.unread)
 
             await eventually(hears)
             assert client.close_code is None
-            assert all(str(text).isdigit() for text in client.unread)
+            assert all(str(text).isdigit() and len(text) == length for text in client.unread)
         await eventually(lambda: not backend._connections)
         assert edge.manager.sids == {}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message
@@ -19,9 +19,12 @@ from fastapi_rooms.core.close_codes import (
     shorten_reason,
 )
 from fastapi_rooms.core.link import Link
-from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope
+from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.servers.gateway.calls import Calls, Then
+from fastapi_rooms.servers.gateway.incoming import Incoming
 from fastapi_rooms.servers.gateway.opening import scope_of
+from fastapi_rooms.servers.gateway.outgoing import Outgoing
+from fastapi_rooms.servers.gateway.passage import Passage
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.servers.gateway.telling import Telling
 from fastapi_rooms.wire import gateway as wire
@@ -34,8 +37,6 @@ SCOPE_KEY = "fastapi_rooms.edge"
 
 CREDIT_DELAY = 0.1
 """Seconds until an edge hears which messages were taken: so many may be in doubt at a crash."""
-
-_KINDS = {FrameKind.TEXT: "text", FrameKind.BYTES: "bytes"}
 
 Publish = Callable[[FrameKind, int, bytes], Awaitable[object]]
 """Publishes a frame of a connection to its edge: kind, sequence number, body."""
@@ -54,20 +55,27 @@ class VirtualConnection:
         publish: says something to the edge.
         opened: what the edge has said of the client.
         reset: tells the edge, for as long as that takes, that this is over, and nothing more.
+        passage: the way to the edge, for all connections with it.
 
     Raises:
         MalformedEnvelope: it makes no sense.
     """
 
     def __init__(
-        self, publish: Publish, opened: dict[str, Any], reset: Callable[[], None] = lambda: None
+        self,
+        publish: Publish,
+        opened: dict[str, Any],
+        reset: Callable[[], None] = lambda: None,
+        passage: Passage | None = None,
     ) -> None:
         self._publish = publish
         self._reset = reset
         self._link: Link[None] = Link()
         self._link.follows(1)  # that opened it
-        self._incoming: deque[tuple[FrameKind, bytes]] = deque()
+        self._incoming = Incoming()
         self._changed = asyncio.Event()
+        passage = passage or Passage(partial(_unnumbered, publish))
+        self._outgoing = Outgoing(self._link, passage, self._changed)
         self._state = "connecting"
         self._told_connect = False
         self._response: tuple[int, list[tuple[bytes, bytes]]] | None = None
@@ -159,22 +167,23 @@ class VirtualConnection:
         self._telling.now()
         self._receiving += 1
         try:
-            while not self._incoming or self._released:
-                if self._released:
-                    self._changed.set()
-                    await self._stopped.wait()  # unless this task is cancelled by `release`
-                if self._closed is not None:
-                    code, reason = self._closed
-                    return {"type": "websocket.disconnect", "code": code, "reason": reason}
-                self._give_soon()
-                self._changed.clear()
-                await self._changed.wait()
-            kind, body = self._incoming.popleft()
-            self._give(self._link.took(len(body)))
+            message: Message | None = None
+            while message is None:
+                while not self._incoming or self._released:
+                    if self._released:
+                        self._changed.set()
+                        await self._stopped.wait()  # unless this task is cancelled by `release`
+                    if self._closed is not None:
+                        code, reason = self._closed
+                        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+                    self._give_soon()
+                    self._changed.clear()
+                    await self._changed.wait()
+                message, credit = self._incoming.take(self._link)
+                self._give(credit)
         finally:
             self._receiving -= 1
-        value: Any = body.decode() if kind is FrameKind.TEXT else body
-        return {"type": "websocket.receive", _KINDS[kind]: value}
+        return message
 
     def _give_soon(self) -> None:
         """Who waits has taken all that came: tell, so that little is in doubt if this dies.
@@ -260,14 +269,8 @@ class VirtualConnection:
         text = message.get("text")
         kind = FrameKind.BYTES if text is None else FrameKind.TEXT
         body = message["bytes"] if text is None else text.encode()
-        while not self._link.may_send:
-            self._check_open()
-            self._changed.clear()
-            await self._changed.wait()
-        self._check_open()
         self._telling.soon()
-        self._link.sent(None, len(body))
-        await self._frame(kind, bytes(body))
+        await self._outgoing.send(kind, bytes(body), self._frame, self._post, self._check_open)
 
     async def _frame(self, kind: FrameKind, body: bytes) -> None:
         """Publish a frame. One that is not taken by the carrier is a hole: the edge finds it."""
@@ -318,10 +321,8 @@ class VirtualConnection:
         if not self._link.follows(frame.sequence):
             return False
         kind, body = frame.kind, frame.body
-        if kind in _KINDS:
-            if kind is FrameKind.TEXT:
-                _check_text(body)
-            self._incoming.append((kind, body))
+        if kind in wire.MESSAGES:
+            self._incoming.came(kind, body)
             if not self._link.came(len(body)):
                 return False
         elif kind is FrameKind.CREDIT:
@@ -392,8 +393,5 @@ async def _accepted(publishing: Awaitable[object]) -> None:
         await publishing
 
 
-def _check_text(body: bytes) -> None:
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise MalformedEnvelope("a text is not UTF-8") from error
+def _unnumbered(publish: Publish, kind: FrameKind, body: bytes) -> Awaitable[object]:
+    return publish(kind, 0, body)

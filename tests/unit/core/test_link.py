@@ -84,13 +84,43 @@ def test_what_was_not_taken_is_known_by_the_number_of_those_that_were() -> None:
     assert sender.not_taken(6) is None
 
 
-def test_what_is_withdrawn_gives_its_room_back_and_is_not_to_be_repeated() -> None:
-    sender: Link[str] = Link(window=100)
-    sender.sent("one", 10)
-    sender.sent("two", 200)
-    may_send = [sender.may_send]
-    sender.withdraw()
-    assert [*may_send, sender.may_send] == [False, True]
-    assert sender.not_taken(0) == ["one"]
+def test_the_parts_of_a_message_have_their_room_and_are_one_message() -> None:
+    sender: Link[str] = Link(1000)
+    receiver: Link[str] = Link(1000)
+    sender.sent("short", 100)
+    sender.sent_part(500)
+    sender.sent_part(500)
+    assert [sender.may_send] == [False]
+    assert all(receiver.came(size) for size in (100, 500, 500))
     assert sender.unacknowledged == 1
-    assert sender.credited(10 + MESSAGE_BYTES, 1)
+    assert receiver.took(100) is None
+    credit = receiver.took_part(500)
+    assert credit == (600 + 2 * MESSAGE_BYTES, 2)
+    assert sender.credited(*credit)
+    assert [sender.may_send] == [True]
+    assert (sender.unacknowledged, receiver.taken) == (0, 1)
+    sender.sent("long", 10)
+    assert receiver.came(10)
+    assert receiver.took_part(500) == (500 + MESSAGE_BYTES, 1)
+    assert sender.credited(500 + MESSAGE_BYTES, 1)
+    assert sender.unacknowledged == 1
+    assert sender.not_taken(receiver.taken) == ["long"]
+    receiver.took(10)
+    assert sender.not_taken(receiver.taken) == []
+    credit = receiver.credit()
+    assert credit is not None
+    assert sender.credited(*credit)
+    assert sender.unacknowledged == 0
+
+
+def test_only_what_was_sent_to_its_end_can_be_withdrawn() -> None:
+    sender: Link[str] = Link(200)
+    sender.sent("one", 10)
+    sender.sent("two", 100)
+    sender.sent_part(10)
+    assert [sender.may_send] == [False]
+    assert sender.withdraw("two")
+    assert [sender.may_send] == [True]
+    assert sender.not_taken(0) == ["one"]
+    assert not sender.withdraw("two")
+    assert sender.unacknowledged == 1

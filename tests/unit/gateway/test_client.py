@@ -201,7 +201,7 @@ async def test_what_has_reached_nobody_is_for_the_next_endpoint_unless_it_may_ha
     """It may, if the carrier was away since: what it had not confirmed is written once more."""
     edge = await site.edge()
     if not certain:
-        module = "fastapi_rooms.gateway.conversation.time"
+        module = "fastapi_rooms.gateway.outbound.time"
         monkeypatch.setattr(module, SimpleNamespace(time=lambda: 0.0))
     async with entered(site, edge) as here:
         await site.backend(echoes)

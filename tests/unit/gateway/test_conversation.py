@@ -123,7 +123,7 @@ async def test_what_waits_for_a_client_has_a_limit_in_bytes(
         forger.say(edge.manager.node, connection, TEXT, *flood, first=3)
         (found,) = edge._conversations.values()
         await eventually(lambda: found._is_over)
-        assert sum(len(frame.body) for frame in found._frames) <= 100_000
+        assert sum(size for _, size in found._frames) <= 100_000
         client.resume()
 
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from fastapi_rooms.gateway.conversation import Conversation, Kept
+from fastapi_rooms.gateway.conversation import Conversation
+from fastapi_rooms.gateway.outbound import Kept
 from fastapi_rooms.gateway.reader import Reader
 from fastapi_rooms.testing import eventually
 from fastapi_rooms.wire.gateway import FrameKind
