@@ -36,6 +36,9 @@ CLOSE_TIMEOUT = 5.0
 ANSWERED = 1.0
 """Seconds that the carrier has to say whom the last message to a dead backend has reached."""
 
+STILL = 1.0
+"""Seconds after which the backend is told that what it asks for waits, or is being done."""
+
 
 class Outcome(Enum):
     """How a conversation has ended."""
@@ -99,6 +102,7 @@ class Conversation(Outbound):
         self._assembly = Assembly()
         self._is_busy = False  # with a frame
         self._calls = 0  # those among the frames, and one that is being done
+        self._still: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._leaving: asyncio.TimerHandle | None = None
         self._gone: tuple[int, str] | None = None
@@ -125,7 +129,7 @@ class Conversation(Outbound):
             self._gateway.frames.malformed += 1
             logger.debug("A backend sent what cannot be: %s", error)
         finally:
-            for timer in (self._closing, self._leaving):
+            for timer in (self._closing, self._still, self._leaving):
                 if timer is not None:
                     timer.cancel()
             self._end()
@@ -247,6 +251,7 @@ class Conversation(Outbound):
             if not self._calls and self._client.call_at_once(wire.read_json(frame.body)):
                 return
             self._calls += 1
+            self._tell_later()
         elif kind is FrameKind.CLOSE:
             self._closing = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._client.abort)
         elif kind is FrameKind.CREDIT:
@@ -304,6 +309,20 @@ class Conversation(Outbound):
                 credit = credit or self._link.credit()
         if credit is not None:
             self.post(FrameKind.CREDIT, wire.pack_credit(*credit))
+
+    def _tell_later(self) -> None:
+        """The backend asks for something that has to wait, or takes its time: it is to know that.
+
+        It waits for an answer as long as it hears of it, as it would for a client that is slow.
+        """
+        if self._still is None and not self._is_over:
+            self._still = asyncio.get_running_loop().call_later(STILL, self._tell_still)
+
+    def _tell_still(self) -> None:
+        self._still = None
+        if self._calls:
+            self._reply({"id": 0, "pending": True})
+            self._tell_later()
 
     async def _handle(self, frame: Frame, size: int) -> Outcome | None:
         kind, body = frame.kind, frame.body

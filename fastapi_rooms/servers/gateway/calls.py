@@ -61,11 +61,16 @@ class Call:
             return
         if "error" in reply:
             self._reply.set_exception(Refused(reply))
-        elif not reply.get("pending"):
+        elif reply.get("pending"):
+            self.is_pending()
+        else:
             if self._then is not None:
                 self._context.run(self._then, reply)
             self._reply.set_result(reply)
-        elif self._limit is not None:
+
+    def is_pending(self) -> None:
+        """The edge is at it still, or will be."""
+        if self._limit is not None and not self._reply.done():
             self._limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
 
     def fail(self) -> None:
@@ -120,10 +125,14 @@ class Calls:
             del self._pending[call.number]
 
     def replied(self, reply: dict[str, Any]) -> None:
-        """A reply has come. Raises `MalformedEnvelope`."""
-        call = self._pending.get(wire.field(reply, "id", int))
+        """A reply has come; number 0 is about all of them. Raises `MalformedEnvelope`."""
+        number = wire.field(reply, "id", int)
+        call = self._pending.get(number)
         if call is not None:
             call.replied(reply)
+        elif number == 0 and reply.get("pending"):
+            for each in self._pending.values():
+                each.is_pending()
 
     def fail(self) -> None:
         """The client is gone: none of them is replied to."""
