@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.unit.gateway.scene import Scene
 from tests.unit.gateway.support import Site
 
 
@@ -15,3 +16,14 @@ async def site() -> AsyncIterator[Site]:
     """Edges and backends, which end with the test."""
     async with AsyncExitStack() as stack:
         yield Site(stack)
+
+
+@pytest.fixture
+async def scene(site: Site) -> Scene:
+    return Scene(site, await site.edge())
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the next endpoint does not join is left soon."""
+    monkeypatch.setattr("fastapi_rooms.gateway.socket.GRACE", 0.05)
