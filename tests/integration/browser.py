@@ -124,11 +124,12 @@ class Tab:
                 await self.is_online()
 
     async def reconnect_until_not_on(self, worker: str) -> None:
-        """Connect anew until another worker than that serves it."""
+        """Connect anew until another worker than that serves it, and it is in its room."""
         async with asyncio.timeout(TIMEOUT):
             while await self.worker() in {"", worker}:
                 await self.click("reconnect")
                 await self.is_online()
+            await self.is_online()  # the page may have shown its last connection before
 
     async def is_online(self) -> None:
         """Wait until the page is connected and has joined the room it shows."""
