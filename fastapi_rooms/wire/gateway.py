@@ -234,10 +234,7 @@ def pack_credit(size: int, messages: int) -> bytes:
 
 def unpack_credit(body: bytes) -> tuple[int, int]:
     """Bytes and messages of a credit. Raises `MalformedEnvelope`."""
-    try:
-        size, messages = _CREDIT.unpack(body)
-    except struct.error as error:
-        raise MalformedEnvelope("a credit is two numbers") from error
+    size, messages = _numbers(_CREDIT, body, "a credit is two numbers")
     return size, messages
 
 
@@ -248,11 +245,8 @@ def pack_release(taken: int) -> bytes:
 
 def unpack_release(body: bytes) -> int:
     """How many messages were taken. Raises `MalformedEnvelope`."""
-    try:
-        (taken,) = _COUNT.unpack(body)
-    except struct.error as error:
-        raise MalformedEnvelope("a release is a number") from error
-    return int(taken)
+    (taken,) = _numbers(_COUNT, body, "a release is a number")
+    return taken
 
 
 def pack_deny(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:
@@ -298,9 +292,9 @@ def ends_message(kind: FrameKind, body: bytes) -> bool:
 
 def unpack_part(body: bytes) -> tuple[FrameKind, Part]:
     """A part, and what its message is. Raises `MalformedEnvelope`."""
-    flags = body[0] if body else 8
-    if flags > _BEGINS | _ENDS | _IS_TEXT:
+    if not body or body[0] > _BEGINS | _ENDS | _IS_TEXT:
         raise MalformedEnvelope("a part has no flags, or unknown ones")
+    flags = body[0]
     kind = FrameKind.TEXT if flags & _IS_TEXT else FrameKind.BYTES
     return kind, Part(bool(flags & _BEGINS), bool(flags & _ENDS), body[1:])
 
@@ -320,11 +314,8 @@ def pack_mark(mark: int) -> bytes:
 
 def unpack_mark(body: bytes) -> int:
     """How much was sent. Raises `MalformedEnvelope`."""
-    try:
-        (mark,) = _MARK.unpack(body)
-    except struct.error as error:
-        raise MalformedEnvelope("a mark is a number") from error
-    return int(mark)
+    (mark,) = _numbers(_MARK, body, "a mark is a number")
+    return mark
 
 
 def pack_arrived(mark: int, limit: int) -> bytes:
@@ -334,8 +325,13 @@ def pack_arrived(mark: int, limit: int) -> bytes:
 
 def unpack_arrived(body: bytes) -> tuple[int, int]:
     """A mark that has arrived, and the limit. Raises `MalformedEnvelope`."""
-    try:
-        mark, limit = _ARRIVED.unpack(body)
-    except struct.error as error:
-        raise MalformedEnvelope("a mark that has arrived is two numbers") from error
+    mark, limit = _numbers(_ARRIVED, body, "a mark that has arrived is two numbers")
     return mark, limit
+
+
+def _numbers(form: struct.Struct, body: bytes, what: str) -> tuple[int, ...]:
+    """A body that is whole numbers. Raises `MalformedEnvelope`, which says `what` it should be."""
+    try:
+        return form.unpack(body)
+    except struct.error as error:
+        raise MalformedEnvelope(what) from error

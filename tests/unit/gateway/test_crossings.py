@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -20,18 +21,28 @@ from tests.unit.gateway.scene import Scene
 from tests.unit.gateway.support import Site
 
 
+def right_after(
+    monkeypatch: pytest.MonkeyPatch, verb: str, do: Callable[[EdgeSockets], Awaitable[None]]
+) -> None:
+    """Have something done as soon as an edge has answered what an endpoint asks of it."""
+    answer = EdgeSockets._answer
+
+    async def answer_and_do(self: EdgeSockets, *asked: Any) -> None:
+        await answer(self, *asked)
+        if asked[1] == verb:
+            await do(self)
+
+    monkeypatch.setattr(EdgeSockets, "_answer", answer_and_do)
+
+
 async def test_a_leave_by_others_that_follows_a_join_at_once_is_no_earlier_than_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = EdgeSockets._answer
+    async def leaves(sockets: EdgeSockets) -> None:
+        found = sockets._by_namespace["/"]
+        found.here.leave_crowd(found.here.alone(found.socket.sid), ("tea",))
 
-    async def left_at_once(self: EdgeSockets, *asked: Any) -> None:
-        await answer(self, *asked)
-        if asked[1] == "join":
-            found = self._by_namespace["/"]
-            found.here.leave_crowd(found.here.alone(found.socket.sid), ("tea",))
-
-    monkeypatch.setattr(EdgeSockets, "_answer", left_at_once)
+    right_after(monkeypatch, "join", leaves)
 
     async def joins(socket: Socket) -> None:
         await socket.join("tea")
@@ -49,15 +60,11 @@ async def test_a_leave_by_others_that_follows_a_join_at_once_is_no_earlier_than_
 async def test_a_join_by_others_that_follows_the_entering_at_once_is_heard_of(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = EdgeSockets._answer
+    async def joins(sockets: EdgeSockets) -> None:
+        found = sockets._by_namespace["/"]
+        await found.here.join_crowd(found.here.alone(found.socket.sid), ("tea",))
 
-    async def joined_at_once(self: EdgeSockets, *asked: Any) -> None:
-        await answer(self, *asked)
-        if asked[1] == "enter":
-            found = self._by_namespace["/"]
-            await found.here.join_crowd(found.here.alone(found.socket.sid), ("tea",))
-
-    monkeypatch.setattr(EdgeSockets, "_answer", joined_at_once)
+    right_after(monkeypatch, "enter", joins)
     await scene.backend()
     async with scene.client:
         await scene.is_in()
@@ -86,14 +93,10 @@ async def test_an_endpoint_that_leaves_before_it_hears_that_others_had_it_join_i
 async def test_an_endpoint_that_leaves_before_it_hears_that_it_has_joined_is_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = EdgeSockets._answer
+    async def leaves(_: EdgeSockets) -> None:
+        await scene.socket.leave("tea")
 
-    async def left_at_once(self: EdgeSockets, *asked: Any) -> None:
-        await answer(self, *asked)
-        if asked[1] == "join":
-            await scene.socket.leave("tea")
-
-    monkeypatch.setattr(EdgeSockets, "_answer", left_at_once)
+    right_after(monkeypatch, "join", leaves)
 
     async def joins(socket: Socket) -> None:
         await socket.join("tea", "bar")
