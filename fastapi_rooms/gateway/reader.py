@@ -35,6 +35,8 @@ class Reader:
         self._held: Kept | None = None
         self._conversation: Conversation | None = None
         self._attached = asyncio.Event()
+        self._sending = asyncio.Lock()
+        """Held while a message is sent: one that is cancelled then would be a hole."""
         self.gone: tuple[int, str] | None = None
         """Code and reason, once the client is gone."""
 
@@ -49,10 +51,11 @@ class Reader:
             self._task = asyncio.create_task(self._read())
 
     async def pause(self) -> None:
-        """Do not read for now: what has been read is kept."""
+        """Do not read for now: what has been read is kept, and what is being sent goes out."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
+            async with self._sending:
+                task.cancel()
             await asyncio.wait((task,))
 
     def stop(self) -> None:
@@ -88,8 +91,9 @@ class Reader:
             conversation = self._conversation
             assert conversation is not None
             if await conversation.has_room():
-                self._held = None
-                await conversation.send(held)
+                async with self._sending:
+                    self._held = None
+                    await conversation.send(held)
                 return
             if conversation is self._conversation:
                 self._attached.clear()

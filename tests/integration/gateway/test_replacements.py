@@ -50,7 +50,6 @@ async def test_no_message_of_a_client_is_lost_or_doubled_by_a_rolling_restart(bo
     backends = [await both.backend(), await both.backend()]
     listener = await connect(at(port, "/chat/tea"))
     speaker = await connect(at(port, "/chat/tea"))
-    assert await listener.recv() == await speaker.recv() == "hello 0"
     heard: list[int] = []
 
     async def hear() -> None:
