@@ -100,3 +100,28 @@ async def test_a_client_that_cannot_be_read_from_is_gone() -> None:
     line.reader.start()
     assert line.reader.gone == (1006, "")
     assert line.gone == [(1006, "")]
+
+
+async def test_one_that_is_paused_while_it_sends_has_sent_it_whole() -> None:
+    """What is called back by then would be a hole."""
+    accepted, sent = asyncio.Event(), list[str]()
+
+    class Slow(Endpoint):
+        async def send(self, message: Kept) -> None:
+            sent.append("begun")
+            await accepted.wait()
+            sent.append("accepted")
+
+    line, endpoint = Line("one", "two"), Slow()
+    endpoint.let(has_room=True)
+    line.attach(endpoint)
+    line.reader.start()
+    await eventually(lambda: sent)
+    pausing = asyncio.create_task(line.reader.pause())
+    await asyncio.sleep(0)
+    accepted.set()
+    await pausing
+    assert sent == ["begun", "accepted"]
+    line.reader.start()
+    await eventually(lambda: len(sent) == 4)
+    line.reader.stop()
