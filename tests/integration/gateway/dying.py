@@ -27,7 +27,7 @@ def die() -> None:
 def dies_at(backend: Backend, moment: str) -> None:
     """Have it die as it is to open an endpoint, or before or after it has said a step."""
     if moment == "asked":
-        backend._open = lambda *_: die()  # type: ignore[method-assign]
+        backend._open = lambda *_: die()  # type: ignore[method-assign]  # instead
         return
     when, fatal = moment.split()
     frames, steps = backend.frames, iter(STEPS)
@@ -44,7 +44,7 @@ def dies_at(backend: Backend, moment: str) -> None:
             die()
         return asyncio.ensure_future(say_last(to, frame))
 
-    frames.publish = say  # type: ignore[method-assign]
+    frames.publish = say  # type: ignore[method-assign]  # dies in it
 
 
 async def run(url: str, prefix: str, moment: str) -> None:
