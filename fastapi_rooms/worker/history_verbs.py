@@ -89,6 +89,9 @@ class HistoryVerbs:
     async def clear_history(self, room: Room) -> None:
         """Forget what was said in a room with a history, on every worker. The numbering goes on.
 
+        On Redis Cluster, what is sent in the same moment may reach a worker before it has heard of
+        this: until the next message, who comes back there may be told that it was not recovered.
+
         Raises:
             UsageError: the room has none.
             AdapterUnavailable: it could not be forgotten.
