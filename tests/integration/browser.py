@@ -126,10 +126,21 @@ class Tab:
     async def reconnect_until_not_on(self, worker: str) -> None:
         """Connect anew until another worker than that serves it, and it is in its room."""
         async with asyncio.timeout(TIMEOUT):
-            while await self.worker() in {"", worker}:
-                await self.click("reconnect")
-                await self.is_online()
-            await self.is_online()  # the page may have shown its last connection before
+            while await self.worker() == worker:
+                async with self.connects_anew():
+                    await self.click("reconnect")
+
+    @asynccontextmanager
+    async def connects_anew(self) -> AsyncIterator[None]:
+        """Wait at the end until another connection than now is open, and has joined the room.
+
+        The page is drawn a moment late: that it is online may be said of its last connection.
+        """
+        me = '[data-testid="person"][data-self="true"]'
+        sid = await self.page.locator(me).get_attribute("data-sid")
+        yield
+        await expect(self.page.locator(f'{me}:not([data-sid="{sid}"])')).to_be_attached()
+        await self.is_online()
 
     async def is_online(self) -> None:
         """Wait until the page is connected and has joined the room it shows."""

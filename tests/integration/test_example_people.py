@@ -31,8 +31,8 @@ async def test_people_are_listed_once_with_their_name_and_worker(scene: Scene) -
     for tab in (ann, bob):
         await tab.sees("Ann", "Robert")
     await expect(ann.at("event").filter(has_text="Bob is now Robert")).to_have_count(1)
-    await bob.click("reconnect")
-    await bob.is_online()
+    async with bob.connects_anew():
+        await bob.click("reconnect")
     await ann.page.reload()  # the list is asked for anew, by which he has his new name
     await ann.sees("Ann", "Robert")
 

@@ -218,9 +218,9 @@ async def test_what_is_not_confirmed_is_shown_and_not_sent_again_by_itself(
     await bob.click("send")
     said = bob.message("Do you hear me?", "Bob")
     await expect(said).to_have_attribute("data-state", "sending")
-    network.cut()
-    network.resume()
-    await bob.is_online()
+    async with bob.connects_anew():
+        network.cut()
+        network.resume()
     await bob.say("And now?")
     await ann.hears("And now?", "Bob")
     await expect(said).to_have_attribute("data-state", "unsure")
