@@ -27,6 +27,12 @@ RABBITMQ = "amqp://user:password@rabbitmq.example.com:5672/vhost"
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the programs that a test starts as little as the test itself."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 def write_files(directory: Path, files: dict[str, str], redis: RedisServer) -> None:
     """Save files as a reader would, but for the address of Redis."""
     for name, code in files.items():
