@@ -59,7 +59,7 @@ async def chromium() -> AsyncIterator[Browser]:
 @asynccontextmanager
 async def window(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A window of a browser, without cookies or storage; its pages are the tabs."""
-    context = await browser.new_context()
+    context = await browser.new_context(reduced_motion="reduce")
     context.set_default_timeout(TIMEOUT * MILLISECONDS)
     try:
         yield context
