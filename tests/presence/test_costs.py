@@ -104,7 +104,8 @@ async def place(
     servers = masters_of(found)
     with emptied(found):
         async with relay_to(servers) as relay:
-            manager = RoomManager(adapter_over(relay, servers), heartbeat=600.0)
+            adapter = adapter_over(relay, servers)
+            manager = RoomManager(adapter, heartbeat=600.0, join_timeout=60.0)
             manager.presence("*", user="user", grace=0)
             async with manager, AsyncExitStack() as stack:
                 (first,) = await sockets_of(manager, stack, 1)
