@@ -66,7 +66,7 @@ async def test_a_server_that_is_written_to_by_asgi_alone_has_channels_too() -> N
 
 
 async def test_a_channel_is_refused_alone_and_with_a_status(inmemory: Site) -> None:
-    port = await inmemory.edge(routes=ROUTES | {"/none": "none"}, open_timeout=0.2)
+    port = await inmemory.edge(routes=ROUTES | {"/none": "none"}, open_timeout=2.0)
     await inmemory.backend(name="chat")
     await inmemory.backend(name="else")
     async with ChannelClient(at(port, "/")) as client:

@@ -39,7 +39,7 @@ async def test_an_endpoint_sees_the_request_of_the_client_and_answers_it(both: S
 
 
 async def test_a_refusal_before_accept_is_an_http_answer(inmemory: Site) -> None:
-    port = await inmemory.edge(open_timeout=0.2)
+    port = await inmemory.edge(open_timeout=2.0)
     with pytest.raises(InvalidStatus) as away:
         await connect(at(port, "/code"))
     assert away.value.response.status_code == 503

@@ -106,7 +106,7 @@ async def test_clients_wait_five_seconds_without_a_backend_and_new_ones_are_told
     processes: Processes,
 ) -> None:
     backend = await processes.backend()
-    _, port = await processes.edge("--workers", "2", "--open-timeout", "0.1")
+    _, port = await processes.edge("--workers", "2", "--open-timeout", "2")
     clients = [await connect(at(port), open_timeout=20) for _ in range(4)]
     assert {(await hello(client))[1] for client in clients} == {0}
     backend.send_signal(signal.SIGINT)
