@@ -9,6 +9,7 @@ emit_verb         sending events, which their clients get as they are
 confirmation      waiting for the adapter to confirm joins, or admitting clients without
 local_namespace   a namespace on this worker: everything meets here
 edge_namespace    the same for one client that an edge holds
+edge_replies      what that edge answers
 managed           what a run knows of a namespace
 frames            what edges and backends send each other
 namespaces        which namespaces there are, and how long

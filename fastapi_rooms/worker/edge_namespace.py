@@ -6,6 +6,7 @@ cluster with it. Here are the rules: who may come in and join, and the handlers 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from functools import partial
@@ -28,6 +29,7 @@ from fastapi_rooms.servers.gateway.connection import VirtualConnection
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.clients import Clients
 from fastapi_rooms.worker.disconnects import Client
+from fastapi_rooms.worker.edge_replies import joined_of, text_or_none
 from fastapi_rooms.worker.hello import RESUME_TIMEOUT
 from fastapi_rooms.worker.kept_data import KeptData
 from fastapi_rooms.worker.own_joins import OwnJoins
@@ -132,7 +134,8 @@ class EdgeNamespace:
             socket.is_lost = True
             return
         except BaseException:
-            self.exit(client)  # it may be in, and this may be cancelled all the same
+            if not self.exit(client):  # the edge may have it in, or be about to
+                self._edge.tell("exit", namespace=self.name)
             raise
 
     def _entered(self, client: Client, reply: dict[str, Any]) -> None:
@@ -140,7 +143,7 @@ class EdgeNamespace:
         socket = client.socket
         self.clients.add(client)
         self._rooms |= {socket.sid: None, **self._given}
-        self._alias = _text_or_none(reply, "alias")
+        self._alias = text_or_none(reply, "alias")
         if self._alias is not None:
             self._here.recovery.framed.know(socket.sid, self._alias)
         self._here.settle()
@@ -262,14 +265,19 @@ class EdgeNamespace:
             raise self._error_of(error) from None
         except ConnectionError:
             return Joined()
-        return _joined(reply) if self.is_in(socket) else Joined()
+        except (asyncio.CancelledError, AdapterUnavailable):
+            # The edge may have it in, or be about to.
+            tried = [r for r in rooms if r not in self._rooms and self._joins.is_only_of(r)]
+            self._edge.tell("leave", namespace=self.name, rooms=tried)
+            raise
+        return joined_of(reply) if self.is_in(socket) else Joined()
 
     def _has_joined(
         self, socket: Socket, rooms: tuple[Room, ...], began: int, reply: dict[str, Any]
     ) -> None:
         if not self.is_in(socket):
             return
-        self._positions.update(_joined(reply).positions)
+        self._positions.update(joined_of(reply).positions)
         left = reply.get("left")  # meanwhile
         for room in rooms:
             if self._joins.has_left(room, began):
@@ -341,7 +349,7 @@ class EdgeNamespace:
             return
         if kind in ("joining", "join-room"):
             self._watching.begin_soon(room)
-        position = _text_or_none(event, "position")
+        position = text_or_none(event, "position")
         if position is not None and (kind == "join-room" or room in self._rooms):
             self._positions[room] = position
         if kind == "join-room" and room not in self._rooms:
@@ -379,21 +387,3 @@ class EdgeNamespace:
     def _check_in(self, socket: Socket) -> None:
         if not (self.is_in(socket) or socket.is_lost):
             raise SocketClosed(has_left(socket), socket)
-
-
-def _text_or_none(said: dict[str, Any], name: str) -> str | None:
-    found = said.get(name)
-    return found if isinstance(found, str) else None
-
-
-def _joined(reply: dict[str, Any]) -> Joined:
-    """What the edge says of a join; of what it cannot say, nothing."""
-    recovered, replayed = reply.get("recovered"), reply.get("replayed", 0)
-    positions = reply.get("positions")
-    return Joined(
-        recovered if isinstance(recovered, bool) else None,
-        replayed if type(replayed) is int else 0,
-        {room: text for room, text in positions.items() if isinstance(text, str)}
-        if isinstance(positions, dict)
-        else {},
-    )

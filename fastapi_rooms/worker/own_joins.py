@@ -25,6 +25,10 @@ class OwnJoins:
     def __contains__(self, room: Room) -> bool:
         return room in self._rooms
 
+    def is_only_of(self, room: Room) -> bool:
+        """Whether one join of a room is under way, and no other."""
+        return self._rooms[room] == 1
+
     def begin(self, rooms: Iterable[Room]) -> int:
         """A join is under way until `end` is called; gives its place among joins and leaves."""
         self._rooms.update(rooms)

@@ -170,8 +170,10 @@ class MemoryAdapter(DelegatesPresence):
             self._receiver.received(channel, data)
 
 
-async def _done(result: T) -> T:
-    return result
+def _done(result: T) -> asyncio.Future[T]:
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    done.set_result(result)
+    return done
 
 
 async def _refused(error: AdapterUnavailable) -> T:

@@ -1,4 +1,4 @@
-"""Publishes frames that nobody waits for: with one task for all of them, as each costs more."""
+"""Publishes frames. Those that nobody waits for share one task, as each of its own costs more."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ class _Posted(threading.local):
 
 
 _posted = _Posted()
+
+
+async def sent(publishing: Awaitable[object], failed: Failed) -> None:
+    """Wait until something is published, which goes on if who waits is cancelled.
+
+    It has its number, so without it there would be a hole. Cancelled, it is seen to as by `post`.
+    """
+    sending = asyncio.ensure_future(publishing)
+    if not sending.done():
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            if not sending.cancelled():
+                post(sending, failed)
+            raise
+    sending.result()
 
 
 def post(publishing: Awaitable[object], failed: Failed | None = None) -> None:
