@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from fastapi_rooms.core.patterns import Patterns
@@ -15,7 +16,8 @@ from fastapi_rooms.gateway.framing import EdgeConnection
 from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.events import Gap
-from fastapi_rooms.worker.resume import Joined
+from fastapi_rooms.worker.own_joins import OwnJoins
+from fastapi_rooms.worker.resume import Joined, Resume
 from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
@@ -47,10 +49,46 @@ class EdgeSocket:
         self.grace: asyncio.TimerHandle | None = None
         self.joining = asyncio.Lock()
         """Held by a join of rooms with a history: a second one of the same would double them."""
+        self.own_joins = OwnJoins()
+        """Those that its endpoint has asked for."""
         self.users: Patterns[str] = Patterns()
         """Who it is in rooms that know who is present, as its endpoint says."""
         self._told: dict[Room, str | None] = {}
         self._recovered: dict[Room, bool | None] = {}
+
+    async def join(
+        self, rooms: tuple[Room, ...], users: Patterns[str], since: str | None, recent: int | None
+    ) -> dict[str, Any]:
+        """Its endpoint has it join rooms. Gives what that is told."""
+        self.users = users.over(self.users)
+        before = self.claims.others & set(rooms)
+        began = self.own_joins.begin(rooms)
+        try:
+            self.check_known(rooms, users, recoverable=(since, recent) != (None, None))
+            with self.claims.at_work(rooms):
+                keeps = any(map(self.here.recovery.keeps, rooms))
+                async with self.joining if keeps else nullcontext():
+                    await self.renew_users(rooms)
+                    wanted = self.own_joins.not_left(rooms, began)
+                    joined = await self._join(wanted, Resume(since, recent))
+        except Exception:
+            self.not_joined(rooms, before)
+            raise
+        finally:
+            self.own_joins.end(rooms)
+        left = [room for room in rooms if room not in self.socket.rooms]
+        return asdict(joined) | ({"left": left} if left else {})
+
+    async def _join(self, rooms: tuple[Room, ...], resume: Resume) -> Joined:
+        since, recent = resume.since, resume.recent
+        if self.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
+            joined = await self.socket.join(*rooms)
+            joined = self.joined_before(rooms, joined, since=since)
+        else:
+            joined = await self.socket.join(*rooms, since=since, recent=recent)
+            self.joined(rooms, joined)
+        self.claims.joined(rooms)
+        return joined
 
     def joined(self, rooms: tuple[Room, ...], joined: Joined) -> None:
         """It has joined; whether what it had missed is there is known to later endpoints, too."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +228,8 @@ class EdgeSockets:
             del self._by_namespace[name]
             await self._exit(found)
         elif verb == "join":
-            return await self._join(found, call)
+            since, recent = call.get("since"), call.get("recent")
+            return await found.join(_rooms(call), read_users(call), since, recent)
         elif not self._now(verb, found, call):
             raise MalformedEnvelope(f"there is no verb {verb!r}")
         return {}
@@ -240,6 +240,7 @@ class EdgeSockets:
             rooms = _rooms(call)
             # That others had it join may be on its way to the endpoint: then this has to follow.
             with found.claims.at_work(set(rooms) - found.claims.others):
+                found.own_joins.leave(rooms)
                 found.socket._host.leave(found.socket, rooms)
         elif verb == "data":
             data, users = wire.field(call, "data", dict), read_users(call)
@@ -278,35 +279,6 @@ class EdgeSockets:
         found = self._by_namespace[name] = EdgeSocket(self, namespace, block)
         found.users = users
         own(found)
-
-    async def _join(self, found: EdgeSocket, call: dict[str, Any]) -> dict[str, Any]:
-        rooms, users = _rooms(call), read_users(call)
-        found.users = users.over(found.users)
-        before = found.claims.others & set(rooms)
-        try:
-            with found.claims.at_work(rooms):
-                return await self._join_now(found, rooms, users, call)
-        except Exception:
-            found.not_joined(rooms, before)
-            raise
-
-    async def _join_now(
-        self, found: EdgeSocket, rooms: tuple[Room, ...], users: Patterns[str], call: dict[str, Any]
-    ) -> dict[str, Any]:
-        since, recent = call.get("since"), call.get("recent")
-        found.check_known(rooms, users, recoverable=(since, recent) != (None, None))
-        keeps = found.here.recovery.keeps
-        async with found.joining if any(map(keeps, rooms)) else nullcontext():
-            await found.renew_users(rooms)
-            if found.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
-                joined = await found.socket.join(*rooms)
-                joined = found.joined_before(rooms, joined, since=since)
-            else:
-                joined = await found.socket.join(*rooms, since=since, recent=recent)
-                found.joined(rooms, joined)
-            found.claims.joined(rooms)
-            left = [room for room in rooms if room not in found.socket.rooms]
-            return asdict(joined) | ({"left": left} if left else {})
 
     @property
     def backend(self) -> NodeId | None:

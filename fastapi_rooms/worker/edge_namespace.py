@@ -254,7 +254,7 @@ class EdgeNamespace:
         resume: Resume,
         users: dict[str, str],
     ) -> Joined:
-        rooms = tuple(room for room in rooms if not self._joins.has_left(room, began))
+        rooms = self._joins.not_left(rooms, began)
         if not rooms:
             return Joined()
         then = partial(self._has_joined, socket, rooms, began)

@@ -1,7 +1,8 @@
-"""Rooms that an endpoint is joining, where it waits for another worker, and leaves meanwhile.
+"""Rooms that an endpoint behind an edge is joining, and leaves meanwhile.
 
-The other hears of a leave after it has heard of the join, and its answer to that may have been on
-its way already. So what was left since a join began is not joined by it, whatever the answer says.
+The edge hears of a leave after it has heard of the join, which may not have begun there, or whose
+answer may be on its way already. So at both ends, what was left since a join began is not joined by
+it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class OwnJoins:
             if room in self._rooms:
                 self._turn += 1
                 self._left[room] = self._turn
+
+    def not_left(self, rooms: Iterable[Room], began: int) -> tuple[Room, ...]:
+        """Those that it has not left since a join of them began."""
+        return tuple(room for room in rooms if not self.has_left(room, began))
 
     def has_left(self, room: Room, began: int) -> bool:
         """Whether it has left a room since a join of it began."""

@@ -11,6 +11,7 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_rooms import AdapterUnavailable, MemoryAdapter, RoomManager, Socket
+from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.servers.gateway.posting import post
 from fastapi_rooms.testing import WebSocketClient, eventually
 from fastapi_rooms.types import Channel
@@ -144,6 +145,44 @@ async def test_a_join_that_is_cancelled_takes_another_of_the_room_out_of_nothing
     async with WebSocketClient(edge, "/") as client:
         assert await client.receive() == "attempt 0, True"
         assert len(edge.manager.rooms["tea"]) == 1
+
+
+@pytest.mark.parametrize("end", ["cancel", "leave"])
+async def test_a_join_that_waits_for_another_and_is_given_up_leaves_nobody_in_the_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    may_read = asyncio.Event()
+    read = MemoryAdapter.read
+
+    async def late(self: MemoryAdapter, room: RoomKey) -> Any:
+        await may_read.wait()
+        return await read(self, room)
+
+    async def join(socket: Socket) -> None:
+        first = asyncio.ensure_future(socket.join("chat-first", recent=1))
+        tea = asyncio.ensure_future(socket.join("chat-tea", recent=1))
+        for _ in range(50):  # the edge has heard of both
+            await asyncio.sleep(0)
+        assert {first.done(), tea.done()} == {False}
+        if end == "cancel":
+            await cancel(tea)
+        else:
+            await socket.leave("chat-tea")
+        await socket.join("sugar")
+        may_read.set()
+        await first
+        await socket.join("chat-last", recent=1)  # behind the other, had that gone on
+        if end == "leave":
+            await tea
+        assert "chat-tea" not in socket.rooms
+
+    edge = await site.edge()
+    await site.backend(joining(join))
+    monkeypatch.setattr(MemoryAdapter, "read", late)
+    async with WebSocketClient(edge, "/") as client:
+        assert await client.receive() == "attempt 0, False"
+        assert "chat-first" in edge.manager.rooms
+        assert "chat-tea" not in edge.manager.rooms
 
 
 async def test_a_join_that_is_not_answered_in_time_leaves_nobody_in_the_room(

@@ -16,6 +16,7 @@ from fastapi_rooms import (
     TooManyRooms,
     UsageError,
 )
+from fastapi_rooms.gateway.socket import EdgeSocket
 from fastapi_rooms.gateway.sockets import EdgeSockets
 from fastapi_rooms.servers import edge_of
 from fastapi_rooms.testing import WebSocketClient
@@ -38,7 +39,7 @@ async def test_why_an_edge_refuses_a_join_is_the_endpoints_error(
     async def refuse(*_: object) -> dict[str, Any]:
         raise error
 
-    monkeypatch.setattr(EdgeSockets, "_join", refuse)
+    monkeypatch.setattr(EdgeSocket, "join", refuse)
 
     async def endpoint(rooms: RoomManager, websocket: WebSocket) -> None:
         async with rooms.connect(websocket) as socket:
