@@ -24,6 +24,7 @@ from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler
 from fastapi_rooms.worker.connection import Connection
+from fastapi_rooms.worker.edge_carrier import check_reaches
 from fastapi_rooms.worker.edge_namespace import EdgeNamespace
 from fastapi_rooms.worker.events import EventName, Handler
 from fastapi_rooms.worker.history_verbs import HistoryVerbs
@@ -121,7 +122,8 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
             InvalidRoomName: `sid` is not a string of 1 to 255 UTF-8 bytes. Unless the endpoint
                 catches it, for a string the client gets HTTP status 400 where the server can send
                 one before it accepts, else close code 4400.
-            UsageError: the client is held by an edge, and `data` has what JSON does not give back.
+            UsageError: the client is held by an edge, and `data` has what JSON does not give back;
+                or this manager is on another carrier than its backend, or has another prefix.
             SidInUse: a socket of this worker has that sid. Unless the endpoint catches it, the
                 client gets HTTP status 409, or close code 4409, likewise. To reach all sockets of a
                 user, use a room: `user:ann`.
@@ -131,6 +133,7 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
         host: LocalNamespace | EdgeNamespace = self._here
         drawn = new_sid(node) if edge is None else edge.sid
         if edge is not None:
+            check_reaches(self._runtime, websocket.scope)
             host = EdgeNamespace(self._here, edge)
             data.update(edge.kept.get(self.name, {}))
         sid = drawn if sid is None else check_is_text(sid)  # the block checks the rest

@@ -24,6 +24,7 @@ from fastapi_rooms.servers import VirtualConnection
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
+from fastapi_rooms.worker.edge_carrier import HELD, Held
 
 logger = logging.getLogger("fastapi_rooms")
 
@@ -42,7 +43,8 @@ class Backend(Member):
         app: the ASGI application. Its lifespan is not run by this.
         name: what edges call it in their routes. Several of one name share the clients.
         adapter: the application's manager, where it has one: then what the endpoint sends, and what
-            it broadcasts, keep their order. Else what `RoomManager` takes.
+            it broadcasts, keep their order. Else what `RoomManager` takes. A manager that is
+            another, and not on the same carrier with the same prefix, cannot connect clients here.
         capacity: how many clients it takes; edges fill those first that are emptier by it.
         drain_timeout: seconds that an endpoint has, at the end, to finish what it is doing.
 
@@ -214,6 +216,7 @@ class Backend(Member):
             self.reset(*key)
             raise
         connection.scope["state"] = dict(self.state)
+        connection.scope[HELD] = Held(node, self.name, self.manager._runtime)
         self._connections[key] = connection
         self._held[node] += 1
         connection.task = asyncio.create_task(connection.run(self._app))

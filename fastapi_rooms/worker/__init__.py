@@ -10,6 +10,7 @@ confirmation      waiting for the adapter to confirm joins, or admitting clients
 local_namespace   a namespace on this worker: everything meets here
 edge_namespace    the same for one client that an edge holds
 edge_replies      what that edge answers
+edge_carrier      whether a manager reaches the edge of such a client
 managed           what a run knows of a namespace
 frames            what edges and backends send each other
 namespaces        which namespaces there are, and how long

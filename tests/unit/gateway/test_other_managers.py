@@ -1,0 +1,123 @@
+"""Managers of an application that are not its backend's, and the clients that an edge holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from fastapi_rooms import Gateway, RoomManager
+from fastapi_rooms.adapters import (
+    Adapter,
+    MemoryAdapter,
+    MemoryBus,
+    RabbitMQAdapter,
+    RedisAdapter,
+    RedisClusterAdapter,
+)
+from fastapi_rooms.testing import Rejected, WebSocketClient
+from fastapi_rooms.worker.edge_carrier import ADVICE, difference
+from tests.unit.gateway.support import Site
+
+BUS, URL = MemoryBus(), "redis://127.0.0.1:1"
+
+
+class Elsewhere:
+    """An adapter of somebody's own, of which nothing is known but that it is one."""
+
+    def __init__(self, bus: MemoryBus | None = None, prefix: str = "rooms") -> None:
+        self._inner = MemoryAdapter(bus, prefix=prefix)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        (MemoryAdapter(), RedisAdapter(URL), "it is on memory, and the backend 'app' on Redis"),
+        (RabbitMQAdapter("amqp://127.0.0.1:1"), RedisAdapter(URL), "on RabbitMQ, and"),
+        (RedisAdapter(URL), RedisClusterAdapter("redis+cluster://127.0.0.1:1"), "Redis Cluster"),
+        (MemoryAdapter(), MemoryAdapter(), "on another memory bus than the backend 'app'"),
+        (MemoryAdapter(BUS, prefix="a"), MemoryAdapter(BUS), "prefix is 'a', and that of the ba"),
+        (RedisAdapter(URL, prefix="a"), RedisAdapter(URL, prefix="b"), "'a', and that of the"),
+        (Elsewhere(prefix="a"), MemoryAdapter(), "prefix is 'a'"),
+    ],
+)
+def test_what_keeps_managers_from_hearing_each_other_is_known_by_their_adapters(
+    ours: Adapter, theirs: Adapter, words: str
+) -> None:
+    assert words in difference(ours, theirs, "app")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (MemoryAdapter(BUS), MemoryAdapter(BUS)),
+        (RedisAdapter("redis://localhost:1"), RedisAdapter("redis://127.0.0.1:1")),
+        (Elsewhere(), RedisAdapter(URL)),
+        (Elsewhere(), MemoryAdapter()),
+    ],
+)
+def test_adapters_that_may_hear_each_other_are_not_told_apart(ours: Any, theirs: Any) -> None:
+    assert difference(ours, theirs, "app") == ""
+
+
+async def _serve(site: Site, other: RoomManager, *, accepts: bool = False) -> Gateway:
+    """An edge, and a backend whose endpoint uses another manager."""
+
+    async def chat(_: RoomManager, websocket: WebSocket) -> None:
+        if accepts:
+            await websocket.accept()
+        async with other.connect(websocket) as socket:
+            await socket.join("tea")
+            async for text in socket.iter_text():
+                await other.to("tea").send_text(text)
+
+    edge = await site.edge()
+    await site.backend(chat)
+    return edge
+
+
+async def test_a_manager_that_cannot_reach_the_edge_connects_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RoomManager() as other:
+        edge = await _serve(site, other)
+        with pytest.raises(Rejected) as refused:
+            await WebSocketClient(edge, "/").open()
+    assert refused.value.status == 500
+    assert f"UsageError: {_WORDS}" in caplog.text
+
+
+_WORDS = (
+    "This RoomManager cannot reach the client, whose rooms are at an edge: it is on another "
+    f"memory bus than the backend 'app'. {ADVICE}"
+)
+
+
+async def test_a_client_that_its_endpoint_has_accepted_is_closed_by_that(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RoomManager() as other:
+        edge = await _serve(site, other, accepts=True)
+        async with WebSocketClient(edge, "/") as client:
+            with pytest.raises(WebSocketDisconnect) as closed:
+                await client.receive()
+    assert closed.value.code == 1011
+    assert _WORDS in caplog.text
+
+
+async def _says(edge: Gateway, text: str) -> None:
+    async with WebSocketClient(edge, "/") as client:
+        await client.send_text(text)
+        assert await client.receive() == text
+
+
+async def test_a_manager_on_the_same_carrier_is_as_good_as_the_backends(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site.manager() as other:
+        await _says(await _serve(site, other), "hi")
+    assert not caplog.records
