@@ -24,7 +24,6 @@ from fastapi_rooms.types import NodeId, Room, Sid
 from fastapi_rooms.wire.verbs import Verb
 from fastapi_rooms.worker.authorization import AuthorizeHandler
 from fastapi_rooms.worker.connection import Connection
-from fastapi_rooms.worker.edge_carrier import check_reaches
 from fastapi_rooms.worker.edge_namespace import EdgeNamespace
 from fastapi_rooms.worker.events import EventName, Handler
 from fastapi_rooms.worker.history_verbs import HistoryVerbs
@@ -133,7 +132,7 @@ class Namespace(BroadcastOperator, HistoryVerbs, PresenceVerbs):
         host: LocalNamespace | EdgeNamespace = self._here
         drawn = new_sid(node) if edge is None else edge.sid
         if edge is not None:
-            check_reaches(self._runtime, websocket.scope)
+            self._runtime.edge_carrier.check(websocket.scope)
             host = EdgeNamespace(self._here, edge)
             data.update(edge.kept.get(self.name, {}))
         sid = drawn if sid is None else check_is_text(sid)  # the block checks the rest

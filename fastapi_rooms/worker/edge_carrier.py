@@ -6,6 +6,7 @@ manager sends to them goes over that one's carrier, and has to get there all the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,24 @@ from fastapi_rooms.adapters import (
     RedisAdapter,
     RedisClusterAdapter,
 )
-from fastapi_rooms.errors import UsageError
+from fastapi_rooms.cluster.description import WORKERS
+from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.core.target import Target
+from fastapi_rooms.errors import (
+    AdapterUnavailable,
+    NotStarted,
+    RequestRefused,
+    RequestTimeout,
+    UsageError,
+)
+from fastapi_rooms.operators.dispatcher import ClusterRequest
 from fastapi_rooms.types import NodeId
+from fastapi_rooms.wire.verbs import Verb
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.runtime import Runtime
+
+logger = logging.getLogger("fastapi_rooms")
 
 HELD = "fastapi_rooms.held"
 """Where the ASGI scope of a client that an edge holds has its `Held`."""
@@ -75,12 +89,60 @@ def _carrier_of(adapter: Adapter) -> str:
     return next((name for kind, name in _CARRIERS.items() if isinstance(adapter, kind)), "")
 
 
-def check_reaches(runtime: Runtime, scope: Mapping[str, Any]) -> None:
-    """Raise `UsageError` if a manager cannot reach the edge that holds a client."""
-    held = scope.get(HELD)
-    if not isinstance(held, Held) or held.runtime is runtime:
-        return
-    if why := difference(runtime.adapter, held.runtime.adapter, held.backend):
-        raise UsageError(
-            f"This RoomManager cannot reach the client, whose rooms are at an edge: {why}. {ADVICE}"
-        )
+class EdgeCarrier:
+    """What one manager finds out about the edges of clients that it is to connect."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._tasks = Tasks()
+        self._has_warned = False
+
+    def check(self, scope: Mapping[str, Any]) -> None:
+        """See that this manager reaches the edge of a client; look into it where it may not.
+
+        Raises `UsageError` if it cannot.
+        """
+        held = scope.get(HELD)
+        runtime = self._runtime
+        if not isinstance(held, Held) or held.runtime is runtime:
+            return
+        if why := difference(runtime.adapter, held.runtime.adapter, held.backend):
+            raise UsageError(
+                "This RoomManager cannot reach the client, whose rooms are at an edge: "
+                f"{why}. {ADVICE}"
+            )
+        is_known = runtime.run.cluster.knows(held.edge)
+        if not (is_known or self._has_warned or self._tasks):
+            self._tasks.start(self._find(held), "fastapi_rooms edge")
+
+    async def _find(self, held: Held) -> None:
+        """Ask an edge that is not known who it is, and warn if it is not there."""
+        cluster, timeout = self._runtime.run.cluster, self._runtime.settings.request_timeout
+        request = ClusterRequest(Verb.DESCRIBE, Target(), {}, node=held.edge)
+        try:
+            found = await cluster.request("/", request, WORKERS, timeout)
+        except RequestTimeout as error:
+            found = error.partial
+        except RequestRefused:
+            return  # it is there
+        except (AdapterUnavailable, NotStarted):
+            return  # the next client has it asked again
+        if not (found or cluster.knows(held.edge)):
+            self._has_warned = True
+            logger.warning(
+                "A RoomManager does not find the edge %s, which holds a client of the backend %r: "
+                "what it sends to rooms does not reach that client. %s",
+                held.edge,
+                held.backend,
+                ADVICE,
+            )
+
+    async def stop(self, timeout: float) -> None:
+        """The run is about to end."""
+        await self._tasks.cancel(timeout)
+        self._has_warned = False
+
+    def forget(self) -> None:
+        """The event loop of the run is gone."""
+        self._tasks.forget()
+        self._has_warned = False

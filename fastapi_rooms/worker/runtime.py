@@ -26,6 +26,7 @@ from fastapi_rooms.errors import (
 from fastapi_rooms.operators.dispatcher import ClusterRequest, Part, ResponseReader, T
 from fastapi_rooms.types import Channel
 from fastapi_rooms.worker.declaring import Declaring, declarations_of
+from fastapi_rooms.worker.edge_carrier import EdgeCarrier
 from fastapi_rooms.worker.managed import ManagedNamespace
 from fastapi_rooms.worker.peer_run import PeerRun, carries_socketio
 from fastapi_rooms.worker.presence_run import PresenceRun
@@ -118,6 +119,8 @@ class Runtime:
         self._declaring: Declaring | None = None
         self.presence = PresenceRun(self)
         """Who is present, in the present run."""
+        self.edge_carrier = EdgeCarrier(self)
+        """Whether it reaches the edges of clients, in the present run."""
 
     def keep(self, namespace: LocalNamespace, needed: bool) -> None:
         """Have a namespace among those that runs know, or no longer. `/` always is."""
@@ -352,7 +355,10 @@ class Runtime:
                 if declaring is not None:
                     await declaring.stop(timeout)
             finally:
-                await self.presence.stop(timeout)
+                try:
+                    await self.edge_carrier.stop(timeout)
+                finally:
+                    await self.presence.stop(timeout)
         finally:
             if run is not None:
                 await self._end(run)
@@ -370,6 +376,7 @@ class Runtime:
             namespace.forget()
         self._run = self._declaring = None
         self.presence.forget()
+        self.edge_carrier.forget()
 
     def _everywhere(self) -> Iterable[ManagedNamespace]:
         """All namespaces: a join may be under way in one that nobody is in yet, or any more."""

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_rooms import Gateway, RoomManager
+from fastapi_rooms import (
+    AdapterUnavailable,
+    Gateway,
+    RequestRefused,
+    RequestTimeout,
+    RoomManager,
+    RoomsError,
+)
 from fastapi_rooms.adapters import (
     Adapter,
     MemoryAdapter,
@@ -16,7 +26,7 @@ from fastapi_rooms.adapters import (
     RedisAdapter,
     RedisClusterAdapter,
 )
-from fastapi_rooms.testing import Rejected, WebSocketClient
+from fastapi_rooms.testing import Rejected, WebSocketClient, eventually
 from fastapi_rooms.worker.edge_carrier import ADVICE, difference
 from tests.unit.gateway.support import Site
 
@@ -121,3 +131,91 @@ async def test_a_manager_on_the_same_carrier_is_as_good_as_the_backends(
     async with site.manager() as other:
         await _says(await _serve(site, other), "hi")
     assert not caplog.records
+
+
+async def test_an_edge_that_a_manager_has_not_heard_of_yet_is_asked_who_it_is(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site.manager() as other:
+        edge = await _serve(site, other)
+        cluster = other._runtime.run.cluster
+        cluster._monitor.gone(edge.manager.node, left=True)
+        assert not cluster.knows(edge.manager.node)
+        await _says(edge, "hi")
+        await eventually(lambda: cluster.knows(edge.manager.node))
+    assert not caplog.records
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+async def _come(edge: Gateway, other: RoomManager) -> None:
+    """Come, be asked about, and go."""
+    async with WebSocketClient(edge, "/"):
+        await eventually(lambda: not other._runtime.edge_carrier._tasks)
+
+
+async def test_a_manager_that_does_not_find_the_edge_says_so_once_in_each_run(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = RoomManager(Elsewhere())
+    async with other:
+        edge = await _serve(site, other)
+        for _ in range(2):
+            await _come(edge, other)
+    (said,) = _warnings(caplog)
+    assert said.startswith(f"A RoomManager does not find the edge {edge.manager.node}, which holds")
+    assert said.endswith(ADVICE)
+    async with other:
+        await _come(edge, other)
+    assert len(_warnings(caplog)) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "warnings"),
+    [
+        (RequestTimeout("describe", 5, frozenset({uuid4().hex}), [], {}), 1),
+        (RequestRefused("describe", [], {uuid4().hex: "not now"}), 0),
+        (AdapterUnavailable("away"), 0),
+    ],
+)
+async def test_only_an_edge_that_does_not_answer_is_taken_to_be_elsewhere(
+    site: Site,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: RoomsError,
+    warnings: int,
+) -> None:
+    asked = 0
+
+    async def request(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    async with RoomManager(Elsewhere()) as other:
+        monkeypatch.setattr(other._runtime.run.cluster, "request", request)
+        edge = await _serve(site, other)
+        for _ in range(2):
+            await _come(edge, other)
+    assert (asked, len(_warnings(caplog))) == (2 - warnings, warnings)
+
+
+async def test_a_manager_that_stops_asks_no_more(
+    site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    async def request(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with RoomManager(Elsewhere()) as other:
+        monkeypatch.setattr(other._runtime.run.cluster, "request", request)
+        async with WebSocketClient(await _serve(site, other), "/"):
+            await eventually(lambda: other._runtime.edge_carrier._tasks)
+    assert ended.is_set()
+    assert not _warnings(caplog)
