@@ -100,7 +100,8 @@ class EdgeCarrier:
     def check(self, scope: Mapping[str, Any]) -> None:
         """See that this manager reaches the edge of a client; look into it where it may not.
 
-        Raises `UsageError` if it cannot.
+        From then on its `local` means the clients of the backend, too. Raises `UsageError` if it
+        cannot.
         """
         held = scope.get(HELD)
         runtime = self._runtime
@@ -111,7 +112,9 @@ class EdgeCarrier:
                 "This RoomManager cannot reach the client, whose rooms are at an edge: "
                 f"{why}. {ADVICE}"
             )
-        is_known = runtime.run.cluster.knows(held.edge)
+        run = runtime.run
+        run.frames.backends.add(held.runtime.run.frames)
+        is_known = run.cluster.knows(held.edge)
         if not (is_known or self._has_warned or self._tasks):
             self._tasks.start(self._find(held), "fastapi_rooms edge")
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from fastapi_rooms.adapters.base import Adapter
 from fastapi_rooms.core.names import Channels
@@ -44,6 +45,8 @@ class Frames:
         """Who is told of them."""
         self.edges: Callable[[], Collection[NodeId]] = tuple
         """The edges that hold clients whose endpoints are here."""
+        self.backends = WeakSet[Frames]()
+        """Those of backends in this process whose endpoints use the manager that has these."""
         self.echoes = 0
         """How many messages of this worker have come back to it, where the carrier does that."""
         self.malformed = 0
@@ -58,19 +61,30 @@ class Frames:
         channel = channels.of_workers() if to is None else channels.of_node(to)
         return self._adapter.publish(channel, wire.encode(frame))
 
+    @property
+    def has_clients(self) -> bool:
+        """Whether edges hold clients whose endpoints are here."""
+        return bool(self.edges()) or any(backend.edges() for backend in self.backends)
+
     def publish_local(self, envelope: bytes, *, volatile: bool) -> Awaitable[object] | None:
         """Begin to send to the clients of endpoints here, by their edges, if there are any."""
-        edges = self.edges()
-        if not edges:
-            return None
+        publishing = self._publish_local(envelope, volatile=volatile)
+        for backend in self.backends:
+            publishing += backend._publish_local(envelope, volatile=volatile)
+        if len(publishing) > 1:
+            return asyncio.gather(*publishing)
+        return publishing[0] if publishing else None
+
+    def _publish_local(self, envelope: bytes, *, volatile: bool) -> list[Awaitable[object]]:
+        channels = list(map(self._channels.of_node, self.edges()))
+        if not channels:
+            return []
         data = wire.encode(Frame(FrameKind.LOCAL, self.node, wire.NO_CONNECTION, 0, envelope))
-        channels = list(map(self._channels.of_node, edges))
         if volatile:
             for channel in channels:
                 self._adapter.publish_volatile(channel, data)
-            return None
-        publishing = [self._adapter.publish(channel, data) for channel in channels]
-        return publishing[0] if len(publishing) == 1 else asyncio.gather(*publishing)
+            return []
+        return [self._adapter.publish(channel, data) for channel in channels]
 
     def took(self, data: bytes) -> bool:
         """Whether it is a frame, which is then dealt with; harms nobody whatever it is."""

@@ -274,7 +274,7 @@ class Run:
         self, namespace: str, target: Target, payload: Payload, *, volatile: bool
     ) -> Awaitable[object] | None:
         """Send to this worker's clients whom edges hold, if there are any: as `publish`."""
-        if not self.frames.edges():
+        if not self.frames.has_clients:
             return None
         sequence = next(self._sequence)
         envelope = Broadcast(self.node, sequence, namespace, target, payload, volatile)

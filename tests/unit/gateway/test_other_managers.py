@@ -119,18 +119,36 @@ async def test_a_client_that_its_endpoint_has_accepted_is_closed_by_that(
     assert _WORDS in caplog.text
 
 
-async def _says(edge: Gateway, text: str) -> None:
+async def _talk(edge: Gateway) -> None:
     async with WebSocketClient(edge, "/") as client:
-        await client.send_text(text)
-        assert await client.receive() == text
+        await _is_heard(client)
 
 
 async def test_a_manager_on_the_same_carrier_is_as_good_as_the_backends(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with site.manager() as other:
-        await _says(await _serve(site, other), "hi")
+        await _talk(await _serve(site, other))
     assert not caplog.records
+
+
+async def test_what_is_local_to_it_is_what_is_local_to_the_backend(site: Site) -> None:
+    async with site.manager() as other:
+        edge = await _serve(site, other)
+        async with WebSocketClient(edge, "/") as client:
+            await _is_heard(client)
+            await other.local.to("tea").send_text("here")
+            assert await client.receive() == "here"
+            await other.local.to("coffee").send_text("nobody is there")
+            await other.local.volatile.to("tea").send_text("volatile")
+            assert await client.receive() == "volatile"
+        await eventually(lambda: not other._runtime.run.frames.has_clients)
+        await other.local.to("tea").send_text("nobody is left")
+
+
+async def _is_heard(client: WebSocketClient) -> None:
+    await client.send_text("hi")
+    assert await client.receive() == "hi"
 
 
 async def test_an_edge_that_a_manager_has_not_heard_of_yet_is_asked_who_it_is(
@@ -141,7 +159,7 @@ async def test_an_edge_that_a_manager_has_not_heard_of_yet_is_asked_who_it_is(
         cluster = other._runtime.run.cluster
         cluster._monitor.gone(edge.manager.node, left=True)
         assert not cluster.knows(edge.manager.node)
-        await _says(edge, "hi")
+        await _talk(edge)
         await eventually(lambda: cluster.knows(edge.manager.node))
     assert not caplog.records
 
