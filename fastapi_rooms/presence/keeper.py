@@ -106,6 +106,10 @@ class PresenceKeeper:
         room = self._rooms.get(name)
         return room is not None and (room.has_sockets if entry is None else room.holds(entry))
 
+    def awaits_answer(self, name: Name) -> bool:
+        """Whether the carrier is being told of a room, and has not answered yet."""
+        return (room := self._rooms.get(name)) is not None and room.is_busy
+
     def enter(self, name: Name, entries: Iterable[Entry]) -> asyncio.Future[None]:
         """Sockets enter a room; the future is done when the carrier has been told.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from fastapi_rooms.adapters.presence import Entry, RoomKey, SupportsPresence, UserEvent
+from fastapi_rooms.core.event_versions import EventVersions
 from fastapi_rooms.core.patterns import Patterns
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.operators.present import Present, PresentPages
@@ -25,6 +26,10 @@ from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
     from fastapi_rooms.worker.local_namespace import LocalNamespace
+
+KEPT = 10.0
+"""Seconds, at least, from the last leave of a worker's members until it forgets of which events of
+the room handlers were told: what comes by two ways may come by one of them so much later."""
 
 
 class Presences:
@@ -41,8 +46,8 @@ class Presences:
         self._runtime = runtime
         self._rules = rules
         self._here = here
-        self._versions: dict[Room, int] = {}  # of the last event that handlers were told of
-        self._first: dict[Room, int] = {}  # and of the first
+        self._versions = EventVersions()  # of the events that handlers were told of
+        self._next_turn: asyncio.TimerHandle | None = None  # of what is kept of rooms
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
         self._heard: dict[Room, int] = {}  # by sockets that edges hold
 
@@ -174,9 +179,7 @@ class Presences:
         if self._rules and keeper is not None and self.knows(room):
             name, entering = Name(self._name, room), self._entering
             keeper.leave(name, [sid for sid in sids if (room, sid) not in entering])
-            if not self._is_here(room):
-                self._versions.pop(room, None)
-                self._first.pop(room, None)
+            self._left(room)
 
     def absent(self, room: Room, sids: Sequence[Sid]) -> None:
         """Sockets that were on their way into a room have not come in."""
@@ -200,21 +203,18 @@ class Presences:
     def received(self, room: Room, event: UserEvent) -> None:
         """A user came or went: every worker that has members of the room is told."""
         rule = self._rules.find(room)
-        if rule is not None and rule.has_handlers and self._is_here(room):
-            last = self._versions.get(room)
-            if last is None or event.version > last:
-                self._emit(rule, room, event)
+        if rule is None or not rule.has_handlers or not self._is_here(room):
+            return
+        if self._versions.heard(room, event.version):
+            self._call(rule, room, event, one_worker=False)
 
     def heard(self, room: Room) -> int:
         """The highest version that handlers were told of; 0 for none."""
-        return self._versions.get(room, 0)
+        return self._versions.last(room)
 
     def compared(self, room: Room, version: int) -> None:
         """The room has this version: an event that named a higher one was forged."""
-        last = self._versions.get(room)
-        if last is not None and last > version:
-            self._versions[room] = version
-            self._first[room] = min(self._first[room], version)
+        self._versions.compared(room, version)
 
     def made(
         self, room: Room, events: Sequence[UserEvent], once: AbstractSet[int] | None = None
@@ -226,18 +226,15 @@ class Presences:
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers:
             return
-        first = self._first.get(room)
+        due = set[int]()
+        if self._is_here(room):
+            due = self._versions.answered(room, [event.version for event in events])
         for event in events:
             if once is None or event.version in once:
                 self._call(rule, room, event, one_worker=True)
-            if self._is_here(room):
-                # It comes from the carrier as well, and in its place among others', unless this
-                # worker is just about to subscribe to the room. Then what others did after it may
-                # be heard of before the answer that tells of it here.
-                last = self._versions.get(room)
-                is_earlier = first is not None and event.version < first
-                if last is None or event.version == last + 1 or is_earlier:
-                    self._emit(rule, room, event)
+            if event.version in due:
+                due.discard(event.version)
+                self._call(rule, room, event, one_worker=False)
 
     def _is_here(self, room: Room) -> bool:
         keeper = self._runtime.presence.keeper
@@ -271,14 +268,24 @@ class Presences:
         left = self._heard.pop(room, 0) - 1
         if left > 0:
             self._heard[room] = left
-        elif not self._is_here(room):
-            self._versions.pop(room, None)
-            self._first.pop(room, None)
+        else:
+            self._left(room)
 
-    def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
-        self._first[room] = min(event.version, self._first.get(room, event.version))
-        self._versions[room] = max(event.version, self._versions.get(room, 0))
-        self._call(rule, room, event, one_worker=False)
+    def _left(self, room: Room) -> None:
+        """Somebody has left a room: of one without members here, not everything is kept."""
+        if not self._is_here(room) and self._versions.left(room) and self._next_turn is None:
+            self._set_turn()
+
+    def _set_turn(self) -> None:
+        self._next_turn = asyncio.get_running_loop().call_later(KEPT, self._turn)
+
+    def _turn(self) -> None:
+        self._next_turn = None
+        keeper = self._runtime.presence.keeper
+        if keeper is not None and self._versions.turn(
+            lambda room: keeper.awaits_answer(Name(self._name, room))
+        ):
+            self._set_turn()
 
     def _call(self, rule: PresenceRule, room: Room, event: UserEvent, *, one_worker: bool) -> None:
         handlers, here = rule.handlers(event.kind, one_worker=one_worker), self._here()
@@ -330,8 +337,10 @@ class Presences:
 
     def forget(self) -> None:
         """The run is over."""
-        self._versions.clear()
-        self._first.clear()
+        self._versions.forget()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
         self._heard.clear()
         self._entering = {}  # those whose end is still to come have the old one
 

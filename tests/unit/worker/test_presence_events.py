@@ -22,6 +22,7 @@ from fastapi_rooms.core.presence import Entry
 from fastapi_rooms.presence.host import Name
 from fastapi_rooms.testing import Cluster, eventually
 from fastapi_rooms.wire import presence as wire
+from fastapi_rooms.worker import presences as module
 from tests.unit.presence.support import CarrierInHand
 from tests.unit.support import FakeAdapter
 
@@ -109,10 +110,36 @@ async def test_who_came_before_it_was_subscribed_is_told_of_once_though_others_a
     assert scene.told == [f"join {user}" for user in ("ann", "bob", "cem", "dan", "eve")]
 
 
+async def test_what_was_told_before_all_left_is_not_told_to_who_comes_in_then(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT", 0.01)
+    presences, version = scene.rooms._here.presences, scene.version
+    carrier, keeper = scene.rooms._runtime.adapter, scene.rooms._runtime.presence.running
+    assert isinstance(carrier, CarrierInHand)
+    carrier.hold()
+    await scene.rooms.to(ROOM).sockets_leave(ROOM)
+    await eventually(lambda: carrier.waiting == 1)
+    for _ in range(3):
+        presences._turn()  # for as long as it takes to be answered
+    bob = asyncio.create_task(scene.cluster.member(scene.rooms, ROOM, data={"name": "bob"}))
+    await eventually(lambda: keeper.has(NAME))
+    scene.hear("join", "ann", version)
+    presences.made(ROOM, [UserEvent("join", "ann", version)], once=set())
+    assert scene.told == ["join ann"]
+    scene.hear("join", "cem", version + 10)
+    presences.made(ROOM, [UserEvent("join", "ann", version)], once=set())  # nor before that
+    carrier.release()
+    await (await bob).close()
+    assert scene.told == ["join ann", "join cem", "leave ann", "join bob"]
+    await eventually(lambda: not keeper._rooms)
+    await eventually(lambda: not presences._versions, what="nothing is kept")
+    assert presences._next_turn is None
+
+
 async def test_an_event_that_an_edge_hands_over_twice_is_told_once(scene: Scene) -> None:
     presences, first = scene.rooms._here.presences, scene.version
-    presences._versions.clear()
-    presences._first.clear()
+    presences._versions.forget()
     scene.hear("join", "dan", first + 4)
     bob, cem = UserEvent("join", "bob", first + 2), UserEvent("join", "cem", first + 3)
     presences.made(ROOM, [bob, cem], {cem.version})
@@ -134,7 +161,7 @@ async def test_what_is_of_another_room_or_namespace_is_nothing_here(scene: Scene
     assert scene.rooms._runtime.presence.heard(Name("/nowhere", "tea")) == 0
     assert scene.rooms._runtime.presence.grace_of(Name("/nowhere", "tea")) == 10
     assert scene.told == ["join ann"]
-    assert [*scene.rooms._here.presences._versions] == [ROOM]
+    assert [*scene.rooms._here.presences._versions._last] == [ROOM]
 
 
 async def test_garbage_is_counted_and_nothing_else(scene: Scene) -> None:

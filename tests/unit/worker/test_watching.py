@@ -74,7 +74,15 @@ async def test_it_is_done_where_every_worker_is_told_and_as_long_as_the_socket_i
     other.end_all()
     assert not scene.is_subscribed()
     scene.hear("cem", 9)
+    await other.begin(["tea"])
+    assert not other._rooms, "it is over"
+    later = Watching(scene.rooms._here)
+    await later.begin(["tea"])
+    scene.hear("bob", 8)
     assert scene.told == ["ann", "bob"]
+    later.end_all()
+    for _ in range(2):
+        scene.rooms._here.presences._turn()
     assert not scene.rooms._here.presences._versions
 
 
