@@ -47,6 +47,10 @@ class Patterns(Generic[T]):
         """The patterns, and what is declared for each."""
         return self._declared.items()
 
+    def declared(self, pattern: str) -> T | None:
+        """What is declared for a pattern itself."""
+        return self._declared.get(pattern)
+
     def declare(self, pattern: str, value: T) -> None:
         """Declare something, in place of what was declared for the same pattern."""
         self._declared[pattern] = value

@@ -90,14 +90,30 @@ class Handlers:
         return handler
 
     def keep_history(self, pattern: str, retention: Retention) -> None:
-        """See `Namespace.history`."""
+        """See `Namespace.history`. Raises `ConfigurationError` if it is declared otherwise."""
+        declared = self.history.declared(pattern)
+        if declared is not None and declared != retention:
+            raise _declared_otherwise(
+                f"history({pattern!r})",
+                f"size={declared.size} and ttl={declared.ttl:g}",
+                f"size={retention.size} and ttl={retention.ttl:g}",
+            )
         self.history.declare(pattern, retention)
         self._registry.changed(self)
 
-    def declare_presence(self, rule: PresenceRule) -> None:
-        """See `Namespace.presence`."""
-        self.presence.declare(rule.pattern, rule)
-        self._registry.changed(self)
+    def declare_presence(self, rule: PresenceRule) -> PresenceRule:
+        """See `Namespace.presence`. Returns the rule that counts: the same was declared, perhaps.
+
+        Raises `ConfigurationError` if it is declared otherwise.
+        """
+        declared = self.presence.declared(rule.pattern)
+        if declared is None:
+            self.presence.declare(rule.pattern, rule)
+            self._registry.changed(self)
+            return rule
+        if not declared.is_same(rule):
+            raise _declared_otherwise(f"presence({rule.pattern!r})", str(declared), str(rule))
+        return declared
 
     def on_server_side(self, event: str, handler: Handler) -> Handler:
         """See `Namespace.on_server_side`."""
@@ -126,6 +142,13 @@ class Handlers:
                     f"The handler of {event!r} here is given {len(args)} arguments: {error}."
                 ) from None
         return handler(*args)
+
+
+def _declared_otherwise(what: str, before: str, now: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} is declared already, with {before}, and cannot be with {now} as well. Declare it "
+        "in one place, or the same in each. A longer pattern can be declared for some of the rooms."
+    )
 
 
 def _signature_of(handler: Callable[..., Any]) -> Signature | None:

@@ -48,8 +48,9 @@ class HistoryVerbs:
             ttl: seconds after the last message of a room that its messages are forgotten.
 
         Raises:
-            ConfigurationError: the pattern, size or ttl cannot be; or the manager is running: to
-                read what was said, call `recent`.
+            ConfigurationError: the pattern, size or ttl cannot be; the pattern is declared already,
+                with another size or ttl; or the manager is running: to read what was said, call
+                `recent`.
         """
         if self._runtime.is_running:
             raise ConfigurationError(

@@ -45,6 +45,13 @@ class PresenceRule:
         """Whether it is another application's, and who a socket is is for that to say."""
         self._handlers: dict[tuple[str, bool], list[_Handler]] = {}
 
+    def __str__(self) -> str:
+        return f"user={self.user!r} and grace={self.grace:g}"
+
+    def is_same(self, other: PresenceRule) -> bool:
+        """Whether another rule says the same of the same rooms."""
+        return (self.pattern, self.user, self.grace) == (other.pattern, other.user, other.grace)
+
     def on(self, event: PresenceEventName, handler: _Handler, *, one_worker: bool) -> None:
         """Register a handler."""
         self._handlers.setdefault((event, one_worker), []).append(handler)

@@ -34,6 +34,8 @@ class PresenceVerbs:
         there, and handlers of `presence.on("join")` and `on("leave")` are told who comes and goes:
         each user once, however many tabs they have, and whatever becomes of workers.
 
+        Several modules may declare the same: handlers of each are called.
+
         Args:
             pattern: a room's name, or the beginning of names and a `*`. Of several that match, the
                 longest counts.
@@ -44,7 +46,8 @@ class PresenceVerbs:
                 that is reloaded makes no events. 0 for none.
 
         Raises:
-            ConfigurationError: the pattern, user or grace cannot be; or the manager is running.
+            ConfigurationError: the pattern, user or grace cannot be; the pattern is declared
+                already, with another user or grace; or the manager is running.
         """
         if self._runtime.is_running:
             raise ConfigurationError(
@@ -62,6 +65,5 @@ class PresenceVerbs:
         pattern = check_pattern(
             pattern, "presence", "A longer pattern can be declared for some of these rooms."
         )
-        rule = PresenceRule(pattern, user, grace)
-        self._handlers.declare_presence(rule)
+        rule = self._handlers.declare_presence(PresenceRule(pattern, user, grace))
         return Presence(self._here, rule)
