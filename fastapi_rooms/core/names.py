@@ -61,6 +61,11 @@ def check_room(name: Room) -> Room:
     return check_rooms((name,))[0]
 
 
+def check_user(user: str) -> str:
+    """Return a user, who can be called what a room can, or raise `InvalidRoomName`."""
+    return _check_room(user, "user")
+
+
 def check_is_text(name: object) -> str:
     """Return `name` as a plain string, valid or not, or raise `InvalidRoomName` if it is none."""
     if isinstance(name, str):
@@ -81,10 +86,10 @@ def check_rooms(names: tuple[Room, ...]) -> tuple[Room, ...]:
     return names
 
 
-def _check_room(name: Room) -> Room:
+def _check_room(name: Room, what: str = "room name") -> Room:
     problem = _problem(name)
     if problem:
-        raise _about(name, InvalidRoomName(f"A room name must be {_RULE}; {problem}."))
+        raise _about(name, InvalidRoomName(f"A {what} must be {_RULE}; {problem}."))
     return plain(name)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 from fastapi_rooms.adapters.redis.presence.questions import PresenceQuestions, Question
-from fastapi_rooms.core.names import check_room
+from fastapi_rooms.core.names import check_room, check_user
 from fastapi_rooms.operators.present import Present, PresentPages
 from fastapi_rooms.types import Room
 
@@ -77,7 +77,7 @@ class EmitPresence(Generic[R]):
     def is_present(self, user: str, room: Room) -> Any:
         """Whether a user is present in a room."""
         name = self._name(check_room(room))
-        return self._ask(self._about(room, self._questions.is_present(name, check_room(user))))
+        return self._ask(self._about(room, self._questions.is_present(name, check_user(user))))
 
     @overload
     def rooms(self: EmitPresence[None], user: str) -> set[Room]: ...
@@ -85,7 +85,7 @@ class EmitPresence(Generic[R]):
     def rooms(self: EmitPresence[Sent], user: str) -> Awaited[set[Room]]: ...
     def rooms(self, user: str) -> Any:
         """The rooms of the namespace in which a user is present, whatever pattern they match."""
-        question = self._questions.rooms_of_user(self._namespace, check_room(user))
+        question = self._questions.rooms_of_user(self._namespace, check_user(user))
         return self._ask(self._about(None, question))
 
     def _users(self, room: Room) -> Question[Present]:

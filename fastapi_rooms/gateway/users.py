@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi_rooms.core.names import check_namespace, check_room
+from fastapi_rooms.core.names import check_namespace, check_user
 from fastapi_rooms.core.patterns import Patterns, check_pattern
 from fastapi_rooms.errors import MalformedEnvelope, RoomsError
 from fastapi_rooms.wire import gateway as wire
@@ -24,7 +24,7 @@ def read_users(call: dict[str, Any]) -> Patterns[str]:
         try:
             is_nobody = user == NOBODY
             users.declare(
-                check_pattern(pattern, "presence", ""), NOBODY if is_nobody else check_room(user)
+                check_pattern(pattern, "presence", ""), NOBODY if is_nobody else check_user(user)
             )
         except RoomsError as error:
             raise MalformedEnvelope(f"{user!r} is nobody in {pattern!r}") from error

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi_rooms.core.names import check_room
+from fastapi_rooms.core.names import check_room, check_user
 from fastapi_rooms.operators.present import Present
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.events import InNamespace
@@ -113,7 +113,7 @@ class Presence:
             UsageError: the room does not know who is present.
             AdapterUnavailable: it could not be read.
         """
-        return await self._here.presences.is_present(check_room(user), check_room(room))
+        return await self._here.presences.is_present(check_user(user), check_room(room))
 
     async def rooms(self, user: str) -> set[Room]:
         """The rooms of this pattern in which a user is present.
@@ -121,7 +121,7 @@ class Presence:
         Raises:
             AdapterUnavailable: it could not be read.
         """
-        return await self._here.presences.rooms_of(check_room(user), self._rule)
+        return await self._here.presences.rooms_of(check_user(user), self._rule)
 
     def __repr__(self) -> str:
         return f"<Presence of {self._rule.pattern!r} in {self._here.name}>"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from fastapi_rooms.core.names import check_room
+from fastapi_rooms.core.names import check_user
 from fastapi_rooms.errors import ConfigurationError, InvalidRoomName, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class PresenceRule:
                     f"data={{{self.user!r}: …}})."
                 )
         try:
-            return check_room(user)  # what can be a name can be a user
+            return check_user(user)
         except InvalidRoomName as error:
             raise UsageError(
                 f"{source} of {socket} is {user!r}, and a user is a string of 1 to 255 UTF-8 "

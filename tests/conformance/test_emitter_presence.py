@@ -253,12 +253,12 @@ async def test_something_else_in_the_key_of_what_is_declared_is_said(
 @pytest.mark.parametrize("name", ["", "x" * 256])
 async def test_what_can_be_no_name_is_refused(name: str, asking: AnyEmitter) -> None:
     presence = asking.presence
-    for ask in (
-        lambda: presence.users(name),
-        lambda: presence.count(name),
-        lambda: presence.is_present("ann", name),
-        lambda: presence.is_present(name, "tea"),
-        lambda: presence.rooms(name),
+    for what, ask in (
+        ("room name", lambda: presence.users(name)),
+        ("room name", lambda: presence.count(name)),
+        ("room name", lambda: presence.is_present("ann", name)),
+        ("user", lambda: presence.is_present(name, "tea")),
+        ("user", lambda: presence.rooms(name)),
     ):
-        with pytest.raises(InvalidRoomName):
+        with pytest.raises(InvalidRoomName, match=f"^A {what} must be"):
             await answered(ask())

@@ -17,6 +17,7 @@ from fastapi_rooms.core.names import (
     check_prefix,
     check_room,
     check_rooms,
+    check_user,
     new_node_id,
     new_sid,
     node_of,
@@ -53,6 +54,13 @@ def test_every_string_of_1_to_255_bytes_is_a_room_name_and_is_kept_as_it_is(name
 def test_anything_else_is_refused_with_the_reason(name: Any, reason: str) -> None:
     with pytest.raises(InvalidRoomName, match=reason):
         check_room(name)
+
+
+@pytest.mark.parametrize(("name", "reason"), INVALID)
+def test_a_user_is_called_one_where_it_is_refused(name: Any, reason: str) -> None:
+    with pytest.raises(InvalidRoomName, match=f"^A user must be .*{reason}"):
+        check_user(name)
+    assert check_user("ann") == "ann"
 
 
 def test_one_bad_name_among_good_ones_refuses_them_all() -> None:

@@ -257,6 +257,9 @@ async def test_who_is_present_is_asked_of_declared_rooms_only(scene: Scene) -> N
     assert await scene.presence.count("chat-other") == 0
     with pytest.raises(UsageError, match="does not know who is present"):
         await scene.presence.count("lobby")
+    for asked in (scene.presence.is_present("", ROOM), scene.presence.rooms("")):
+        with pytest.raises(UsageError, match=r"^A user must be .* this one is empty"):
+            await asked
 
 
 # Runs.
