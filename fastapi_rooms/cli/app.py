@@ -20,6 +20,7 @@ from fastapi_rooms.cli.output import (
     duration,
     for_terminal,
     json_line,
+    print_line,
     print_rows,
     print_stderr,
     printable,
@@ -48,7 +49,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 
@@ -235,6 +236,7 @@ def disconnect(
     fastapi-rooms disconnect tea --code 4000 --reason "closing time" --yes
     """
     session: Session = ctx.obj
+    shows = for_terminal(False)  # before anybody is disconnected: if it cannot, it ends
     disconnection = Disconnection(session, name, code, reason)
     found = None
     if not yes:
@@ -244,19 +246,19 @@ def disconnect(
 
     async def work() -> None:
         number, error = await disconnection.carry_out(found)
-        if not for_terminal(False):
-            typer.echo(json_line({"disconnected": number}))
+        if not shows:
+            print_line(json_line({"disconnected": number}))
         elif number or error:
-            typer.echo(f"Disconnected: {number}")
+            print_line(f"Disconnected: {number}")
         else:
-            typer.echo("Nobody was disconnected: no socket has such a sid, or is in such a room.")
+            print_line("Nobody was disconnected: no socket has such a sid, or is in such a room.")
         _raise(error)
 
     run(work())
 
 
 def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         print_stderr(f"{question} Without a terminal to ask at, use --yes.")
         raise typer.Exit(EXIT_USAGE)
     if not typer.confirm(question, err=True):
@@ -280,11 +282,11 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
         async for finding in examine(session):
             findings.append(finding)
             if for_terminal(as_json):
-                typer.echo(
+                print_line(
                     f"{finding.grade.value:>7}  {finding.subject}: {printable(finding.text)}"
                 )
                 if finding.advice:
-                    typer.echo(f"         → {printable(finding.advice)}")
+                    print_line(f"         → {printable(finding.advice)}")
         if not for_terminal(as_json):
             print_rows([f.as_row() for f in findings], {}, as_json=True, if_empty="")
         if any(finding.is_wrong for finding in findings):

@@ -10,7 +10,14 @@ import orjson
 import typer
 
 from fastapi_rooms import Gap, RoomMessage, UsageError
-from fastapi_rooms.cli.output import AsJson, for_terminal, json_line, print_stderr, printable
+from fastapi_rooms.cli.output import (
+    AsJson,
+    for_terminal,
+    json_line,
+    print_line,
+    print_stderr,
+    printable,
+)
 from fastapi_rooms.cli.session import Session, run
 
 
@@ -56,6 +63,8 @@ def emit(
 
 def _message(text: str, *, as_json: bool) -> str:
     """The message, unchanged. Raises `UsageError` if it cannot be sent."""
+    if text == "-" and sys.stdin is None:  # so Python has it where a shell has closed it: <&-
+        raise UsageError("There is no standard input to read the message from.")
     try:
         message = sys.stdin.buffer.read().decode().removesuffix("\n") if text == "-" else text
         message.encode()
@@ -118,7 +127,7 @@ def tail(
                     )
                 received = 0
                 async for message in messages:
-                    typer.echo(_line(message, as_json=as_json))
+                    print_line(_line(message, as_json=as_json))
                     received += 1
                     if received == count:
                         return
@@ -145,11 +154,11 @@ def history(
             messages = await rooms.recent(room, limit)
         for message in messages:
             if for_terminal(as_json):
-                typer.echo(f"{message.position}  {_content(message)}")
+                print_line(f"{message.position}  {_content(message)}")
             else:
-                typer.echo(_line(message, as_json=as_json))
+                print_line(_line(message, as_json=as_json))
         if not messages and for_terminal(as_json):
-            typer.echo("There are no messages.")
+            print_line("There are no messages.")
 
     run(work())
 

@@ -7,11 +7,14 @@ cannot control the terminal.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
+from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from unicodedata import combining, east_asian_width
 
 import typer
@@ -27,8 +30,42 @@ _LEAST = 4
 
 
 def for_terminal(as_json: bool) -> bool:
-    """Whether the output is a terminal, and `--json` was not given."""
+    """Whether the output is a terminal, and `--json` was not given.
+
+    Ends the command if there is no standard output.
+    """
+    if sys.stdout is None:  # so Python has it where a shell has closed it: >&-
+        _end("it is closed")
     return sys.stdout.isatty() and not as_json
+
+
+def print_line(text: str) -> None:
+    """Print a line of the output; end the command if that cannot be written."""
+    if sys.stdout is None:
+        _end("it is closed")
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise  # whoever reads it wants no more: the command ends quietly
+    except UnicodeEncodeError as error:
+        _end(
+            f"it is {error.encoding}, which has no {printable(ascii(error.object[error.start]))}; "
+            "set PYTHONIOENCODING=utf-8"
+        )
+    except OSError as error:
+        _give_up()
+        _end(error.strerror or str(error))
+
+
+def _give_up() -> None:
+    """Let go of what is not written yet: Python would try it again at its end, and complain."""
+    with suppress(OSError), Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def _end(why: str) -> NoReturn:
+    print_stderr(f"nothing more can be written to the standard output: {why}")
+    raise typer.Exit(1) from None
 
 
 def printable(text: str) -> str:
@@ -53,9 +90,9 @@ def print_rows(
 ) -> None:
     """Print rows as JSON, or those `columns` (key → heading) of them as a table."""
     if not for_terminal(as_json):
-        typer.echo(_json(rows, indent=2))
+        print_line(_json(rows, indent=2))
     elif not rows:
-        typer.echo(if_empty)
+        print_line(if_empty)
     else:
         cells = [[_cell(row[name]) for name in columns] for row in rows]
         _table(list(columns.values()), cells)
@@ -82,7 +119,7 @@ def _table(headings: list[str], cells: list[list[str]]) -> None:
     for row in cells:
         lines += _lines(row, widths)
     for line in ("", *lines, ""):
-        typer.echo(f" {line}".rstrip(" "))
+        print_line(f" {line}".rstrip(" "))
 
 
 def _lines(row: list[str], widths: list[int]) -> list[str]:

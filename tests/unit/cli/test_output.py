@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_rooms.cli import output
-from fastapi_rooms.cli.output import duration, fold, print_rows, printable
+from fastapi_rooms.cli.output import duration, fold, print_line, print_rows, printable
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,74 @@ def test_spans_of_time_are_shown_by_their_two_largest_units(seconds: float, show
 )
 def test_what_a_terminal_would_obey_is_shown_instead(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+class _Broken(TextIOWrapper):
+    """An output that cannot be written to."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(BytesIO())
+        self._error = error
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+
+def _stdout_that_is(what: str) -> TextIOWrapper | None:
+    match what:
+        case "closed":
+            return None
+        case "full":
+            return Path("/dev/full").open("w")  # what is given to it waits in a buffer
+        case "latin-1":
+            return TextIOWrapper(BytesIO(), encoding="latin-1")
+        case _:
+            return _Broken(OSError(what))
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("closed", "it is closed"),
+        ("full", "No space left on device"),
+        ("latin-1", r"it is latin-1, which has no '\u8336'; set PYTHONIOENCODING=utf-8"),
+        ("gone", "gone"),
+    ],
+)
+def test_an_output_that_cannot_be_written_ends_the_command_with_one_line(
+    what: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stdout = _stdout_that_is(what)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    with pytest.raises(typer.Exit) as end:
+        print_line("茶")
+    if stdout is not None:
+        stdout.close()  # as Python does at its end: it must not fail then
+    monkeypatch.undo()
+    assert end.value.exit_code == 1
+    err = capsys.readouterr().err
+    assert err == f"fastapi-rooms: nothing more can be written to the standard output: {why}\n"
+
+
+def test_a_closed_output_is_no_terminal_and_no_program_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(typer.Exit):
+        print_rows([], {}, as_json=True, if_empty="")
+    assert "it is closed" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_gone_is_left_to_the_end_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", _Broken(BrokenPipeError()))
+    with pytest.raises(BrokenPipeError):
+        print_line("tea")
+    assert capsys.readouterr().err == ""
 
 
 ROWS: list[dict[str, Any]] = [
