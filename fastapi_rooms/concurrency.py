@@ -6,11 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 logger = logging.getLogger("fastapi_rooms")
 
 T = TypeVar("T")
+
+FAULTS: Final = (Exception, SystemExit)
+"""What an application's code raises by a fault of its own, or of a library that calls `sys.exit`.
+
+asyncio ends its event loop, and so the process, by a `SystemExit` out of a task or a callback.
+"""
 
 
 class Tasks:

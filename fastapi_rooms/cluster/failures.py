@@ -49,7 +49,7 @@ class Failures:
         self._failed = _Told(TOLD_AT_ONCE, TOLD_EVERY, clock)
         self._malformed = _Told(1, MALFORMED_EVERY, clock)
 
-    def failed(self, verb: str, error: Exception) -> None:
+    def failed(self, verb: str, error: BaseException) -> None:
         """The code here that carries out a request has raised."""
         untold = self._failed.next()
         if untold is not None:

@@ -19,7 +19,7 @@ from fastapi_rooms.cluster.commands import (
 from fastapi_rooms.cluster.failures import Failures
 from fastapi_rooms.cluster.pending import pieces_of
 from fastapi_rooms.cluster.sender import Sender
-from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.concurrency import FAULTS, Tasks
 from fastapi_rooms.errors import AdapterUnavailable, MalformedEnvelope, RoomsError, UsageError
 from fastapi_rooms.wire.envelope import Reply, Request
 from fastapi_rooms.wire.verbs import Verb
@@ -66,7 +66,7 @@ class Responder:
         makes_sense = True
         try:
             result = self._execute(request)
-        except Exception as error:  # noqa: BLE001 -- whoever asks is told
+        except FAULTS as error:  # whoever asks is told
             makes_sense = not isinstance(error, MalformedEnvelope)
             refusal = self._refusal(request, error)
         if request.id or isawaitable(result):
@@ -115,7 +115,7 @@ class Responder:
             if isawaitable(result):
                 result = await result
             response = refusal or _Response(bytes_of(result))
-        except Exception as error:  # noqa: BLE001 -- as above
+        except FAULTS as error:
             response = self._refusal(request, error)
         if not request.id or self._closed:
             return
@@ -131,7 +131,7 @@ class Responder:
                 if not last:
                     await asyncio.sleep(0)
 
-    def _refusal(self, request: Request, error: Exception) -> _Response:
+    def _refusal(self, request: Request, error: BaseException) -> _Response:
         """The refusal, for whoever asks; also for our own log, if it is not their fault."""
         verb = request.verb[:80]
         if isinstance(error, UnsupportedVerb):
@@ -144,7 +144,7 @@ class Responder:
         return _Response(_text(reason_of(error)), refused=True)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Why a request could not be carried out, for whoever asked."""
     return str(error) if isinstance(error, RoomsError) else f"{type(error).__name__}: {error}"
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from inspect import isawaitable
 from typing import Any, Final, Protocol
 
-from fastapi_rooms.concurrency import Tasks, parts_of
+from fastapi_rooms.concurrency import FAULTS, Tasks, parts_of
 from fastapi_rooms.core.json_codec import WIRE_JSON
 from fastapi_rooms.core.payload import Payload
 from fastapi_rooms.core.printable import printable
@@ -200,7 +200,7 @@ class Responder:
                 value = WIRE_JSON.dumps(result)
         except RoomsError as error:  # there is no handler, most often
             logger.debug("The event of a Socket.IO server was not handled: %s", error)
-        except Exception:
+        except FAULTS:
             logger.exception("The handler of a server-side event of a Socket.IO server failed")
         if request.id is not None:
             await self._answer(name, request.uid, responses.of_event(request.id, value))

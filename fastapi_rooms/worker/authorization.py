@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from starlette.websockets import WebSocketDisconnect
 
+from fastapi_rooms.concurrency import FAULTS
 from fastapi_rooms.errors import ClientError, JoinRefused
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.socket import Socket
@@ -61,6 +62,6 @@ class Authorization:
             return bool(await answer if inspect.isawaitable(answer) else answer)
         except (ClientError, WebSocketDisconnect):
             raise  # it has its own way to say no, or found that the client is gone
-        except Exception:
+        except FAULTS:
             logger.exception("Whether %s may join %r could not be found out: refused", socket, room)
             return False

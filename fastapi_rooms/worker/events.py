@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
 
-from fastapi_rooms.concurrency import Tasks
+from fastapi_rooms.concurrency import FAULTS, Tasks
 from fastapi_rooms.core.membership import Joined, Left
 from fastapi_rooms.errors import ConfigurationError
 from fastapi_rooms.types import NodeId, Room
@@ -173,12 +172,12 @@ class Events:
         for handler in handlers:
             try:
                 result = handler(*args)
-            except Exception:
+            except FAULTS:
                 logger.exception("A handler of %r raised", event)
                 continue
             if inspect.iscoroutine(result):
-                task = self._tasks.create(result, f"A handler of {event!r}")
-                task.add_done_callback(partial(self._ended, event))
+                task = self._tasks.create(_run(event, result), f"A handler of {event!r}")
+                task.add_done_callback(partial(self._ended, result))
 
     def joined(self, socket: Socket, joined: Joined) -> None:
         """Tell which rooms a socket has joined, and which of them are new."""
@@ -204,9 +203,8 @@ class Events:
         if deleted:
             self.emit("delete-room", room)
 
-    def _ended(self, event: str, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("A handler of %r raised", event, exc_info=error)
+    def _ended(self, work: Coroutine[Any, Any, Any], _: object) -> None:
+        work.close()  # a task that is cancelled at once has not begun it
         if (tell := self._when_ended()) is not None:
             tell()
 
@@ -221,3 +219,10 @@ class Events:
         """
         await self._tasks.wait(timeout)
         await self._tasks.cancel(timeout)
+
+
+async def _run(event: str, work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        await work
+    except FAULTS:
+        logger.exception("A handler of %r raised", event)

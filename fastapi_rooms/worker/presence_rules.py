@@ -85,7 +85,7 @@ class PresenceRule:
         if self.user is None:
             return socket.sid
         if callable(self.user):
-            user: Any = self.user(socket)
+            user: Any = _asked(self.user, socket)
             if iscoroutine(user):
                 user.close()  # the error says it all
             source = "what `user` returned"
@@ -104,3 +104,10 @@ class PresenceRule:
                 f"{source} of {socket} is {user!r}, and a user is a string of 1 to 255 UTF-8 "
                 f"bytes: {error}"
             ) from None
+
+
+def _asked(user: Callable[[Socket], Any], socket: Socket) -> Any:
+    try:
+        return user(socket)
+    except SystemExit as error:  # others may have had it join: it would end their loop
+        raise UsageError(f"`user` raised {error!r} for {socket}.") from error

@@ -123,13 +123,12 @@ class VirtualConnection:
             if not (self._released or self.over):
                 await self._end(1012, "service restart")
             raise
-        except Exception:
+        except GeneratorExit:
+            raise  # the event loop has ended: nothing can be awaited
+        except BaseException:  # by a SystemExit out of a task, asyncio would end the process
             if not (self.over or self._state == "closed"):
                 logger.exception("Exception in an endpoint behind an edge")
             await self._end(1011, "")
-        except BaseException:
-            await self._end(1011, "")
-            raise
         else:
             await self._end(1000, "")
         finally:

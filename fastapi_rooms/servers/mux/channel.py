@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message
 
+from fastapi_rooms.concurrency import FAULTS
 from fastapi_rooms.core.close_codes import (
     INTERNAL_ERROR,
     POLICY_VIOLATION,
@@ -102,7 +103,7 @@ class Channel:
     async def _run(self, app: ASGIApp) -> None:
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception:
+        except FAULTS:
             logger.exception("The application of a channel has failed")
         finally:
             if self._accepted:

@@ -75,7 +75,7 @@ class HandlerNamespace(EmptyNamespace):
 
     def handle(self, event: str, args: list[Any]) -> Any:
         result = self.results.pop()
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 

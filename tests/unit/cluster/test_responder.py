@@ -55,18 +55,24 @@ async def test_an_error_here_is_sent_to_whoever_asked_and_logged(
     async def fails_in_no_words() -> None:
         raise UsageError("A file: \udcff")
 
+    async def exits() -> None:
+        raise SystemExit(3)
+
     namespace.results = [object(), fails(), ValueError("at once"), fails_in_no_words()]
-    for _ in range(4):
+    namespace.results += [exits(), SystemExit(3)]
+    for _ in range(6):
         receive_request(cluster)
-    await eventually(lambda: len(carrier.replies()) == 4, what="four refusals")
+    await eventually(lambda: len(carrier.replies()) == 6, what="six refusals")
     assert all(reply.refused for reply in carrier.replies())
     assert sorted(reply.data.decode().split(":")[0] for reply in carrier.replies()) == [
         "A file",
+        "SystemExit",
+        "SystemExit",
         "TypeError",
         "ValueError",
         "ValueError",
     ]
-    assert sum("asked for by another worker" in record.message for record in caplog.records) == 3
+    assert sum("asked for by another worker" in record.message for record in caplog.records) == 5
 
 
 async def test_a_request_that_wants_no_answer_gets_none(

@@ -205,6 +205,9 @@ async def test_an_application_that_fails_or_ends_without_a_word_has_its_client_t
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError("on purpose")
 
+    async def exiting(scope: Scope, receive: Receive, send: Send) -> None:
+        raise SystemExit(3)
+
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
 
@@ -215,12 +218,13 @@ async def test_an_application_that_fails_or_ends_without_a_word_has_its_client_t
             await send({"type": "websocket.http.response.body", "more_body": more})
 
     told = []
-    for application in (failing, silent, refusing):
+    for application in (failing, exiting, silent, refusing):
         line = FakeLine()
         channel = Channel(line, wire.Open(7, "/"), {"type": "websocket"})
         await channel.start(application)
         told.append(line.said()[-1])
     assert told == [
+        {"denied": 7, "status": 500},
         {"denied": 7, "status": 500},
         {"closed": 7, "code": 1011, "reason": ""},
         {"denied": 7, "status": 418},

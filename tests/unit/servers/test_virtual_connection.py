@@ -157,20 +157,35 @@ async def test_an_endpoint_that_its_server_cancels_has_its_client_told(accepts: 
 
 
 @pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
 async def test_an_endpoint_that_fails_is_in_the_log_unless_its_client_was_closed(
-    caplog: pytest.LogCaptureFixture, gone: bool
+    caplog: pytest.LogCaptureFixture, gone: bool, error: type[BaseException]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         if gone:
             await send({"type": "websocket.close", "code": 4000})
-        raise RuntimeError("on purpose")
+        raise error("on purpose")
 
     edge = Edge()
     await VirtualConnection(edge.publish, opening()).run(app)
     assert ("on purpose" in caplog.text) is not gone
     assert edge.kinds() == [FrameKind.ACCEPT, FrameKind.CLOSE]
     assert wire.unpack_close(edge.published[-1][1])[0] == (4000 if gone else 1011)
+
+
+async def test_an_endpoint_whose_event_loop_has_ended_says_nothing_any_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    edge = Edge()
+    running = VirtualConnection(edge.publish, opening()).run(app)
+    running.send(None)
+    running.close()
+    assert not edge.published
+    assert not caplog.records
 
 
 async def test_an_endpoint_ends_in_order_though_its_edge_cannot_be_told() -> None:

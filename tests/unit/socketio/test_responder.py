@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from unittest.mock import Mock
 
 import pytest
 
@@ -59,6 +60,21 @@ async def test_what_is_no_question_to_this_worker_is_dropped(kind: Kind) -> None
     server.asks(kind)
     assert server.dropped == 1
     assert not server.responder._tasks
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+async def test_a_handler_that_fails_is_in_the_log_and_answers_null(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    namespace = Mock()
+    namespace.handle.side_effect = error("on purpose")
+    server = Server()
+    server.lets.set()
+    server.responder = Responder({"/": namespace}, server._answer, server._drop)
+    server.responder.requested("/", Request(Kind.SERVER_SIDE_EMIT, "uid", "1", data=["event"]))
+    await server.responder.wait(10)
+    assert len(server.answers) == 1
+    assert "on purpose" in caplog.text
 
 
 @pytest.mark.parametrize("error", [AdapterUnavailable("away"), RuntimeError("a bug")])

@@ -192,11 +192,15 @@ async def test_a_handler_that_raises_lets_nobody_in_and_is_logged(
     async def asynchronous(socket: Socket, room: str) -> bool:
         raise ZeroDivisionError
 
-    for room in ("plain", "async"):
+    @rooms.authorize("exits")
+    def exits(socket: Socket, room: str) -> bool:
+        raise SystemExit(3)
+
+    for room in ("plain", "async", "exits"):
         with pytest.raises(JoinRefused):
             await ann.join(room)
-    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
-    for record, room in zip(caplog.records, ("plain", "async"), strict=True):
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 3
+    for record, room in zip(caplog.records, ("plain", "async", "exits"), strict=True):
         assert f"{room!r} could not be found out" in record.message
         assert record.exc_info is not None
     assert ann.rooms == {"ann"}

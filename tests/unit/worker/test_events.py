@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import warnings
 import weakref
 from contextlib import suppress
 from typing import Any, cast, get_args
@@ -57,15 +58,16 @@ def test_an_event_that_does_not_exist_is_refused_and_the_others_are_named() -> N
         assert event in str(raised.value)
 
 
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
 def test_a_handler_that_raises_is_logged_and_the_next_is_still_called(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     events = Events(EventHandlers())
     calls: list[Any] = []
 
     @events.handlers.on("create-room")
     def broken(room: str) -> None:
-        raise ValueError("broken")
+        raise error("broken")
 
     events.handlers.on("create-room")(calls.append)
     events.emit("create-room", "lobby")
@@ -74,7 +76,7 @@ def test_a_handler_that_raises_is_logged_and_the_next_is_still_called(
     assert (record.name, record.levelno) == ("fastapi_rooms", logging.ERROR)
     assert "'create-room'" in record.getMessage()
     assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], ValueError)
+    assert isinstance(record.exc_info[1], error)
 
 
 async def test_an_async_handler_runs_as_a_task_and_the_caller_goes_on() -> None:
@@ -93,18 +95,36 @@ async def test_an_async_handler_runs_as_a_task_and_the_caller_goes_on() -> None:
     await eventually(lambda: not other_tasks())
 
 
-async def test_an_async_handler_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+async def test_an_async_handler_that_raises_is_logged(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     events = Events(EventHandlers())
 
     @events.handlers.on("gap")
     async def broken(gap: object) -> None:
         await asyncio.sleep(0)
-        raise ValueError("broken")
+        raise error("broken")
 
     events.emit("gap", None)
     await eventually(lambda: caplog.records)
     assert "'gap'" in caplog.text
-    assert "ValueError: broken" in caplog.text
+    assert f"{error.__name__}: broken" in caplog.text
+
+
+async def test_a_handler_that_is_cancelled_before_it_begins_is_no_warning() -> None:
+    events = Events(EventHandlers())
+
+    @events.handlers.on("gap")
+    async def handler(gap: object) -> None: ...
+
+    with warnings.catch_warnings(record=True) as caught:
+        events.emit("gap", None)
+        [task] = other_tasks()
+        task.cancel()
+        await asyncio.wait((task,))
+        gc.collect()
+    assert not caught
 
 
 async def test_a_handler_that_has_ended_is_not_kept() -> None:

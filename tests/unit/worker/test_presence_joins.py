@@ -274,6 +274,18 @@ async def test_a_user_function_that_raises_fails_the_join_and_nothing_else() -> 
         assert await presence.of(cluster[0]).count(ROOM) == 1
 
 
+async def test_a_user_function_that_exits_fails_the_join_and_not_the_worker() -> None:
+    def who(socket: Socket) -> str:
+        raise SystemExit(3)
+
+    manager = RoomManager()
+    manager.presence("chat-*", user=who)
+    async with Cluster(1, of=manager) as cluster:
+        ann = await cluster.member(cluster[0])
+        with pytest.raises(UsageError, match=r"`user` raised SystemExit\(3\)"):
+            await ann.socket.join(ROOM)
+
+
 async def test_of_a_crowd_those_who_are_nobody_are_passed_over_and_named(scene: Scene) -> None:
     members = [await scene.member(name, "lobby") for name in (None, "ann", "x" * 256, "bob")]
     here = scene.rooms._here
