@@ -27,7 +27,7 @@ def notify(state: str) -> None:
 
 @asynccontextmanager
 async def readiness(is_ready: Callable[[], bool], file: str) -> AsyncIterator[None]:
-    """Tell systemd that it has started, and keep a file as long as it is ready.
+    """Tell systemd once it is ready, and keep a file as long as it is.
 
     The block is as long as it serves. Raises `OSError` if there can be no such file.
     """
@@ -35,25 +35,29 @@ async def readiness(is_ready: Callable[[], bool], file: str) -> AsyncIterator[No
     if path is not None:
         path.unlink(missing_ok=True)  # of one that was killed
         path.parent.stat()
-    keeping = asyncio.create_task(_keep(is_ready, path)) if path is not None else None
-    notify("READY=1")
+    telling = asyncio.create_task(_tell(is_ready, path))
     try:
         yield
     finally:
+        telling.cancel()
         notify("STOPPING=1")
-        if keeping is not None and path is not None:
-            keeping.cancel()
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+        _show(path, ready=False)
 
 
-async def _keep(is_ready: Callable[[], bool], path: Path) -> None:
+async def _tell(is_ready: Callable[[], bool], path: Path | None) -> None:
+    is_told = False
     while True:
-        _show(path, ready=is_ready())
+        ready = is_ready()
+        if ready and not is_told:
+            is_told = True
+            notify("READY=1")
+        _show(path, ready=ready)
         await asyncio.sleep(EVERY)
 
 
-def _show(path: Path, *, ready: bool) -> None:
+def _show(path: Path | None, *, ready: bool) -> None:
+    if path is None:
+        return
     with suppress(OSError):
         if ready:
             path.touch()

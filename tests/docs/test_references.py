@@ -57,7 +57,7 @@ OTHERS_NAMES = {
         "False",
     ),
     *("TypeError", "ValueError"),
-    *("ProcessPoolExecutor", "ThreadPoolExecutor", "TimeoutStopSec"),
+    *("ProcessPoolExecutor", "ThreadPoolExecutor", "TimeoutStartSec", "TimeoutStopSec"),
     # Pydantic's and APScheduler's
     *("RedisDsn", "SecretStr"),
     *("BackgroundScheduler", "AsyncIOScheduler", "Enum", "Decimal", "NaN"),
