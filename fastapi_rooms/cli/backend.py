@@ -16,7 +16,7 @@ import typer
 from fastapi_rooms import Backend, ConfigurationError, RoomManager, RoomsError
 from fastapi_rooms.cli.output import print_stderr
 from fastapi_rooms.cli.readiness import readiness
-from fastapi_rooms.cli.serving import RedisOption, fail, session_of
+from fastapi_rooms.cli.serving import RedisOption, ends_by_hangup, fail, session_of
 from fastapi_rooms.cli.session import EXIT_FAILED, EXIT_USAGE
 
 
@@ -71,6 +71,8 @@ async def _run_backend(app: Any, backend: Backend, ready_file: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    if ends_by_hangup():
+        loop.add_signal_handler(signal.SIGHUP, stopped.set)
     async with (
         _lifespan_of(app, backend.state),
         backend,

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from fastapi_rooms import AllowedOrigins, ConfigurationError, Gateway, RoomManager
-from fastapi_rooms.cli.serving import RedisOption, fail, session_of
+from fastapi_rooms.cli.serving import RedisOption, ends_by_hangup, fail, session_of
 from fastapi_rooms.cli.session import EXIT_FAILED, EXIT_USAGE
 
 EDGE = "FASTAPI_ROOMS_EDGE"
@@ -160,6 +160,8 @@ def _ends_with_its_signals(workers: int) -> Iterator[None]:
     signals that came are noted, whoever handles them.
     """
     signal.signal(signal.SIGTERM, lambda *_: None)
+    if workers == 1 and ends_by_hangup():  # with several, uvicorn replaces them
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, NoReturn
 
 import typer
@@ -24,6 +25,11 @@ def session_of(ctx: typer.Context, redis: str) -> Session:
     except UsageError as error:
         fail(str(error), EXIT_USAGE)
     return session
+
+
+def ends_by_hangup() -> bool:
+    """Whether SIGHUP is to end the command, as SIGTERM does: `nohup` has it ignored."""
+    return hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
 def fail(text: str, code: int) -> NoReturn:

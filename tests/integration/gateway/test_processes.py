@@ -69,7 +69,7 @@ async def test_clients_outlive_every_way_in_which_a_backend_ends(processes: Proc
     assert ann.close_code == 1012
     assert await one.wait() == 0
     await bob.close()
-    two.terminate()
+    two.send_signal(signal.SIGHUP)
     assert await two.wait() == 0
 
 
@@ -118,7 +118,7 @@ async def test_clients_wait_five_seconds_without_a_backend_and_new_ones_are_told
     ends = [asyncio.ensure_future(client.wait_closed()) for client in clients]
     ended, _ = await asyncio.wait(ends, timeout=5, return_when=asyncio.FIRST_COMPLETED)
     assert not ended
-    await processes.backend()
+    last = await processes.backend()
     for client in clients:  # who has an endpoint later is in the room all the time
         heard = {str(await client.recv()), str(await client.recv())}
         assert "said while nobody listens" in heard
@@ -128,6 +128,8 @@ async def test_clients_wait_five_seconds_without_a_backend_and_new_ones_are_told
     await asyncio.gather(*ends)
     assert {client.close_code for client in clients} == {1012}
     assert await edge.wait() == 0
+    last.send_signal(signal.SIGHUP)
+    assert await last.wait() == 0
 
 
 async def asked(port: int, method: str, path: str) -> tuple[int, bytes]:
