@@ -9,7 +9,6 @@ from fastapi_rooms.wire.gateway import Headers
 
 _REASONS = {
     400: b"Bad Request",
-    403: b"Forbidden",
     404: b"Not Found",
     431: b"Request Header Fields Too Large",
     503: b"Service Unavailable",
@@ -32,6 +31,9 @@ async def answer_by_http(
     scope: Scope, send: Send, status: int, headers: Headers | None = None, body: bytes | None = None
 ) -> None:
     """Refuse a handshake with a status, or with 403 where the server can send no other."""
+    if status == 403 and not (headers or body):  # as every server answers to a close
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+        return
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": ""})
         return

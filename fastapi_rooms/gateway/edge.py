@@ -27,7 +27,7 @@ from fastapi_rooms.gateway.member import INTERVAL, Member
 from fastapi_rooms.gateway.presence import EdgePresence
 from fastapi_rooms.manager import RoomManager
 from fastapi_rooms.security.origins import AllowedOrigins
-from fastapi_rooms.servers import MuxConnection, channel_of, open_transport
+from fastapi_rooms.servers import MuxConnection, channel_of, open_transport, until_refused
 from fastapi_rooms.types import NodeId
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire import mux
@@ -192,6 +192,7 @@ class Gateway(Member):
             await self._run_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await self._serve(scope, receive, send)
+            await until_refused(receive)
         elif self._health_path is not None and _path_of(scope) == self._health_path:
             await answer_health(scope, send, self.health)
         else:

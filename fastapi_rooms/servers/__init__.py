@@ -12,6 +12,7 @@ from fastapi_rooms.core.outbox import OutboxPolicy
 from fastapi_rooms.servers.gateway import VirtualConnection, edge_of
 from fastapi_rooms.servers.mux import ChannelTransport, MuxConnection, channel_of
 from fastapi_rooms.servers.uvicorn.connection import is_closing
+from fastapi_rooms.servers.uvicorn.refused import until_refused
 from fastapi_rooms.servers.uvicorn.server import OnShutdown, on_server_shutdown
 from fastapi_rooms.servers.uvicorn.transport import UvicornTransport
 from fastapi_rooms.servers.worker_count import count_workers_here
@@ -26,6 +27,7 @@ __all__ = [
     "edge_of",
     "on_server_shutdown",
     "open_transport",
+    "until_refused",
 ]
 
 

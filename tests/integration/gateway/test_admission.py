@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, HTTPException, WebSocket
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from fastapi_rooms import AllowedOrigins, RoomManager
+from fastapi_rooms import AllowedOrigins, Gateway, RoomManager
 from fastapi_rooms.testing import eventually
 from tests.integration.gateway.channels import ChannelClient
 from tests.integration.gateway.site import Site, at, closed
@@ -52,6 +52,34 @@ async def test_a_page_of_another_site_is_refused_before_a_backend_hears_of_it(
     client = await connect(at(port, "/headers"), origin=Origin("https://chat.example.com"))
     assert '"origin":"https://chat.example.com"' in str(await client.recv())
     await client.close()
+
+
+def refusing_app(rooms: RoomManager) -> FastAPI:
+    """Refuses everybody, by each way there is."""
+    app = FastAPI()
+
+    @app.websocket("/app/closes")
+    async def closes(websocket: WebSocket) -> None:
+        await websocket.close(4001)
+
+    @app.websocket("/app/raises")
+    async def raises(websocket: WebSocket) -> None:
+        raise HTTPException(418)
+
+    return app
+
+
+async def test_who_is_refused_is_no_error_in_the_servers_log(
+    inmemory: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = Gateway(inmemory.manager(), routes={"/app": "app"})
+    port = await inmemory.serve(gateway, log_config=None)
+    inmemory.edges.append(gateway)
+    await inmemory.backend(refusing_app)
+    paths = {"/app/closes": 403, "/app/raises": 418, "/app/none": 403, "/none": 404}
+    assert {path: await status(port, path) for path in paths} == paths
+    await eventually(lambda: gateway.clients == 0)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_only_named_headers_reach_a_backend_and_what_a_handshake_needs(
