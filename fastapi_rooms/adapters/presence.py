@@ -10,7 +10,8 @@ The guarantees, which `fastapi_rooms.testing.suite.PresenceSuite` checks against
   `fastapi_rooms/wire/presence.py` has it. Each event is told once, whoever makes it, and however
   many try to; of one user joins and leaves alternate.
 * **One count.** The events of a room are numbered without a hole, also after everyone has left, as
-  long as the carrier loses nothing. Where it has, the numbers jump, and never fall below `floor`.
+  long as the carrier loses nothing. Where it has, the numbers jump, and never fall below what
+  whoever changes the room knows of.
 * **Repeatable.** What is asked again, after a broken connection say, changes nothing, and tells
   nothing.
 * **Fenced.** Who was declared dead changes no room that has been reaped before it has a new lease.
@@ -65,8 +66,20 @@ class Terms(NamedTuple):
     grace: float
     """Seconds that a user stays present after their last socket has left; 0 for none."""
     floor: int = 0
-    """The highest version of the room that the caller knows. A count that begins anew, as the old
-    one is gone, begins above it."""
+    """The highest version of the room that the carrier has ever answered the caller. A count that
+    begins anew begins above it. It does where there is none, and where the one that there is has
+    fallen below this, as the carrier has lost writes."""
+    heard: int = 0
+    """The highest that came on the room's channel, where anybody may have written it: it counts as
+    `floor` does unless it is above where a count would begin now."""
+    repair: float = 0.0
+    """Seconds in which workers have put in again what a carrier has lost. After a count was found
+    to have fallen, the grace is no shorter than what is left of them: who leaves may be on a worker
+    that has still to do so."""
+
+    def known(self, start: int) -> int:
+        """The version below which a count has fallen; one would begin at `start` now."""
+        return max(self.floor, self.heard if self.heard <= start else 0)
 
 
 class RoomChange(NamedTuple):

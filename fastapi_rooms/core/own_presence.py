@@ -62,7 +62,7 @@ class OwnRoom:
         self.synced = 0.0
         """When the carrier was last told of it as a whole, by its owner's clock."""
         self.version = 0
-        """The highest version that is known."""
+        """The highest version that the carrier has answered."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to be known of it."""
@@ -168,8 +168,8 @@ class OwnRoom:
     def is_behind(self, heard: int, version: int, now: float) -> bool:
         """Whether the carrier has not come to what was heard before it was asked: that is forged.
 
-        One that has just lost its last writes is behind, too: then what comes once more, as it is
-        repaired, is rightly taken for old. So it is found out at the second look.
+        One that has just lost its last writes is behind, too, until it has been looked at. So it is
+        found out at the second look.
         """
         if not 0 < version < heard:
             self._behind_since = None

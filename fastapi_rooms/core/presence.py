@@ -6,7 +6,9 @@ one process uses it as it stands. Times are whole milliseconds, of whatever cloc
 A user's first socket makes a join. The last one's leaving begins a grace; a leave is made when that
 is over, and by nothing else, so that joins and leaves alternate. Every event has the next version.
 A room in which nobody is present is forgotten; its count begins anew at `start`, which rises faster
-than rooms can count, as the time in microseconds does.
+than rooms can count, as the time in microseconds does. So does one that is below a version that is
+`known`, as it has fallen: what keeps it has lost the last of what was done. Workers put that in
+again; and as one of them may have the user who leaves another, the grace lasts until they have.
 
 A worker that was declared dead has a fence in each room that it was taken out of: what it writes
 under the old lease is refused there, and what it puts in again under a new one is told, as others
@@ -134,6 +136,7 @@ class RoomPresence:
         self._gone: dict[str, int] = {}  # when a user's grace is over
         self._due: list[tuple[int, str]] = []  # a heap of these, and of some that are so no more
         self._fences: dict[NodeId, tuple[int, int]] = {}  # the number of a lease, and when
+        self._fell: int | None = None  # when the version was last found to have fallen
 
     # What it knows.
 
@@ -190,6 +193,8 @@ class RoomPresence:
         *,
         grace: int,
         start: int,
+        known: int = 0,
+        repair: int = 0,
         enter: Sequence[Entry] = (),
         leave: Sequence[Sid] = (),
         quiet: bool = False,
@@ -200,12 +205,13 @@ class RoomPresence:
         if (fence and fence[0] >= number) or (own and own.lease > number):
             return Changed(True, (), self.version, self._next_leave(now))
         events: list[UserEvent] = []
-        self.version = self.version or start
+        self._count_on(now, start, known)
+        end = self._end(now, grace, repair)
         for sid in leave:
-            self._leave(node, sid, now + grace if grace else None, events)
+            self._leave(node, sid, end, events)
         is_told = not quiet or fence is not None
         for entry in enter:
-            self._enter(node, entry, now + grace if grace else None, events, is_told=is_told)
+            self._enter(node, entry, end, events, is_told=is_told)
         if own := self._own.get(node):
             own.lease = number
         self._sweep(now, events)
@@ -218,6 +224,8 @@ class RoomPresence:
         *,
         grace: int,
         start: int,
+        known: int = 0,
+        repair: int = 0,
         leave: Sequence[Sid] = (),
     ) -> Changed:
         """Fence off a worker that was declared dead, and have sockets of it leave."""
@@ -229,18 +237,30 @@ class RoomPresence:
         self._drop_old_fences(now)
         self._fences[node] = (fenced, now)
         events: list[UserEvent] = []
-        self.version = self.version or start
+        self._count_on(now, start, known)
+        end = self._end(now, grace, repair)
         for sid in leave:
-            self._leave(node, sid, now + grace if grace else None, events)
+            self._leave(node, sid, end, events)
         self._sweep(now, events)
         return self._changed(events, now)
 
-    def sweep(self, now: int, *, start: int) -> Changed:
+    def sweep(self, now: int, *, start: int, known: int = 0) -> Changed:
         """Have those leave whose grace is over, some at once."""
         events: list[UserEvent] = []
-        self.version = self.version or start
+        self._count_on(now, start, known)
         self._sweep(now, events)
         return self._changed(events, now)
+
+    def _count_on(self, now: int, start: int, known: int) -> None:
+        if self.version < max(known, 1):
+            self._fell = now if self.version else None
+            self.version = start
+
+    def _end(self, now: int, grace: int, repair: int) -> int | None:
+        """When the grace of who leaves now is over; `None` if they have none."""
+        if self._fell is not None:
+            grace = max(grace, min(self._fell, now) + repair - now)
+        return now + grace if grace else None
 
     def _enter(
         self, node: NodeId, entry: Entry, end: int | None, events: list[UserEvent], *, is_told: bool
@@ -301,6 +321,7 @@ class RoomPresence:
     def _changed(self, events: list[UserEvent], now: int) -> Changed:
         version = self.version
         if not self._tabs:
+            self._fell = None
             self._drop_old_fences(now)
             if not self._fences:  # it is forgotten
                 version, self.version = version if events else 0, 0

@@ -36,6 +36,7 @@ class Comparison:
         rooms: those of the worker.
         key_of: a room, as the adapter knows it.
         sync: has the carrier told of a room as a whole, also of one that is none of `rooms`.
+        look_at: has the carrier look at a room: a count that has fallen is raised by that.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Comparison:
         rooms: Mapping[Name, OwnRoom],
         key_of: Callable[[Name], RoomKey],
         sync: Callable[[Name], None],
+        look_at: Callable[[Name], None],
     ) -> None:
         self._adapter = adapter
         self._lease = lease
         self._host = host
         self._rooms = rooms
         self._key_of = key_of
-        self._sync = sync
+        self._sync, self._look_at = sync, look_at
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
 
@@ -100,14 +102,18 @@ class Comparison:
             lease = self._lease.lease
             known, heard_of = self._rooms, self._host.heard
             before = {
-                name: (room, room.sums, heard_of(name))
+                name: (room, room.sums, room.version, heard_of(name))
                 for name in some
                 if (room := known.get(name)) is not None and room.is_told
             }
             if not before:
                 continue
             found = await self._adapter.sums(lease, [self._key_of(name) for name in before])
-            for (name, (room, own, heard)), sums in zip(before.items(), found, strict=True):
+            for (name, (room, own, version, heard)), sums in zip(
+                before.items(), found, strict=True
+            ):
+                if 0 < sums.version < max(version, heard) and known.get(name) is room:
+                    self._look_at(name)
                 room.version = max(room.version, sums.version)
                 if room.is_behind(heard, sums.version, self._loop.time()):
                     self._host.compared(name, sums.version)

@@ -75,7 +75,7 @@ class PresenceKeeper:
         self._unsynced: dict[Name, bool] = {}  # to be told as a whole, which they do not know yet
         self._awaits_lease = False
         self._under_way = 0
-        self._graces = Graces(self._grace_over)
+        self._graces = Graces(self._look_at)
         self._syncs = asyncio.Semaphore(SYNCED_AT_ONCE)
         self._tasks = Tasks()
         self._telling = Tasks()
@@ -91,7 +91,7 @@ class PresenceKeeper:
             on_overdue=reaper.reap_all,
         )
         self._comparison = Comparison(
-            adapter, self._lease, host, self._rooms, self._key, self._sync
+            adapter, self._lease, host, self._rooms, self._key, self._sync, self._look_at
         )
 
     def start(self) -> None:
@@ -312,6 +312,8 @@ class PresenceKeeper:
 
     def _changed(self, name: Name, changed: Changed) -> None:
         """What became of a room, by whatever was done to it. Raises why not all of that was."""
+        if (room := self._rooms.get(name)) is not None:
+            room.version = max(room.version, changed.version)
         if changed.next_leave is not None:
             self._graces.expect(name, changed.next_leave)
         if changed.events:
@@ -321,13 +323,14 @@ class PresenceKeeper:
 
     def _terms(self, name: Name) -> Terms:
         room = self._rooms.get(name)
-        return Terms(self._host.grace_of(name), 0 if room is None else room.version)
+        floor = 0 if room is None else room.version
+        return Terms(self._host.grace_of(name), floor, self._host.heard(name), self._lease.ttl)
 
     def _key(self, name: Name) -> RoomKey:
         return RoomKey(name.key, self._channel_of(*name))
 
-    def _grace_over(self, name: Name) -> None:
-        """Have the carrier look at a room: so it also forgets that this worker was there."""
+    def _look_at(self, name: Name) -> None:
+        """Have the carrier look at a room: whose grace is over, whether this worker has left."""
         self._touch(name)
         self._schedule(name)
 

@@ -25,7 +25,13 @@ from hypothesis.stateful import (
 from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import Terms
 from fastapi_rooms.adapters.redis.links.link import pack
-from fastapi_rooms.adapters.redis.presence import lease_script, mend_script, replies, room_script
+from fastapi_rooms.adapters.redis.presence import (
+    lease_script,
+    mend_script,
+    replies,
+    room_answer,
+    room_script,
+)
 from fastapi_rooms.adapters.redis.presence.calls import Script
 from fastapi_rooms.adapters.redis.presence.keys import keys_of, worker_key, workers_key
 from fastapi_rooms.adapters.redis.presence.node import NodePresence
@@ -35,6 +41,9 @@ from fastapi_rooms.testing import RedisServer
 from fastapi_rooms.wire import presence as event
 from tests.stateful.settings import UNHURRIED
 from tests.stateful.test_presence import NODES, entries, entries_of, graces, nodes, sid_of, sids
+
+versions = st.sampled_from([0, 0, 0, None, 2**52])
+"""Of a room, as a worker knows it; `None` for one to which the room has not come."""
 
 PREFIX = b"scripts"
 ROOM = RoomKey(b"/#tea", b"scripts#/#tea#")
@@ -131,7 +140,9 @@ class ScriptMachine(RuleBasedStateMachine):
         leave=st.lists(sids, max_size=3),
         grace=graces,
         quiet=st.booleans(),
-        floor=st.sampled_from([0, 0, 2**52]),
+        floor=versions,
+        heard=versions,
+        repair=graces,
     )
     def change(
         self,
@@ -141,16 +152,27 @@ class ScriptMachine(RuleBasedStateMachine):
         leave: list[str],
         grace: int,
         quiet: bool,
-        floor: int,
+        floor: int | None,
+        heard: int | None,
+        repair: int,
     ) -> None:
         lease = Lease(node, max(self.lease[node].number - older, 1))
         enter, leave = entries_of(node, enter), [sid_of(node, sid) for sid in leave]
-        step = Step("change", ROOM, lease, Terms(grace / 1000, floor), enter, leave, quiet)
+        fallen = self.room.version + 3
+        terms = Terms(
+            grace / 1000,
+            fallen if floor is None else floor,
+            fallen if heard is None else heard,
+            repair / 1000,
+        )
+        step = Step("change", ROOM, lease, terms, enter, leave, quiet)
         changed = self.room.change(
             lease,
             self.now,
             grace=grace,
-            start=max(floor, self.now * 1000),
+            start=max(terms.floor, self.now * 1000),
+            known=terms.known(self.now * 1000),
+            repair=repair,
             enter=enter,
             leave=leave,
             quiet=quiet,
@@ -167,7 +189,7 @@ class ScriptMachine(RuleBasedStateMachine):
     def compare(self, step: Step, expected: Changed) -> None:
         keys = PRESENCE._keys(step)
         reply = self.ask(room_script.encode(CHANGE, keys, step, whole=True))
-        changed, sockets = room_script.decode(reply)
+        changed, sockets = room_answer.decode(reply)
         assert changed == expected
         assert sockets == len(self.room.entries_of(step.lease.node))
         self.note_what_leads_here(step, changed, is_empty=not sockets)
@@ -210,7 +232,7 @@ class ScriptMachine(RuleBasedStateMachine):
         waiting = [*self.room._gone][:2]
         self.lose_the_truth()
         some = [Entry("own", user) for user in waiting]
-        self.change(node, 0, some, [], 1000, quiet=False, floor=0)
+        self.change(node, 0, some, [], 1000, quiet=False, floor=0, heard=0, repair=0)
 
     @rule()
     def lose_the_sids(self) -> None:
@@ -297,12 +319,14 @@ def test_a_script_goes_on_among_what_it_has_not_written(
     redis: Any = redis_server.admin
     node = NODES[0]
     own = Entry("own", "ann")
-    meta = dict.fromkeys((b"v", b"n", b"m", b"g", b"f", b"=own", b"w%b" % node.encode()), junk)
+    meta = dict.fromkeys(
+        (b"v", b"n", b"m", b"g", b"f", b"r", b"=own", b"w%b" % node.encode()), junk
+    )
     redis.hset(KEYS.truth, mapping=meta)
     for what in ("change", "reap", "sweep"):
         step = Step(what, ROOM, Lease(node, 1), Terms(0.0), [own] if what == "change" else [])
         keys = PRESENCE._keys(step)
         command = room_script.encode(room_script.PLAIN, keys, step, whole=True)
-        changed, _ = room_script.decode(answer_of(redis, command))
+        changed, _ = room_answer.decode(answer_of(redis, command))
         assert not changed.fenced
     redis.flushall()

@@ -8,7 +8,7 @@ was declared dead.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from fastapi_rooms.adapters.presence import Beat, Changed, Entry, Lease, Page, Sums, Terms
 from fastapi_rooms.core.presence import Leases, RoomPresence
@@ -71,10 +71,11 @@ class PresenceStore:
             lease,
             _ms(now),
             grace=_ms(terms.grace),
-            start=_start(terms, now),
+            repair=_ms(terms.repair),
             enter=entries,
             leave=sids,
             quiet=quiet,
+            **_count(terms, now),
         )
         if (entries or not sids) and not changed.fenced:
             self._rooms_of.setdefault(lease, set()).add(name)
@@ -107,7 +108,12 @@ class PresenceStore:
         room = self._room(name)
         sids = [entry.sid for entry in room.entries_of(lease.node)]
         changed = room.reap(
-            lease, _ms(now), grace=_ms(terms.grace), start=_start(terms, now), leave=sids
+            lease,
+            _ms(now),
+            grace=_ms(terms.grace),
+            repair=_ms(terms.repair),
+            leave=sids,
+            **_count(terms, now),
         )
         if changed.fenced or changed.next_leave is None:
             _discard(self._rooms_of, lease, name)
@@ -115,7 +121,7 @@ class PresenceStore:
 
     def sweep(self, name: bytes, terms: Terms, now: float) -> Changed:
         """Have those leave whose grace is over."""
-        changed = self._room(name).sweep(_ms(now), start=_start(terms, now))
+        changed = self._room(name).sweep(_ms(now), **_count(terms, now))
         return self._settle(name, changed, now)
 
     def sums(self, name: bytes, lease: Lease) -> Sums:
@@ -192,6 +198,12 @@ def _ms(seconds: float) -> int:
     return max(round(seconds * 1000), 0)
 
 
-def _start(terms: Terms, now: float) -> int:
-    """Where a count begins: above every earlier one of the room."""
-    return max(terms.floor, int(now * 1_000_000))
+class _Count(TypedDict):
+    start: int
+    known: int
+
+
+def _count(terms: Terms, now: float) -> _Count:
+    """Where a count begins, above every earlier one of the room; and below what one has fallen."""
+    start = int(now * 1_000_000)
+    return {"start": max(terms.floor, start), "known": terms.known(start)}

@@ -195,6 +195,48 @@ class PresenceSuite(LeasesSuite):
         assert changed.version == known + 1
         await one.leave(room, ann)
 
+    @pytest.mark.parametrize("how", ["floor", "heard"])
+    async def test_a_count_that_has_fallen_begins_anew_above_what_is_known_for_all(
+        self, three: Three, how: str
+    ) -> None:
+        one, two, _ = three
+        room = await common_room([one])
+        ann, bob, cem = one.new_socket("ann"), one.new_socket("bob"), two.new_socket("cem")
+        known = (await one.enter(room, ann)).version + 1
+        terms = AT_ONCE._replace(floor=known) if how == "floor" else AT_ONCE._replace(heard=known)
+        raised = (await one.enter(room, terms=terms)).version
+        assert raised >= known
+        assert (await two.enter(room, cem)).version == raised + 1
+        assert (await one.enter(room, bob, terms=terms)).version == raised + 2, "it does not fall"
+        await two.leave(room, cem)
+        await one.leave(room, ann, bob)
+
+    async def test_who_leaves_after_a_count_has_fallen_may_be_on_a_worker_that_repairs_it(
+        self, three: Three
+    ) -> None:
+        one, two, _ = three
+        room = await common_room([one])
+        here, there = one.new_socket("ann"), two.new_socket("ann")
+        joined = await one.enter(room, here)
+        terms = AT_ONCE._replace(repair=600.0)
+        await two.enter(room, terms=terms._replace(floor=joined.version + 1))
+        left = await one.leave(room, here, terms=terms)
+        assert left.events == ()
+        assert left.next_leave is not None
+        assert (await two.enter(room, there, quiet=True)).next_leave is None
+        assert told((await two.leave(room, there)).events) == leaves("ann")
+        await one.enter(room)  # none of its rooms any more
+
+    async def test_what_was_only_heard_raises_a_count_to_where_one_might_be(
+        self, three: Three
+    ) -> None:
+        one, *_ = three
+        room, ann, bob = await common_room([one]), one.new_socket("ann"), one.new_socket("bob")
+        before = (await one.enter(room, ann)).version
+        made_up = AT_ONCE._replace(heard=2**52)
+        assert (await one.enter(room, bob, terms=made_up)).version == before + 1
+        assert (await one.leave(room, ann, bob, terms=made_up)).version == before + 3
+
     # Questions.
 
     async def test_all_of_a_large_room_is_in_its_pages(self, three: Three) -> None:

@@ -8,9 +8,10 @@ import logging
 import pytest
 
 from fastapi_rooms import AdapterUnavailable, MemoryBus
-from fastapi_rooms.adapters.presence import Changed, Entry, RoomKey, Sums, Terms
+from fastapi_rooms.adapters.presence import Changed, Entry, Lease, RoomKey, Sums, Terms
 from fastapi_rooms.core import own_presence
 from fastapi_rooms.presence import keeper as module
+from fastapi_rooms.presence.host import Name
 from fastapi_rooms.testing import eventually
 from tests.unit.presence.host import ANN, BOB, CEM, KEY, NODE, OTHER, RUM, TEA, Keeping
 from tests.unit.presence.support import AWAY, CarrierInHand
@@ -277,7 +278,53 @@ async def test_rooms_that_are_none_are_passed_over(keeping: Keeping) -> None:
     carrier.answers.clear()
 
 
-# Forged versions.
+# Versions that fall, and such as are forged.
+
+
+def fall(keeping: Keeping, name: Name = TEA) -> int:
+    """The carrier loses its last writes; returns the version that the room had."""
+    with keeping.carrier.bus.presence() as store:
+        room = store._rooms[name.key]
+        room.version -= 2
+        return room.version + 2
+
+
+async def version_of(keeping: Keeping) -> int:
+    return (await keeping.carrier.present(KEY)).version
+
+
+async def test_a_count_that_has_fallen_is_raised_by_whoever_has_something_to_tell(
+    keeping: Keeping,
+) -> None:
+    await keeping.keeper.enter(TEA, [ANN])
+    before = fall(keeping)
+    await keeping.keeper.enter(TEA, [BOB])
+    assert await version_of(keeping) > before
+
+
+@pytest.mark.parametrize("how", ["answered", "heard"])
+async def test_a_count_that_has_fallen_is_raised_by_comparison_though_nothing_else_is_lost(
+    keeping: Keeping, how: str
+) -> None:
+    await keeping.keeper.enter(TEA, [ANN])
+    before = fall(keeping)
+    if how == "heard":  # of what another worker has done
+        keeping.rooms[TEA].version, keeping.host.versions[TEA] = before - 2, before
+    keeping.keeper._comparison.hurry()
+
+    async def is_raised() -> bool:
+        return await version_of(keeping) >= before
+
+    await eventually(is_raised)
+    assert "sync" not in keeping.carrier.asked
+
+
+async def test_what_a_reaper_is_answered_counts_as_well(keeping: Keeping) -> None:
+    carrier, dead = keeping.carrier, Lease(OTHER, 1)
+    await keeping.keeper.enter(TEA, [ANN])
+    await carrier.change(KEY, dead, Terms(0), enter=[BOB])
+    keeping.keeper._changed(TEA, await carrier.reap(KEY, dead, Terms(0)))
+    assert keeping.rooms[TEA].version == await version_of(keeping)
 
 
 async def test_a_version_that_the_carrier_has_not_come_to_is_taken_back(

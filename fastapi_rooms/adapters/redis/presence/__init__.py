@@ -5,7 +5,8 @@ indexes      the sets that lead to a room
 reader       the part of it that only reads
 questions    the questions by any client of redis-py, for emitters (pure)
 node         the same of one Redis, by a lane
-room_script  changes a room and tells of it; how it is called, what it answers (pure)
+room_script  changes a room and tells of it; how it is called (pure)
+room_answer  what it answers (pure)
 lease_script renews the leases of workers (pure)
 index_script adds a room to the sets that lead to it (pure)
 mend_script  repairs what is made of the truth (pure)

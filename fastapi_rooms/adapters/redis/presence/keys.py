@@ -7,6 +7,7 @@
         w node       of a worker: the number of its lease, how many sockets, their checksum
         v n m g      the room's version; how many users, sids, and users in their grace
         f            the fences: for each a node, the number of a lease, and since when
+        r            when the version was last found to have fallen
     {prefix}:room:{room}         a set: the sids, to be read by people
     {prefix}:gone:{room}         a sorted set: the users in their grace, by its end
 

@@ -47,6 +47,7 @@ from fastapi_rooms.adapters.redis.presence.calls import Script
 from fastapi_rooms.adapters.redis.presence.indexes import KEPT, RoomIndexes
 from fastapi_rooms.adapters.redis.presence.keys import keys_of, user_key, workers_key
 from fastapi_rooms.adapters.redis.presence.reader import Call, Part
+from fastapi_rooms.adapters.redis.presence.room_answer import decode
 from fastapi_rooms.adapters.redis.presence.room_script import MAX_AT_ONCE, NOBODY, Step
 from fastapi_rooms.errors import AdapterUnavailable
 from fastapi_rooms.types import Sid
@@ -200,7 +201,7 @@ class RoomsPresence(RoomIndexes):
         def answered(at: int, outcome: list[Any] | AdapterUnavailable) -> None:
             place, step = steps[at]
             try:
-                made.append(Made(step, *room_script.decode(_reply_in(outcome))))
+                made.append(Made(step, *decode(_reply_in(outcome))))
             except AdapterUnavailable as error:
                 done(place, error)
             else:
@@ -272,7 +273,7 @@ class RoomsPresence(RoomIndexes):
     async def _step(self, step: Step) -> Changed:
         """A step, and what follows it."""
         key, encode = self._call_of(step)
-        made = Made(step, *room_script.decode(await self._call(key, encode)))
+        made = Made(step, *decode(await self._call(key, encode)))
         added = asyncio.get_running_loop().create_future()
         self._is_made(made, added)
         try:

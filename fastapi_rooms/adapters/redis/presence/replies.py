@@ -20,7 +20,7 @@ SUMS_FIELDS = (b"v", b"m", b"g")
 _SOCKET = re.compile(rb"s([0-9a-f]{16})(.{1,255})", re.DOTALL)
 _OWN = re.compile(rb"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})")
 _DIGITS = re.compile(rb"[0-9]{1,16}")
-_COUNTED = (b"v", b"n", b"m", b"g", b"f")
+_COUNTED = (b"v", b"n", b"m", b"g", b"f", b"r")
 
 
 class Fields(NamedTuple):

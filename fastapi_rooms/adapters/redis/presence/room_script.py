@@ -6,31 +6,20 @@ of it then. What is no hash is refused by the first read; what there is no memor
 the first write. What follows is refused for none of these reasons.
 
 Versions are doubles in Lua, exact up to 2**53. A count begins at the time in microseconds: so it is
-above where an earlier one has ended.
+above where an earlier one has ended. One that is below what a worker knows of has fallen, with
+writes that were lost, and begins anew; and while workers put in again what is lost, nobody leaves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import hiredis
+from typing import NamedTuple
 
 from fastapi_rooms.adapters.history import RoomKey
 from fastapi_rooms.adapters.presence import Terms
-from fastapi_rooms.adapters.redis.history.refusals import explain
 from fastapi_rooms.adapters.redis.presence.calls import Script
 from fastapi_rooms.adapters.redis.presence.keys import TTL
-from fastapi_rooms.core.presence import (
-    FENCE_TTL,
-    MAX_VERSION,
-    SWEPT_AT_ONCE,
-    Changed,
-    Entry,
-    Lease,
-    UserEvent,
-)
-from fastapi_rooms.errors import AdapterUnavailable
+from fastapi_rooms.core.presence import FENCE_TTL, SWEPT_AT_ONCE, Entry, Lease
 from fastapi_rooms.types import Sid
 from fastapi_rooms.wire.presence import BEGINNING
 
@@ -42,16 +31,19 @@ _TEXT = b"""
 --       sockets; and where they are of the same node: of each socket that leaves, its rooms, and of
 --       each that enters, its rooms and its user's.
 -- ARGV: the room's name; its channel; what to do; node and number of a lease; the grace in
---       milliseconds; the highest version known; whether joins are told; how many leave, and their
---       sids; of each who enters, the sid and the user.
+--       milliseconds; the highest version known, and heard of; milliseconds that a repair takes;
+--       whether joins are told; how many leave, and their sids; of each who enters, the sid and
+--       the user.
 -- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; how
 -- many sockets of the worker there are; why it may not publish; why it cannot write what leads to
 -- the room; of each event its kind, user and version.
 local truth, sids, gone = KEYS[1], KEYS[2], KEYS[3]
 local name, channel, what, node, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[8] == '1', tonumber(ARGV[9])
+local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[10] == '1', tonumber(ARGV[11])
+local first_sid, first = 12, 12 + leaving
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local start = time[1] * 1000000 + time[2]
 
 local function int(text)
   return text and #text < 17 and string.find(text, '^%d+$') and tonumber(text) or 0
@@ -66,8 +58,8 @@ local function is_chosen(sid)
 end
 
 -- What the truth has, read at once, and what is to be written there; false is for none.
-local asked, first = {'v', 'n', 'm', 'g', 'f', 'w' .. node}, 10 + leaving
-for at = 10, #ARGV do
+local asked = {'v', 'n', 'm', 'g', 'f', 'r', 'w' .. node}
+for at = first_sid, #ARGV do
   if at < first or (at - first) % 2 == 0 then
     asked[#asked + 1] = 's' .. node .. ARGV[at]
     if is_chosen(ARGV[at]) then asked[#asked + 1] = '=' .. ARGV[at] end
@@ -121,9 +113,13 @@ if own_lease > lease and what ~= 'sweep' or what == 'change' and int(fence) >= l
   if what == 'reap' then lead('SREM', KEYS[4]) end
   return finish()
 end
-if version == 0 then version = math.max(int(ARGV[7]), time[1] * 1000000 + time[2]) end
 
-local changed = false
+-- What was only heard of may be forged: so it is believed up to where a count might be.
+local known, heard = int(ARGV[7]), int(ARGV[8])
+local changed = version > 0 and version < math.max(known, heard <= start and heard or 0)
+if version == 0 or changed then version = math.max(known, start) end
+if changed then set('r', text(now)) end
+grace = math.max(grace, math.min(int(fields.r), now) + ARGV[9] - now)
 
 local function tell(kind, user)
   version = version + 1
@@ -202,7 +198,7 @@ if what == 'reap' then
 elseif fence then
   is_told = true
 end
-for at = 10, first - 1 do leave(ARGV[at]) end
+for at = first_sid, first - 1 do leave(ARGV[at]) end
 for at = first, #ARGV, 2 do enter(ARGV[at], ARGV[at + 1]) end
 if in_grace > 0 then
   for _, user in ipairs(redis.call('ZRANGEBYSCORE', gone, '-inf', now, 'LIMIT', 0, <SWEPT>)) do
@@ -283,12 +279,12 @@ if KEYS[4] then
   end
 end
 if KEYS[5] then
-  for at = 10, first - 1 do
+  for at = first_sid, first - 1 do
     local sid = ARGV[at]
     local stays = is_chosen(sid) and int(get('=' .. sid)) > 0 or get('s' .. node .. sid)
-    if not stays then lead('SREM', KEYS[at - 5]) end
+    if not stays then lead('SREM', KEYS[at - 7]) end
   end
-  for at = first, #ARGV do lead('SADD', KEYS[at - 5]) end
+  for at = first, #ARGV do lead('SADD', KEYS[at - 7]) end
 end
 return answer
 """
@@ -343,55 +339,11 @@ def encode(script: Script, keys: Sequence[bytes], step: Step, *, whole: bool) ->
         b"%d" % lease.number,
         b"%d" % max(round(terms.grace * 1000), 0),
         b"%d" % terms.floor,
+        b"%d" % terms.heard,
+        b"%d" % max(round(terms.repair * 1000), 0),
         b"0" if quiet else b"1",
         b"%d" % len(leave),
         *(sid.encode() for sid in leave),
         *entering,
     )
     return script.call(keys, arguments, whole=whole)
-
-
-class Done(NamedTuple):
-    """What a step has done."""
-
-    changed: Changed
-    sockets: int
-    """How many of the worker there are now."""
-
-
-def decode(reply: Any) -> Done:
-    """What has become of a room. Raises `AdapterUnavailable` if Redis refused."""
-    if isinstance(reply, hiredis.ReplyError):
-        raise AdapterUnavailable(f"Redis refused to say who is present: {explain(str(reply))}")
-    try:
-        return _done(*reply)
-    except (TypeError, ValueError, AttributeError):
-        raise AdapterUnavailable("Redis' answer to who is present makes no sense") from None
-
-
-def _done(
-    fenced: int, version: int, wait: int, sockets: int, refusal: bytes, unkept: bytes, *told: Any
-) -> Done:
-    if (
-        fenced not in (0, 1)
-        or not 0 <= version <= MAX_VERSION
-        or not type(wait) is type(sockets) is int
-    ):
-        raise ValueError(fenced)
-    events: tuple[UserEvent, ...] = ()
-    if told:
-        parts = zip(told[::3], told[1::3], told[2::3], strict=True)
-        events = tuple([_event(*each) for each in parts])
-    failure = None
-    if refusal or unkept:
-        what = "tell who is present" if refusal else "keep who is where"
-        why = explain((refusal or unkept).decode(errors="replace"))
-        failure = AdapterUnavailable(f"Redis refused to {what}: {why}", uncertain=True)
-    changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000, failure)
-    return Done(changed, sockets)
-
-
-def _event(kind: bytes, user: bytes, version: int) -> UserEvent:
-    if kind not in (b"join", b"leave") or type(version) is not int:
-        raise ValueError(kind)
-    return UserEvent("join" if kind == b"join" else "leave", user.decode(), version)
