@@ -14,6 +14,7 @@ from weakref import ref
 from fastapi_rooms.adapters.presence import Entry, RoomKey, SupportsPresence, UserEvent
 from fastapi_rooms.core.event_versions import EventVersions
 from fastapi_rooms.core.patterns import Patterns
+from fastapi_rooms.core.recent_events import RecentEvents
 from fastapi_rooms.errors import AdapterUnavailable, UsageError
 from fastapi_rooms.operators.present import Present, PresentPages
 from fastapi_rooms.presence.host import Name
@@ -47,6 +48,7 @@ class Presences:
         self._rules = rules
         self._here = here
         self._versions = EventVersions()  # of the events that handlers were told of
+        self._recent = RecentEvents()  # the last of these
         self._next_turn: asyncio.TimerHandle | None = None  # of what is kept of rooms
         self._entering: dict[tuple[Room, Sid], int] = {}  # how often: joins that are under way
         self._heard: dict[Room, int] = {}  # by sockets that edges hold
@@ -205,8 +207,8 @@ class Presences:
         rule = self._rules.find(room)
         if rule is None or not rule.has_handlers or not self._is_here(room):
             return
-        if self._versions.heard(room, event.version):
-            self._call(rule, room, event, one_worker=False)
+        if self._versions.heard(room, event.version) or self._recent.is_another(room, event):
+            self._emit(rule, room, event)
 
     def heard(self, room: Room) -> int:
         """The highest version that handlers were told of; 0 for none."""
@@ -234,7 +236,7 @@ class Presences:
                 self._call(rule, room, event, one_worker=True)
             if event.version in due:
                 due.discard(event.version)
-                self._call(rule, room, event, one_worker=False)
+                self._emit(rule, room, event)
 
     def _is_here(self, room: Room) -> bool:
         keeper = self._runtime.presence.keeper
@@ -273,8 +275,10 @@ class Presences:
 
     def _left(self, room: Room) -> None:
         """Somebody has left a room: of one without members here, not everything is kept."""
-        if not self._is_here(room) and self._versions.left(room) and self._next_turn is None:
-            self._set_turn()
+        if not self._is_here(room):
+            self._recent.left(room)
+            if self._versions.left(room) and self._next_turn is None:
+                self._set_turn()
 
     def _set_turn(self) -> None:
         self._next_turn = asyncio.get_running_loop().call_later(KEPT, self._turn)
@@ -286,6 +290,10 @@ class Presences:
             lambda room: keeper.awaits_answer(Name(self._name, room))
         ):
             self._set_turn()
+
+    def _emit(self, rule: PresenceRule, room: Room, event: UserEvent) -> None:
+        self._recent.told(room, event)
+        self._call(rule, room, event, one_worker=False)
 
     def _call(self, rule: PresenceRule, room: Room, event: UserEvent, *, one_worker: bool) -> None:
         handlers, here = rule.handlers(event.kind, one_worker=one_worker), self._here()
@@ -338,6 +346,7 @@ class Presences:
     def forget(self) -> None:
         """The run is over."""
         self._versions.forget()
+        self._recent.forget()
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None

@@ -137,6 +137,19 @@ async def test_what_was_told_before_all_left_is_not_told_to_who_comes_in_then(
     assert presences._next_turn is None
 
 
+async def test_a_number_that_is_used_anew_after_lost_writes_is_no_repetition(scene: Scene) -> None:
+    presences, first = scene.rooms._here.presences, scene.version
+    for version, user in enumerate(("bob", "cem"), first + 1):
+        scene.hear("join", user, version)
+    for _ in range(2):
+        scene.hear("join", "cem", first + 2)  # the same by another way
+        scene.hear("join", "dan", first + 1)  # by a worker that knew of neither
+    presences.made(ROOM, [UserEvent("join", "dan", first + 1)])
+    scene.hear("leave", "dan", first + 2)
+    assert scene.told == [*(f"join {user}" for user in ("ann", "bob", "cem", "dan")), "leave dan"]
+    assert scene.version == first + 2, "what this worker does next is above all of it"
+
+
 async def test_an_event_that_an_edge_hands_over_twice_is_told_once(scene: Scene) -> None:
     presences, first = scene.rooms._here.presences, scene.version
     presences._versions.forget()
