@@ -30,6 +30,10 @@ class DelegatesPresence:
         """Who does it. Raises `NotStarted` while the adapter is not started."""
         raise NotImplementedError
 
+    def relinks(self) -> int:
+        """How often it was connected anew."""
+        return self._running_presence().relinks()
+
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
         """Renew a worker's lease, or give it one."""
         return await self._running_presence().beat(lease, ttl, reaps=reaps)

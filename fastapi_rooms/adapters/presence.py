@@ -128,6 +128,12 @@ class SupportsPresence(Protocol):
     made events is answered, with the `failure`: only who made them can see to them.
     """
 
+    def relinks(self) -> int:
+        """How often a connection over which it asks was opened anew, or left for another's.
+
+        What the carrier was told over the one before, it may have lost.
+        """
+
     # Leases.
 
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:

@@ -92,8 +92,9 @@ class PresenceRun:
             self.keeper.start()
 
     def _connection(self) -> object:
-        health = self._runtime.adapter.health
-        return health.since, health.reconnects
+        adapter = self._runtime.adapter
+        assert isinstance(adapter, SupportsPresence)
+        return adapter.health.since, adapter.health.reconnects, adapter.relinks()
 
     async def stop(self, timeout: float) -> None:
         """The run is about to end; its sockets have left."""

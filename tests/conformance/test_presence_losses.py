@@ -273,6 +273,22 @@ async def test_scripts_that_redis_forgets_change_nothing(servers: Servers, pair:
     assert told(heard) == (joins("ann") + leaves("ann")) * 5
 
 
+async def test_a_connection_that_only_asks_is_noticed_when_another_takes_its_place(
+    servers: Servers, pair: Pair
+) -> None:
+    one, _ = pair
+    adapter = one.station.adapter
+    before, reconnects = one.adapter.relinks(), adapter.health.reconnects
+    for node in masters_of(servers):
+        for client in node.admin.client_list():
+            if client["cmd"] in ("eval", "evalsha"):
+                node.admin.client_kill_filter(_id=client["id"])
+    await eventually(lambda: one.adapter.relinks() > before)
+    await one.beat()
+    assert adapter.health.connected
+    assert adapter.health.reconnects == reconnects
+
+
 @pytest.mark.parametrize("forgets", [False, True])
 async def test_a_set_that_cannot_be_written_keeps_no_other_from_it_and_no_event_from_who_made_it(
     servers: Servers, pair: Pair, forgets: bool

@@ -31,6 +31,10 @@ class MemoryPresence:
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
 
+    def relinks(self) -> int:
+        """Never: there is no connection."""
+        return 0
+
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
         """Renew a lease."""
         with self._bus.presence() as store:

@@ -222,6 +222,16 @@ async def test_what_is_true_is_not_taken_back(scene: Scene) -> None:
     await eventually(lambda: scene.told == ["join ann", "join bob"])
 
 
+async def test_what_was_told_over_a_connection_that_only_asks_may_be_lost_with_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = scene.rooms._runtime.presence
+    before = presence._connection()
+    assert presence._connection() == before
+    monkeypatch.setattr(scene.rooms._runtime.adapter, "relinks", lambda: 1)
+    assert presence._connection() != before
+
+
 async def test_handlers_that_raise_or_are_slow_hold_up_nobody(scene: Scene) -> None:
     never = asyncio.Event()
 

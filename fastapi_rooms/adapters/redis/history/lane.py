@@ -97,6 +97,9 @@ class Lane(Opening, LinkOwner[Link]):
         self._appends: Queue = Appends(budget, timeout=timeout, why_waiting=self._state)
         self._exchanges = Exchanges()
         self._is_flush_scheduled = False
+        self._has_had_link = False
+        self.relinks = 0
+        """How many links there were after the first."""
         self._is_ready = False  # the rights have been tried on this link, and none is missing
         self._needs: list[rights.Needs] = []  # for what
         self._missing = ""  # which are
@@ -267,6 +270,8 @@ class Lane(Opening, LinkOwner[Link]):
     def link_up(self, link: Link) -> None:
         """Try the rights; what waits is written when none is missing."""
         self._link = link
+        self.relinks += self._has_had_link
+        self._has_had_link = True
         link.on_writable = self._flush
         self._try_rights()
 

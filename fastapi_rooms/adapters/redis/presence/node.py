@@ -28,6 +28,10 @@ class NodePresence(RoomsPresence):
         super().__init__(prefix, PLAIN)
         self._lane = lane
 
+    def relinks(self) -> int:
+        """How often the lane was."""
+        return self._lane.relinks
+
     def _keys(self, step: Step) -> list[bytes]:
         keys = super()._keys(step)
         if step.leave or step.enter:

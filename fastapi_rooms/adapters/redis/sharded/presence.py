@@ -47,6 +47,10 @@ class ClusterPresence(RoomsPresence):
         self._adding: dict[bytes, set[asyncio.Future[None]]] = {}  # what leads to a room
         self._unkept: set[bytes] = set()  # rooms of which some of that could not be written
 
+    def relinks(self) -> int:
+        """How often any of its lanes was, or a master has gone."""
+        return self._lanes.relinks
+
     # What leads from workers.
 
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:

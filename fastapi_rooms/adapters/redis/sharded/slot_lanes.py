@@ -133,6 +133,7 @@ class SlotLanes:
         self._alarm: asyncio.TimerHandle | None = None
         self._updated: asyncio.Future[None] = self._loop.create_future()
         self._dropped = 0  # at nodes that are no masters any more
+        self._relinks = 0  # to such, and from them
         self._is_closed = False
 
     @property
@@ -145,6 +146,11 @@ class SlotLanes:
         """How many messages were not accepted."""
         there = sum(lane.dropped for lane in self._lanes.values())
         return self._dropped + self._unplaced.dropped + there
+
+    @property
+    def relinks(self) -> int:
+        """How many links there were that took the place of others."""
+        return self._relinks + sum(lane.relinks for lane in self._lanes.values())
 
     def is_serving(self, lane: NodeLane) -> bool:
         """Whether a lane is that of a master, and not closed."""
@@ -203,6 +209,7 @@ class SlotLanes:
         for slot in lane.appends.slots:
             self._take(lane, slot, f"{node} is no master any more")
         self._dropped += lane.dropped
+        self._relinks += lane.relinks + 1
         return lane
 
     def update(self, topology: Topology) -> None:
