@@ -152,8 +152,13 @@ class OwnRoom:
         self._untold.clear()
         return self.entries
 
-    def succeed(self, version: int) -> None:
-        """The carrier has been told."""
+    def succeed(self, version: int, *, is_whole: bool = True) -> None:
+        """The carrier has been told, and has all that it should, or has lost some of it.
+
+        Then a room without sockets is to be put right at once: it would be forgotten here. Others
+        are compared now and then.
+        """
+        self.needs_sync |= not (is_whole or self._entries)
         self.is_busy, self.fences = False, 0
         self._told = []
         self.version = max(self.version, version)

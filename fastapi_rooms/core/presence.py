@@ -76,6 +76,8 @@ class Changed(NamedTuple):
     """Seconds until the next grace is over; `None` if nobody is in theirs."""
     failure: AdapterUnavailable | None = None
     """Why not all of it was done, although it has made events. Ask for the same again."""
+    is_whole: bool = True
+    """`False` if somebody is in their grace, and when it is over is lost: `sync` repairs that."""
 
     @property
     def left(self) -> list[str]:

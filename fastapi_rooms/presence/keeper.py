@@ -289,7 +289,7 @@ class PresenceKeeper:
             if waiting is not None:
                 self._wait_on(name, waiting)
         else:
-            room.succeed(outcome.version)
+            room.succeed(outcome.version, is_whole=outcome.is_whole or telling.is_sync)
             self._learn(name, room)  # before it is forgotten
             if waiting is not None and room.is_partial:
                 self._wait_on(name, waiting)

@@ -54,7 +54,7 @@ class Reaper:
                     terms = self._terms_of(name)
                     changed = await self._adapter.reap(self._key_of(name), lease, terms)
                     self._changed(name, changed)
-                    if changed.next_leave is not None:
+                    if changed.next_leave is not None or not changed.is_whole:
                         await self._see_to(name)
             await self._adapter.bury(lease)
         except Exception as error:  # noqa: BLE001 -- at the next beat it is tried again

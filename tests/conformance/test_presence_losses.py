@@ -164,6 +164,27 @@ async def test_who_is_in_their_grace_leaves_all_the_same(servers: Servers, pair:
     await two.leave(room, stays)
 
 
+async def test_who_left_last_leaves_though_the_end_of_their_grace_is_lost(
+    servers: Servers, pair: Pair
+) -> None:
+    """Nobody has a socket there, so that nobody would compare the room."""
+    one, _ = pair
+    room, ann = await common_room([one]), one.new_socket("ann")
+    await one.enter(room, ann)
+    await one.leave(room, ann, terms=LATER)
+    assert delete(servers, keys_of(b"rooms", room.name).gone) == 1
+    changed = await one.enter(room)
+    assert (changed.next_leave, changed.is_whole) == (None, False)
+    assert await one.adapter.rooms_of(one.lease) == [room.name], "it has to be seen to"
+    changed = await one.adapter.sync(room, one.lease, LATER, [])
+    assert changed.next_leave is not None
+    assert changed.is_whole
+    assert delete(servers, keys_of(b"rooms", room.name).gone) == 1
+    await one.adapter.sync(room, one.lease, AT_ONCE, [])
+    assert told(one.heard(room)) == joins("ann") + leaves("ann")
+    assert await one.adapter.rooms_of(one.lease) == []
+
+
 async def test_who_is_in_their_grace_as_the_truth_is_lost_leaves_once(
     servers: Servers, pair: Pair
 ) -> None:

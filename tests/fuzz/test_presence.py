@@ -70,7 +70,7 @@ def test_an_event_is_malformed_or_exactly_what_it_decodes_to(data: bytes) -> Non
 @example([0, 1, -1, 0, b"", b"", b"join", b"\xff", 1])
 def test_an_answer_about_a_room_is_a_change_or_refused(reply: Any) -> None:
     try:
-        (fenced, told, version, next_leave, _), sockets = room_answer.decode(reply)
+        (fenced, told, version, next_leave, _, _), sockets = room_answer.decode(reply)
     except AdapterUnavailable:
         return
     assert isinstance(fenced, bool)

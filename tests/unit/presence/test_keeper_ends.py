@@ -89,6 +89,18 @@ async def test_who_reaps_a_worker_whose_users_are_in_their_grace_sees_to_them_fr
     await keeping.keeper.close(1)
 
 
+async def test_who_reaps_a_worker_whose_users_have_lost_their_grace_sees_to_them_as_well() -> None:
+    bus = MemoryBus()
+    await dead_with(bus, ANN)
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    for what in ("reap", "change"):
+        keeping.carrier.answers[what] = lambda changed: changed._replace(is_whole=False)
+    await eventually(lambda: "sync" in keeping.carrier.asked)
+    asked = [what for what in keeping.carrier.asked if what in ("reap", "change", "bury")]
+    assert asked[:2] == ["reap", "change"]
+    await keeping.keeper.close(1)
+
+
 async def test_who_reaps_and_dies_within_the_grace_is_reaped_by_the_next_who_tells_the_leave() -> (
     None
 ):

@@ -186,6 +186,22 @@ async def test_what_the_carrier_has_lost_is_found_by_comparison(
     await keeping.keeper.close(1)
 
 
+async def test_a_room_without_sockets_whose_graces_are_lost_is_repaired_once(
+    keeping: Keeping,
+) -> None:
+    """It would be forgotten, with users who never leave; others are found by comparison."""
+    for what in ("change", "sync"):
+        keeping.carrier.answers[what] = lambda changed: changed._replace(is_whole=False)
+    await keeping.keeper.enter(TEA, [ANN, BOB])
+    keeping.keeper.leave(TEA, ["1"])
+    await keeping.has(BOB)
+    assert "sync" not in keeping.carrier.asked
+    keeping.keeper.leave(TEA, ["2"])
+    await keeping.has()
+    await eventually(lambda: not keeping.rooms)
+    assert keeping.carrier.asked.count("sync") == 1
+
+
 async def test_what_leads_to_a_room_and_is_lost_is_put_in_again(keeping: Keeping) -> None:
     """Else nobody would find the room if this worker died."""
     await keeping.keeper.enter(TEA, [ANN])

@@ -245,6 +245,7 @@ class RoomsPresence(RoomIndexes):
         (sums,) = await self.sums(lease, [room])
         if not sums.is_whole:
             await self._mend(room, terms)
+            yield await self._step(Step("change", room, lease, terms))  # graces have an end again
 
     async def sums(self, lease: Lease, rooms: Sequence[RoomKey]) -> list[Sums]:
         """Ask for the sums, and have the rooms kept for longer."""

@@ -47,7 +47,8 @@ def _done(
         what = "tell who is present" if refusal else "keep who is where"
         why = explain((refusal or unkept).decode(errors="replace"))
         failure = AdapterUnavailable(f"Redis refused to {what}: {why}", uncertain=True)
-    changed = Changed(fenced == 1, events, version, None if wait < 0 else wait / 1000, failure)
+    next_leave = None if wait < 0 else wait / 1000
+    changed = Changed(fenced == 1, events, version, next_leave, failure, is_whole=wait != -2)
     return Done(changed, sockets)
 
 

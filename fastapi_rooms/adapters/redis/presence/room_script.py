@@ -34,9 +34,9 @@ _TEXT = b"""
 --       milliseconds; the highest version known, and heard of; milliseconds that a repair takes;
 --       whether joins are told; how many leave, and their sids; of each who enters, the sid and
 --       the user.
--- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1; how
--- many sockets of the worker there are; why it may not publish; why it cannot write what leads to
--- the room; of each event its kind, user and version.
+-- Returns whether it was fenced; the version; milliseconds to the end of the next grace, or -1, or
+-- -2 if that is lost; how many sockets of the worker there are; why it may not publish; why it
+-- cannot write what leads to the room; of each event its kind, user and version.
 local truth, sids, gone = KEYS[1], KEYS[2], KEYS[3]
 local name, channel, what, node, lease = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local grace, is_told, leaving = tonumber(ARGV[6]), ARGV[10] == '1', tonumber(ARGV[11])
@@ -105,6 +105,7 @@ local function finish()
     local next_end = redis.call('ZRANGE', gone, 0, 0, 'WITHSCORES')[2]
     if next_end then answer[3] = math.max(next_end - now, 0) end
   end
+  if answer[3] < 0 and waiting > 0 then answer[3] = -2 end
   return answer
 end
 
@@ -238,6 +239,7 @@ end
 if changed and users <= 0 then
   local left = drop_old_fences()
   redis.call('DEL', truth, sids)
+  waiting = 0
   if fences ~= '' then
     redis.call('HSET', truth, 'v', text(version), 'f', fences)
     redis.call('PEXPIRE', truth, left)
@@ -272,7 +274,7 @@ finish()
 
 -- What leads to the room. A reaper that finds it there has something to do, or had.
 if KEYS[4] then
-  if count == 0 and answer[3] < 0 then
+  if count == 0 and answer[3] == -1 then
     lead('SREM', KEYS[4])
   elseif what == 'change' and (first <= #ARGV or leaving == 0) then
     lead('SADD', KEYS[4])
