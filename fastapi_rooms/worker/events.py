@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -215,9 +216,12 @@ class Events:
     async def close(self, timeout: float) -> None:
         """Let the handlers that still run finish, and cancel those that do not in time.
 
-        They have as much time again to end by that.
+        Those that begin meanwhile count, too. They have as much time again to end by that.
         """
-        await self._tasks.wait(timeout)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while self._tasks and (left := until - loop.time()) > 0:
+            await self._tasks.wait(left)
         await self._tasks.cancel(timeout)
 
 

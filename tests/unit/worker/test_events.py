@@ -162,6 +162,30 @@ async def test_close_lets_the_handlers_that_still_run_finish() -> None:
     assert not other_tasks()
 
 
+async def test_a_handler_that_begins_while_others_are_waited_for_may_finish_as_well() -> None:
+    events = Events(EventHandlers())
+    may_finish = asyncio.Event()
+    finished: list[str] = []
+
+    @events.handlers.on("disconnect")
+    async def slow(socket: str) -> None:
+        if socket == "ann":
+            await may_finish.wait()
+            events.emit("disconnect", "bob")
+        else:
+            for _ in range(20):
+                await asyncio.sleep(0)
+        finished.append(socket)
+
+    events.emit("disconnect", "ann")
+    closing = asyncio.create_task(events.close(600))
+    await asyncio.sleep(0)
+    may_finish.set()
+    await closing
+    assert finished == ["ann", "bob"]
+    assert not other_tasks()
+
+
 async def test_close_cancels_the_handlers_that_take_too_long_and_waits_for_them() -> None:
     events = Events(EventHandlers())
     cleaned_up: list[str] = []
