@@ -245,6 +245,11 @@ class Joins:
         if refused is not None:
             raise refused
 
+    def end(self) -> None:
+        """Everyone has left as the run ends: nobody who is on the way comes in any more."""
+        self._presences.leave_entering()
+        self.forget()
+
     def forget(self) -> None:
         """Forget the joins of a run that is over, or of an event loop that is gone."""
         self.pending = PendingJoins()

@@ -369,17 +369,19 @@ class LocalNamespace(EmitVerb):
         """Every client and listener, to be drained."""
         return [*map(_DRAIN, self._clients.open), *self._listeners.drainables()]
 
-    async def close(self) -> None:
-        """Forget those who could not be drained in time; the manager is closing."""
+    def leave_everyone(self) -> None:
+        """Take out those who could not be drained in time; the manager is closing."""
         self._crowds.close()
         self._clients.disconnects.close_now()
         for transport in self._members.members():
             transport.stop()
         for client in self._clients.connected():
             self.exit(client)
-        self._joins.forget()
+        self._joins.end()
         self._listeners.close()
-        timeout = self._runtime.settings.drain_schedule.timeout
+
+    async def close(self, timeout: float) -> None:
+        """Let handlers finish, in so many seconds, and forget the run; everyone has left."""
         await self.events.close(timeout)
         await self.recovery.stop(timeout)
 
@@ -393,8 +395,6 @@ class LocalNamespace(EmitVerb):
         self.recovery.forget()
         self.events.forget()
         self.settle()
-
-    # Membership, and the channels it holds.
 
     def _channels_of(self, rooms: Iterable[Room]) -> list[Channel]:
         return [self._runtime.channels.of_room(self.name, room) for room in rooms]

@@ -33,8 +33,11 @@ class ManagedNamespace(ToldOfLosses, Protocol):
     def drainables(self) -> list[Drainable]:
         """Every client and listener, to be drained."""
 
-    async def close(self) -> None:
-        """Forget those who could not be drained in time."""
+    def leave_everyone(self) -> None:
+        """Take out those who could not be drained in time."""
+
+    async def close(self, timeout: float) -> None:
+        """Let handlers finish, in so many seconds, and forget the run; everyone has left."""
 
     def forget(self) -> None:
         """Forget everyone of an event loop that is gone."""

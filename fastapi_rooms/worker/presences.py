@@ -195,6 +195,12 @@ class Presences:
             for room in rooms:
                 self.left(room, (socket.sid,))
 
+    def leave_entering(self) -> None:
+        """The sockets that were on their way into rooms have all left, and will not come in."""
+        if (keeper := self._runtime.presence.keeper) is not None:
+            for room, sid in self._entering:
+                keeper.leave(Name(self._name, room), (sid,))
+
     # Events.
 
     @property

@@ -342,9 +342,22 @@ class Runtime:
             await self.run.drain()
         finally:  # also if the drain was cut short: nobody may leave in the middle of the next run
             try:
-                await asyncio.gather(*(namespace.close() for namespace in self._everywhere()))
+                await self._leave()
             finally:
                 await self._close()
+
+    async def _leave(self) -> None:
+        """Take out whoever is left, and let handlers finish: those of the last leaves, too.
+
+        Until then they may send and ask, so the run goes on.
+        """
+        namespaces, timeout = list(self._everywhere()), self.settings.drain_schedule.timeout
+        for namespace in namespaces:
+            namespace.leave_everyone()
+        try:
+            await self.presence.stop(timeout)
+        finally:
+            await asyncio.gather(*(namespace.close(timeout) for namespace in namespaces))
 
     async def _close(self) -> None:
         run, self._run = self._run, None

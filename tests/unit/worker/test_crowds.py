@@ -251,7 +251,7 @@ async def test_a_crowd_that_is_leaving_as_its_worker_ends_keeps_nobody_waiting(
         closing = crowds.disconnect(crowds.of(Target()), 4001, "out")
         assert leaving is not None
         assert closing is not None
-        await rooms._here.close()
+        rooms._here.leave_everyone()
         await asyncio.wait((leaving, closing))
         assert [await member.wait_closed() for member in members] == [4001] * COUNT
     await rooms.stop()
