@@ -98,7 +98,7 @@ class ScriptMachine(RuleBasedStateMachine):
         for node in NODES:
             self.beat(node, reaps=False)
 
-    @rule(passed=st.sampled_from([1, 49, 50, 1000, 11_000, FENCE_TTL]))
+    @rule(passed=st.sampled_from([1, 49, 50, 1000, 6000, 11_000, FENCE_TTL]))
     def let_time_pass(self, passed: int) -> None:
         self.now += passed
         self.redis.delete("clock")

@@ -33,7 +33,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function member() return node .. ':' .. string.format('%.0f', number) end
 
 local ends = number > 0 and redis.call('ZSCORE', leases, member())
-local late = number > 0 and (not ends or ends - now < ARGV[2] / 2)
+local late = number > 0 and (not ends or ends - now < ARGV[3] / 2)
 if not ends then
   repeat number = number + 1 until not redis.call('ZSCORE', leases, member() .. ':dead')
 end
