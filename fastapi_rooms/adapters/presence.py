@@ -139,10 +139,13 @@ class SupportsPresence(Protocol):
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
         """Renew a worker's lease for `ttl` seconds, or give it one: number 0 is for its first.
 
-        With `reaps` the others whose leases have ended are declared dead: they get a new number
-        when they come back. Ask for it only after being connected for as long as leases last, as
-        others could not renew theirs either while the carrier was away. Whoever is late waits for
-        as long again.
+        With a `ttl` of 0 it is given back, and others are to reap it: a worker that stops leaves
+        its rooms to them so.
+
+        Those that were given back are declared dead, and with `reaps` the others whose leases have
+        ended: they get a new number when they come back. Ask for it only after being connected for
+        as long as leases last, as others could not renew theirs either while the carrier was away.
+        Whoever is late waits for as long again.
         """
 
     async def rooms_of(self, lease: Lease) -> list[bytes]:
@@ -165,8 +168,8 @@ class SupportsPresence(Protocol):
     async def bury(self, lease: Lease) -> None:
         """Forget a lease: of one that was declared dead and whose rooms are seen to, or one's own.
 
-        A worker that stops buries itself if nothing is in its `rooms_of`. Else it leaves that to
-        those who reap it, as somebody has to see to the users in their grace.
+        A worker that stops buries itself if nothing is in its `rooms_of`. Else it gives
+        its lease back to be reaped by others, as somebody has to see to the users in their grace.
         """
 
     # Rooms.

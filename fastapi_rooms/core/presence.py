@@ -363,13 +363,16 @@ class Leases:
         return len(self._ends)
 
     def beat(self, lease: Lease, now: int, ttl: int) -> Lease:
-        """A worker lives until `ttl` from now; returns its lease, a new one if this is void."""
+        """A worker lives until `ttl` from now; returns its lease, a new one if this is void.
+
+        With a `ttl` of 0 it gives its lease back: that has ended at 0, before any other.
+        """
         node, number = lease
         if number == 0 or lease not in self._ends or lease in self._dead:
             number += 1
             while Lease(node, number) in self._dead:
                 number += 1
-        self._ends[Lease(node, number)] = now + ttl
+        self._ends[Lease(node, number)] = now + ttl if ttl else 0
         return Lease(node, number)
 
     def is_late(self, lease: Lease, now: int, ttl: int) -> bool:

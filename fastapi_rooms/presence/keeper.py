@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 
@@ -368,7 +367,7 @@ class PresenceKeeper:
     async def close(self, timeout: float) -> None:
         """Tell the carrier what is left to be told, for so many seconds at most, and be gone.
 
-        If users are in their grace here, the lease ends by itself, and others see to them.
+        If users are in their grace here, others see to them from now on.
         """
         until = self._loop.time() + timeout
         try:
@@ -381,11 +380,10 @@ class PresenceKeeper:
                 waiting.cancel()
             await self._telling.cancel(timeout)
             await self._tasks.cancel(timeout)
-        is_over = not (self._graces or self._unsynced or any(self._rooms.values()))
-        if self._lease.is_valid and is_over:
-            with suppress(TimeoutError, AdapterUnavailable):
-                async with asyncio.timeout(timeout):
-                    await self._adapter.bury(self._lease.lease)
+        is_told = not (self._unsynced or any(self._rooms.values()))
+        # A carrier that is away, or refuses something, has been waited for long enough.
+        left = timeout if is_told else max(until - self._loop.time(), 0)
+        await self._lease.give_back(left, is_over=is_told and not self._graces)
 
     async def _tell_all(self, until: float) -> None:
         while self._telling or not all(room.is_told for room in self._rooms.values()):

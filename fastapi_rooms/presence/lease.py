@@ -34,7 +34,8 @@ class LeaseKeeper:
         connection: something else after every connection to the carrier that was lost.
         on_renewed: called when the carrier may have lost some of what it was told: after a time in
             which it did not answer, with another connection, or a lease that had run down.
-        on_overdue: called with the leases that nobody renews any more, at every beat.
+        on_overdue: called with the leases that nobody renews any more, or that were given back, at
+            every beat.
     """
 
     def __init__(
@@ -104,6 +105,19 @@ class LeaseKeeper:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
 
+    async def give_back(self, timeout: float, *, is_over: bool) -> None:
+        """Have the carrier forget it, or if not all is over, have others reap it from now on.
+
+        It has been ended here. If the carrier does not do it in so many seconds, it ends by itself.
+        """
+        if self.is_valid:
+            with suppress(TimeoutError, AdapterUnavailable):
+                async with asyncio.timeout(timeout):
+                    if is_over:
+                        await self._adapter.bury(self.lease)
+                    else:
+                        await self._adapter.beat(self.lease, 0, reaps=False)
+
     async def _run(self) -> None:
         while not (self._is_ending and self.is_valid):
             try:
@@ -153,6 +167,6 @@ class LeaseKeeper:
             self._on_new()
         elif was_away:
             self._on_renewed()
-        if reaps and beat.overdue and now < began + self._interval:
+        if beat.overdue and now < began + self._interval:
             self._on_overdue([lease for lease in beat.overdue if lease.node != self.lease.node])
         return self._interval

@@ -108,19 +108,26 @@ class ScriptMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, reaps=st.booleans())
     def beat(self, node: str, reaps: bool) -> None:
-        lease, limit = self.lease[node], 2 if reaps else 0
+        self.renew(node, TTL, reaps=reaps)
+
+    @rule(node=nodes)
+    def give_back(self, node: str) -> None:
+        self.renew(node, 0, reaps=False)
+
+    def renew(self, node: str, ttl: float, *, reaps: bool) -> None:
+        lease, lasts = self.lease[node], round(ttl * 1000)
         script, lease_script.SCRIPT = lease_script.SCRIPT, by_our_clock(lease_script.SCRIPT)
         try:
-            command = lease_script.encode(PREFIX, lease, TTL, limit, whole=True)
+            command = lease_script.encode(PREFIX, lease, ttl, reaps=reaps, whole=True, limit=2)
         finally:
             lease_script.SCRIPT = script
         answer = lease_script.decode(self.ask(command), lease)
-        late = self.leases.is_late(lease, self.now, round(TTL * 1000))
-        self.lease[node] = self.leases.beat(lease, self.now, round(TTL * 1000))
+        late = self.leases.is_late(lease, self.now, lasts)
+        self.lease[node] = self.leases.beat(lease, self.now, lasts)
         assert (answer.lease, answer.is_late) == (self.lease[node], late)
         self.leases_ever.add(answer.lease)
-        reaps = reaps and not late
-        assert [*answer.overdue] == (self.leases.overdue(self.now, 2) if reaps else [])
+        last = self.now if reaps and not late else 0
+        assert [*answer.overdue] == self.leases.overdue(last, 2)
         for dead in answer.overdue:
             self.reap(dead)
             self.leases.bury(dead)

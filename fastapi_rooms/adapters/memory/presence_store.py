@@ -37,10 +37,10 @@ class PresenceStore:
 
     def beat(self, lease: Lease, ttl: float, now: float, *, reaps: bool) -> Beat:
         """Renew a lease, and declare others dead."""
-        at, lasts = _ms(now), max(_ms(ttl), 1)
+        at, lasts = _ms(now), max(_ms(ttl), 1) if ttl else 0
         is_late = self._leases.is_late(lease, at, lasts)
         own = self._leases.beat(lease, at, lasts)
-        overdue = self._leases.overdue(at, MAX_OVERDUE) if reaps and not is_late else ()
+        overdue = self._leases.overdue(at if reaps and not is_late else 0, MAX_OVERDUE)
         return Beat(own, tuple(overdue), is_late)
 
     def rooms_of(self, lease: Lease) -> list[bytes]:

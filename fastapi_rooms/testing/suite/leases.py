@@ -126,6 +126,24 @@ class LeasesSuite(PresenceBench):
         left = await two.leave(room, ann, bob)
         assert told(left.events) == leaves("ann", "bob")
 
+    async def test_one_that_gives_its_lease_back_leaves_those_in_their_grace_to_others_at_once(
+        self, three: Three
+    ) -> None:
+        one, two, _ = three
+        room = await common_room([two])
+        ann = one.new_socket("ann")
+        await one.enter(room, ann)
+        await one.leave(room, ann, terms=LATER)
+        await one.beat(0)
+        assert await two.beat(reaps=False) == [one.lease], "however short a time it has been there"
+        assert await two.adapter.rooms_of(one.lease) == [room.name]
+        reaped = await two.adapter.reap(room, one.lease, AT_ONCE)
+        assert (reaped.events, await two.adapter.count(room)) == ((), 1)
+        await two.adapter.bury(one.lease)
+        ann = two.new_socket("ann")
+        assert (await two.enter(room, ann)).events == ()
+        assert told((await two.leave(room, ann)).events) == leaves("ann")
+
     async def test_who_changes_a_room_by_nothing_sees_to_those_in_their_grace(
         self, three: Three
     ) -> None:

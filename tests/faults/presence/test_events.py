@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from fastapi_rooms import AdapterUnavailable, PresenceEvent, Present, UsageError
+from fastapi_rooms import AdapterUnavailable, PresenceEvent, Present, RoomManager, UsageError
 from fastapi_rooms.testing import RedisServer, eventually
-from tests.faults.presence.scene import GRACE, ROOM, Workers
+from tests.faults.presence.scene import GRACE, ROOM, Member, Workers
 
 
 async def test_everyone_who_has_members_is_told_once(
@@ -177,6 +177,21 @@ async def test_a_redis_that_was_emptied_makes_nobody_leave_and_is_repaired(
         await eventually(is_repaired)
         async with workers.member(2, "cem"):
             await eventually(lambda: workers.told[0][2:] == ["join cem"])
+
+
+async def test_who_is_in_their_grace_as_a_worker_stops_leaves_once_and_soon(
+    redis_workers: Workers, redis_server: RedisServer
+) -> None:
+    workers, leaving = redis_workers, RoomManager(redis_server.url, heartbeat=60)
+    leaving.presence("chat-*", user="name", grace=GRACE)
+    async with workers.member(0, "ann"):
+        async with leaving:
+            bob = Member(leaving, "bob", ROOM, expects_to_join=True)
+            await bob.open()
+        await eventually(lambda: workers.told[0] == ["join ann", "join bob", "leave bob"])
+        await bob.close()
+    await eventually(lambda: "leave ann" in workers.told_one)
+    assert workers.told_one == ["join ann", "leave bob", "leave ann"]
 
 
 async def test_nothing_is_left_in_redis(redis_workers: Workers, redis_server: RedisServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -205,12 +206,47 @@ async def test_a_lease_that_is_renewed_as_the_worker_ends_is_given_back(is_first
         assert len(presence) == 0
 
 
-async def test_users_in_their_grace_are_left_to_others() -> None:
-    keeping = Keeping(CarrierInHand())
-    keeping.host.grace = 60
+async def stopped_in_grace(bus: MemoryBus, grace: float) -> Lease:
+    """A worker that was stopped properly, long before its lease is over."""
+    keeping = Keeping(CarrierInHand(bus), node=OTHER)
+    keeping.host.grace = grace
     await keeping.keeper.enter(TEA, [ANN])
     keeping.keeper.leave(TEA, ["1"])
     await keeping.keeper.close(1)
+    assert "bury" not in keeping.carrier.asked
+    assert await keeping.carrier.count(KEY) == 1
+    return keeping.keeper._lease.lease
+
+
+async def test_users_in_their_grace_are_left_to_others_who_see_to_them_from_now_on() -> None:
+    bus = MemoryBus()
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    keeping.keeper._lease._reaps_from = math.inf  # as one that has just come
+    await stopped_in_grace(bus, 0.1)
+    await eventually(lambda: keeping.host.told == ["leave ann"])
+    await keeping.keeper.close(1)
+
+
+async def test_who_is_left_to_others_has_the_grace_all_the_same() -> None:
+    bus = MemoryBus()
+    keeping = Keeping(CarrierInHand(bus), heartbeat=0.05)
+    await stopped_in_grace(bus, 60)
+    await eventually(lambda: "bury" in keeping.carrier.asked, what="it sees to her")
+    await keeping.keeper.enter(TEA, [Entry("9", "ann")])
+    assert keeping.host.told == []
+    keeping.keeper.leave(TEA, ["9"])
+    await eventually(lambda: keeping.host.told == ["leave ann"])
+    await keeping.keeper.close(1)
+
+
+@pytest.mark.parametrize("what", ["change", "beat"])
+async def test_a_carrier_that_refuses_at_the_end_is_not_asked_for_ever(what: str) -> None:
+    keeping = Keeping(CarrierInHand())
+    keeping.host.grace = 60
+    await keeping.keeper.enter(TEA, [ANN])
+    keeping.carrier.errors[what] = AWAY
+    keeping.keeper.leave(TEA, ["1"])
+    await keeping.keeper.close(0.05)
     assert "bury" not in keeping.carrier.asked
     assert await keeping.carrier.count(KEY) == 1
 

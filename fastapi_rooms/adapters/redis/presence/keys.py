@@ -15,8 +15,9 @@
     {prefix}:user:namespace#user    a set: the rooms in which a user may be present
     {prefix}:worker:node:number     a set: the rooms where a worker may have sockets under a lease
     {prefix}:worker:{slot}:node:number   in a cluster, the same of the rooms of one slot
-    {prefix}:{workers}              a sorted set: `node:number` of each lease, by its end; with
-                                    `:dead` behind it, it is to be reaped
+    {prefix}:{workers}              a sorted set: `node:number` of each lease, by its end, 0 if
+                                    it was given back; with `:dead` behind it, it is to be
+                                    reaped
 
 The braces are literal. In a cluster the three keys of a room are of one slot, which is that of its
 channel; so is the set of a worker that it is in. The others are anywhere.

@@ -22,8 +22,8 @@ MAX_OVERDUE = 100
 
 SCRIPT = Script(
     b"""
--- KEYS: the leases. ARGV: node and number of one; milliseconds that it lasts; how many of those
---       that have ended to declare dead.
+-- KEYS: the leases. ARGV: node and number of one; milliseconds that it lasts, 0 to give it back;
+--       how many of those that have ended to declare dead; whether any, or who gave theirs back.
 -- Returns the number of the lease, whether it had run down, and 'node:number' of each that was
 -- declared dead.
 local leases, node, number = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -37,11 +37,11 @@ local late = number > 0 and (not ends or ends - now < ARGV[3] / 2)
 if not ends then
   repeat number = number + 1 until not redis.call('ZSCORE', leases, member() .. ':dead')
 end
-redis.call('ZADD', leases, now + ARGV[3], member())
+redis.call('ZADD', leases, ARGV[3] == '0' and 0 or now + ARGV[3], member())
 redis.call('PEXPIRE', leases, <TTL>)
 local answer = {number, late and 1 or 0}
-if late or ARGV[4] == '0' then return answer end
-local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+local last = not late and ARGV[5] == '1' and now or 0
+local ended = redis.call('ZRANGEBYSCORE', leases, '-inf', last, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
 for at = 1, #ended, 2 do
   local lease, rest = string.match(ended[at], '^(%x+:%d+)(.*)$')
   if not lease or rest ~= '' and rest ~= ':dead' then
@@ -61,9 +61,18 @@ return answer
 _LEASE = re.compile(rb"([0-9a-f]{16}):([1-9][0-9]{0,14})")
 
 
-def encode(prefix: bytes, lease: Lease, ttl: float, limit: int, *, whole: bool) -> bytes:
-    """The command that renews a lease."""
-    numbers = (lease.number, max(round(ttl * 1000), 1), limit)
+def encode(
+    prefix: bytes,
+    lease: Lease,
+    ttl: float,
+    *,
+    reaps: bool,
+    whole: bool,
+    limit: int = MAX_OVERDUE,
+) -> bytes:
+    """The command that renews a lease, or gives it back."""
+    lasts = max(round(ttl * 1000), 1) if ttl else 0
+    numbers = (lease.number, lasts, limit, reaps)
     arguments = (lease.node.encode(), *(b"%d" % number for number in numbers))
     return SCRIPT.call([workers_key(prefix)], arguments, whole=whole)
 

@@ -89,8 +89,7 @@ class RoomsPresence(RoomIndexes):
 
     async def beat(self, lease: Lease, ttl: float, *, reaps: bool) -> Beat:
         """Renew a lease, and declare others dead."""
-        limit = lease_script.MAX_OVERDUE if reaps else 0
-        encode = partial(lease_script.encode, self._prefix, lease, ttl, limit)
+        encode = partial(lease_script.encode, self._prefix, lease, ttl, reaps=reaps)
         reply = await self._call(workers_key(self._prefix), encode)
         return lease_script.decode(reply, lease)
 
