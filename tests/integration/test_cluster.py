@@ -98,6 +98,9 @@ async def test_a_killed_worker_is_lost_once_on_every_other_and_one_that_stops_or
         await eventually(lambda: {of.of(node, "/") for of in known} == {("bar", "tea")})
 
         assert own_redis.kill_connections() == 8
+        await eventually(lambda: len(own_redis.connections()) == 8)
+        for server in servers:  # else its goodbye would be lost
+            await asyncio.to_thread(server.wait_for_workers)
         await eventually(lambda: all(each.health.connected for each in survivors))
         await eventually(lambda: all(len(each.nodes()) == 4 for each in survivors))
         await asyncio.to_thread(servers[1].stop)
