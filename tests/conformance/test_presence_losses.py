@@ -15,7 +15,6 @@ from fastapi_rooms.adapters.redis.presence.keys import (
     user_key,
     workers_key,
 )
-from fastapi_rooms.adapters.redis.presence.presence import RoomsPresence
 from fastapi_rooms.adapters.redis.presence.room_script import Step
 from fastapi_rooms.adapters.redis.sharded.slots import slot_of
 from fastapi_rooms.testing import Direction, RedisCluster, RedisProxy, RedisServer, eventually
@@ -31,9 +30,9 @@ from fastapi_rooms.testing.suite.people import (
     told,
 )
 from tests.conformance.backplanes import left_clean, masters_of
+from tests.conformance.presence_keys import Servers, delete, has, node_with, own_rooms, presence_of
 from tests.conformance.test_presence import PresentOnServers
 
-Servers = RedisServer | RedisCluster
 Pair = tuple[Worker, Worker]
 
 
@@ -60,31 +59,6 @@ async def pair(servers: Servers) -> AsyncIterator[Pair]:
         for worker in workers:
             await worker.beat()
         yield workers
-
-
-def delete(servers: Servers, *keys: bytes) -> int:
-    """Delete keys, wherever they are; returns how many were there."""
-    nodes = masters_of(servers)
-    return sum(int(str(n.admin.delete(key))) for key in keys for n in nodes if has(n, key))
-
-
-def has(node: RedisServer, key: bytes) -> bool:
-    return key in node.admin.keys("*")
-
-
-def node_with(servers: Servers, key: bytes) -> RedisServer:
-    return next(node for node in masters_of(servers) if has(node, key))
-
-
-def own_rooms(worker: Worker, room: RoomKey) -> bytes:
-    """The key of the set by which a room of a worker is found."""
-    return presence_of(worker)._index(worker.lease, room.name)
-
-
-def presence_of(worker: Worker) -> RoomsPresence:
-    adapter = worker.station.adapter
-    assert isinstance(adapter, RedisAdapter | RedisClusterAdapter)
-    return adapter._running_presence()
 
 
 async def repaired(worker: Worker, room: RoomKey, own: Sequence[Entry]) -> bool:
