@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from typing import Any
+from unittest.mock import patch
 
 from fastapi_rooms import Backend, RoomManager
 from fastapi_rooms.testing import eventually
@@ -27,7 +28,7 @@ def die() -> None:
 def dies_at(backend: Backend, moment: str) -> None:
     """Have it die as it is to open an endpoint, or before or after it has said a step."""
     if moment == "asked":
-        backend._open = lambda *_: die()  # type: ignore[method-assign]  # instead
+        patch.object(backend, "_open", lambda *_: die()).start()
         return
     when, fatal = moment.split()
     frames, steps = backend.frames, iter(STEPS)
@@ -44,7 +45,7 @@ def dies_at(backend: Backend, moment: str) -> None:
             die()
         return asyncio.ensure_future(say_last(to, frame))
 
-    frames.publish = say  # type: ignore[method-assign]  # dies in it
+    patch.object(frames, "publish", say).start()
 
 
 async def run(url: str, prefix: str, moment: str) -> None:
