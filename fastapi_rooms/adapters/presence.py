@@ -168,8 +168,8 @@ class SupportsPresence(Protocol):
     async def bury(self, lease: Lease) -> None:
         """Forget a lease: of one that was declared dead and whose rooms are seen to, or one's own.
 
-        A worker that stops buries itself if nothing is in its `rooms_of`. Else it gives
-        its lease back to be reaped by others, as somebody has to see to the users in their grace.
+        A worker that stops buries itself if nothing is in its `rooms_of`. Else it gives its lease
+        back to be reaped by others, as somebody has to see to the users in their grace.
         """
 
     # Rooms.

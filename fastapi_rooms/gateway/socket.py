@@ -17,7 +17,7 @@ from fastapi_rooms.namespace import Namespace
 from fastapi_rooms.types import Room
 from fastapi_rooms.worker.events import Gap
 from fastapi_rooms.worker.own_joins import OwnJoins
-from fastapi_rooms.worker.resume import Joined, Resume
+from fastapi_rooms.worker.resume import Joined
 from fastapi_rooms.worker.socket import Socket
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class EdgeSocket:
                 async with self.joining if keeps else nullcontext():
                     await self.renew_users(rooms)
                     wanted = self.own_joins.not_left(rooms, began)
-                    joined = await self._join(wanted, Resume(since, recent))
+                    joined = await self._join(wanted, since, recent)
         except Exception:
             self.not_joined(rooms, before)
             raise
@@ -79,8 +79,7 @@ class EdgeSocket:
         left = [room for room in rooms if room not in self.socket.rooms]
         return asdict(joined) | ({"left": left} if left else {})
 
-    async def _join(self, rooms: tuple[Room, ...], resume: Resume) -> Joined:
-        since, recent = resume.since, resume.recent
+    async def _join(self, rooms: tuple[Room, ...], since: str | None, recent: int | None) -> Joined:
         if self.socket.rooms >= set(rooms):  # it is in still, and has missed nothing
             joined = await self.socket.join(*rooms)
             joined = self.joined_before(rooms, joined, since=since)

@@ -268,7 +268,8 @@ class EdgeNamespace:
         except (asyncio.CancelledError, AdapterUnavailable):
             # The edge may have it in, or be about to.
             tried = [r for r in rooms if r not in self._rooms and self._joins.is_only_of(r)]
-            self._edge.tell("leave", namespace=self.name, rooms=tried)
+            if tried:
+                self._edge.tell("leave", namespace=self.name, rooms=tried)
             raise
         return joined_of(reply) if self.is_in(socket) else Joined()
 

@@ -25,7 +25,7 @@ from fastapi_rooms.servers.gateway.incoming import Incoming
 from fastapi_rooms.servers.gateway.opening import scope_of
 from fastapi_rooms.servers.gateway.outgoing import Outgoing
 from fastapi_rooms.servers.gateway.passage import Passage
-from fastapi_rooms.servers.gateway.posting import post, sent
+from fastapi_rooms.servers.gateway.posting import post, until_published
 from fastapi_rooms.servers.gateway.telling import Telling
 from fastapi_rooms.wire import gateway as wire
 from fastapi_rooms.wire.gateway import Frame, FrameKind
@@ -274,11 +274,11 @@ class VirtualConnection:
     async def _frame(self, kind: FrameKind, body: bytes) -> None:
         """Publish a frame. One that is not taken by the carrier is a hole: the edge finds it."""
         if not self.over:
-            await sent(self._publish(kind, self._link.number(), body), self._fail)
+            await until_published(self._publish(kind, self._link.number(), body), self._fail)
 
     async def _end_by(self, kind: FrameKind, body: bytes) -> None:
         if not self.over:
-            await sent(self._publish(kind, self._link.number(), body), self._fail)
+            await until_published(self._publish(kind, self._link.number(), body), self._fail)
             self._is_settled = True
 
     def _post(self, kind: FrameKind, body: bytes) -> None:

@@ -24,7 +24,7 @@ class _Posted(threading.local):
 _posted = _Posted()
 
 
-async def sent(publishing: Awaitable[object], failed: Failed) -> None:
+async def until_published(publishing: Awaitable[object], failed: Failed) -> None:
     """Wait until something is published, which goes on if who waits is cancelled.
 
     It has its number, so without it there would be a hole. Cancelled, it is seen to as by `post`.
