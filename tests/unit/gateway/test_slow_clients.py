@@ -12,7 +12,7 @@ from fastapi_rooms.gateway import conversation
 from fastapi_rooms.testing import WebSocketClient, eventually
 from tests.unit.gateway.support import Site
 
-TIMEOUT = 0.05
+TIMEOUT = 0.15
 """Of a join: its endpoint waits for twice as long to hear something of it."""
 
 
@@ -50,13 +50,13 @@ async def test_a_join_and_the_coming_in_wait_for_a_client_that_is_slow(
     edge = await site.edge(site.manager(outbox=OutboxPolicy(max_bytes=10)))
     backend = await site.backend(endpoint, site.manager(join_timeout=TIMEOUT))
     async with WebSocketClient(edge, "/") as client:
+        if verb == "enter":
+            client.stall()
         await client.send_text("go")
         if verb == "join":
             await eventually(lambda: edge.manager.sids)
             client.stall()
             await client.send_text("go on")
-        else:
-            client.stall()
         (found,) = edge._conversations.values()
         await eventually(lambda: found._calls)
         await past(TIMEOUT * 6)
